@@ -1,0 +1,168 @@
+package guard
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Caps on open stream connections. Our choice: at most some 2 KiB are held for a
+// connection that has not sent a frame.
+const (
+	DefaultMaxConns     = 20000
+	DefaultMaxPerSource = 256
+)
+
+// ListenerOptions of NewListener. Zero values mean the package's defaults.
+type ListenerOptions struct {
+	// MaxConns caps the open connections of this listener.
+	MaxConns int
+	// MaxPerSource caps those of one IPv4 address or one IPv6 /64.
+	MaxPerSource int
+	// FirstFrame and Idle replace FirstFrameTimeout and IdleTimeout.
+	FirstFrame, Idle time.Duration
+	// Stats receives the counts of refused connections and frames. May be nil.
+	Stats *Stats
+}
+
+// Listener is a net.Listener that survives every temporary error of the one
+// below (a TURN server of pion's stops listening for good at the first one),
+// holds the caps, and returns a *Conn of side Server from Accept.
+type Listener struct {
+	net.Listener
+	opt    ListenerOptions
+	closed chan struct{}
+	once   sync.Once
+
+	mu    sync.Mutex
+	total int                  // guarded by mu
+	count map[netip.Prefix]int // guarded by mu; open connections by source
+}
+
+// NewListener puts the guard in front of l, which it owns from then on.
+func NewListener(l net.Listener, opt ListenerOptions) *Listener {
+	setDefault(&opt.MaxConns, DefaultMaxConns)
+	setDefault(&opt.MaxPerSource, DefaultMaxPerSource)
+	setDefault(&opt.FirstFrame, FirstFrameTimeout)
+	setDefault(&opt.Idle, IdleTimeout)
+	return &Listener{Listener: l, opt: opt, closed: make(chan struct{}), count: make(map[netip.Prefix]int)}
+}
+
+func setDefault[T int | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+// Accept returns the next connection within the caps, as a *Conn. It fails only
+// when the listener is closed. A connection over a cap is closed at once and
+// counted.
+func (l *Listener) Accept() (net.Conn, error) {
+	wait := minBackoff
+	for {
+		conn, err := l.Listener.Accept()
+		if err == nil {
+			wait = minBackoff
+			if c := l.admit(conn); c != nil {
+				return c, nil
+			}
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) || !l.pause(wait) {
+			return nil, net.ErrClosed
+		}
+		wait = min(2*wait, maxBackoff)
+	}
+}
+
+func (l *Listener) admit(conn net.Conn) net.Conn {
+	src := SourceKey(addrPort(conn.RemoteAddr()).Addr())
+	if !l.take(src) {
+		l.opt.Stats.Count(TooManyConns)
+		conn.Close()
+		return nil
+	}
+	counted := &countedConn{Conn: conn, release: sync.OnceFunc(func() { l.give(src) })}
+	return newConn(counted, Options{Side: Server, Stats: l.opt.Stats}, l.opt.FirstFrame, l.opt.Idle)
+}
+
+func (l *Listener) take(src netip.Prefix) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.total >= l.opt.MaxConns || l.count[src] >= l.opt.MaxPerSource {
+		return false
+	}
+	l.total++
+	l.count[src]++
+	return true
+}
+
+func (l *Listener) give(src netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total--
+	if l.count[src]--; l.count[src] == 0 {
+		delete(l.count, src)
+	}
+}
+
+// Open returns the number of open connections.
+func (l *Listener) Open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
+}
+
+func (l *Listener) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-l.closed:
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// Close ends Accept. Connections already accepted stay open. It may be called
+// more than once.
+func (l *Listener) Close() error {
+	err := net.ErrClosed
+	l.once.Do(func() {
+		close(l.closed)
+		err = l.Listener.Close()
+	})
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// countedConn gives its place under the caps back when it is closed.
+type countedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *countedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
+
+// SourceKey returns the network that counts as one source for rate limits and
+// caps: an IPv4 address, or an IPv6 /64, which one customer has for itself. It
+// returns the zero Prefix for an invalid address.
+func SourceKey(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
