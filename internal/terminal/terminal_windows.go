@@ -1,0 +1,40 @@
+package terminal
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+func openTTY() (*os.File, error) { return os.OpenFile("CONIN$", os.O_RDWR, 0) }
+
+// pollSize is how often a Windows console is asked for its size: it has no
+// signal for a change. Our choice.
+const pollSize = 500 * time.Millisecond
+
+// Resizes delivers the console's size each time it changes, until ctx ends.
+func Resizes(ctx context.Context, f *os.File) <-chan Size {
+	out := make(chan Size, 1)
+	go func() {
+		defer close(out)
+		tick := time.NewTicker(pollSize)
+		defer tick.Stop()
+		last, _ := SizeOf(f)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if size, err := SizeOf(f); err == nil && size != last {
+				last = size
+				select {
+				case <-out:
+				default:
+				}
+				out <- size
+			}
+		}
+	}()
+	return out
+}
