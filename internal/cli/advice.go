@@ -1,0 +1,56 @@
+package cli
+
+import "github.com/tucdesk/tucdesk/internal/refusal"
+
+type answer struct {
+	exit  int
+	hints []string
+}
+
+// known says for each refusal that a person can meet how the program exits and
+// what to do next. A code that is missing here exits 1 without a hint.
+var known = map[refusal.Code]answer{
+	refusal.NotLoggedIn:        {ExitNotLoggedIn, []string{"tucdesk login"}},
+	refusal.BadToken:           {ExitNotLoggedIn, []string{"tucdesk login"}},
+	refusal.UnknownKey:         {ExitNotLoggedIn, []string{"ask an owner of the team to run: tucdesk operator add EMAIL KEY"}},
+	refusal.KeyRevoked:         {ExitNotLoggedIn, []string{"this key was revoked; ask an owner of the team for a new entry"}},
+	refusal.Offline:            {ExitOffline, []string{"tucdesk ls", "on the machine itself: tucdesk-agent status"}},
+	refusal.NotFound:           {ExitDenied, []string{"tucdesk ls shows what you may reach"}},
+	refusal.PolicyDenied:       {ExitDenied, []string{"tucdesk policy explain HOST ACTION shows which rule decided"}},
+	refusal.ApprovalRequired:   {ExitPending, []string{"tucdesk requests ls"}},
+	refusal.ApprovalPending:    {ExitPending, []string{"tucdesk requests ls"}},
+	refusal.ApprovalExpired:    {ExitPending, []string{"ask again, and ask an approver to look at: tucdesk requests ls"}},
+	refusal.ApprovalDenied:     {ExitDenied, nil},
+	refusal.ApprovalCancelled:  {ExitDenied, nil},
+	refusal.ApprovalUsed:       {ExitDenied, []string{"an approval is good for one run; ask again"}},
+	refusal.ApprovalMismatch:   {ExitDenied, []string{"the approval was given for another command; ask again"}},
+	refusal.SelfApproval:       {ExitDenied, []string{"somebody else has to approve"}},
+	refusal.NotEnoughApprovers: {ExitPending, []string{"tucdesk requests ls"}},
+	refusal.ApproverNotAllowed: {ExitDenied, []string{"approving needs the role approver or one that the rule names"}},
+	refusal.Forbidden:          {ExitDenied, []string{"your role in the team does not allow this; ask an owner"}},
+	refusal.EnvNotAllowed:      {ExitDenied, []string{"the policy lists which variables may be set: tucdesk policy explain HOST ACTION"}},
+	refusal.UserNotAllowed:     {ExitDenied, []string{"tucdesk policy explain HOST ACTION shows which login users are allowed"}},
+	refusal.CommandNotFound:    {127, nil},
+	refusal.TooMany:            {ExitTransport, []string{"end another session first, or try again in a minute"}},
+	refusal.RateLimited:        {ExitTransport, []string{"wait a minute, then try again"}},
+	refusal.Unreachable:        {ExitTransport, []string{"is the server running, and does a firewall let its port through?"}},
+	refusal.Unavailable:        {ExitTransport, []string{"the server has trouble of its own; its log says which"}},
+	refusal.RelayFailed:        {ExitTransport, []string{"neither UDP nor TCP to the relay works from here; is its port open?"}},
+	refusal.PinMismatch:        {ExitTransport, []string{"whoever answered does not hold the server's key; nothing was sent", "if the server was set up anew, get a new team string from an owner"}},
+	refusal.ProofTimeSkew:      {ExitFailed, []string{"this machine's clock is off; set it (timedatectl set-ntp true), then try again"}},
+	refusal.Stale:              {ExitFailed, []string{"this machine's clock is off; set it (timedatectl set-ntp true), then try again"}},
+	refusal.NotYetValid:        {ExitFailed, []string{"one of the clocks is off; compare date on both machines"}},
+	refusal.BadTime:            {ExitFailed, []string{"this machine's clock went backwards; set it, then try again"}},
+	refusal.HandshakeFailed:    {ExitTransport, []string{"somebody between here and the machine changed the handshake; nothing was sent"}},
+	refusal.UnknownAgent:       {ExitTransport, []string{"whoever answered has no certificate of your team; nothing was sent"}},
+	refusal.RosterExpired:      {ExitDenied, []string{"an owner has to renew the roster: tucdesk team renew"}},
+	refusal.RosterBehind:       {ExitDenied, []string{"the machine could not get the team's newest roster; is its server up to date?"}},
+	refusal.Fork:               {ExitDenied, []string{"two different rosters of one version exist: an owner key may be stolen", "all machines refuse new sessions until the owners have sorted it out"}},
+	refusal.AuditFork:          {ExitDenied, []string{"the server showed two different audit logs; both are kept in the state folder as evidence"}},
+	refusal.TokenUsed:          {ExitFailed, []string{"get a new one: tucdesk token create"}},
+	refusal.Expired:            {ExitFailed, []string{"it is past its time; make a new one, and compare the clocks of both machines"}},
+	refusal.AlreadyJoined:      {ExitFailed, []string{"this machine is in a team already: tucdesk-agent status", "to start anew, remove its state folder and delete it from the team"}},
+	refusal.NameTaken:          {ExitFailed, []string{"choose another name: --name NAME"}},
+	refusal.BadName:            {ExitFailed, []string{"names are 1 to 63 of a-z, 0-9, dot and dash, beginning with a letter or digit"}},
+	refusal.KeyInUse:           {ExitFailed, []string{"this key belongs to another machine; was the disk cloned? remove the state folder and join anew"}},
+}

@@ -1,0 +1,143 @@
+// Package cli is how our programs speak on a command line: a tree of commands
+// with help, examples and completions for four shells, errors as one "error:"
+// line with "hint:" lines below, documented exit codes, and Ctrl-C that ends
+// the work in hand before the program.
+//
+// A command is the plain struct Command; that cobra draws the tree is known to
+// this package alone.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Command is one verb, or a noun with verbs below it.
+type Command struct {
+	Use      string // name and arguments, "exec HOST -- ARGV..."
+	Short    string // one line without a full stop
+	Long     string // what it does, when it refuses, what it leaves behind
+	Example  string // lines that work as they stand
+	Hidden   bool   // not for people: started by our own programs
+	Flags    func(*flag.FlagSet)
+	MinArgs  int
+	MaxArgs  int // -1: any number
+	Run      func(ctx context.Context, io *IO, args []string) error
+	Complete func(ctx context.Context, typed string) []string // candidates for the next argument
+	Sub      []*Command
+}
+
+// IO is where a command reads and writes. Out takes the answer and nothing
+// else, Err the talk.
+type IO struct {
+	In  *os.File
+	Out io.Writer
+	Err io.Writer
+}
+
+// Say writes a line of talk.
+func (i *IO) Say(format string, args ...any) { fmt.Fprintf(i.Err, format+"\n", args...) }
+
+// PrintJSON writes v as one indented JSON value, the stable form of an answer.
+func (i *IO) PrintJSON(v any) error {
+	enc := json.NewEncoder(i.Out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// Main runs the command that args name and returns the exit status. SIGINT and
+// SIGTERM end its context once; a second one ends the program the hard way.
+func Main(ctx context.Context, root *Command, args []string) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	io := &IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	return Run(ctx, io, root, args)
+}
+
+// Run is Main with streams of the caller's, without touching signals.
+func Run(ctx context.Context, io *IO, root *Command, args []string) int {
+	tree := build(root, io)
+	tree.SetArgs(args)
+	tree.SetOut(io.Out)
+	tree.SetErr(io.Err)
+	err := tree.ExecuteContext(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return ExitInterrupted
+	}
+	return report(io.Err, err)
+}
+
+func build(c *Command, io *IO) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: c.Use, Short: c.Short, Long: c.Long, Example: indent(c.Example), Hidden: c.Hidden,
+		SilenceErrors: true, SilenceUsage: true, DisableAutoGenTag: true,
+		Args: countArgs(c),
+	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &Error{Err: err, Hints: []string{cmd.CommandPath() + " --help"}, Exit: ExitUsage}
+	})
+	if c.Flags != nil {
+		var set flag.FlagSet
+		c.Flags(&set)
+		cmd.Flags().AddGoFlagSet(&set)
+	}
+	// A noun alone shows its verbs; a wrong verb must not pass as that.
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	if c.Run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.Run(cmd.Context(), io, args) }
+		// Everything behind the first argument belongs to the remote command:
+		// "exec host ls -l" must not read -l as ours.
+		cmd.Flags().SetInterspersed(c.MaxArgs >= 0)
+	}
+	cmd.ValidArgsFunction = completer(c)
+	for _, sub := range c.Sub {
+		cmd.AddCommand(build(sub, io))
+	}
+	return cmd
+}
+
+func completer(c *Command) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if c.Complete == nil || len(args) >= max(1, c.MinArgs) {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return c.Complete(cmd.Context(), typed), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func countArgs(c *Command) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		usage := func(format string, a ...any) error {
+			return &Error{Err: fmt.Errorf(format, a...), Hints: []string{cmd.UseLine(), cmd.CommandPath() + " --help"}, Exit: ExitUsage}
+		}
+		switch {
+		case c.Run == nil && len(args) > 0:
+			return usage("%q has no command %q", cmd.CommandPath(), args[0])
+		case len(args) < c.MinArgs:
+			return usage("%q wants at least %d arguments", cmd.CommandPath(), c.MinArgs)
+		case c.MaxArgs >= 0 && len(args) > c.MaxArgs:
+			return usage("%q wants at most %d arguments", cmd.CommandPath(), c.MaxArgs)
+		}
+		return nil
+	}
+}
+
+func indent(example string) string {
+	lines := strings.Split(strings.TrimSpace(example), "\n")
+	for i, l := range lines {
+		lines[i] = "  " + strings.TrimSpace(l)
+	}
+	return strings.TrimRight(strings.Join(lines, "\n"), " ")
+}

@@ -1,0 +1,106 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// tree is a program with one verb of each kind; the verbs report what they got.
+func tree(got *[]string, fail error) *cli.Command {
+	var loud bool
+	run := func(_ context.Context, io *cli.IO, args []string) error {
+		*got = args
+		if loud {
+			*got = append(*got, "loud")
+		}
+		return fail
+	}
+	return &cli.Command{Use: "prog", Short: "a program", Sub: []*cli.Command{
+		{Use: "exec HOST -- ARGV...", Short: "run", MinArgs: 2, MaxArgs: -1, Run: run, Example: "prog exec web -- id",
+			Complete: func(_ context.Context, typed string) []string { return []string{typed + "-host"} },
+			Flags:    func(f *flag.FlagSet) { f.BoolVar(&loud, "loud", false, "say more") }},
+		{Use: "ls", Short: "list", Run: run},
+		{Use: "noun", Short: "a noun", Sub: []*cli.Command{{Use: "verb", Short: "a verb", Run: run}}},
+	}}
+}
+
+func call(t *testing.T, fail error, args ...string) (status int, got []string, out, talk string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	status = cli.Run(context.Background(), &cli.IO{In: os.Stdin, Out: &o, Err: &e}, tree(&got, fail), args)
+	return status, got, o.String(), e.String()
+}
+
+func TestRemoteArgumentsAreNotOurs(t *testing.T) {
+	status, got, _, talk := call(t, nil, "exec", "--loud", "web", "ls", "-l", "--all")
+	if want := []string{"web", "ls", "-l", "--all", "loud"}; status != 0 || !slices.Equal(got, want) {
+		t.Errorf("status %d, got %q (%s), want %q", status, got, talk, want)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	cases := []struct {
+		err  error
+		exit int
+		want string
+	}{
+		{nil, 0, ""},
+		{cli.Status(7), 7, ""},
+		{errors.New("disk is full"), cli.ExitFailed, "error: disk is full\n"},
+		{refusal.New(refusal.PolicyDenied, "rule %q", "night"), cli.ExitDenied, "error: policy_denied: rule \"night\"\nhint: tucdesk policy explain"},
+		{refusal.New(refusal.Offline, ""), cli.ExitOffline, "error: offline\nhint: tucdesk ls\n"},
+		{refusal.New(refusal.NotLoggedIn, ""), cli.ExitNotLoggedIn, "hint: tucdesk login\n"},
+		{refusal.New(refusal.ApprovalExpired, ""), cli.ExitPending, "hint: "},
+		{refusal.New(refusal.Unreachable, ""), cli.ExitTransport, "hint: "},
+		{&cli.Error{Err: errors.New("x"), Hints: []string{"do y"}, Exit: 9}, 9, "error: x\nhint: do y\n"},
+		{errors.New("peer says \x1b[2J\nerror: all is well"), 1, `error: peer says \x1b[2J\nerror: all is well`},
+	}
+	for _, c := range cases {
+		status, _, out, talk := call(t, c.err, "ls")
+		if status != c.exit || !strings.Contains(talk, c.want) || out != "" || c.want == "" && talk != "" {
+			t.Errorf("%v: status %d, stderr %q, stdout %q; want %d, %q", c.err, status, talk, out, c.exit, c.want)
+		}
+	}
+}
+
+func TestWrongCommandLinesNameTheWayOut(t *testing.T) {
+	for _, args := range [][]string{{"exec", "web"}, {"ls", "surplus"}, {"ls", "--unknown"}, {"noun", "nonsense"}, {"nonsense"}} {
+		status, got, _, talk := call(t, nil, args...)
+		if status == 0 || len(got) > 0 || !strings.HasPrefix(talk, "error: ") || strings.Count(talk, "error: ") != 1 {
+			t.Errorf("%q: status %d, ran with %q, said %q", args, status, got, talk)
+		}
+	}
+}
+
+func TestHelpHasExamplesAndCompletionsExist(t *testing.T) {
+	if status, _, out, _ := call(t, nil, "exec", "--help"); status != 0 || !strings.Contains(out, "  prog exec web -- id") {
+		t.Errorf("help says %q", out)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if status, _, out, _ := call(t, nil, "completion", shell); status != 0 || len(out) < 500 {
+			t.Errorf("completion for %s: status %d, %d bytes", shell, status, len(out))
+		}
+	}
+	if _, _, out, _ := call(t, nil, "__complete", "exec", "web"); !strings.HasPrefix(out, "web-host\n") {
+		t.Errorf("completion of a host gave %q", out)
+	}
+}
+
+func TestInterruptedWorkExits130(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var got []string
+	var e bytes.Buffer
+	if status := cli.Run(ctx, &cli.IO{In: os.Stdin, Out: &e, Err: &e}, tree(&got, context.Canceled), []string{"ls"}); status != cli.ExitInterrupted {
+		t.Errorf("status %d, want %d", status, cli.ExitInterrupted)
+	}
+}

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+)
+
+// The exit codes. A remote command's own status, 0 to 255, is passed through
+// where there was one; a signal is 128 plus its number, as shells do it. 255
+// for "the session could not be had or was lost" is OpenSSH's.
+const (
+	ExitFailed      = 1   // anything that has no code of its own
+	ExitUsage       = 2   // the command line was wrong
+	ExitInterrupted = 130 // Ctrl-C before a remote command began
+	ExitNotLoggedIn = 250 // log in, then try again
+	ExitOffline     = 251 // the machine is not connected
+	ExitPending     = 252 // an approval is missing, or came too late
+	ExitDenied      = 253 // policy, an approver or the agent said no
+	ExitTransport   = 255 // server, relay or session could not be reached or was lost
+)
+
+// Error is an error with what to do next and how to exit.
+type Error struct {
+	Err   error
+	Hints []string // commands or sentences, most useful first
+	Exit  int      // 0: by the refusal in Err's chain
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Status ends the program with a remote command's exit status, silently: what
+// there was to say the remote command has said.
+type Status int
+
+func (s Status) Error() string { return fmt.Sprintf("remote exit status %d", int(s)) }
+
+// report prints err for a person and returns the exit status.
+func report(w io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	var status Status
+	if errors.As(err, &status) {
+		return int(status)
+	}
+	fmt.Fprintf(w, "error: %s\n", terminal.Escape(err.Error()))
+	exit, hints := advice(err)
+	for _, h := range hints {
+		fmt.Fprintf(w, "hint: %s\n", terminal.Escape(h))
+	}
+	return exit
+}
+
+func advice(err error) (exit int, hints []string) {
+	known := known[refusal.Of(err)]
+	exit, hints = known.exit, known.hints
+	var e *Error
+	if errors.As(err, &e) {
+		if len(e.Hints) > 0 {
+			hints = e.Hints
+		}
+		if e.Exit != 0 {
+			exit = e.Exit
+		}
+	}
+	if exit == 0 {
+		exit = ExitFailed
+		if errors.Is(err, context.DeadlineExceeded) {
+			exit = ExitTransport
+		}
+	}
+	return exit, hints
+}
