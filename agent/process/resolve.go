@@ -1,0 +1,55 @@
+package process
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// File is a program's file after all symbolic links.
+type File struct {
+	Path   string // absolute
+	Device uint64
+	Inode  uint64 // 0 on systems without inodes, and for a login shell, which is not compared
+}
+
+// Resolve finds the file that argv0 stands for: by Path when it has no slash,
+// else from dir. It never looks at an environment. A program that is not there
+// or is no executable file is refused with CommandNotFound.
+func Resolve(argv0, dir string) (File, error) {
+	if argv0 == "" || strings.ContainsRune(argv0, 0) {
+		return File{}, refusal.New(refusal.BadArgument, "the program's name is empty or holds a zero byte")
+	}
+	for _, candidate := range candidates(argv0, dir) {
+		real, err := filepath.EvalSymlinks(candidate)
+		if err != nil {
+			continue
+		}
+		info, err := os.Lstat(real)
+		if err != nil || !info.Mode().IsRegular() || !executable(info) {
+			continue
+		}
+		device, inode := identity(info)
+		return File{Path: real, Device: device, Inode: inode}, nil
+	}
+	return File{}, refusal.New(refusal.CommandNotFound, "no such program on this host, or not executable")
+}
+
+func candidates(argv0, dir string) []string {
+	if filepath.IsAbs(argv0) {
+		return []string{argv0}
+	}
+	if strings.ContainsRune(argv0, '/') || strings.ContainsRune(argv0, filepath.Separator) {
+		return []string{filepath.Join(dir, argv0)}
+	}
+	var list []string
+	for _, d := range filepath.SplitList(Path) {
+		list = append(list, filepath.Join(d, argv0))
+	}
+	return list
+}
+
+func executable(info fs.FileInfo) bool { return !modesCount || info.Mode().Perm()&0o111 != 0 }
