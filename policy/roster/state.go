@@ -37,7 +37,7 @@ type State struct {
 // its first version. v1 may have expired, since it may be the first of many;
 // Check is for that. A root of another team is refused with bad_chain.
 func Found(root statement.Signed, fingerprint key.Hash, v1 wire.RosterUpdate) (*State, error) {
-	r, err := openRoot(root, fingerprint)
+	r, err := OpenRoot(root, fingerprint)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,9 @@ func Found(root statement.Signed, fingerprint key.Hash, v1 wire.RosterUpdate) (*
 	return before.extend(v1)
 }
 
-func openRoot(root statement.Signed, fingerprint key.Hash) (Root, error) {
+// OpenRoot verifies a team root against the fingerprint that a person pinned; a
+// root of another team is refused with bad_chain.
+func OpenRoot(root statement.Signed, fingerprint key.Hash) (Root, error) {
 	if root.Hash() != fingerprint || fingerprint.IsZero() {
 		return Root{}, refusal.New(refusal.BadChain, "the root does not have the pinned fingerprint")
 	}

@@ -64,7 +64,7 @@ func ParseJoin(s string) (Join, error) {
 	}
 	defer clear(form.Seed)
 	j := Join{RootSigned: form.Root, TokenSigned: form.Token, Fingerprint: form.Root.Hash()}
-	if j.Root, err = openRoot(form.Root, j.Fingerprint); err != nil {
+	if j.Root, err = OpenRoot(form.Root, j.Fingerprint); err != nil {
 		return Join{}, err
 	}
 	if j.Token, err = unverified[Token](form.Token); err != nil {
@@ -158,7 +158,7 @@ func ParseTeam(s string) (TeamInfo, error) {
 }
 
 func (t TeamInfo) validate() error {
-	if _, err := openRoot(t.Root, t.Root.Hash()); err != nil {
+	if _, err := OpenRoot(t.Root, t.Root.Hash()); err != nil {
 		return err
 	}
 	return validAddress(t.Server)

@@ -24,11 +24,10 @@ func (r Root) Validate() error {
 // Validate reports the first rule that the content of a roster breaks, whoever
 // signed it. Links to the version before are State.Apply's.
 func (r Roster) Validate() error {
-	life := r.ExpiresAt - r.IssuedAt
 	switch {
 	case r.Version == 0:
 		return refusal.New(refusal.BadStatement, "roster version 0")
-	case r.IssuedAt <= 0 || life <= 0 || int64(life) > MaxLifetime.Milliseconds():
+	case r.IssuedAt <= 0 || r.ExpiresAt <= r.IssuedAt || int64(r.ExpiresAt-r.IssuedAt) > MaxLifetime.Milliseconds():
 		return refusal.New(refusal.BadTime, "a roster lives more than 0 and at most %v", MaxLifetime)
 	case len(r.MinVersion) > MaxName || !plain(r.MinVersion):
 		return refusal.New(refusal.BadStatement, "minimum version is not plain text")
