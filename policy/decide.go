@@ -20,7 +20,7 @@ func (r *Rules) Decide(q *Request, at time.Time) Decision {
 	if d, done := r.early(q, at); done {
 		return d
 	}
-	s := clock{r: r, at: at}
+	s := clock{r: r, at: at, action: q.Action.bit()}
 	t := tally{best: failsAction}
 	x := &r.index
 	t.all(x.byKey[q.Operator], q, &s)
@@ -152,13 +152,14 @@ func (r *Rules) missing(best stage, a Action) (refusal.Code, string) {
 	return refusal.PolicyDenied, "the allow rules for this are outside their hours"
 }
 
-// clock is the time of one decision, read in each zone at most once: a zone's
-// tables are searched on every reading.
+// clock is what one decision works out once: the bit of the action, and the time
+// in each zone, because a reading searches the zone's tables.
 type clock struct {
-	r     *Rules
-	at    time.Time
-	read  [8]bool
-	known [8]wall
+	action actionSet
+	r      *Rules
+	at     time.Time
+	read   [8]bool
+	known  [8]wall
 }
 
 func (c *clock) wall(zone int) wall {

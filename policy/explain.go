@@ -31,7 +31,7 @@ func (r *Rules) Explain(q *Request, at time.Time) Explanation {
 	if _, early := r.early(q, at); early {
 		return e // no rule was asked
 	}
-	s := clock{r: r, at: at}
+	s := clock{r: r, at: at, action: q.Action.bit()}
 	for _, rule := range r.rules {
 		got := rule.match(q, &s)
 		e.Rules = append(e.Rules, Considered{rule.id, rule.description, rule.block, rule.line, got == matched, r.why(rule, got, &s)})

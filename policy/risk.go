@@ -75,13 +75,16 @@ var wrappers = [...]string{
 }
 
 // RunsOthers reports whether a path or name is that of a wrapper (protocol 4.3):
-// a program that runs other programs or code from its arguments. A version at
-// the end ("python3.11", "lua5.4", "ld-linux-x86-64.so.2") and ".exe" do not hide it.
+// a program that runs other programs or code from its arguments. A version or
+// variant at the end ("python3.11", "ld-linux-x86-64.so.2", "vim.tiny") and ".exe"
+// do not hide it.
 func RunsOthers(path string) bool {
 	name := strings.TrimSuffix(strings.ToLower(base(path)), ".exe")
 	bare := strings.TrimRight(name, "0123456789.-")
+	stem, _, _ := strings.Cut(name, ".")
+	stem = strings.TrimRight(stem, "0123456789-")
 	for _, w := range wrappers {
-		if name == w || bare == w {
+		if name == w || bare == w || stem == w {
 			return true
 		}
 	}

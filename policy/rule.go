@@ -86,10 +86,10 @@ const (
 	matched
 )
 
-// match compares; s supplies the clock.
+// match compares; s supplies the clock and the bit of the action.
 func (r *rule) match(q *Request, s *clock) stage {
 	switch {
-	case r.actions&q.Action.bit() == 0:
+	case r.actions&s.action == 0:
 		return failsAction
 	case !r.roles.Has(q.Role),
 		r.keys != nil && !slices.Contains(r.keys, q.Operator),

@@ -1,0 +1,142 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+)
+
+const listed = `
+[[allow]]
+id = "listed"
+who.roles = ["operator"]
+actions = ["exec"]
+commands = [
+  ["/usr/bin/systemctl", "restart", "nginx"],
+  ["/usr/bin/journalctl", "-u", "..."],
+  ["/usr/bin/env", "LC_ALL=C", "date"],
+  ["/opt/tool", "", "..."],
+]
+`
+
+func TestCommandsMatchExactly(t *testing.T) {
+	r := load(t, listed)
+	for _, good := range [][]string{
+		{"/usr/bin/systemctl", "restart", "nginx"},
+		{"/usr/bin/journalctl", "-u"},
+		{"/usr/bin/journalctl", "-u", "nginx", "-f"},
+		{"/usr/bin/env", "LC_ALL=C", "date"},
+		{"/opt/tool", ""},
+		{"/opt/tool", "", "x"},
+	} {
+		expectEffect(t, r, ask(exec(good...)), noon, Allow)
+	}
+	// E4: joined, split, added, empty.
+	for _, bad := range [][]string{
+		{"/usr/bin/systemctl"},
+		{"/usr/bin/systemctl", "restart nginx"},
+		{"/usr/bin/systemctl", "restart", "nginx", ""},
+		{"/usr/bin/systemctl", "", "restart", "nginx"},
+		{"/usr/bin/systemctl", "restart", "nginx", "sshd"},
+		{"/usr/bin/systemctl", "restart", "nginx\n"},
+		{"/usr/bin/systemctl", "restart", "NGINX"},
+		{"/usr/bin/systemctl", "restart", "..."},
+		{"/usr/bin/journalctl"},
+		{"/usr/bin/env", "LC_ALL=C", "date", "x"},
+		{"/usr/bin/env", "date"},
+		{"/opt/tool"},
+		{"/opt/tool", "x"},
+		{"/usr/local/bin/systemctl", "restart", "nginx"},
+	} {
+		expectEffect(t, r, ask(exec(bad...)), noon, Deny)
+	}
+}
+
+func TestE5ShellLineEqualToAListedCommandIsAnotherAction(t *testing.T) {
+	r := load(t, listed)
+	expectEffect(t, r, ask(func(q *Request) { q.Argv = [][]byte{[]byte("/usr/bin/systemctl restart nginx")} }), noon, Deny)
+}
+
+// E6: what runs is the file, and what a multi-call file does is its name.
+func TestE6FileAndNameMustBothBeTheListedOnes(t *testing.T) {
+	r := load(t, listed)
+	run := func(file, name string) *Request {
+		return ask(exec(name, "restart", "nginx"), func(q *Request) { q.File = file })
+	}
+	expectEffect(t, r, run("/usr/bin/systemctl", "systemctl"), noon, Allow)
+	expectEffect(t, r, run("/usr/bin/systemctl", "/bin/systemctl"), noon, Allow)
+	expectEffect(t, r, run("/usr/bin/systemctl", "/sbin/reboot"), noon, Deny)
+	expectEffect(t, r, run("/usr/bin/busybox", "systemctl"), noon, Deny)
+	expectEffect(t, r, run("/tmp/systemctl", "/usr/bin/systemctl"), noon, Deny)
+}
+
+func TestE6BlockedCommandByAnotherPath(t *testing.T) {
+	r := load(t, team+"[[block]]\nid='no-rm'\nactions=['exec']\ncommands=[['/bin/rm', '...']]\n")
+	for file, name := range map[string]string{
+		"/usr/bin/rm": "rm", "/bin/rm": "/bin/../bin/rm", "/usr/bin/busybox": "rm", "/opt/rm": "/opt/x", "/opt/y": `C:\rm`,
+	} {
+		expectEffect(t, r, ask(exec(name, "-r"), func(q *Request) { q.File = file }), noon, Deny)
+	}
+	expectEffect(t, r, ask(exec("/usr/bin/rmdir")), noon, Allow)
+}
+
+func TestWrappersAreListedOnlyWithExactArguments(t *testing.T) {
+	for _, path := range []string{
+		"/usr/bin/env", "/usr/bin/sudo", "/bin/sh", "/usr/bin/bash", "/usr/bin/busybox", "/usr/bin/xargs", "/usr/bin/find", "/usr/bin/nohup",
+		"/usr/bin/timeout", "/usr/bin/setsid", "/usr/bin/python3.11", "/usr/bin/perl5.36.0", "/usr/bin/lua5.4", "/usr/bin/ssh", "/usr/bin/systemd-run",
+		"/usr/bin/docker", "/lib64/ld-linux-x86-64.so.2", `C:\Windows\System32\cmd.exe`, `C:\x\PowerShell.EXE`, "/usr/bin/vim.tiny", "/usr/bin/python3", "/usr/bin/nice",
+	} {
+		if !RunsOthers(path) {
+			t.Errorf("%s is not known to run other programs", path)
+		}
+		rule := "[[allow]]\nid='w'\nwho.roles=['operator']\nactions=['exec']\ncommands=[['" + path + "', 'a', '...']]\n"
+		if _, err := Parse([]byte(head + rule)); err == nil || !strings.Contains(err.Error(), "exact arguments") {
+			t.Errorf("%s with any arguments: %v", path, err)
+		}
+		load(t, strings.Replace(rule, ", '...'", "", 1))
+		load(t, strings.NewReplacer("allow", "block", "who.roles=['operator']", "").Replace(rule))
+	}
+	for _, path := range []string{"/usr/bin/systemctl", "/usr/bin/uptime", "/usr/bin/df", "/usr/bin/environment", "/sh/x", "/usr/bin/time-sync"} {
+		if RunsOthers(path) {
+			t.Errorf("%s is called a wrapper", path)
+		}
+	}
+}
+
+// The rendezvous cannot see the host's files: it goes by what is written, and
+// the agent decides again with the real file.
+func TestUnresolvedCommandGoesByItsSpelling(t *testing.T) {
+	r := load(t, listed)
+	try := func(name string, want Effect) {
+		t.Helper()
+		q := ask(exec(name, "restart", "nginx"), func(q *Request) { q.File, q.Unresolved = "", true })
+		expectEffect(t, r, q, noon, want)
+	}
+	try("systemctl", Allow)
+	try("/usr/bin/systemctl", Allow)
+	try("/bin/systemctl", Deny)
+	try("./systemctl", Deny)
+	try("reboot", Deny)
+}
+
+func TestWindowsPaths(t *testing.T) {
+	r := load(t, "[[allow]]\nid='w'\nwho.roles=['operator']\nactions=['exec']\ncommands=[['C:\\Windows\\System32\\whoami.exe']]\n")
+	expectEffect(t, r, ask(exec(`C:\Windows\System32\whoami.exe`)), noon, Allow)
+	expectEffect(t, r, ask(exec(`D:\Windows\System32\whoami.exe`)), noon, Deny)
+	for path, want := range map[string]bool{
+		`C:\`: true, `C:\a\b`: true, `C:\a\..\b`: false, `C:a`: false, `1:\a`: false, `\a`: false, "/": true, "/a/": false, "//a": false,
+		"": false, "a": false, "/a/./b": false, "/a/../b": false, "/..a": true,
+	} {
+		if absolute(path) != want {
+			t.Errorf("absolute(%q) is %v", path, !want)
+		}
+	}
+}
+
+func TestCwdRestrictsARule(t *testing.T) {
+	r := load(t, "[[allow]]\nid='c'\nwho.roles=['operator']\nactions=['exec']\ncwd=['/srv/app']\ncommands=[['/usr/bin/id']]\n")
+	in := func(dir string) *Request { return ask(exec("/usr/bin/id"), func(q *Request) { q.Cwd = dir }) }
+	expectEffect(t, r, in("/srv/app"), noon, Allow)
+	for _, dir := range []string{"", "/srv/app/", "/srv/app/..", "/tmp", "/srv/APP"} {
+		expectEffect(t, r, in(dir), noon, Deny)
+	}
+}

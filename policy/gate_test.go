@@ -1,0 +1,152 @@
+package policy
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"pgregory.net/rapid"
+)
+
+const gated = `
+[gate]
+where.tags_any = ["prod"]
+approval.count = 2
+approval.roles = ["approver", "admin"]
+[[allow]]
+id = "team"
+who.roles = ["operator"]
+actions = ["shell", "exec", "copy", "forward"]
+` + listed
+
+func TestE18GatedHostAsksForApprovalOfTheShell(t *testing.T) {
+	r := load(t, gated)
+	for _, a := range []Action{Shell, Copy, Forward} {
+		d := expectEffect(t, r, ask(func(q *Request) { q.Action = a }), noon, NeedApproval)
+		if want := (Approval{2, Roles(Approver, Admin)}); d.Approval != want || d.Code != refusal.ApprovalRequired || d.Rule != "team" {
+			t.Errorf("%s: %+v", a, d)
+		}
+	}
+	expectEffect(t, r, ask(func(q *Request) { q.Tags = []string{"test"} }), noon, Allow)
+}
+
+func TestGatedExecIsApprovedUnlessListed(t *testing.T) {
+	r := load(t, gated)
+	expectEffect(t, r, ask(exec("/usr/bin/systemctl", "restart", "nginx")), noon, Allow)
+	for _, argv := range [][]string{
+		{"/usr/bin/systemctl", "restart", "sshd"}, {"/usr/bin/rm", "-rf", "/"}, {"/usr/bin/env", "nice", "sudo", "rm"}, {"/usr/bin/uptime"},
+	} {
+		expectEffect(t, r, ask(exec(argv...)), noon, NeedApproval)
+	}
+	expectEffect(t, r, ask(exec("/usr/bin/uptime"), func(q *Request) { q.Role = Viewer }), noon, Deny)
+}
+
+func TestDemandsOfAllMatchingRulesAddUp(t *testing.T) {
+	r := load(t, `
+[limits]
+session = "10h"
+relay_bytes = "2GiB"
+[[allow]]
+id = "a"
+who.roles = ["operator"]
+actions = ["shell"]
+limits.session = "12h"
+limits.idle = "1h"
+[[allow]]
+id = "b"
+who.roles = ["operator"]
+where.tags_any = ["prod"]
+actions = ["shell"]
+approval.count = 1
+limits.idle = "5m"
+limits.resume = "90s"
+limits.relay_bytes = "1MiB"
+[[allow]]
+id = "c"
+who.roles = ["operator"]
+where.tags_all = ["prod", "web"]
+actions = ["shell"]
+approval.count = 2
+approval.roles = ["approver", "admin"]
+`)
+	d := expectEffect(t, r, ask(), noon, NeedApproval)
+	if want := (Approval{2, Roles(Approver, Admin)}); d.Approval != want || d.Rule != "c" {
+		t.Errorf("approval %+v by %s", d.Approval, d.Rule)
+	}
+	if want := (Limits{10 * time.Hour, 5 * time.Minute, 90 * time.Second, 1 << 20}); d.Limits != want {
+		t.Errorf("limits %+v", d.Limits)
+	}
+	d = expectEffect(t, r, ask(func(q *Request) { q.Tags = nil }), noon, Allow)
+	if want := (Limits{10 * time.Hour, time.Hour, 0, 2 << 30}); d.Limits != want || d.Approval != (Approval{}) {
+		t.Errorf("without prod: %+v", d)
+	}
+}
+
+func TestApprovalThatNobodyCanGiveIsADenial(t *testing.T) {
+	r := load(t, `
+[gate]
+approval.count = 1
+approval.roles = ["owner"]
+[[allow]]
+id = "a"
+who.roles = ["operator"]
+actions = ["shell"]
+approval.count = 1
+approval.roles = ["approver"]
+`)
+	expectEffect(t, r, ask(), noon, Deny)
+}
+
+// F10: the agent's answer joined with the rendezvous' is never milder than either.
+func TestF10StricterNeverMilderThanEither(t *testing.T) {
+	decision := rapid.Custom(func(t *rapid.T) Decision {
+		d := Decision{Effect: Effect(rapid.IntRange(0, 2).Draw(t, "effect")), Rule: rapid.StringN(1, 3, 3).Draw(t, "rule")}
+		if d.Effect == Deny {
+			d.Code = refusal.PolicyDenied
+			return d
+		}
+		if d.Effect == NeedApproval {
+			d.Code = refusal.ApprovalRequired
+			d.Approval = Approval{rapid.IntRange(1, 3).Draw(t, "count"), RoleSet(rapid.IntRange(1, 31).Draw(t, "roles")) << 1}
+		}
+		d.Limits = Limits{time.Duration(rapid.IntRange(0, 3).Draw(t, "session")), 0, 0, int64(rapid.IntRange(0, 3).Draw(t, "bytes"))}
+		return d
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := decision.Draw(t, "a"), decision.Draw(t, "b")
+		d, e := Stricter(a, b), Stricter(b, a)
+		if d.Effect != e.Effect || d.Approval != e.Approval || d.Limits != e.Limits || d.Code != e.Code {
+			t.Fatalf("not symmetric: %+v, %+v", d, e)
+		}
+		if d.Effect > min(a.Effect, b.Effect) || (d.Effect == Allow) != (d.Code == "") {
+			t.Fatalf("milder: %+v", d)
+		}
+		for _, x := range []Decision{a, b} {
+			if d.Effect == Deny {
+				continue
+			}
+			if d.Approval.Count < x.Approval.Count || x.Approval.Count > 0 && d.Approval.Roles&^x.Approval.Roles != 0 || d.Approval.impossible() {
+				t.Fatalf("approval %+v is less than %+v", d.Approval, x.Approval)
+			}
+			if x.Limits.Session != 0 && (d.Limits.Session == 0 || d.Limits.Session > x.Limits.Session) {
+				t.Fatalf("limits %+v are wider than %+v", d.Limits, x.Limits)
+			}
+		}
+		if Stricter(a, a) != a {
+			t.Fatal("not idempotent")
+		}
+	})
+}
+
+func TestF10StricterKeepsTheStricterAnswersRule(t *testing.T) {
+	allow, deny := Decision{Effect: Allow, Rule: "a"}, Decision{Effect: Deny, Rule: "b", Code: refusal.PolicyDenied, Reason: "no"}
+	if d := Stricter(allow, deny); d != deny {
+		t.Errorf("%+v", d)
+	}
+	if d := Stricter(allow, Decision{Effect: Allow, Rule: "z"}); d.Rule != "a" {
+		t.Errorf("%+v", d)
+	}
+	if d := Stricter(allow, Decision{}); d.Effect != Deny || d.Err() == nil {
+		t.Error("an answer that nobody filled in opened something")
+	}
+}

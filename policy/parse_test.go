@@ -1,0 +1,269 @@
+package policy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestF5MistakesInWindowsAreLoadErrors(t *testing.T) {
+	const rule = "[[block]]\nid='w'\n"
+	for when, text := range map[string]string{
+		"when.days=['mon']\nwhen.zone='Europe/Atlantis'":         "not a time zone",
+		"when.days=['mon']\nwhen.zone='Local'":                   "not a time zone",
+		"when.days=['mon']\nwhen.zone=''":                        "not a time zone",
+		"when.days=['mon']\nwhen.zone='../etc/passwd'":           "not a time zone",
+		"when.days=['mon']":                                      "when.zone",
+		"when.from='08:00'\nwhen.to='08:00'\nwhen.zone='UTC'":    "the window is empty",
+		"when.from='08:00'\nwhen.to='24:00'\nwhen.zone='UTC'":    "the end of the day is",
+		"when.from='8:00'\nwhen.to='09:00'\nwhen.zone='UTC'":     "not a time of day",
+		"when.from='08:60'\nwhen.to='09:00'\nwhen.zone='UTC'":    "not a time of day",
+		"when.from='08:00:01'\nwhen.to='09:00'\nwhen.zone='UTC'": "not a time of day",
+		"when.from=480\nwhen.to='09:00'\nwhen.zone='UTC'":        "not a time of day",
+		"when.from='08:00'\nwhen.zone='UTC'":                     "stand together",
+		"when.days=[]\nwhen.zone='UTC'":                          "the list is empty",
+		"when.days=['Mon']\nwhen.zone='UTC'":                     "not a day",
+		"when.days=['monday']\nwhen.zone='UTC'":                  "not a day",
+		"when.days=[{}]\nwhen.zone='UTC'":                        "not a string",
+		"when.zone='UTC'":                                        "neither days nor",
+		"when.day=['mon']\nwhen.zone='UTC'":                      "block.when.day: unknown key",
+		"when.from={}\nwhen.to='09:00'\nwhen.zone='UTC'":         "stand together",
+	} {
+		if _, err := Parse([]byte(head + rule + when + "\n")); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+}
+
+func TestMistakesNameTheLineAndWhatToDo(t *testing.T) {
+	long := strings.Repeat("'a',", MaxList+1)
+	for body, text := range map[string]string{
+		"":                          "version = 1",
+		"version=2\nmode='enforce'": "version = 1",
+		"version=1":                 "mode",
+		"version=1\nmode='x'":       `line 2: mode: mode is "enforce" or "lockdown"`,
+		"version=1\nmode=1":         `mode is "enforce"`,
+		"version=1\nMode='enforce'": `line 2: key "Mode"`,
+		"version=1\nmode='enforce'\nmode='enforce'": "line 3",
+		head + "[alow]":                                                                        "line 3: alow: unknown key",
+		head + "roster_grace='1y'":                                                             "line 3: roster_grace",
+		head + "roster_grace='900h'":                                                           "not a duration from",
+		head + "limits.idle='0s'":                                                              "not a duration from",
+		head + "limits.relay_bytes='2 GB'":                                                     "not a size",
+		head + "limits.relay_bytes='0MiB'":                                                     "not a size",
+		head + "limits.relay_bytes='9999999TiB'":                                               "not a size",
+		head + "[gate]\nwhere.tags_any=['a']":                                                  "approval.count",
+		head + "gate.approval.count=0":                                                         "from 1 to 10",
+		head + "gate.approval.count=11":                                                        "from 1 to 10",
+		head + "[gate]\napproval.count=1\nwhere.agents=[]":                                     "[gate]: where.agents",
+		head + "[gate]\napproval.count=1\napproval.roles=['boss']":                             "is not a role",
+		head + "[gate]\napproval.count=1\napproval.roles=[3]":                                  "is not a role",
+		head + "[[block]]\nwho.roles=['operator']":                                             "every rule needs one",
+		head + "[[block]]\nid='A'":                                                             "is not a rule id",
+		head + "[[block]]\nid='a'\napproval.count=1":                                           "no meaning in a block rule",
+		head + "[[block]]\nid='a'\nlimits.idle='1m'":                                           "no meaning in a block rule",
+		head + "\n\n[[block]]\nid='a'\n[[block]]\nid='a'":                                      "line 7: [[block]] rule \"a\": id: another rule",
+		head + "[[allow]]\nid='a'\nactions=['shell']":                                          "who: an allow rule says whom",
+		head + "[[allow]]\nid='a'\nwho.roles=['admin']":                                        "actions: an allow rule lists them",
+		head + "[[allow]]\nid='a'\nwho.roles=[]\nactions=['shell']":                            "who.roles: the list is empty",
+		head + "[[allow]]\nid='a'\nwho.roles=[{}]\nactions=['shell']":                          "not a string",
+		head + "[[block]]\nid='a'\nactions=[]":                                                 "actions: the list is empty",
+		head + "[[block]]\nid='a'\nactions=['Shell']":                                          "is not an action",
+		head + "[[block]]\nid='a'\nusers=[]":                                                   "users: the list is empty",
+		head + "[[block]]\nid='a'\nusers=['*']":                                                "is not a login name",
+		head + "[[block]]\nid='a'\nusers=['-oProxy']":                                          "is not a login name",
+		head + "[[block]]\nid='a'\nusers=['@root']":                                            "is not a login name",
+		head + "[[block]]\nid='a'\nusers=[" + long + "]":                                       "the limit is 1000",
+		head + "[[block]]\nid='a'\nwho.people=['a b']":                                         "is not a person id",
+		head + "[[block]]\nid='a'\nwho.keys=['zz']":                                            "line 5: block.who.keys",
+		head + "[[block]]\nid='a'\nwho.keys=[[1,2]]":                                           "who.keys",
+		head + "[[block]]\nid='a'\nwhere.agents=['a_b']":                                       "is not a host name",
+		head + "[[block]]\nid='a'\ncwd=['srv']":                                                "is not an absolute directory",
+		head + "[[block]]\nid='a'\ncommands=[['/bin/x']]":                                      "restrict exec only",
+		head + "[[block]]\nid='a'\nactions=['exec']\ncommands=[]":                              "the list is empty",
+		head + "[[block]]\nid='a'\nactions=['exec']\ncommands=[[]]":                            "absolute path",
+		head + "[[block]]\nid='a'\nactions=['exec']\ncommands=[['rm']]":                        "absolute path",
+		head + "[[block]]\nid='a'\nactions=['exec']\ncommands=[['/bin/../rm']]":                "absolute path",
+		head + "[[block]]\nid='a'\nactions=['exec']\ncommands=[['...']]":                       "absolute path",
+		head + "[[block]]\nid='a'\nactions=['exec']\ncommands=[['/']]":                         "absolute path",
+		head + "[[block]]\nid='a'\nactions=['exec']\ncommands=[[\"/a\", \"\\u0000\"]]":         "zero byte",
+		head + "environment.allow=['LC_*']":                                                    "there are no patterns",
+		head + "environment.allow=['1A']":                                                      "is not the name",
+		head + "[[expect]]\nname='x'\naction='shell'\nrole='operator'":                         "want",
+		head + "[[expect]]\nwant='deny'":                                                       "name",
+		head + "[[expect]]\nname='x'\nwant='maybe'":                                            "is not an answer",
+		head + "[[expect]]\nname='x'\nwant='deny'":                                             "action",
+		head + "[[expect]]\nname='x'\nwant='deny'\naction='shell'":                             "role",
+		head + "[[expect]]\nname='x'\nwant='deny'\naction='shell'\nrole='operator'\nrule='no'": "there is no rule",
+		head + "[[expect]]\nname='x'\nat='yesterday'":                                          "not a point in time",
+	} {
+		if _, err := Parse([]byte(body)); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%q:\n got %v\nwant %s", body, err, text)
+		}
+	}
+}
+
+func TestExpectationNeedsATimeWhereThereAreHours(t *testing.T) {
+	body := head + "[[block]]\nid='w'\nwhen.days=['mon']\nwhen.zone='UTC'\n[[expect]]\nname='x'\nwant='deny'\naction='shell'\nrole='operator'\n"
+	if _, err := Parse([]byte(body)); err == nil || !strings.Contains(err.Error(), "at: this policy has hours") {
+		t.Error(err)
+	}
+	if _, err := Parse([]byte(body + "at='2026-03-02T12:00:00Z'\n")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestF11SizeAndDepthAreBounded(t *testing.T) {
+	var many strings.Builder
+	for i := range MaxRules + 1 {
+		fmt.Fprintf(&many, "[[block]]\nid='%d'\n", i)
+	}
+	var hundredThousand strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&hundredThousand, "[[block]]\nid='%d'\n", i)
+	}
+	for name, c := range map[string]struct{ body, text string }{
+		"10 MB":         {strings.Repeat("# padding\n", 1<<20), "the limit is 1048576"},
+		"100,000 rules": {hundredThousand.String(), "the limit is"},
+		"10,001 rules":  {many.String(), "10001 rules, the limit is 10000"},
+		"deep arrays":   {"a=" + strings.Repeat("[", 1<<19), "nested deeper"},
+		"deep tables":   {"a=" + strings.Repeat("{a=", 1<<18), "nested deeper"},
+		"deep keys":     {strings.Repeat("a.", 1<<19-100) + "a=1", "a key of more than"},
+	} {
+		start := time.Now()
+		if _, err := Parse([]byte(head + c.body)); err == nil || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %.200v", name, err)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s took %v", name, took)
+		}
+	}
+}
+
+// The largest file that loads: 10,000 rules that all apply to one host.
+func TestF11EvaluationOfTheLargestFileIsBounded(t *testing.T) {
+	var b strings.Builder
+	for i := range MaxRules {
+		fmt.Fprintf(&b, "[[allow]]\nid='r%d'\nwho.roles=['operator']\nactions=['shell']\nlimits.idle='1h'\n", i)
+	}
+	r := load(t, b.String())
+	start := time.Now()
+	expectEffectFast(t, r)
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("one decision took %v", took)
+	}
+	if len(r.Check()) == 0 {
+		t.Error("10,000 equal rules and no finding")
+	}
+}
+
+func expectEffectFast(t *testing.T, r *Rules) {
+	if d := r.Decide(ask(), noon); d.Effect != Allow || d.Rule != "r0" {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestHashIsOfTheBytes(t *testing.T) {
+	a, b := load(t, team), load(t, team+"# a comment\n")
+	if a.Hash() != sha256.Sum256([]byte(head+team)) || a.Hash() == b.Hash() {
+		t.Error("the hash is not that of the file")
+	}
+}
+
+func TestRosterGrace(t *testing.T) {
+	if g := load(t, "").RosterGrace(); g != 0 {
+		t.Errorf("without the key: %v", g)
+	}
+	if g := load(t, "roster_grace='12h'\n").RosterGrace(); g != 12*time.Hour {
+		t.Errorf("12h is %v", g)
+	}
+}
+
+func TestDefaultPolicy(t *testing.T) {
+	text := Default()
+	text[0] = 'x'
+	if bytes.Equal(text, Default()) {
+		t.Fatal("the caller got the package's own bytes")
+	}
+	r, err := Parse(Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := r.Check(); len(f) != 0 {
+		t.Errorf("findings: %v", f)
+	}
+	for _, res := range r.RunExpectations() {
+		if !res.OK {
+			t.Errorf("%+v", res)
+		}
+	}
+	for _, role := range []Role{Operator, Approver, Admin, Owner} {
+		as := func(q *Request) { q.Role = role }
+		expectEffect(t, r, ask(as), noon, Allow)
+		expectEffect(t, r, ask(as, exec("/usr/bin/id")), noon, Allow)
+		expectEffect(t, r, ask(as, func(q *Request) { q.User = "root" }), noon, Deny)
+		expectEffect(t, r, ask(as, func(q *Request) { q.Action = Forward }), noon, Deny)
+	}
+	expectEffect(t, r, ask(func(q *Request) { q.Role = Viewer }), noon, Deny)
+}
+
+// The parts of the default file that are commented out must work as well.
+func TestDefaultPolicyExamples(t *testing.T) {
+	var b strings.Builder
+	for line := range strings.Lines(string(Default())) {
+		code := strings.TrimPrefix(strings.TrimPrefix(line, "#"), " ")
+		if strings.HasPrefix(line, "# ") && strings.ContainsAny(code[:1], "[]w aciud") && strings.ContainsAny(code, "=[]") && !strings.Contains(code, "[[expect]] tables") {
+			line = code
+		}
+		b.WriteString(line)
+	}
+	r, err := Parse([]byte(b.String()))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, b.String())
+	}
+	expectEffect(t, r, ask(), noon, NeedApproval)
+	expectEffect(t, r, ask(exec("/usr/bin/systemctl", "restart", "nginx")), noon, Allow)
+	expectEffect(t, r, ask(func(q *Request) { q.Tags, q.Action = nil, Copy }), noon, Allow)
+}
+
+// The example of the package doc is a policy.
+func TestDocExample(t *testing.T) {
+	r, err := Parse([]byte(docExample(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, res := range r.RunExpectations() {
+		if !res.OK {
+			t.Errorf("%+v", res)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(Default())
+	f.Add([]byte(head + gated))
+	f.Add([]byte(docExample(f)))
+	f.Add([]byte("a=[[[[[[[["))
+	f.Add([]byte("a=\"\\\n[[[[\""))
+	f.Add([]byte("'''a''''='"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := Parse(data)
+		if err != nil {
+			return
+		}
+		r.Check()
+		r.RunExpectations()
+		for _, q := range []*Request{ask(), ask(exec("/usr/bin/systemctl", "restart", "nginx"))} {
+			if d := r.Decide(q, noon); r.Explain(q, noon).Decision != d || d.Effect == NeedApproval != (d.Approval.Count > 0) {
+				t.Errorf("%+v", d)
+			}
+		}
+		again, err := Parse(data)
+		if err != nil || again.Hash() != r.Hash() || again.Decide(ask(), noon) != r.Decide(ask(), noon) {
+			t.Error("the same bytes made another policy")
+		}
+	})
+}
