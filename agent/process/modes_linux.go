@@ -33,20 +33,20 @@ var outputFlags = map[byte]uint32{
 }
 
 // setModes applies the modes that this system has; line speeds mean nothing here.
-func setModes(tty *os.File, encoded []byte) error {
+func setModes(tty *os.File, modes []Mode) error {
 	var t syscall.Termios
 	if err := termios(tty, syscall.TCGETS, &t); err != nil {
 		return err
 	}
 	t.Iflag |= iutf8
-	for _, m := range parseModes(encoded) {
-		if i, ok := controls[m.op]; ok {
-			t.Cc[i] = control(m.value)
+	for _, m := range modes {
+		if i, ok := controls[m.Op]; ok {
+			t.Cc[i] = control(m.Value)
 			continue
 		}
-		setFlag(&t.Iflag, inputFlags[m.op], m.value)
-		setFlag(&t.Lflag, localFlags[m.op], m.value)
-		setFlag(&t.Oflag, outputFlags[m.op], m.value)
+		setFlag(&t.Iflag, inputFlags[m.Op], m.Value)
+		setFlag(&t.Lflag, localFlags[m.Op], m.Value)
+		setFlag(&t.Oflag, outputFlags[m.Op], m.Value)
 	}
 	return termios(tty, syscall.TCSETS, &t)
 }

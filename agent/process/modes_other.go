@@ -5,4 +5,4 @@ package process
 import "os"
 
 // setModes leaves the system's defaults, which suit terminals of today.
-func setModes(*os.File, []byte) error { return nil }
+func setModes(*os.File, []Mode) error { return nil }

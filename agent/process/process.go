@@ -53,7 +53,14 @@ type Spec struct {
 // Terminal describes the pseudo-terminal to run on.
 type Terminal struct {
 	Size  Size
-	Modes []byte // encoded as in RFC 4254 section 8; nil for the system's defaults
+	Modes []Mode // nil for the system's defaults
+}
+
+// Mode is one terminal mode of RFC 4254 section 8. Those that this system does
+// not have are skipped.
+type Mode struct {
+	Op    byte
+	Value uint32
 }
 
 // Size is a terminal's size in characters.

@@ -201,5 +201,5 @@ func signalName(sig syscall.Signal) string {
 	if n, ok := signalNames[sig]; ok {
 		return n
 	}
-	return fmt.Sprintf("%d@tucdesk", int(sig)) // real-time signals have no name in the RFC
+	return fmt.Sprintf("RT%d", int(sig)) // real-time signals have no name in the RFC
 }

@@ -1,0 +1,142 @@
+//go:build unix
+
+package process
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"os/user"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// Account is a login user of this host.
+type Account struct {
+	Name   string
+	UID    uint32
+	GID    uint32
+	Groups []uint32 // supplementary ones, the primary group among them
+	Home   string
+	Shell  string
+}
+
+const maxLoginName = 64 // bytes; our choice, above what systems allow
+
+// LookUp finds a login user; "" is the user this process runs as. Everybody else
+// can be had only when this process is root, must not be written as a number,
+// must have a home and a login shell, and is not root under another name
+// (attack H7). Refusal: UserNotAllowed; it does not say which users exist.
+func LookUp(name string) (Account, error) {
+	self := os.Geteuid()
+	if name == "" {
+		return own(self)
+	}
+	refused := refusal.New(refusal.UserNotAllowed, "this login user cannot be had on this host")
+	if len(name) > maxLoginName || isNumber(name) || strings.ContainsAny(name, ":/\n\x00") {
+		return Account{}, refused
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return Account{}, refused
+	}
+	a, err := account(u)
+	if err != nil {
+		return Account{}, refused
+	}
+	if int(a.UID) == self {
+		return a, nil
+	}
+	info, err := os.Stat(a.Home)
+	if self != 0 || a.UID == 0 || a.Name != name || err != nil || !info.IsDir() || noLogin(a.Shell) {
+		return Account{}, refused
+	}
+	return a, nil
+}
+
+// own is lenient: a service account or a container may lack all but the number.
+func own(uid int) (Account, error) {
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return Account{UID: uint32(uid), GID: uint32(os.Getegid()), Home: "/", Shell: "/bin/sh"}, nil
+	}
+	a, err := account(u)
+	if err != nil {
+		return Account{}, refusal.New(refusal.UserNotAllowed, "the agent's own user cannot be looked up")
+	}
+	if info, err := os.Stat(a.Home); err != nil || !info.IsDir() {
+		a.Home = "/"
+	}
+	if noLogin(a.Shell) {
+		a.Shell = "/bin/sh"
+	}
+	return a, nil
+}
+
+func account(u *user.User) (Account, error) {
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return Account{}, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return Account{}, err
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return Account{}, err
+	}
+	a := Account{Name: u.Username, UID: uint32(uid), GID: uint32(gid), Home: u.HomeDir, Shell: loginShell(u.Username)}
+	for _, id := range ids {
+		g, err := strconv.ParseUint(id, 10, 32)
+		if err != nil {
+			return Account{}, err
+		}
+		a.Groups = append(a.Groups, uint32(g))
+	}
+	return a, nil
+}
+
+// noLogin reports an account that is closed to people.
+func noLogin(shell string) bool {
+	switch path.Base(shell) {
+	case "nologin", "false", "true", "sync", "halt", "shutdown":
+		return true
+	}
+	return false
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseInt(s, 0, 64)
+	return err == nil
+}
+
+// loginShell reads the last field of the user's line in the account table.
+// Accounts from a directory service have none there and get the system's shell.
+func loginShell(name string) string {
+	f, err := os.Open("/etc/passwd")
+	if err != nil {
+		return systemShell()
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(io.LimitReader(f, 16<<20))
+	for lines.Scan() {
+		fields := strings.Split(lines.Text(), ":")
+		if len(fields) == 7 && fields[0] == name && path.IsAbs(fields[6]) {
+			return fields[6]
+		}
+	}
+	return systemShell()
+}
+
+func systemShell() string {
+	for _, shell := range []string{"/bin/bash", "/bin/zsh"} {
+		if info, err := os.Stat(shell); err == nil && executable(info) {
+			return shell
+		}
+	}
+	return "/bin/sh"
+}
