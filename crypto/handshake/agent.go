@@ -40,10 +40,10 @@ type Agent struct {
 	sealed                    []byte // sealed part of M2, for h3
 
 	mu      sync.Mutex
-	secrets secrets // guarded by mu; zero once keys exist
-	m3      []byte  // guarded by mu; the CONFIRM that was accepted
-	keys    *Keys   // guarded by mu
-	closed  bool    // guarded by mu
+	secrets harden.Hidden[secrets] // guarded by mu; erased once keys exist
+	m3      []byte                 // guarded by mu; the CONFIRM that was accepted
+	keys    *Keys                  // guarded by mu
+	closed  bool                   // guarded by mu
 }
 
 // Accept answers M1. Call it only after every check of protocol 2.5; it is the
@@ -106,14 +106,15 @@ func (a *Agent) answer(cfg AgentConfig, open Open, m1 []byte, x *ecdh.PrivateKey
 	}
 	clearPart := m2.marshalClear()
 	a.h2 = extend(extend(startHash(a.suite), m1), clearPart)
-	a.secrets = newSecrets(ss, a.h2)
+	s := newSecrets(ss, a.h2)
+	a.secrets = harden.Hide(&s)
 
 	kid := cfg.Identity.ID()
 	sig := cfg.Identity.Sign(authText("agent", a.h2, a.identity.Bytes(), a.operator.Bytes()))
 	plain := append(kid[:], sig...)
 	plain = binary.BigEndian.AppendUint32(plain, bits)
 	plain = binary.BigEndian.AppendUint32(plain, cfg.Flags)
-	a.sealed = sealOnce(a.secrets.agent, plain, a.h2)
+	a.sealed = sealOnce(s.agent, plain, a.h2)
 	return append(clearPart, a.sealed...), nil
 }
 
@@ -163,7 +164,7 @@ func (a *Agent) confirmLocked(header, sealed []byte) error {
 	h3 := extend(a.h2, a.sealed, header...)
 	var plain []byte
 	var err error
-	harden.Do(func() { plain, err = openOnce(a.secrets.operator, sealed, h3) })
+	harden.Do(func() { plain, err = openOnce(a.secrets.Get().operator, sealed, h3) })
 	if err != nil {
 		return refusal.New(refusal.HandshakeFailed, "CONFIRM does not open")
 	}
@@ -174,11 +175,11 @@ func (a *Agent) confirmLocked(header, sealed []byte) error {
 	}
 	h4 := extend(h3, sealed)
 	harden.Do(func() {
-		block := a.secrets.traffic(h4)
+		block := a.secrets.Get().traffic(h4)
 		a.keys = newKeys(a.suite, a.operatorIndex, a.agentIndex, h4, &block)
 		clear(block[:])
 	})
-	a.secrets.erase()
+	a.secrets.Get().erase()
 	return nil
 }
 
@@ -188,6 +189,6 @@ func (a *Agent) Close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true
-	a.secrets.erase()
+	a.secrets.Get().erase()
 	a.keys = nil
 }

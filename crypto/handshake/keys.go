@@ -29,17 +29,21 @@ type Keys struct {
 	operatorIndex, agentIndex uint32
 	h4                        key.Hash
 
-	mu       sync.Mutex
-	block    [TrafficSize]byte // guarded by mu
-	exporter [32]byte          // guarded by mu
-	spent    bool              // guarded by mu
+	mu     sync.Mutex
+	secret harden.Hidden[material] // guarded by mu
+	spent  bool                    // guarded by mu; the block was handed out
+}
+
+type material struct {
+	block    [TrafficSize]byte
+	exporter [32]byte
 }
 
 // newKeys copies block; the caller clears its own.
 func newKeys(s Suite, operatorIndex, agentIndex uint32, h4 key.Hash, block *[TrafficSize]byte) *Keys {
-	k := &Keys{suite: s, operatorIndex: operatorIndex, agentIndex: agentIndex, h4: h4, block: *block}
-	copy(k.exporter[:], block[exporterAt:])
-	return k
+	m := &material{block: *block}
+	copy(m.exporter[:], block[exporterAt:])
+	return &Keys{suite: s, operatorIndex: operatorIndex, agentIndex: agentIndex, h4: h4, secret: harden.Hide(m)}
 }
 
 // Suite returns the suite both sides agreed on.
@@ -59,7 +63,7 @@ func (k *Keys) H4() key.Hash { return k.h4 }
 func (k *Keys) Exporter() [32]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.exporter
+	return k.secret.Get().exporter
 }
 
 // Take hands the traffic block to use and forgets it; use must not keep the
@@ -71,8 +75,9 @@ func (k *Keys) Take(use func(block *[TrafficSize]byte)) error {
 		return ErrSpent
 	}
 	k.spent = true
-	use(&k.block)
-	clear(k.block[:])
+	block := &k.secret.Get().block
+	use(block)
+	clear(block[:])
 	return nil
 }
 
@@ -126,6 +131,5 @@ func (k *Keys) Erase() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.spent = true
-	clear(k.block[:])
-	clear(k.exporter[:])
+	*k.secret.Get() = material{}
 }

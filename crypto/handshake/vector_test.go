@@ -76,9 +76,9 @@ func TestWorkedVector(t *testing.T) {
 	is("h0", h0[:], "8e1b7856c6bd604e162a37ba48d467da8774102dd90a1b183acf9681bdcb5cda")
 	is("h1", h1[:], "2c09607e0636d826c9a3d2ffa08acaca8f4fecbaef82486996e517a5e2745428")
 	is("h2", v.agent.h2[:], "ff4dddce3a741826f85bc1c7fe37e20d06760328204a390163b0c0f40845ab47")
-	is("ss", v.agent.secrets.ss, "40e47a3f525bdcac491d418978d7db5af623ac7afe7623c6d78a5d4fce9d0f63")
-	is("k_hs_a", v.agent.secrets.agent, "10aaeb9086c8ae40316b2ec5753c35769583e7333811fa3b6c8e6a565b1536ee")
-	is("k_hs_o", v.agent.secrets.operator, "3523eb849044d43463ab95b5b48dd31cfd0de5b3ed5832709f9a8d7d93ae549e")
+	is("ss", v.agent.secrets.Get().ss, "40e47a3f525bdcac491d418978d7db5af623ac7afe7623c6d78a5d4fce9d0f63")
+	is("k_hs_a", v.agent.secrets.Get().agent, "10aaeb9086c8ae40316b2ec5753c35769583e7333811fa3b6c8e6a565b1536ee")
+	is("k_hs_o", v.agent.secrets.Get().operator, "3523eb849044d43463ab95b5b48dd31cfd0de5b3ed5832709f9a8d7d93ae549e")
 	m3, _, okeys, err := v.op.Confirm(v.m2, v.find)
 	if err != nil {
 		t.Fatal(err)
@@ -95,12 +95,12 @@ func TestWorkedVector(t *testing.T) {
 	for _, k := range []*Keys{okeys, akeys} {
 		h4 := k.H4()
 		is("h4", h4[:], "3128016261afef793fdeddcf6ba56bc179b1dbcd6f59eaf1ff69919faa0158da")
-		is("k_o2a", k.block[:32], "5fa49e58f1a15dc70ade4bfe1b78fa393958d71a7b4f8c95145823c3a53a5c77")
-		is("iv_o2a", k.block[32:44], "25b32d0a3719df557f36c3a3")
-		is("k_a2o", k.block[44:76], "a809f03d345fe88f8fd659c35af27cea7a4b1f3a58771949de66320d6ff5b410")
-		is("iv_a2o", k.block[76:88], "6540df316727053ac71e5d66")
+		is("k_o2a", k.secret.Get().block[:32], "5fa49e58f1a15dc70ade4bfe1b78fa393958d71a7b4f8c95145823c3a53a5c77")
+		is("iv_o2a", k.secret.Get().block[32:44], "25b32d0a3719df557f36c3a3")
+		is("k_a2o", k.secret.Get().block[44:76], "a809f03d345fe88f8fd659c35af27cea7a4b1f3a58771949de66320d6ff5b410")
+		is("iv_a2o", k.secret.Get().block[76:88], "6540df316727053ac71e5d66")
 		exporter := k.Exporter()
 		is("export", exporter[:], "6d12e33ec890f517e18e8a945d797748161d45f3cd12e2c858aee4e639469a8f")
-		is("chain", k.block[120:], "d2720b3215516d47d338a2cdc7cac52c706110068d9a7a5a7b320cfd39fc44cd")
+		is("chain", k.secret.Get().block[120:], "d2720b3215516d47d338a2cdc7cac52c706110068d9a7a5a7b320cfd39fc44cd")
 	}
 }

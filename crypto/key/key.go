@@ -105,7 +105,8 @@ func ParsePublic[R Role](s string) (Public[R], error) {
 		return Public[R]{}, refusal.New(refusal.WrongRole, "not a public key of role %s", roleName[R]())
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(rest)
-	if err != nil {
+	// The decoder skips line ends even when strict, so compare the spelling too.
+	if err != nil || base64.RawURLEncoding.EncodeToString(raw) != rest {
 		return Public[R]{}, refusal.New(refusal.BadStatement, "public key of role %s: not base64url", roleName[R]())
 	}
 	return PublicFromBytes[R](raw)
@@ -150,8 +151,15 @@ func (p *Public[R]) UnmarshalText(text []byte) (err error) {
 // Private is the private half of a key in role R. It is not comparable and has
 // no encoding; see the package comment.
 type Private[R Role] struct {
-	_ [0]func() // not comparable: comparing secrets is always a bug
-	k ed25519.PrivateKey
+	// k is a function because fmt walks the unexported fields of whatever struct
+	// holds this one without asking our methods: it prints slices, and with some
+	// verbs what pointers point to, but it cannot look into a function. It also
+	// makes keys incomparable, and comparing secrets is always a bug.
+	k func() ed25519.PrivateKey
+}
+
+func newPrivate[R Role](k ed25519.PrivateKey) Private[R] {
+	return Private[R]{k: func() ed25519.PrivateKey { return k }}
 }
 
 // Generate makes a new key from the system's randomness.
@@ -160,7 +168,7 @@ func Generate[R Role]() (Private[R], error) {
 	if err != nil {
 		return Private[R]{}, fmt.Errorf("generating a key of role %s: %v", roleName[R](), err)
 	}
-	return Private[R]{k: k}, nil
+	return newPrivate[R](k), nil
 }
 
 // FromSeed makes the key of a 32-byte seed. The caller still owns seed and
@@ -169,7 +177,7 @@ func FromSeed[R Role](seed []byte) (Private[R], error) {
 	if len(seed) != SeedSize {
 		return Private[R]{}, fmt.Errorf("making a key of role %s: seed is %d bytes long, not %d", roleName[R](), len(seed), SeedSize)
 	}
-	return Private[R]{k: ed25519.NewKeyFromSeed(seed)}, nil
+	return newPrivate[R](ed25519.NewKeyFromSeed(seed)), nil
 }
 
 // WriteSeed writes the 32 raw bytes of the seed. It is the one exit of a
@@ -179,19 +187,22 @@ func (p Private[R]) WriteSeed(w io.Writer) error {
 	if p.IsZero() {
 		return fmt.Errorf("writing a key of role %s: key is missing", roleName[R]())
 	}
-	seed := p.k.Seed()
+	seed := p.k().Seed()
 	defer clear(seed)
 	_, err := w.Write(seed)
 	return err
 }
 
 // IsZero reports whether p holds no key.
-func (p Private[R]) IsZero() bool { return len(p.k) == 0 }
+func (p Private[R]) IsZero() bool { return p.k == nil }
 
-// Public returns the public half.
+// Public returns the public half; of no key, the zero value.
 func (p Private[R]) Public() Public[R] {
 	var pub Public[R]
-	copy(pub.b[:], p.k.Public().(ed25519.PublicKey))
+	if p.IsZero() {
+		return pub
+	}
+	copy(pub.b[:], p.k().Public().(ed25519.PublicKey))
 	return pub
 }
 
@@ -200,5 +211,11 @@ func (p Private[R]) ID() ID { return p.Public().ID() }
 
 // Sign returns the Ed25519 signature of message. Only statement and handshake
 // call it: both put a label in front, so that a signature made for one use is
-// never valid for another.
-func (p Private[R]) Sign(message []byte) []byte { return ed25519.Sign(p.k, message) }
+// never valid for another. Signing without a key is a fault of the program and
+// panics.
+func (p Private[R]) Sign(message []byte) []byte {
+	if p.IsZero() {
+		panic("key: internal error: signing without a key of role " + roleName[R]())
+	}
+	return ed25519.Sign(p.k(), message)
+}

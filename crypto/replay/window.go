@@ -31,7 +31,8 @@ var (
 // receiver: Check, open the datagram, Set; nothing is remembered for a datagram
 // that did not open, or forgeries would shut out the real ones.
 //
-// It is not safe for concurrent use. Receivers that open in parallel hold their
+// A steady stream costs one small allocation in 64 counters, a refusal none. A
+// Window is not safe for concurrent use. Receivers that open in parallel hold their
 // lock for Check and again for Check and Set together.
 type Window struct {
 	blocks  *simplelru.LRU[uint64, *block]
@@ -103,10 +104,12 @@ func (w *Window) find(index uint64) *block {
 }
 
 func (w *Window) add(index uint64, now time.Time) *block {
-	b := &block{}
-	if w.blocks.Len() == blocks {
-		b = w.evict()
+	if w.blocks.Len() < blocks {
+		b := &block{index: index, added: now}
+		w.blocks.Add(index, b)
+		return b
 	}
+	b := w.evict()
 	*b = block{index: index, added: now}
 	w.blocks.Add(index, b)
 	return b

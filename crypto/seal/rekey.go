@@ -25,7 +25,7 @@ const label = "tucdesk-session-v1"
 
 // rekey is the state of the exchange; guarded by Session.mu.
 type rekey struct {
-	chain   [32]byte
+	chain   harden.Hidden[[32]byte]
 	eph     *ecdh.PrivateKey // operator's, between request and answer
 	request []byte           // the last one, also after its end: it may be repeated
 	answer  []byte           // to request
@@ -33,7 +33,9 @@ type rekey struct {
 }
 
 func (r *rekey) erase() {
-	clear(r.chain[:])
+	if chain := r.chain.Get(); chain != nil {
+		clear(chain[:])
+	}
 	*r = rekey{}
 }
 
@@ -151,7 +153,7 @@ func (s *Session) installLocked(eph *ecdh.PrivateKey, request, answer, peer []by
 			return
 		}
 		out, s.epochs.next = newEpoch(&block, s.side, binary.BigEndian.Uint32(request), now)
-		copy(s.rekey.chain[:], block[chainAt:])
+		copy(s.rekey.chain.Get()[:], block[chainAt:])
 	})
 	return out, err
 }
@@ -168,7 +170,7 @@ func (s *Session) nextBlockLocked(block *[handshake.TrafficSize]byte, eph *ecdh.
 	if err != nil {
 		return refusal.New(refusal.BadEphemeral, "rekey with an X25519 key of low order")
 	}
-	secret := append(append(make([]byte, 0, 64), ss...), s.rekey.chain[:]...)
+	secret := append(append(make([]byte, 0, 64), ss...), s.rekey.chain.Get()[:]...)
 	salt := sha256.Sum256(append(append(s.h4[:], request...), answer...))
 	out, err := hkdf.Key(sha256.New, secret, salt[:], label, len(block))
 	clear(ss)

@@ -118,7 +118,8 @@ func New(keys *handshake.Keys, side Side, now time.Time) (*Session, error) {
 	s.nonces.New = func() any { return new([12]byte) }
 	err := keys.Take(func(block *[handshake.TrafficSize]byte) {
 		out, in := newEpoch(block, side, 0, now)
-		copy(s.rekey.chain[:], block[chainAt:])
+		harden.Do(func() { s.rekey.chain = harden.Hide(new([32]byte)) })
+		copy(s.rekey.chain.Get()[:], block[chainAt:])
 		s.epochs.current = in
 		s.send.Store(out)
 	})

@@ -214,16 +214,24 @@ func read(s Signed) (envelope, []byte, error) {
 	if err != nil || !bytes.Equal(again, s) {
 		return envelope{}, nil, refusal.New(refusal.BadStatement, "envelope is not in its one encoding")
 	}
-	payload, err := base64.RawURLEncoding.Strict().DecodeString(e.Payload)
-	if err != nil {
+	payload, ok := decode64(e.Payload)
+	if !ok {
 		return envelope{}, nil, refusal.New(refusal.BadStatement, "payload is not base64url")
 	}
 	return e, payload, nil
 }
 
+// decode64 takes the one spelling only: the decoder skips line ends even when it
+// is strict, which would give a signed statement a second form and a second
+// chance in whatever remembers forms.
+func decode64(s string) ([]byte, bool) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return raw, err == nil && base64.RawURLEncoding.EncodeToString(raw) == s
+}
+
 func check(e envelope, payload []byte, v Verifier) error {
-	sig, err := base64.RawURLEncoding.Strict().DecodeString(e.Sig)
-	if err != nil || v == nil || v.ID() != e.Kid || !v.Verify(preAuth(e.Type, payload), sig) {
+	sig, ok := decode64(e.Sig)
+	if !ok || v == nil || v.ID() != e.Kid || !v.Verify(preAuth(e.Type, payload), sig) {
 		return refusal.New(refusal.BadSignature, "signature of a %q statement", e.Type)
 	}
 	return nil

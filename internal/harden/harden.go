@@ -11,7 +11,8 @@
 //     linux/arm64 can do that; everywhere else it is a plain call and erasure is
 //     best effort (attack A19, protocol 2.9).
 //   - Collect asks for the collection that wipes dropped keys.
-//   - Opaque is embedded in every type that holds secrets (attack A20).
+//   - Opaque is embedded in every type that holds secrets, and Hidden holds them
+//     there (attack A20).
 package harden
 
 import (
