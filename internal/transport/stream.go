@@ -45,6 +45,10 @@ func (s *Stream) Reset(code uint32) {
 // memory.
 func (s *Stream) StopReading(code uint32) { s.quic.CancelRead(quic.StreamErrorCode(code)) }
 
+// WriteDone is closed when nothing can be written any more: after CloseWrite or
+// Reset, when the peer stopped reading, or when the connection has ended.
+func (s *Stream) WriteDone() <-chan struct{} { return s.quic.Context().Done() }
+
 // SetReadDeadline makes Read fail with os.ErrDeadlineExceeded from t on; the
 // zero time means never.
 func (s *Stream) SetReadDeadline(t time.Time) error { return s.quic.SetReadDeadline(t) }

@@ -1,0 +1,120 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/handshake"
+	"github.com/tucdesk/tucdesk/crypto/seal"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/transport"
+)
+
+// Times of the start; our choice, within protocol 2.7.
+const (
+	confirmMin = 50 * time.Millisecond // first pause between two CONFIRMs, doubled each time
+	confirmMax = time.Second
+	// DialLimit is how long the agent may take to answer.
+	DialLimit = 10 * time.Second
+	// AcceptLimit is how long the operator may take to send CONFIRM: it fetches
+	// its relay credential and allocates in that time.
+	AcceptLimit = 30 * time.Second
+)
+
+// DialConfig is what the operator brings to a session.
+type DialConfig struct {
+	Link Link            // taken over: the session closes it, also when Dial fails
+	M3   []byte          // CONFIRM, from handshake.Operator.Confirm
+	Keys *handshake.Keys // likewise; erased when Dial returns
+	// Logger gets warnings; nil discards them. Never keys or contents.
+	Logger *slog.Logger
+}
+
+// Dial starts a session as the operator: it repeats CONFIRM until READY has come
+// and its h4 is the handshake's. ctx bounds Dial, not the session.
+//
+// Refusals: Unreachable when nothing came back within DialLimit, HandshakeFailed
+// for a wrong h4, and whatever code the agent closed the session with.
+func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
+	c, exporter, err := newConn(seal.Operator, cfg.Link, cfg.Keys, cfg.Logger)
+	if err != nil {
+		_ = cfg.Link.Close()
+		return nil, fmt.Errorf("starting a session: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, DialLimit)
+	defer cancel()
+	stop := context.AfterFunc(c.ctx, cancel) // CLOSE instead of READY
+	defer stop()
+
+	t, err := c.connect(ctx, cfg.M3, exporter)
+	clear(exporter[:])
+	if err != nil {
+		err = c.dialError(err)
+		c.fail(err)
+		c.teardown()
+		return nil, fmt.Errorf("starting a session: %w", err)
+	}
+	c.run(t)
+	return c, nil
+}
+
+// connect sends CONFIRM and behind it the transport's first packet, which holds
+// no application data, and waits for READY and the transport.
+func (c *Conn) connect(ctx context.Context, m3 []byte, exporter [32]byte) (*transport.Conn, error) {
+	if err := c.sendPlain(m3); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	repeated := make(chan struct{})
+	go func() {
+		defer close(repeated)
+		c.repeatConfirm(ctx, m3)
+	}()
+	defer func() { cancel(); <-repeated }()
+
+	t, err := transport.Dial(ctx, c, exporter)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.readyCh:
+		return t, nil
+	case <-ctx.Done():
+		_ = t.Close()
+		return nil, ctx.Err()
+	}
+}
+
+func (c *Conn) repeatConfirm(ctx context.Context, m3 []byte) {
+	for wait := confirmMin; ; wait = min(2*wait, confirmMax) {
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-c.readyCh:
+			t.Stop()
+			return
+		case <-t.C:
+			_ = c.sendPlain(m3)
+		}
+	}
+}
+
+func (c *Conn) dialError(err error) error {
+	if cause := context.Cause(c.ctx); cause != nil {
+		return cause
+	}
+	select {
+	case <-c.readyCh:
+		return err
+	default:
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return refusal.New(refusal.Unreachable, "the agent did not answer through the relay")
+}

@@ -1,0 +1,270 @@
+package session
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/transport"
+)
+
+// openLimit is how long a new stream may take to say what channel it is.
+const openLimit = 10 * time.Second
+
+// ServerChannel is a "session" channel at the agent's end. NextRequest must be
+// called until it fails, also while the program runs: later requests wait in
+// front of it. Methods may be called from any goroutine.
+type ServerChannel struct {
+	conn   *Conn
+	stream *transport.Stream
+	w      messageWriter
+
+	stdin      *io.PipeReader
+	stdinIn    *io.PipeWriter
+	requests   chan Request
+	done       chan struct{} // the reader has ended: the operator sends no more
+	once       sync.Once     // abort
+	unregister func() bool
+}
+
+// AcceptChannel waits for the next channel that the operator opens.
+func (c *Conn) AcceptChannel(ctx context.Context) (*ServerChannel, error) {
+	select {
+	case ch := <-c.accepted:
+		return ch, nil
+	case <-c.ctx.Done():
+		return nil, c.Err()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// acceptStreams runs at the agent for the life of the session.
+func (c *Conn) acceptStreams() {
+	for {
+		s, err := c.transport.AcceptStream(c.ctx)
+		if err != nil {
+			return
+		}
+		c.wg.Go(func() { c.accept(s) })
+	}
+}
+
+// accept learns what channel a stream is and serves it.
+func (c *Conn) accept(s *transport.Stream) {
+	_ = s.SetReadDeadline(time.Now().Add(openLimit))
+	r := messageReader{r: s}
+	t, body, err := r.next()
+	p := parser{b: body}
+	name := p.string(maxName)
+	if err == nil && (t != msgOpen || p.end() != nil) {
+		err = errMessage
+	}
+	if err != nil {
+		s.Reset(resetProtocol)
+		if refusal.Of(err) != "" {
+			c.fail(err)
+		}
+		return
+	}
+	_ = s.SetReadDeadline(time.Time{})
+	switch name {
+	case nameSession:
+		c.serve(s, &r)
+	case nameControl:
+		c.readControl(s, &r)
+	default:
+		c.refuseChannel(s)
+	}
+}
+
+// refuseChannel answers a type of channel that does not exist here. The name is
+// the peer's, so it is not repeated.
+func (c *Conn) refuseChannel(s *transport.Stream) {
+	w := messageWriter{s: s}
+	e := refusal.New(refusal.BadRequest, "this agent has channels of type session only")
+	_ = w.write(msgOpenFailure, appendRefusal(nil, e))
+	_ = w.finish()
+	s.StopReading(resetGivenUp)
+}
+
+// serve hands the channel to AcceptChannel and reads it to its end.
+func (c *Conn) serve(s *transport.Stream, r *messageReader) {
+	ch := &ServerChannel{
+		conn: c, stream: s, w: messageWriter{s: s},
+		requests: make(chan Request), done: make(chan struct{}),
+	}
+	ch.stdin, ch.stdinIn = io.Pipe()
+	ch.unregister = context.AfterFunc(c.ctx, ch.abort)
+	if err := ch.w.write(msgConfirm); err != nil {
+		ch.end(err)
+		return
+	}
+	c.channels.add(ch)
+	defer c.channels.remove(ch)
+	select {
+	case c.accepted <- ch:
+	case <-c.ctx.Done():
+		ch.end(c.Err())
+		return
+	}
+	ch.end(ch.read(r))
+}
+
+// read handles messages until the operator's close.
+func (ch *ServerChannel) read(r *messageReader) error {
+	for {
+		t, body, err := r.next()
+		if err == io.EOF {
+			return errMessage // without close
+		}
+		if err != nil {
+			return err
+		}
+		p := parser{b: body}
+		switch t {
+		case msgData:
+			err = ch.input(body)
+		case msgEOF:
+			_ = ch.stdinIn.Close()
+			err = p.end()
+		case msgRequest:
+			err = ch.requested(body)
+		case msgClose:
+			return lastOf(r)
+		default:
+			err = errMessage
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (ch *ServerChannel) input(body []byte) error {
+	data, _, err := parseData(msgData, body)
+	if err == nil && len(data) > 0 {
+		_, _ = ch.stdinIn.Write(data) // after the program's end nobody reads it
+	}
+	return err
+}
+
+func (ch *ServerChannel) requested(body []byte) error {
+	r, err := parseRequest(body)
+	if err != nil {
+		return err
+	}
+	ch.deliver(r)
+	return nil
+}
+
+// deliver waits for NextRequest or the end of the channel.
+func (ch *ServerChannel) deliver(r Request) {
+	select {
+	case ch.requests <- r:
+	case <-ch.done:
+	case <-ch.Gone():
+	}
+}
+
+func (ch *ServerChannel) end(err error) {
+	ch.unregister()
+	if err == nil {
+		err = io.EOF
+	} else {
+		ch.stream.Reset(resetProtocol)
+		if refusal.Of(err) == refusal.ProtocolError {
+			ch.conn.fail(err)
+		}
+	}
+	_ = ch.stdinIn.CloseWithError(err)
+	close(ch.done)
+}
+
+// NextRequest waits for the operator's next request: PTYRequest, EnvRequest,
+// then one of ShellRequest and ExecRequest, which Start or Refuse answers, then
+// WindowChange and SignalRequest at any time. What to do with requests in
+// another order is the caller's decision. io.EOF means that no more will come.
+func (ch *ServerChannel) NextRequest(ctx context.Context) (Request, error) {
+	select {
+	case r := <-ch.requests:
+		return r, nil
+	default:
+	}
+	select {
+	case r := <-ch.requests:
+		return r, nil
+	case <-ch.done:
+		return nil, io.EOF
+	case <-ch.Gone():
+		return nil, io.EOF
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Start says yes to the shell or program.
+func (ch *ServerChannel) Start() error { return ch.conn.cause(ch.w.write(msgSuccess)) }
+
+// Refuse says no to it and closes the channel. e.Detail is for the operator.
+func (ch *ServerChannel) Refuse(ctx context.Context, e *refusal.Error) error {
+	if err := ch.w.write(msgFailure, appendRefusal(nil, e)); err != nil {
+		return ch.conn.cause(err)
+	}
+	return ch.Exit(ctx, Exit{Refusal: e})
+}
+
+// Stdin returns what the operator types. io.EOF follows its end of file; any
+// other error means that it is gone.
+func (ch *ServerChannel) Stdin() io.Reader { return ch.stdin }
+
+// Stdout returns the way for the program's output, terminal included. It waits
+// while the operator does not read, and fails when the operator is gone.
+func (ch *ServerChannel) Stdout() io.Writer { return dataWriter{w: &ch.w} }
+
+// Stderr returns the way for the program's standard error.
+func (ch *ServerChannel) Stderr() io.Writer { return dataWriter{w: &ch.w, stderr: true} }
+
+// Gone is closed when output cannot be delivered any more: the operator has
+// given up, the session has ended, or Exit was called. The agent then ends the
+// program.
+func (ch *ServerChannel) Gone() <-chan struct{} { return ch.stream.WriteDone() }
+
+// Exit reports how the program ended, after all output was written, and returns
+// when the operator has confirmed that everything arrived, or with ctx's error.
+// Input that comes later is dropped.
+func (ch *ServerChannel) Exit(ctx context.Context, e Exit) error {
+	_ = ch.stdin.Close()
+	if err := ch.w.write(msgEOF); err != nil {
+		return ch.conn.cause(err)
+	}
+	if err := ch.w.write(msgRequest, e.append(nil)); err != nil {
+		return ch.conn.cause(err)
+	}
+	if err := ch.w.finish(msgClose); err != nil {
+		return ch.conn.cause(err)
+	}
+	select {
+	case <-ch.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close gives the channel up at once; the operator learns that it was reset. It
+// may be called more than once, and after Exit it does nothing.
+func (ch *ServerChannel) Close() error {
+	ch.abort()
+	<-ch.done
+	return nil
+}
+
+func (ch *ServerChannel) abort() {
+	ch.once.Do(func() {
+		ch.stream.Reset(resetGivenUp)
+		_ = ch.stdinIn.CloseWithError(ch.conn.cause(io.ErrClosedPipe))
+	})
+}
