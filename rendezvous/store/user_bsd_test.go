@@ -1,0 +1,7 @@
+//go:build unix && !linux
+
+package store
+
+import "syscall"
+
+func diesWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
