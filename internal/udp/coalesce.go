@@ -43,11 +43,21 @@ func (c *Coalescer) Add(b []byte, to netip.AddrPort) {
 	if g.size == 0 {
 		g.to, g.size, g.full = to, len(b), false
 	}
-	if g.buf == nil {
-		g.buf = make([]byte, 0, MaxBatch)
-	}
 	g.buf = append(g.buf, b...)
 	g.full = len(b) < g.size
+}
+
+// AddSegments sends datagrams of size bytes that are together already, without
+// copying them, behind what has been gathered for the same address.
+func (c *Coalescer) AddSegments(b []byte, size int, to netip.AddrPort) {
+	for i := range c.slots {
+		if g := &c.slots[i]; g.size != 0 && g.to == to {
+			c.send(g)
+		}
+	}
+	if err := c.conn.WriteSegments(b, size, to); err != nil && c.failed != nil {
+		c.failed(len(b), err)
+	}
 }
 
 func (g *gathered) takes(n int) bool {

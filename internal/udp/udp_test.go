@@ -210,6 +210,9 @@ func TestCoalescerKeepsOrderPerDestination(t *testing.T) {
 		}
 	}
 	co.Add(nil, rx[0].LocalAddr()) // nothing to send
+	joined, parts := pattern(3, 70, 9)
+	co.AddSegments(joined, 70, rx[flows-1].LocalAddr())
+	want[flows-1] = append(want[flows-1], parts...)
 	co.Flush()
 	co.Flush()
 	for i := range rx {

@@ -182,3 +182,21 @@ func Find(frame []byte, typ uint16) ([]byte, bool) {
 	}
 	return nil, false
 }
+
+// Integrity splits a STUN message that Check has accepted at its
+// MESSAGE-INTEGRITY attribute: signed is everything before it, mac its 20 bytes.
+// The MAC is HMAC-SHA1 over signed with the length field set as if the message
+// ended with the attribute (RFC 8489, section 14.5).
+func Integrity(frame []byte) (signed, mac []byte, ok bool) {
+	for at := HeaderSize; at < len(frame); {
+		typ, value, rest, err := nextAttribute(frame[at:])
+		if err != nil {
+			return nil, nil, false
+		}
+		if typ == AttrIntegrity {
+			return frame[:at], value, true
+		}
+		at = len(frame) - len(rest)
+	}
+	return nil, nil, false
+}

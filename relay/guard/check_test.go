@@ -86,6 +86,21 @@ func TestRFC5769VectorsPass(t *testing.T) {
 	}
 }
 
+// The long-term vector of RFC 5769 carries a MAC that only the right split makes.
+func TestIntegritySplitsAtTheAttribute(t *testing.T) {
+	frame := unhex(t, rfc5769["2.4 long-term request"])
+	signed, mac, ok := Integrity(frame)
+	if !ok || len(signed) != len(frame)-24 || len(mac) != 20 || mac[0] != 0xf6 {
+		t.Errorf("%d bytes signed, %d of MAC, %v", len(signed), len(mac), ok)
+	}
+	if _, _, ok := Integrity(message(AllocateRequest, peer(9))); ok {
+		t.Error("found in a message without it")
+	}
+	if _, ok := Find(message(AllocateRequest, peer(9)), AttrIntegrity); ok {
+		t.Error("Find found it")
+	}
+}
+
 func TestM4AndM5ProbesAreRefused(t *testing.T) {
 	for _, tc := range []struct {
 		name, frame string

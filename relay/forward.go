@@ -1,0 +1,174 @@
+package relay
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/udp"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+// allocate makes the allocation of a proved request and pairs it.
+func (s *Server) allocate(f *front, req request) (net.PacketConn, net.Addr, error) {
+	now := time.Now()
+	a := &allocation{user: userOf(req.name), from: req.from, stream: f.stream}
+	a.relayed = newRelayed(s, a)
+	var conn net.PacketConn = a.relayed
+	var addr net.Addr = a.relayed.addr
+	if s.cfg.Lab != nil {
+		lab, err := openLab(s, a.relayed)
+		if err != nil {
+			return nil, nil, err
+		}
+		conn, addr = lab, lab.LocalAddr()
+	}
+	if err := s.table.add(a, req.name.Expires, now); err != nil {
+		conn.Close()
+		s.metrics.count(eventOf(err))
+		s.cfg.Logger.Debug("allocation refused", "from", req.from.String(), "reason", err.Error())
+		return nil, nil, err
+	}
+	if f.stream != nil {
+		f.stream.alloc.Store(a)
+	}
+	s.metrics.count(evAllocated)
+	s.cfg.Logger.Debug("allocated", "from", req.from.String(), "role", string(rune(a.user.role)), "stream", f.stream != nil)
+	return conn, addr, nil
+}
+
+func eventOf(err error) event {
+	for _, e := range []struct {
+		err error
+		ev  event
+	}{
+		{errUserInUse, evUserInUse}, {errOtherSource, evOtherSource}, {errEnded, evStaleUser},
+		{errQuotaTotal, evQuotaTotal}, {errQuotaSource, evQuotaSource},
+	} {
+		if errors.Is(err, e.err) {
+			return e.ev
+		}
+	}
+	return evMismatch
+}
+
+// permit is pion's question whether a client may send to a peer. In paired mode
+// there is one peer, and only in its plain IPv4 form: an address that embeds
+// another one is a way around every list (attack M2).
+func (s *Server) permit(_ net.Addr, peer net.IP) bool {
+	addr, ok := netip.AddrFromSlice(peer)
+	if !ok {
+		return false
+	}
+	if s.cfg.Lab != nil {
+		return s.cfg.Lab.allows(addr)
+	}
+	return addr == guard.PeerAddr().Addr()
+}
+
+// forward takes ChannelData frames of one allocation to its peer: run holds
+// frames of size bytes, the last one shorter, or with size 0 a single frame. The
+// caller has checked every one of them. It blocks on nothing.
+func (s *Server) forward(a *allocation, run []byte, size int, out *udp.Coalescer, now time.Time) {
+	frames := 1
+	if size > 0 {
+		frames = (len(run) + size - 1) / size
+	}
+	payload := len(run) - frames*guard.ChannelHeaderSize
+	if q := s.cfg.Limits.BytesPerAllocation; q > 0 && a.sent.Add(uint64(payload)) > q {
+		s.metrics.countN(evByteQuota, frames)
+		return
+	}
+	p := a.peer.Load()
+	if p == nil {
+		s.metrics.countN(evNoPeer, frames)
+		return
+	}
+	a.active.Store(now.UnixNano())
+	p.active.Store(now.UnixNano())
+	s.metrics.frames.Add(uint64(frames))
+	s.metrics.bytes.Add(uint64(payload))
+	switch {
+	case !p.isBound(now):
+		for frame := range udp.Segments(run, size) {
+			if _, data, err := guard.ParseChannelData(frame); err == nil {
+				p.relayed.push(data)
+			}
+		}
+	case p.stream != nil:
+		for frame := range udp.Segments(run, size) {
+			p.stream.send(frame)
+		}
+	case frames == 1:
+		out.Add(run, p.from)
+	default:
+		out.AddSegments(run, size, p.from)
+	}
+}
+
+// deliver takes one payload that came as a Send indication to the peer of a. It
+// runs on pion's goroutines.
+func (s *Server) deliver(a *allocation, payload []byte) {
+	now := time.Now()
+	if q := s.cfg.Limits.BytesPerAllocation; q > 0 && a.sent.Add(uint64(len(payload))) > q {
+		s.metrics.count(evByteQuota)
+		return
+	}
+	p := a.peer.Load()
+	if p == nil {
+		s.metrics.count(evNoPeer)
+		return
+	}
+	a.active.Store(now.UnixNano())
+	p.active.Store(now.UnixNano())
+	s.metrics.frames.Add(1)
+	s.metrics.bytes.Add(uint64(len(payload)))
+	if !p.isBound(now) {
+		p.relayed.push(payload)
+		return
+	}
+	frame := make([]byte, guard.ChannelHeaderSize, guard.PaddedSize(len(payload)))
+	guard.PutChannelHeader(frame, guard.Channel, len(payload))
+	frame = append(frame, payload...)
+	if p.stream != nil {
+		p.stream.send(frame)
+	} else if s.sock.WriteTo(frame, p.from) != nil {
+		s.metrics.count(evSendFailed)
+	}
+}
+
+// control judges a frame that is not forwarded and returns what pion may see of
+// it, or nil. The rate is taken before anything is parsed.
+func (s *Server) control(frame []byte, from netip.AddrPort, a *allocation, now time.Time) []byte {
+	if !s.sources.take(from.Addr(), len(frame), now) {
+		s.metrics.count(evRateLimited)
+		return nil
+	}
+	err := guard.Server.Check(frame)
+	if err == nil && s.cfg.Lab == nil {
+		err = guard.Paired(frame)
+	}
+	if err != nil {
+		if r, ok := err.(guard.Reason); ok {
+			s.drops.Count(r)
+		}
+		return nil
+	}
+	if a != nil && !belongsTo(frame, a) {
+		s.metrics.count(evForeignUser)
+		return nil
+	}
+	return append([]byte(nil), frame...)
+}
+
+// belongsTo: pion ties later requests to the 5-tuple only, so whoever holds a
+// credential of his own and can forge a source address could delete or widen
+// another's allocation. Requests without a user name get pion's challenge.
+func belongsTo(frame []byte, a *allocation) bool {
+	if guard.IsChannelData(frame) {
+		return true
+	}
+	name, ok := guard.Find(frame, guard.AttrUsername)
+	return !ok || sameUser(string(name), a)
+}

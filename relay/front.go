@@ -1,0 +1,234 @@
+package relay
+
+import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/pion/turn/v2"
+	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+// front is the packet connection from which one instance of pion reads control
+// messages and to which it writes its answers. Around it are the callbacks in
+// which pion asks about users, allocations and peers.
+//
+// pion tells those callbacks neither the message nor the user. But it handles
+// one message after the other in one goroutine, so what ReadFrom returned last
+// is what they are about; every callback checks that and refuses otherwise.
+type front struct {
+	s      *Server
+	local  net.Addr
+	stream *stream // nil: this is the front of UDP
+	in     chan packet
+	gone   chan struct{}
+	once   sync.Once
+
+	mu  sync.Mutex // guards cur; callbacks and answers come from pion's goroutines
+	cur request
+}
+
+// packet is one control message that guard has accepted; frame is its owner's.
+type packet struct {
+	frame []byte
+	from  netip.AddrPort
+}
+
+// request is the message that pion is handling.
+type request struct {
+	packet
+	name   credential.Name // of the user, once proved
+	proved bool            // the message's integrity was made with the user's password
+}
+
+// Sizes of the queues of control messages before pion. Our choice.
+const (
+	datagramQueue = 256
+	streamQueue   = 4
+)
+
+func newFront(s *Server, local net.Addr, st *stream) *front {
+	size := datagramQueue
+	if st != nil {
+		size = streamQueue
+	}
+	return &front{s: s, local: local, stream: st, in: make(chan packet, size), gone: make(chan struct{})}
+}
+
+// serve starts a pion instance on f; it ends when f is closed.
+func (f *front) serve() error {
+	_, err := turn.NewServer(turn.ServerConfig{
+		PacketConnConfigs: []turn.PacketConnConfig{{
+			PacketConn: f, RelayAddressGenerator: f, PermissionHandler: f.s.permit,
+		}},
+		LoggerFactory:      pionLog{f.s.cfg.Logger},
+		Realm:              f.s.cfg.Realm,
+		AuthHandler:        f.authenticate,
+		ChannelBindTimeout: bindingLife,
+	})
+	if err != nil {
+		return fmt.Errorf("starting TURN instance: %w", err)
+	}
+	return nil
+}
+
+// ReadFrom gives pion the next control message.
+func (f *front) ReadFrom(p []byte) (int, net.Addr, error) {
+	select {
+	case pkt := <-f.in:
+		f.mu.Lock()
+		f.cur = request{packet: pkt}
+		f.mu.Unlock()
+		return copy(p, pkt.frame), net.UDPAddrFromAddrPort(pkt.from), nil
+	case <-f.gone:
+		return 0, nil, net.ErrClosed
+	}
+}
+
+// authenticate is pion's question for the key of a user. It proves the message
+// here already, because only the message tells which of two secrets was used.
+func (f *front) authenticate(username, _ string, src net.Addr) ([]byte, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	claimed, _ := guard.Find(f.cur.frame, guard.AttrUsername)
+	if udp, ok := src.(*net.UDPAddr); !ok || udp.AddrPort() != f.cur.from || string(claimed) != username {
+		f.s.metrics.count(evMismatch)
+		return nil, false
+	}
+	name, err := credential.Check(username, time.Now())
+	if err != nil || f.s.table.isEnded(name.Pair) {
+		f.s.refused(username, f.cur.from, err)
+		return nil, false
+	}
+	for _, secret := range f.s.secrets.Load() {
+		if secret.IsZero() {
+			continue
+		}
+		password := credential.Text(credential.Password(secret, username))
+		key := turn.GenerateAuthKey(username, f.s.cfg.Realm, password)
+		if proves(f.cur.frame, key) {
+			f.cur.name, f.cur.proved = name, true
+			return key, true
+		}
+	}
+	f.s.metrics.count(evBadPassword)
+	return nil, false
+}
+
+// proves checks the integrity attribute of a message (RFC 8489, section 14.5).
+func proves(frame, key []byte) bool {
+	signed, mac, ok := guard.Integrity(frame)
+	if !ok {
+		return false
+	}
+	var head [guard.HeaderSize]byte
+	copy(head[:], signed)
+	const attribute = 4 + sha1.Size
+	binary.BigEndian.PutUint16(head[2:4], uint16(len(signed)-guard.HeaderSize+attribute))
+	m := hmac.New(sha1.New, key)
+	m.Write(head[:])
+	m.Write(signed[guard.HeaderSize:])
+	return hmac.Equal(mac, m.Sum(nil))
+}
+
+// Validate is part of turn.RelayAddressGenerator.
+func (f *front) Validate() error { return nil }
+
+// AllocateConn refuses TCP allocations (RFC 6062): they would be real sockets.
+func (f *front) AllocateConn(string, int) (net.Conn, net.Addr, error) {
+	return nil, nil, errors.ErrUnsupported
+}
+
+// AllocatePacketConn makes the allocation of the request that pion handles.
+func (f *front) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, error) {
+	f.mu.Lock()
+	cur := f.cur
+	f.mu.Unlock()
+	if !cur.proved || guard.TypeOf(cur.frame) != guard.AllocateRequest {
+		f.s.metrics.count(evMismatch)
+		return nil, nil, errors.New("relay: no proved allocate request")
+	}
+	return f.s.allocate(f, cur)
+}
+
+// WriteTo sends what pion answers or forwards to a client.
+func (f *front) WriteTo(b []byte, to net.Addr) (int, error) {
+	udp, ok := to.(*net.UDPAddr)
+	if !ok || len(b) < guard.ChannelHeaderSize {
+		return 0, net.InvalidAddrError("not a client of the relay")
+	}
+	dst := udp.AddrPort()
+	f.noteSuccess(b)
+	if f.stream != nil {
+		f.stream.send(b)
+		return len(b), nil
+	}
+	if f.s.table.tuple(dst) == nil && !f.s.sources.spend(dst.Addr(), len(b), time.Now()) && f.s.cfg.Lab == nil {
+		f.s.metrics.count(evAmplification)
+		return len(b), nil
+	}
+	if err := f.s.sock.WriteTo(b, dst); err != nil {
+		f.s.metrics.count(evSendFailed)
+	}
+	return len(b), nil
+}
+
+// noteSuccess learns from pion's answers what it has granted: it has no hook for
+// that. Only an answer to the message at hand counts.
+func (f *front) noteSuccess(b []byte) {
+	if guard.IsChannelData(b) || len(b) < guard.HeaderSize {
+		return
+	}
+	t := guard.TypeOf(b)
+	if t != guard.RefreshSuccess && t != guard.ChannelBindSuccess {
+		return
+	}
+	f.mu.Lock()
+	cur := f.cur
+	f.mu.Unlock()
+	const ids = 8 // transaction id: bytes 8 to 20
+	if !cur.proved || string(cur.frame[ids:guard.HeaderSize]) != string(b[ids:guard.HeaderSize]) {
+		f.s.metrics.count(evMismatch)
+		return
+	}
+	a := f.allocation(cur.from)
+	if a == nil {
+		return // the refresh was a farewell
+	}
+	if t == guard.ChannelBindSuccess {
+		a.bound.Store(time.Now().Add(bindingLife).UnixNano())
+		return
+	}
+	f.s.metrics.count(evRefreshed)
+	f.s.table.renew(a, cur.name.Expires)
+}
+
+// allocation returns the one of a client of this front, or nil.
+func (f *front) allocation(from netip.AddrPort) *allocation {
+	if f.stream != nil {
+		return f.stream.alloc.Load()
+	}
+	return f.s.table.tuple(from)
+}
+
+// Close ends the pion instance. It may be called more than once.
+func (f *front) Close() error {
+	f.once.Do(func() { close(f.gone) })
+	return nil
+}
+
+// LocalAddr is the address clients sent to.
+func (f *front) LocalAddr() net.Addr { return f.local }
+
+// Deadlines are not used by pion here.
+
+func (f *front) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
+func (f *front) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
+func (f *front) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
