@@ -53,7 +53,7 @@ func TestMistakesNameLineAndKey(t *testing.T) {
 		"name = 1":                           "line 1: name: ",
 		"\n\nname":                           "line 3",
 		"name = 'a'\nname = 'b'":             "line 2",
-		"name = \"\\q\"":                   "line 1",
+		"name = \"\\q\"":                     "line 1",
 		"name = 'a\xff'":                     "line 1",
 		strings.Repeat("[", 100):             "line 1: nested deeper",
 		"x = 'a' \n y = " + strings.Repeat("[\n", MaxDepth) + "[": "line 10: nested deeper",

@@ -1,0 +1,196 @@
+package repotest
+
+import (
+	"bytes"
+	"go/ast"
+	"go/format"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Longest files, in lines; style rules 1 and 3.
+const (
+	maxLines     = 500
+	maxMainLines = 100
+)
+
+func TestEveryPackageHasOneDoc(t *testing.T) {
+	docs := map[string][]string{}
+	for _, f := range sources(t) {
+		if f.ast.Doc != nil && !f.test {
+			docs[f.pkg] = append(docs[f.pkg], f.path)
+		}
+	}
+	for _, pkg := range packages(sources(t)) {
+		if len(docs[pkg]) != 1 {
+			t.Errorf("package %q has %d package docs %v, want one", pkg, len(docs[pkg]), docs[pkg])
+		}
+	}
+}
+
+func TestFilesAreFormatted(t *testing.T) {
+	for _, f := range sources(t) {
+		want, err := format.Source([]byte(f.text))
+		if err != nil || !bytes.Equal(want, []byte(f.text)) {
+			t.Errorf("%s is not formatted: run gofmt -w on it", f.path)
+		}
+	}
+}
+
+func TestFilesStayReadable(t *testing.T) {
+	for _, f := range sources(t) {
+		lines := strings.Count(f.text, "\n")
+		if lines > maxLines && !f.test {
+			t.Errorf("%s has %d lines, the limit is %d: split it", f.path, lines, maxLines)
+		}
+		if strings.HasPrefix(f.pkg, "cmd/") && strings.HasSuffix(f.path, "/main.go") && lines > maxMainLines {
+			t.Errorf("%s has %d lines, the limit is %d: a main parses flags, calls Run and prints the error", f.path, lines, maxMainLines)
+		}
+	}
+}
+
+// uses reports whether the file names package.member of an import, under
+// whatever name it is imported.
+func (f *source) uses(path, member string) bool {
+	if !slices.Contains(f.imports, path) {
+		return false
+	}
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	for _, spec := range f.ast.Imports {
+		if strings.Trim(spec.Path.Value, `"`) == path && spec.Name != nil {
+			name = spec.Name.Name
+		}
+	}
+	found := false
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == member {
+			x, ok := s.X.(*ast.Ident)
+			found = found || ok && x.Name == name
+		}
+		return !found
+	})
+	return found
+}
+
+// names reports whether the identifier stands anywhere in the file's code.
+func (f *source) names(ident string) bool {
+	found := false
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		x, ok := n.(*ast.Ident)
+		found = found || ok && x.Name == ident
+		return !found
+	})
+	return found
+}
+
+// pure packages give the same answer for the same input, everywhere.
+var pure = []string{"policy"}
+
+func TestPolicyIsPure(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.test || !slices.Contains(pure, f.pkg) {
+			continue
+		}
+		for _, path := range f.imports {
+			for _, banned := range []string{"os", "net", "syscall", "math/rand", "math/rand/v2", "crypto/rand", "io/ioutil", "runtime", "unsafe", "log", "log/slog", "path/filepath"} {
+				if path == banned || strings.HasPrefix(path, banned+"/") {
+					t.Errorf("%s imports %s", f.path, path)
+				}
+			}
+		}
+		for _, clock := range []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep", "Local"} {
+			if f.uses("time", clock) {
+				t.Errorf("%s uses time.%s: time is a parameter here", f.path, clock)
+			}
+		}
+	}
+}
+
+// unverified are the places that switch the library's own check of a certificate
+// off, because they make a stricter one.
+var unverified = map[string]string{
+	"rendezvous/client/tls.go": "the pin in the join token decides, not a list of authorities",
+	"internal/transport":       "a certificate per session whose hash the sealed channel has proved",
+}
+
+func TestCertificatesAreCheckedInOnePlace(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.pkg == "internal/repotest" || f.test || unverified[f.path] != "" || unverified[f.pkg] != "" {
+			continue
+		}
+		if f.names("InsecureSkipVerify") {
+			t.Errorf("%s sets InsecureSkipVerify: use the TLS constructor of rendezvous/client", f.path)
+		}
+	}
+}
+
+// In a bubble of testing/synctest sleeping costs no time and cannot be too short;
+// anywhere else it is a guess.
+func TestTestsDoNotSleep(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.test && f.uses("time", "Sleep") && !slices.Contains(f.imports, "testing/synctest") {
+			t.Errorf("%s sleeps: wait for a condition with a deadline, or use testing/synctest", f.path)
+		}
+	}
+}
+
+// The simple protocol of pgx puts arguments into the text of a query, and its
+// quoting has failed before (GO-2026-5004).
+func TestQueriesKeepTheirArgumentsApart(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.pkg == "internal/repotest" {
+			continue
+		}
+		for _, word := range []string{"QueryExecModeSimpleProtocol", "PreferSimpleProtocol", "simple_protocol"} {
+			if strings.Contains(f.text, word) {
+				t.Errorf("%s names %s", f.path, word)
+			}
+		}
+	}
+}
+
+func TestNothingRunsAtImport(t *testing.T) {
+	for _, f := range sources(t) {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+				t.Errorf("%s has an init function", f.path)
+			}
+		}
+	}
+}
+
+func TestOnlyProgramsExit(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.test || strings.HasPrefix(f.pkg, "cmd/") {
+			continue
+		}
+		if f.uses("os", "Exit") || f.uses("log", "Fatal") || f.uses("log", "Fatalf") {
+			t.Errorf("%s ends the process: return an error, main decides", f.path)
+		}
+	}
+}
+
+func TestNoDrawerPackages(t *testing.T) {
+	for _, pkg := range packages(sources(t)) {
+		switch pkg[strings.LastIndexByte(pkg, '/')+1:] {
+		case "util", "utils", "common", "helper", "helpers", "types", "models", "misc", "shared", "lib":
+			t.Errorf("package %s has a name that says nothing", pkg)
+		}
+	}
+}
+
+// A fuzz corpus or a vector file that no test reads proves nothing.
+func TestTestdataHasTests(t *testing.T) {
+	withTests := map[string]bool{}
+	for _, f := range sources(t) {
+		withTests[f.pkg] = withTests[f.pkg] || f.test
+	}
+	for pkg := range withTests {
+		if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(pkg), "testdata")); err == nil && !withTests[pkg] {
+			t.Errorf("%s has testdata and no test", pkg)
+		}
+	}
+}

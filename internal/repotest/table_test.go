@@ -1,0 +1,116 @@
+package repotest
+
+// row is what one package may import outside its tests.
+type row struct {
+	pkg  string
+	deps string // packages of ours, rows above
+	ext  string // modules of others, each of which it must use
+}
+
+// base is what nearly every package may import: the words for saying no, keys
+// and their signed envelope, and the messages that the server may see.
+const base = "internal/refusal crypto/key crypto/statement internal/wire "
+
+// table is the architecture (docs/ARCHITECTURE.md). Read it from top to bottom:
+// a row may only name rows above it. A new package needs a row; a row needs a
+// package; a module of others is in one row unless shared says why not.
+var table = []row{
+	{"internal/refusal", "", ""},
+	{"internal/repotest", "", ""},
+
+	// What a session is protected with.
+	{"crypto", "", ""},
+	{"crypto/key", "internal/refusal", ""},
+	{"crypto/statement", "internal/refusal crypto/key", ""},
+	{"crypto/replay", "internal/refusal", "github.com/hashicorp/golang-lru/v2"},
+	{"internal/harden", "", ""},
+	{"crypto/handshake", "internal/refusal crypto/key internal/harden", ""},
+	{"crypto/seal", "internal/refusal crypto/key crypto/replay crypto/handshake internal/harden", ""},
+
+	// Who may do what.
+	{"internal/conf", "", "github.com/pelletier/go-toml/v2"},
+	{"policy", "internal/refusal crypto/key internal/conf", ""},
+	{"internal/wire", "internal/refusal crypto/key crypto/statement", ""},
+	{"internal/keyfile", "internal/refusal crypto/key", ""},
+	{"policy/roster", base + "policy", ""},
+	{"policy/approval", base + "policy policy/roster internal/keyfile", ""},
+	{"internal/audit", base + "policy policy/roster internal/keyfile", "golang.org/x/mod"},
+
+	// The relay: nothing above but the words for saying no and the socket.
+	{"internal/udp", "", "golang.org/x/net golang.org/x/sys"},
+	{"relay/guard", "", ""},
+	{"relay/credential", "", ""},
+	{"relay", "internal/refusal internal/udp relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging"},
+
+	// The server.
+	{"rendezvous/principal", base + "policy policy/roster", "github.com/golang-jwt/jwt/v5"},
+	{"rendezvous/store", base + "policy policy/roster internal/audit rendezvous/principal", "github.com/jackc/pgx/v5 github.com/pressly/goose/v3 modernc.org/sqlite"},
+	{"rendezvous/bus", base + "rendezvous/principal", ""},
+	{"rendezvous/client", base, "github.com/coder/websocket"},
+	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit relay/credential " +
+		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/client", "github.com/coder/websocket golang.org/x/time"},
+
+	// The path of a session.
+	{"internal/link", "internal/refusal crypto/key crypto/seal internal/udp internal/wire relay/guard", "github.com/pion/turn/v2 github.com/pion/logging"},
+	{"internal/transport", "internal/refusal internal/udp", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys"},
+	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/link internal/transport", ""},
+
+	// The two ends.
+	{"internal/terminal", "", "golang.org/x/term"},
+	{"internal/cli", "internal/refusal internal/terminal", "github.com/spf13/cobra"},
+	{"agent/process", base + "internal/harden internal/session", "github.com/charmbracelet/x/xpty"},
+	{"agent", base + "crypto/replay crypto/handshake crypto/seal policy policy/roster policy/approval internal/harden internal/keyfile internal/conf " +
+		"internal/audit internal/link internal/transport internal/session rendezvous/client agent/process", ""},
+	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
+	{"operator", base + "crypto/replay crypto/handshake crypto/seal policy policy/roster policy/approval internal/harden internal/keyfile internal/conf " +
+		"internal/audit internal/link internal/transport internal/session internal/terminal internal/cli rendezvous/client operator/vault", ""},
+
+	// Programs: they put parts together and hold nothing of their own.
+	{"cmd/tucdesk", "internal/cli operator", ""},
+	{"cmd/tucdesk-agent", "internal/cli internal/harden agent", ""},
+	{"cmd/tucdesk-relay", "internal/cli internal/conf internal/keyfile internal/refusal relay relay/credential", ""},
+	{"cmd/tucdesk-server", "internal/cli internal/conf internal/keyfile internal/refusal rendezvous relay relay/credential", ""},
+	{"cmd/quickstart", base + "internal/cli internal/terminal internal/conf internal/keyfile policy policy/roster relay relay/credential rendezvous agent operator", ""},
+}
+
+// planned are rows whose package is not written yet. It may only shrink, and
+// must be empty once the last program stands (TestPlannedIsEmptyAtTheEnd).
+var planned = []string{
+	"crypto", "internal/audit", "rendezvous", "internal/link", "internal/session", "internal/transport", "agent", "operator", "relay",
+	"cmd/tucdesk", "cmd/tucdesk-agent", "cmd/tucdesk-relay", "cmd/tucdesk-server", "cmd/quickstart",
+	"rendezvous/bus", "rendezvous/client", "rendezvous/principal", "rendezvous/store", "policy/approval", "policy/roster", "agent/process", "operator/vault",
+}
+
+// shared are modules that more than one row uses, with the reason.
+var shared = map[string]string{
+	"golang.org/x/sys":           "system calls; one package per concern of the system, each behind its own files per system",
+	"golang.org/x/net":           "only ipv4 and ipv6, for batches of datagrams and control messages; the socket and the seal need them",
+	"golang.org/x/crypto":        "a collection, not a library: ssh at the operator's local front, argon2 and others by name where they are needed",
+	"golang.org/x/sync":          "errgroup, the standard way to own goroutines",
+	"github.com/pion/turn/v2":    "the relay is its server half, the link its client half",
+	"github.com/pion/logging":    "turn takes its loggers from it, in both halves",
+	"github.com/coder/websocket": "the rendezvous is its server half, rendezvous/client its client half",
+}
+
+// testOnly are modules that tests use and nothing else may.
+var testOnly = map[string]string{
+	"go.uber.org/goleak":              "finds goroutines that outlive a test",
+	"pgregory.net/rapid":              "property tests",
+	"github.com/rogpeppe/go-internal": "testscript: command lines as scripts",
+	"filippo.io/edwards25519":         "an independent check of what makes a key weak",
+	"github.com/pion/stun":            "builds the broken messages that the guard must stop",
+}
+
+// neverReaches are walls: no chain of imports leads from a package below the
+// first name to one below any of the others.
+var neverReaches = []struct{ from, to string }{
+	// The relay cannot open anything, and its imports show it.
+	{"relay", "crypto internal/session internal/transport policy rendezvous agent operator"},
+	// The rendezvous introduces and denies; it has no part in a session's secrets.
+	{"rendezvous", "crypto/handshake crypto/seal internal/transport internal/session internal/link agent operator"},
+	{"policy", "crypto/handshake crypto/seal internal/transport internal/session internal/link rendezvous agent operator relay"},
+	// The two ends know the server only as its client.
+	{"agent", "rendezvous/store rendezvous/principal rendezvous/bus operator"},
+	{"operator", "rendezvous/store rendezvous/principal rendezvous/bus agent"},
+	{"cmd/tucdesk-relay", "crypto internal/session rendezvous policy"},
+}
