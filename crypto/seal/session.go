@@ -372,7 +372,7 @@ func (o *sender) take(size int, now time.Time) (uint64, error) {
 func takeUpTo(v *atomic.Uint64, n, limit uint64) (uint64, bool) {
 	for {
 		was := v.Load()
-		if was+n > limit {
+		if was > limit || n > limit-was { // not was+n, which could wrap
 			return 0, false
 		}
 		if v.CompareAndSwap(was, was+n) {
