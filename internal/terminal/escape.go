@@ -19,7 +19,7 @@ import (
 // readable; Suspicious tells of those that merely look like others.
 //
 // Source: attacks E9, E10, J1, J5, J6.
-func Escape[T string | []byte](in T) string {
+func Escape[T ~string | ~[]byte](in T) string {
 	var out strings.Builder
 	for s := string(in); s != ""; {
 		r, size := utf8.DecodeRuneInString(s)

@@ -1,0 +1,218 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/handshake"
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+)
+
+// want is what a person asked for.
+type want struct {
+	host   string
+	action wire.Action
+	params wire.Params
+	reason string
+	noWait bool // exit with "approval pending" rather than wait
+}
+
+// tdsVersion is the protocol version that we offer (protocol 2.4).
+const tdsVersion = 1
+
+// signedRequest is one request with the handshake that only it can begin: the
+// request covers the hash of the ephemeral key.
+type signedRequest struct {
+	request wire.Request
+	signed  statement.Signed
+	shake   *handshake.Operator
+	machine machine
+	need    policy.Approval // as far as this side can know
+	asked   time.Time       // when it was last sent
+}
+
+// opened is a session that stands, and what may be told about it.
+type opened struct {
+	*session.Conn
+	path  string        // "relay-udp 192.0.2.7:3478"
+	asked time.Time     // when the request that was answered left us
+	setup time.Duration // from then until READY
+}
+
+// connect opens a session, waiting for approvals where the policy asks for
+// them. What this client knows may be older than what the server and the machine
+// know, so one refusal for that reason is answered by learning and trying again.
+func (a *account) connect(ctx context.Context, io *cli.IO, w want) (*opened, error) {
+	conn, err := a.tryConnect(ctx, io, w)
+	switch refusal.Of(err) {
+	case refusal.RosterBehind, refusal.PolicyMismatch, refusal.NotFound, refusal.UnknownAgent:
+		if again := a.refresh(ctx); again != nil {
+			return nil, err
+		}
+		if _, again := a.fetchAgents(ctx); again != nil {
+			return nil, err
+		}
+		return a.tryConnect(ctx, io, w)
+	}
+	return conn, err
+}
+
+func (a *account) tryConnect(ctx context.Context, io *cli.IO, w want) (*opened, error) {
+	m, err := a.find(ctx, w.host)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.prepare(m, w, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	reply, err := a.ask(ctx, io, r, w.noWait) // sets r.asked
+	if err != nil {
+		return nil, err
+	}
+	return a.establish(ctx, r, reply)
+}
+
+// prepare makes and signs the request.
+func (a *account) prepare(m machine, w want, now time.Time) (*signedRequest, error) {
+	id := wire.NewSessionID()
+	shake, err := handshake.NewOperator(handshake.OperatorConfig{Identity: a.key, Session: id, RosterHash: a.state.Hash()})
+	if err != nil {
+		return nil, err
+	}
+	r := &signedRequest{shake: shake, machine: m}
+	lifetime := wire.RequestLifetime
+	if q, err := a.question(m, w.action, w.params); err == nil && a.rules != nil {
+		if r.need = a.rules.Decide(&q, now).Approval; r.need.Count > 0 {
+			lifetime = wire.GatedRequestLifetime
+		}
+	}
+	r.request = wire.Request{
+		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(lifetime)), Team: a.member.Team, Session: id,
+		Operator: a.key.ID(), Agent: m.cert.Agent.ID(), RosterVersion: a.state.Version(), RosterHash: a.state.Hash(),
+		PolicyHash: a.state.PolicyHash(), Suites: []uint16{uint16(handshake.Hybrid), uint16(handshake.X25519)},
+		Protocols: []uint16{tdsVersion}, Eph: shake.EphHash(), Action: w.action, Params: w.params, Reason: w.reason,
+	}
+	r.signed, err = statement.Sign(a.key, r.request)
+	return r, err
+}
+
+// ask sends the request, and sends it again once it is approved.
+func (a *account) ask(ctx context.Context, io *cli.IO, r *signedRequest, noWait bool) (wire.SessionReply, error) {
+	m1, err := r.shake.Open(r.signed.Hash())
+	if err != nil {
+		return wire.SessionReply{}, err
+	}
+	open := wire.SessionOpen{Request: r.signed, Open: m1}
+	r.asked = time.Now()
+	reply, err := a.server.OpenSession(ctx, a.cred, open)
+	if err != nil || reply.Pending == nil {
+		return reply, err
+	}
+	if err := a.wait(ctx, io, r, *reply.Pending, noWait); err != nil {
+		return wire.SessionReply{}, err
+	}
+	if err := a.signIn(ctx); err != nil { // the JWT may be older than the wait was long
+		return wire.SessionReply{}, err
+	}
+	r.asked = time.Now()
+	reply, err = a.server.OpenSession(ctx, a.cred, open)
+	if err == nil && reply.Pending != nil {
+		err = refusal.New(refusal.ApprovalPending, "the server says approved and pending at once")
+	}
+	return reply, err
+}
+
+// pollWait is how long one question about a waiting request stays open.
+const pollWait = 25 * time.Second
+
+// wait shows what the request waits for until it is decided. Ctrl-C withdraws it.
+func (a *account) wait(ctx context.Context, io *cli.IO, r *signedRequest, info wire.RequestInfo, noWait bool) error {
+	hash := r.signed.Hash()
+	w := waiting{info: info, request: r.request, hash: hash, host: r.machine.cert.Name}
+	io.Say("request %s waits for an approval: %s on %s", hash.String()[:shortHash], w.command(), w.host)
+	io.Say("  needs %d of: %v (rule %s), until %s", info.Need, info.Roles, info.Rule, r.request.ExpiresAt.Time().Format(time.TimeOnly+" MST"))
+	io.Say("  an approver runs: tucdesk requests approve %s", hash.String()[:shortHash])
+	if noWait {
+		return refusal.New(refusal.ApprovalPending, "request %s", hash.String()[:shortHash])
+	}
+	for {
+		switch info.State {
+		case wire.RequestApproved:
+			io.Say("approved")
+			return nil
+		case wire.RequestDenied:
+			return refusal.New(refusal.ApprovalDenied, "request %s", hash.String()[:shortHash])
+		case wire.RequestExpired:
+			return refusal.New(refusal.ApprovalExpired, "nobody approved in time")
+		case wire.RequestCancelled:
+			return refusal.New(refusal.ApprovalCancelled, "request %s", hash.String()[:shortHash])
+		case wire.RequestUsed:
+			return refusal.New(refusal.ApprovalUsed, "request %s", hash.String()[:shortHash])
+		}
+		if err := a.signIn(ctx); err != nil {
+			return a.withdraw(ctx, hash, err)
+		}
+		next, err := a.server.Request(ctx, a.cred, hash, pollWait)
+		if err != nil {
+			return a.withdraw(ctx, hash, err)
+		}
+		info = next
+	}
+}
+
+// withdrawLimit bounds the farewell to the server after Ctrl-C.
+const withdrawLimit = 3 * time.Second
+
+// withdraw cancels a request that nobody waits for any more.
+func (a *account) withdraw(ctx context.Context, hash key.Hash, cause error) error {
+	if ctx.Err() == nil {
+		return cause
+	}
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawLimit)
+	defer cancel()
+	if _, err := a.server.Cancel(late, a.cred, hash); err != nil {
+		return errors.Join(ctx.Err(), fmt.Errorf("withdrawing the request: %v", err))
+	}
+	return ctx.Err()
+}
+
+// establish checks the machine's answer and opens the sealed session. The
+// machine's key comes from its certificate, verified here, not from the answer.
+func (a *account) establish(ctx context.Context, r *signedRequest, reply wire.SessionReply) (*opened, error) {
+	cert := r.machine.cert
+	m3, accepted, keys, err := r.shake.Confirm(reply.Accept, func(kid key.ID) (key.Public[key.Agent], error) {
+		if kid != cert.Agent.ID() {
+			return key.Public[key.Agent]{}, refusal.New(refusal.UnknownAgent, "another machine than %q answered", cert.Name)
+		}
+		return cert.Agent, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if accepted.GrantHash != reply.Grant {
+		keys.Erase()
+		return nil, refusal.New(refusal.GrantMismatch, "the server told the machine and us of two different grants")
+	}
+	path, err := link.Dial(ctx, link.Config{Relay: reply.Relay})
+	if err != nil {
+		keys.Erase()
+		return nil, err
+	}
+	info := path.Path()
+	conn, err := session.Dial(ctx, session.DialConfig{Link: path, M3: m3, Keys: keys, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	return &opened{Conn: conn, path: fmt.Sprintf("%s %s", info.Kind, info.Relay), asked: r.asked, setup: time.Since(r.asked)}, nil
+}

@@ -1,0 +1,131 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+func loginCommand() *cli.Command {
+	var o options
+	return &cli.Command{
+		Use:   "login [TEAM-STRING]",
+		Short: "Log in, or enter a team with a new key",
+		Long: "Proves to the server that this machine holds your key. Nothing is typed: the key in the state folder is the\n" +
+			"proof, and later commands renew the login by themselves until tucdesk logout.\n\n" +
+			"With the TEAM-STRING that an owner gave you (tucdesk team show), login makes a key first and prints the line\n" +
+			"that the owner has to run, with a short code that both of you compare, best by voice. Then run login again.",
+		Example: "tucdesk login\ntucdesk login tucdesk-team:eyJ1cmwiOi...",
+		MaxArgs: 1, Flags: o.jsonFlag,
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			home, err := o.home()
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				if err := enter(io, home, args[0]); err != nil {
+					return err
+				}
+			}
+			return o.offline(io, func(a *account) error { return a.loginCommand(ctx, io, o.json) })
+		},
+	}
+}
+
+// enter makes the operator's key, if there is none, and pins the team.
+func enter(io *cli.IO, home Home, arg string) error {
+	arg, err := stringOrStdin(io, arg)
+	if err != nil {
+		return err
+	}
+	info, err := roster.ParseTeam(arg)
+	if err != nil {
+		return &cli.Error{Err: err, Hints: []string{"the string begins with tucdesk-team: and is shown by tucdesk team show"}}
+	}
+	root, err := roster.OpenRoot(info.Root, info.Fingerprint())
+	if err != nil {
+		return err
+	}
+	if err := keyfile.CreateDir(home.dir); err != nil {
+		return err
+	}
+	if old, err := home.membership(); err == nil && old.Fingerprint != info.Fingerprint() {
+		return &cli.Error{Err: refusal.New(refusal.AlreadyJoined, "%q belongs to another team", home.dir), Hints: []string{"choose another folder: --state DIR"}}
+	}
+	if _, err := keyfile.CreateKey[key.Operator](home.path(operatorKeyFile)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	io.Say("team fingerprint %s", info.Fingerprint())
+	return home.writeJSON(teamFile, membership{
+		URL: info.Server.URL, Pin: info.Server.Pin, Access: info.Server.Access,
+		Team: root.Team, Fingerprint: info.Fingerprint(), Root: info.Root,
+	})
+}
+
+// loggedIn is the answer of login and whoami.
+type loggedIn struct {
+	Email   string    `json:"email"`
+	Role    string    `json:"role"`
+	Key     key.ID    `json:"key"`
+	Team    string    `json:"team"`
+	Server  string    `json:"server"`
+	Expires time.Time `json:"expires"`
+}
+
+func (a *account) loginCommand(ctx context.Context, io *cli.IO, asJSON bool) error {
+	err := a.login(ctx)
+	if code := refusal.Of(err); code == refusal.UnknownKey || code == refusal.UnknownKid {
+		return a.askOwner(err)
+	}
+	if err != nil {
+		return err
+	}
+	me, err := a.me()
+	if err != nil {
+		return err
+	}
+	answer := loggedIn{Email: me.Email, Role: me.Role.String(), Key: a.key.ID(), Team: a.member.Team.String(), Server: a.member.URL, Expires: a.cred.Expires.UTC().Truncate(time.Second)}
+	if asJSON {
+		return io.PrintJSON(answer)
+	}
+	fmt.Fprintf(io.Out, "logged in to %s as %s, role %s\n", answer.Server, answer.Email, answer.Role)
+	return nil
+}
+
+// askOwner tells how this key gets into the roster.
+func (a *account) askOwner(cause error) error {
+	return &cli.Error{Err: fmt.Errorf("your key is not in the team's roster yet (%w)", cause), Exit: cli.ExitNotLoggedIn, Hints: []string{
+		fmt.Sprintf("ask an owner to run:  tucdesk operator add YOUR-EMAIL %s", a.key.Public()),
+		fmt.Sprintf("and compare the short code:  %s", a.key.ID().ShortCode()),
+		"then run tucdesk login again",
+	}}
+}
+
+func logoutCommand() *cli.Command {
+	var o options
+	return &cli.Command{
+		Use: "logout", Short: "Forget the login; the key stays",
+		Example: "tucdesk logout", Flags: func(f *flag.FlagSet) { o.flags(f) },
+		Run: func(_ context.Context, io *cli.IO, _ []string) error {
+			home, err := o.home()
+			if err != nil {
+				return err
+			}
+			if err := os.Remove(home.path(loginFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			io.Say("logged out")
+			return nil
+		},
+	}
+}

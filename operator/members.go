@@ -1,0 +1,193 @@
+package operator
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+func operatorCommand() *cli.Command {
+	return &cli.Command{Use: "operator", Short: "Add, list and revoke the team's people", Sub: []*cli.Command{operatorAddCommand(), operatorListCommand(), operatorRevokeCommand()}}
+}
+
+type operatorAdd struct {
+	ownerOptions
+	role, person, code string
+}
+
+func operatorAddCommand() *cli.Command {
+	var o operatorAdd
+	return &cli.Command{
+		Use: "add EMAIL KEY", Short: "Put a person's key into the roster",
+		Long: "Signs the next roster with KEY in it. KEY and a short code are what tucdesk login TEAM-STRING prints on the other\n" +
+			"person's machine. Compare the code by voice or in person before you agree: an e-mail with another key in it is how\n" +
+			"a stranger becomes a colleague. --code takes the code that you were told, for scripts.",
+		Example: "tucdesk operator add bob@example.com tucdesk-operator-pub:1Jx...\n" +
+			"tucdesk operator add bob@example.com tucdesk-operator-pub:1Jx... --role approver --code 7Q2M-0XKD-91TB",
+		MinArgs: 2, MaxArgs: 2,
+		Flags: func(f *flag.FlagSet) {
+			o.ownerFlags(f)
+			f.StringVar(&o.role, "role", "operator", "`role`: viewer, operator, approver, admin or owner")
+			f.StringVar(&o.person, "person", "", "`id` of the person, the same for all keys of one person (default: the e-mail address)")
+			f.StringVar(&o.code, "code", "", "the short `code` that the other person told you")
+		},
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a, args[0], args[1]) })
+		},
+	}
+}
+
+func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account, email, text string) error {
+	pub, err := key.ParsePublic[key.Operator](text)
+	if err != nil {
+		return &cli.Error{Err: err, Hints: []string{"KEY begins with tucdesk-operator-pub: and is printed by tucdesk login TEAM-STRING"}}
+	}
+	role, err := policy.ParseRole(o.role)
+	if err != nil {
+		return &cli.Error{Err: err, Exit: cli.ExitUsage}
+	}
+	if err := o.compare(io, email, pub.ID()); err != nil {
+		return err
+	}
+	if o.person == "" {
+		o.person = email
+	}
+	owner, err := o.owner(ctx, io, a.home)
+	if err != nil {
+		return err
+	}
+	entry := roster.Operator{Key: pub, Email: email, Person: strings.ToLower(o.person), Role: role}
+	if err := a.publish(ctx, owner, nil, func(r *roster.Roster) { r.Operators = append(r.Operators, entry) }); err != nil {
+		return err
+	}
+	if o.json {
+		return io.PrintJSON(memberView{email, entry.Person, role.String(), pub.ID(), pub.ID().ShortCode(), false})
+	}
+	fmt.Fprintf(io.Out, "added %s as %s in roster version %d\n", email, role, a.state.Version())
+	return nil
+}
+
+// compare makes sure that a person has compared the code out of band.
+func (o *operatorAdd) compare(io *cli.IO, email string, id key.ID) error {
+	code := id.ShortCode()
+	if o.code != "" {
+		if !strings.EqualFold(strings.ReplaceAll(o.code, "-", ""), strings.ReplaceAll(code, "-", "")) {
+			return refusal.New(refusal.WrongRole, "the key's short code is %s, not %s: this is not the key of the person you spoke to", code, o.code)
+		}
+		return nil
+	}
+	io.Say("short code of this key: %s", code)
+	if !confirm(io, fmt.Sprintf("Does %s see the same code?", email)) {
+		return &cli.Error{Err: fmt.Errorf("the short code was not confirmed; nothing was changed"), Hints: []string{"without a terminal, give the code that you were told: --code CODE"}}
+	}
+	return nil
+}
+
+func operatorListCommand() *cli.Command {
+	var o options
+	return &cli.Command{
+		Use: "ls", Short: "List the team's people and their keys", Example: "tucdesk operator ls --json", Flags: o.jsonFlag,
+		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+			return o.withAccount(ctx, io, func(a *account) error {
+				if err := a.refresh(ctx); err != nil {
+					return err
+				}
+				v, err := a.view()
+				if err != nil {
+					return err
+				}
+				if o.json {
+					return io.PrintJSON(v.Operators)
+				}
+				return table(io, []any{"EMAIL", "ROLE", "CODE", "KEY"}, func(row func(...any)) {
+					for _, m := range v.Operators {
+						if m.Revoked {
+							m.Role = "revoked"
+						}
+						row(m.Email, m.Role, m.Code, m.Key.String())
+					}
+				})
+			})
+		},
+	}
+}
+
+func operatorRevokeCommand() *cli.Command {
+	var o ownerOptions
+	return &cli.Command{
+		Use: "revoke EMAIL|KEY-ID", Short: "Revoke a person's keys, or one key",
+		Long:    "Signs the next roster with the keys in its revoked list. Machines cut live sessions of a revoked key as soon as they have that roster; the server refuses the key at once.",
+		Example: "tucdesk operator revoke bob@example.com\ntucdesk operator revoke 3f6c...",
+		MinArgs: 1, MaxArgs: 1, Flags: o.ownerFlags,
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			return o.withAccount(ctx, io, func(a *account) error {
+				ids := a.keysOf(args[0])
+				if len(ids) == 0 {
+					return refusal.New(refusal.NotFound, "nobody %q in the roster", args[0])
+				}
+				owner, err := o.owner(ctx, io, a.home)
+				if err != nil {
+					return err
+				}
+				if err := a.publish(ctx, owner, nil, func(r *roster.Roster) { r.Revoke(ids...) }); err != nil {
+					return err
+				}
+				fmt.Fprintf(io.Out, "revoked %d key(s) in roster version %d\n", len(ids), a.state.Version())
+				return nil
+			})
+		},
+	}
+}
+
+// keysOf finds keys by e-mail address, key id or short code.
+func (a *account) keysOf(who string) (ids []key.ID) {
+	for _, o := range a.state.Roster().Operators {
+		id := o.Key.ID()
+		if o.Email == who || id.String() == who || id.ShortCode() == who {
+			ids = append(ids, id)
+		}
+	}
+	return slices.DeleteFunc(ids, a.state.Revoked)
+}
+
+func agentCommand() *cli.Command {
+	var o ownerOptions
+	return &cli.Command{Use: "agent", Short: "Remove machines", Sub: []*cli.Command{{
+		Use: "rm HOST", Short: "Revoke a machine and take it off the list",
+		Long:    "Signs the next roster with the machine's key in its revoked list and deletes it at the server, so that its name is free again. Its log entries stay.",
+		Example: "tucdesk agent rm web", MinArgs: 1, MaxArgs: 1, Flags: o.ownerFlags, Complete: o.completeHosts,
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			return o.withAccount(ctx, io, func(a *account) error { return o.removeAgent(ctx, io, a, args[0]) })
+		},
+	}}}
+}
+
+func (o *ownerOptions) removeAgent(ctx context.Context, io *cli.IO, a *account, name string) error {
+	m, err := a.find(ctx, name)
+	if err != nil {
+		return err
+	}
+	owner, err := o.owner(ctx, io, a.home)
+	if err != nil {
+		return err
+	}
+	id := m.cert.Agent.ID()
+	if err := a.publish(ctx, owner, nil, func(r *roster.Roster) { r.Revoke(id) }); err != nil {
+		return err
+	}
+	if err := a.server.DeleteAgent(ctx, a.cred, id); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.Out, "removed %s at %s\n", m.cert.Name, wire.At(time.Now()).Time().Format(time.RFC3339))
+	return nil
+}

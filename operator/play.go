@@ -1,0 +1,187 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// play runs what w asks for on an open session and joins it to our own input
+// and output until it ends.
+func play(ctx context.Context, tio *cli.IO, conn *opened, w want) (*player, error) {
+	p := &player{io: tio, conn: conn.Conn, gone: make(chan struct{})}
+	ch, err := conn.OpenSession(ctx)
+	if err != nil {
+		return p, err
+	}
+	defer ch.Close()
+	p.ch = ch
+	if w.params.TTY {
+		restore, err := p.attachTerminal(ctx)
+		if err != nil {
+			return p, err
+		}
+		defer restore()
+	}
+	if err := start(ctx, ch, w); err != nil {
+		return p, err
+	}
+	return p, p.run(ctx)
+}
+
+func start(ctx context.Context, ch *session.Channel, w want) error {
+	if w.action == wire.Shell {
+		return ch.Shell(ctx)
+	}
+	argv := make([][]byte, len(w.params.Argv))
+	for i, a := range w.params.Argv {
+		argv[i] = a
+	}
+	return ch.Exec(ctx, argv)
+}
+
+// player joins one channel to the terminal or to pipes.
+type player struct {
+	io   *cli.IO
+	ch   *session.Channel
+	conn *session.Conn
+	raw  bool
+	gone chan struct{} // closed when the person asked to leave by an escape
+
+	first atomic.Int64 // nanoseconds since 1970 of the first output; 0 until then
+}
+
+// firstOutput is how long after since the program first said something.
+func (p *player) firstOutput(since time.Time) string {
+	at := p.first.Load()
+	if at == 0 {
+		return "(none)"
+	}
+	return time.Unix(0, at).Sub(since).Round(time.Millisecond).String()
+}
+
+// firstByte notes when output begins.
+type firstByte struct {
+	p *player
+	w io.Writer
+}
+
+func (f firstByte) Write(b []byte) (int, error) {
+	f.p.first.CompareAndSwap(0, time.Now().UnixNano())
+	return f.w.Write(b)
+}
+
+// attachTerminal asks for a pseudo-terminal like ours, and where ours is real
+// puts it into raw mode and follows its size.
+func (p *player) attachTerminal(ctx context.Context) (restore func(), err error) {
+	size := session.Size{Columns: 80, Rows: 24}
+	real := terminal.IsTerminal(p.io.In)
+	if real {
+		if s, err := terminal.SizeOf(p.io.In); err == nil {
+			size = remoteSize(s)
+		}
+	}
+	if err := p.ch.RequestPTY(session.PTY{Term: termName(), Size: size}); err != nil {
+		return nil, err
+	}
+	if !real {
+		return func() {}, nil
+	}
+	back, err := terminal.Raw(p.io.In)
+	if err != nil {
+		return nil, err
+	}
+	p.raw = true
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for s := range terminal.Resizes(ctx, p.io.In) {
+			if p.ch.WindowChange(remoteSize(s)) != nil {
+				return
+			}
+		}
+	})
+	return func() { cancel(); back(); done.Wait() }, nil
+}
+
+func remoteSize(s terminal.Size) session.Size {
+	return session.Size{Columns: uint16(max(0, s.Cols)), Rows: uint16(max(0, s.Rows))}
+}
+
+// run copies until the program has ended and all its output is written. The
+// copy of our input is left behind: a read of a terminal cannot be called back,
+// and the process ends with it.
+func (p *player) run(ctx context.Context) error {
+	go p.feed()
+	var out sync.WaitGroup
+	out.Go(func() { _, _ = io.Copy(firstByte{p, p.io.Out}, p.ch.Stdout()) })
+	out.Go(func() { _, _ = io.Copy(firstByte{p, p.io.Err}, p.ch.Stderr()) })
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		out.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-p.gone:
+		_ = p.ch.Close()
+		<-ended
+		return cli.Status(cli.ExitTransport)
+	case <-ctx.Done():
+		// Ctrl-C without a raw terminal: the remote program gets it too.
+		_ = p.ch.Signal("INT")
+		_ = p.conn.Close()
+		<-ended
+		return cli.Status(cli.ExitInterrupted)
+	}
+	exit, err := p.ch.Wait()
+	return status(exit, err)
+}
+
+// feed copies our input to the program.
+func (p *player) feed() {
+	in := p.ch.Stdin()
+	var src io.Reader = p.io.In
+	if p.raw {
+		src = &escapes{in: p.io.In, say: p.io.Err, leave: func() { close(p.gone) }}
+	}
+	_, err := io.Copy(in, src)
+	if err == nil || errors.Is(err, os.ErrClosed) {
+		_ = in.Close()
+	}
+}
+
+// signalNumbers are those of Linux, for exit statuses as shells form them.
+var signalNumbers = map[session.Signal]int{
+	"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "USR1": 10,
+	"SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15, "XCPU": 24, "XFSZ": 25, "SYS": 31,
+}
+
+// status turns the end of a program into the end of ours.
+func status(exit session.Exit, err error) error {
+	switch {
+	case err != nil:
+		return &cli.Error{Err: err, Exit: cli.ExitTransport}
+	case exit.Refusal != nil:
+		return exit.Refusal
+	case exit.Signal != "":
+		n, ok := signalNumbers[exit.Signal]
+		if !ok {
+			return refusal.New(refusal.ProtocolError, "the program was ended by an unknown signal")
+		}
+		return cli.Status(128 + n)
+	case exit.Status != 0:
+		return cli.Status(exit.Status)
+	}
+	return nil
+}

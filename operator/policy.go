@@ -1,0 +1,220 @@
+package operator
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+func policyCommand() *cli.Command {
+	return &cli.Command{Use: "policy", Short: "Check, test, explain and publish the team's rules", Sub: []*cli.Command{
+		policyShowCommand(), policyCheckCommand(), policyTestCommand(), policyExplainCommand(), policyPublishCommand(),
+	}}
+}
+
+func policyShowCommand() *cli.Command {
+	var o options
+	return &cli.Command{
+		Use: "show", Short: "Print the rules in force", Example: "tucdesk policy show > policy.toml", Flags: o.flags,
+		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+			return o.withAccount(ctx, io, func(a *account) error {
+				if err := a.refresh(ctx); err != nil {
+					return err
+				}
+				text, err := keyfile.ReadPrivate(a.home.path(policyFile), maxPolicyFile)
+				if err == nil {
+					_, err = io.Out.Write(text)
+				}
+				return err
+			})
+		},
+	}
+}
+
+func readRules(io *cli.IO, name string) (*policy.Rules, []byte, error) {
+	text, err := readPublicFile(io, name, maxPolicyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	rules, err := policy.Parse(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return rules, text, nil
+}
+
+func policyCheckCommand() *cli.Command {
+	return &cli.Command{
+		Use: "check FILE", Short: "Read a rules file and name what is wrong or odd", Example: "tucdesk policy check policy.toml",
+		Long:    "Exits 0 when the file can be used. Oddities, such as a rule that can never match, are named but are no error.",
+		MinArgs: 1, MaxArgs: 1,
+		Run: func(_ context.Context, io *cli.IO, args []string) error {
+			rules, _, err := readRules(io, args[0])
+			if err != nil {
+				return err
+			}
+			for _, f := range rules.Check() {
+				fmt.Fprintf(io.Out, "%s:%d: %s\n", args[0], f.Line, terminal.Escape(f.String()))
+			}
+			fmt.Fprintf(io.Out, "%s can be used, hash %s\n", args[0], rules.Hash())
+			return nil
+		},
+	}
+}
+
+func policyTestCommand() *cli.Command {
+	return &cli.Command{
+		Use: "test FILE", Short: "Run the expectations that stand in a rules file", Example: "tucdesk policy test policy.toml",
+		Long:    "Asks the rules each question under [[expect]] and compares the answer. Exits 1 when one differs.",
+		MinArgs: 1, MaxArgs: 1,
+		Run: func(_ context.Context, io *cli.IO, args []string) error {
+			rules, _, err := readRules(io, args[0])
+			if err != nil {
+				return err
+			}
+			failed, results := 0, rules.RunExpectations()
+			for _, r := range results {
+				if r.OK {
+					continue
+				}
+				failed++
+				fmt.Fprintf(io.Out, "%s:%d: %s: want %s %s, got %s by %s: %s\n", args[0], r.Line, terminal.Escape(r.Name), r.Want, terminal.Escape(r.Rule),
+					r.Got.Effect, terminal.Escape(orDefault(r.Got.Rule, "no rule")), terminal.Escape(r.Got.Reason))
+			}
+			fmt.Fprintf(io.Out, "%d expectations, %d failed\n", len(results), failed)
+			if failed > 0 {
+				return fmt.Errorf("%d of %d expectations failed", failed, len(results))
+			}
+			return nil
+		},
+	}
+}
+
+type policyExplain struct {
+	options
+	email, user, at string
+}
+
+func policyExplainCommand() *cli.Command {
+	var o policyExplain
+	return &cli.Command{
+		Use: "explain HOST ACTION [-- ARGV...]", Short: "Say which rule decides, and why",
+		Long: "Asks the rules in force what you, or the person of --email, may do on HOST, now or --at a time, and shows every\n" +
+			"rule with the first condition that did not hold. The machine decides again with the command's real file.",
+		Example: "tucdesk policy explain web shell\ntucdesk policy explain --email bob@example.com --at 2026-11-22T23:00:00Z web exec -- systemctl restart nginx",
+		MinArgs: 2, MaxArgs: -1, Complete: o.completeHosts,
+		Flags: func(f *flag.FlagSet) {
+			o.flags(f)
+			f.StringVar(&o.email, "email", "", "ask for this `person` instead of you")
+			f.StringVar(&o.user, "user", "", "login `user` at the target")
+			f.StringVar(&o.at, "at", "", "ask for this `time`, as 2026-11-22T23:00:00Z")
+		},
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a, args) })
+		},
+	}
+}
+
+func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account, args []string) error {
+	if err := a.refresh(ctx); err != nil {
+		return err
+	}
+	if a.rules == nil {
+		return refusal.New(refusal.PolicyMismatch, "the team has no policy")
+	}
+	at := time.Now()
+	if o.at != "" {
+		var err error
+		if at, err = time.Parse(time.RFC3339, o.at); err != nil {
+			return &cli.Error{Err: fmt.Errorf("reading --at: %v", err), Hints: []string{"write it as 2026-11-22T23:00:00Z"}, Exit: cli.ExitUsage}
+		}
+	}
+	m, err := a.find(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	q, err := a.question(m, wire.Action(args[1]), wire.Params{User: o.user, Argv: toArgv(afterDashes(args[2:]))})
+	if err != nil {
+		return err
+	}
+	if o.email != "" {
+		if err := a.askAs(&q, o.email); err != nil {
+			return err
+		}
+	}
+	for _, line := range strings.Split(strings.TrimSpace(a.rules.Explain(&q, at).String()), "\n") {
+		fmt.Fprintln(io.Out, terminal.Escape(line))
+	}
+	return nil
+}
+
+// askAs puts another member's identity into the question.
+func (a *account) askAs(q *policy.Request, email string) error {
+	for _, m := range a.state.Roster().Operators {
+		if m.Email == email {
+			q.Operator, q.Email, q.Person, q.Role = m.Key.ID(), m.Email, m.Person, m.Role
+			return nil
+		}
+	}
+	return refusal.New(refusal.NotFound, "nobody %q in the roster", email)
+}
+
+func policyPublishCommand() *cli.Command {
+	var o ownerOptions
+	return &cli.Command{
+		Use: "publish FILE", Short: "Put a rules file into force",
+		Long: "Checks FILE and its expectations, binds its hash in the next roster with an owner's signature and hands both to the\n" +
+			"server. Machines use the new rules from the moment they have verified that roster.",
+		Example: "tucdesk policy publish policy.toml", MinArgs: 1, MaxArgs: 1, Flags: o.ownerFlags,
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			rules, text, err := readRules(io, args[0])
+			if err != nil {
+				return err
+			}
+			for _, r := range rules.RunExpectations() {
+				if !r.OK {
+					return &cli.Error{Err: fmt.Errorf("expectation %q of line %d fails", r.Name, r.Line), Hints: []string{"tucdesk policy test " + args[0]}}
+				}
+			}
+			return o.withAccount(ctx, io, func(a *account) error { return o.publishPolicy(ctx, io, a, rules.Hash(), text) })
+		},
+	}
+}
+
+func (o *ownerOptions) publishPolicy(ctx context.Context, io *cli.IO, a *account, hash key.Hash, text []byte) error {
+	owner, err := o.owner(ctx, io, a.home)
+	if err != nil {
+		return err
+	}
+	if err := a.publish(ctx, owner, text, func(r *roster.Roster) { r.PolicyHash = hash }); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.Out, "policy %s is in force with roster version %d\n", hash.String()[:shortHash], a.state.Version())
+	return nil
+}
+
+func afterDashes(args []string) []string {
+	if len(args) > 0 && args[0] == "--" {
+		return args[1:]
+	}
+	return args
+}
+
+func toArgv(args []string) []wire.Bytes {
+	argv := make([]wire.Bytes, len(args))
+	for i, a := range args {
+		argv[i] = wire.Bytes(a)
+	}
+	return argv
+}

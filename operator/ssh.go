@@ -1,0 +1,146 @@
+package operator
+
+import (
+	"context"
+	"flag"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// sessionOptions are the flags of ssh and exec.
+type sessionOptions struct {
+	options
+	user   string
+	reason string
+	cwd    string
+	env    listFlag
+	tty    bool
+	noTTY  bool
+	noWait bool
+	talk   bool
+}
+
+func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
+	o.flags(f)
+	f.StringVar(&o.user, "l", "", "login `user` at the target (default: the agent's own user)")
+	f.StringVar(&o.reason, "reason", "", "`text` that an approver sees and the log keeps")
+	f.Var(&o.env, "env", "`NAME=VALUE` to add to the environment, where the policy lets it; may be given again")
+	f.BoolVar(&o.tty, "t", false, "run on a pseudo-terminal")
+	f.BoolVar(&o.noTTY, "T", false, "run without a pseudo-terminal")
+	f.BoolVar(&o.talk, "v", false, "at the end, say which way the session went and how long it took to open")
+	f.BoolVar(&o.noWait, "nowait", false, "when an approval is missing, exit 252 rather than wait")
+}
+
+// listFlag is a flag that may be given more than once.
+type listFlag []string
+
+// String joins the values, for the help text.
+func (l *listFlag) String() string { return strings.Join(*l, ",") }
+
+// Set adds a value.
+func (l *listFlag) Set(v string) error {
+	*l = append(*l, v)
+	return nil
+}
+
+func (o *sessionOptions) params(argv []string) (wire.Params, error) {
+	p := wire.Params{User: o.user, Argv: toArgv(argv), Cwd: wire.Bytes(o.cwd), Env: []wire.EnvVar{}}
+	for _, e := range o.env {
+		name, value, ok := strings.Cut(e, "=")
+		if !ok || name == "" {
+			return p, &cli.Error{Err: refusal.New(refusal.EnvNotAllowed, "%q has no form NAME=VALUE", e), Exit: cli.ExitUsage}
+		}
+		p.Env = append(p.Env, wire.EnvVar{Name: name, Value: wire.Bytes(value)})
+	}
+	return p, nil
+}
+
+// splitUser splits "user@host".
+func (o *sessionOptions) splitUser(host string) string {
+	if user, rest, ok := strings.Cut(host, "@"); ok && user != "" {
+		o.user = user
+		return rest
+	}
+	return host
+}
+
+func sshCommand() *cli.Command {
+	var o sessionOptions
+	return &cli.Command{
+		Use: "ssh [USER@]HOST [COMMAND...]", Short: "Open a shell on a machine",
+		Long: "Opens a login shell on a pseudo-terminal. With COMMAND, the words are joined by spaces and run by the user's\n" +
+			"shell, as ssh does it; tucdesk exec runs exact arguments without a shell. Ends with the remote exit status.\n\n" +
+			"At the beginning of a line, ~. ends the session, ~? lists the escapes and ~~ sends a tilde.",
+		Example: "tucdesk ssh web\ntucdesk ssh deploy@web\ntucdesk ssh web 'tail -n 50 /var/log/syslog | grep error'",
+		MinArgs: 1, MaxArgs: -1, Flags: o.sessionFlags, Complete: o.completeHosts,
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			host, command := o.splitUser(args[0]), strings.Join(afterDashes(args[1:]), " ")
+			var argv []string
+			if command != "" {
+				argv = []string{command}
+			}
+			p, err := o.params(argv)
+			if err != nil {
+				return err
+			}
+			p.TTY = o.tty || command == "" && !o.noTTY && terminal.IsTerminal(io.In)
+			return o.runSession(ctx, io, want{host: host, action: wire.Shell, params: p, reason: o.reason, noWait: o.noWait})
+		},
+	}
+}
+
+func execCommand() *cli.Command {
+	var o sessionOptions
+	return &cli.Command{
+		Use: "exec [USER@]HOST -- ARGV...", Short: "Run one command with exact arguments",
+		Long: "Runs ARGV on HOST without a shell: what you type is what is signed, approved and run, argument by argument.\n" +
+			"Output and exit status are passed on; a signal becomes 128 plus its number.",
+		Example: "tucdesk exec web -- uname -a\ntucdesk exec -l deploy --reason 'ticket 4711' web -- systemctl restart nginx\necho hello | tucdesk exec web -- cat",
+		MinArgs: 2, MaxArgs: -1, Complete: o.completeHosts,
+		Flags: func(f *flag.FlagSet) {
+			o.sessionFlags(f)
+			f.StringVar(&o.cwd, "cwd", "", "working `directory` (default: the user's home)")
+		},
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			host, argv := o.splitUser(args[0]), afterDashes(args[1:])
+			if len(argv) == 0 {
+				return &cli.Error{Err: refusal.New(refusal.BadArgument, "there is no command"), Hints: []string{"tucdesk exec HOST -- uname -a"}, Exit: cli.ExitUsage}
+			}
+			p, err := o.params(argv)
+			if err != nil {
+				return err
+			}
+			p.TTY = o.tty && !o.noTTY
+			return o.runSession(ctx, io, want{host: host, action: wire.Exec, params: p, reason: o.reason, noWait: o.noWait})
+		},
+	}
+}
+
+func (o *sessionOptions) runSession(ctx context.Context, io *cli.IO, w want) error {
+	return o.withAccount(ctx, io, func(a *account) error {
+		conn, err := a.connect(ctx, io, w)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		p, err := play(ctx, io, conn, w)
+		if o.talk {
+			io.Say("path %s; session after %s, first output after %s", conn.path, conn.setup.Round(time.Millisecond), p.firstOutput(conn.asked))
+		}
+		return err
+	})
+}
+
+// termName is what the remote programs are told of this terminal.
+func termName() string {
+	if t := os.Getenv("TERM"); t != "" {
+		return t
+	}
+	return "xterm-256color"
+}

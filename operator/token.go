@@ -1,0 +1,160 @@
+package operator
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+func tokenCommand() *cli.Command {
+	return &cli.Command{Use: "token", Short: "Make and list join tokens", Sub: []*cli.Command{tokenCreateCommand(), tokenListCommand()}}
+}
+
+type tokenCreate struct {
+	ownerOptions
+	tags  string
+	uses  int
+	ttl   time.Duration
+	asOwn bool
+	quiet bool
+}
+
+func tokenCreateCommand() *cli.Command {
+	var o tokenCreate
+	return &cli.Command{
+		Use: "create", Short: "Make a join token for new machines",
+		Long: "Prints the string that a new machine joins with. It is signed on this machine by your enroller key, or with\n" +
+			"--owner by the owner key, which may give any tag. Whoever has the string can add machines until it is used up\n" +
+			"or expires, so hand it over as you would a password. The server counts its uses and never sees the secret in it.",
+		Example: "tucdesk token create\ntucdesk token create --tags prod,eu --uses 20 --ttl 24h\ntucdesk token create --quiet | ssh root@web tucdesk-agent join -",
+		Flags: func(f *flag.FlagSet) {
+			o.ownerFlags(f)
+			f.StringVar(&o.tags, "tags", "", "comma-separated `tags` that machines with this token get")
+			f.IntVar(&o.uses, "uses", 1, "how many machines may join with it")
+			f.DurationVar(&o.ttl, "ttl", time.Hour, "how long it may be used")
+			f.BoolVar(&o.asOwn, "owner", false, "sign with the owner key")
+			f.BoolVar(&o.quiet, "quiet", false, "print the string alone")
+			f.BoolVar(&o.quiet, "q", false, "print the string alone")
+		},
+		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a) })
+		},
+	}
+}
+
+// tokenView is the answer of token create.
+type tokenView struct {
+	ID      wire.Nonce `json:"id"`
+	Join    string     `json:"join"`
+	Tags    []string   `json:"tags"`
+	Uses    int        `json:"uses"`
+	Expires time.Time  `json:"expires"`
+}
+
+func (o *tokenCreate) run(ctx context.Context, io *cli.IO, a *account) error {
+	k, err := key.Generate[key.Token]()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	token := roster.Token{
+		ID: wire.NewNonce(), Team: a.member.Team, Fingerprint: a.member.Fingerprint,
+		Server: roster.Address{URL: a.member.URL, Pin: a.member.Pin, Access: a.member.Access},
+		Tags:   splitList(o.tags), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(o.ttl)), MaxUses: o.uses, Key: k.Public(),
+	}
+	signed, err := o.sign(ctx, io, a, token)
+	if err != nil {
+		return err
+	}
+	if _, err := a.state.VerifyToken(signed, now); err != nil {
+		return &cli.Error{Err: err, Hints: []string{"the owner key may give any tag: tucdesk token create --owner", "an enroller's tags are fixed when it is made: tucdesk team init --tags"}}
+	}
+	if err := a.server.PublishToken(ctx, a.cred, signed); err != nil {
+		return err
+	}
+	join, err := roster.JoinString(a.member.Root, signed, k)
+	if err != nil {
+		return err
+	}
+	return o.print(io, tokenView{ID: token.ID, Join: join, Tags: token.Tags, Uses: token.MaxUses, Expires: token.ExpiresAt.Time()})
+}
+
+func (o *tokenCreate) sign(ctx context.Context, io *cli.IO, a *account, token roster.Token) (statement.Signed, error) {
+	if o.asOwn {
+		owner, err := o.owner(ctx, io, a.home)
+		if err != nil {
+			return nil, err
+		}
+		return roster.SignToken(owner, token)
+	}
+	enroller, err := keyfile.LoadKey[key.Enroller](a.home.path(enrollerKeyFile))
+	if err != nil {
+		return nil, &cli.Error{Err: err, Hints: []string{"join tokens are made where the team was founded, or with --owner"}}
+	}
+	return roster.SignToken(enroller, token)
+}
+
+func (o *tokenCreate) print(io *cli.IO, v tokenView) error {
+	switch {
+	case o.json:
+		return io.PrintJSON(v)
+	case o.quiet:
+		fmt.Fprintln(io.Out, v.Join)
+		return nil
+	}
+	fmt.Fprintln(io.Out, v.Join)
+	io.Say("\nGood for %d machine(s) until %s. On the machine, as root:\n\n  tucdesk-agent join TOKEN\n  tucdesk-agent run", v.Uses, v.Expires.Format(time.RFC3339))
+	return nil
+}
+
+// tokenLine is one line of token ls.
+type tokenLine struct {
+	ID      wire.Nonce `json:"id"`
+	Tags    []string   `json:"tags"`
+	Used    int        `json:"used"`
+	Uses    int        `json:"uses"`
+	Expires time.Time  `json:"expires"`
+	Valid   bool       `json:"valid"`
+}
+
+func tokenListCommand() *cli.Command {
+	var o options
+	return &cli.Command{
+		Use: "ls", Short: "List join tokens and how often they were used", Example: "tucdesk token ls --json", Flags: o.jsonFlag,
+		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+			return o.withAccount(ctx, io, func(a *account) error { return a.listTokens(ctx, io, o.json) })
+		},
+	}
+}
+
+func (a *account) listTokens(ctx context.Context, io *cli.IO, asJSON bool) error {
+	infos, err := a.server.Tokens(ctx, a.cred)
+	if err != nil {
+		return err
+	}
+	now, lines := time.Now(), []tokenLine{}
+	for _, info := range infos {
+		// An expired token still verifies as of its own time; what no key of ours
+		// signed is not shown at all.
+		if t, err := a.state.VerifyToken(info.Token, now); err == nil {
+			lines = append(lines, tokenLine{t.ID, t.Tags, info.Used, t.MaxUses, t.ExpiresAt.Time(), info.Used < t.MaxUses})
+		}
+	}
+	if asJSON {
+		return io.PrintJSON(lines)
+	}
+	return table(io, []any{"TOKEN", "USED", "EXPIRES", "TAGS"}, func(row func(...any)) {
+		for _, l := range lines {
+			row(l.ID.String(), fmt.Sprintf("%d of %d", l.Used, l.Uses), l.Expires.Format(time.DateTime), strings.Join(l.Tags, ","))
+		}
+	})
+}
