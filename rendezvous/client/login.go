@@ -22,12 +22,18 @@ import (
 func (c *Client) Login(ctx context.Context, k key.Private[key.Operator], team wire.TeamID) (Credentials, wire.LoginReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
-	body := &lateBody{make: func(channel key.Hash) ([]byte, error) { return c.loginBody(k, team, channel) }}
+	login := wire.Login{ID: wire.NewNonce(), IssuedAt: wire.At(time.Now()), Team: team, Audience: c.access}
+	body := &lateBody{make: func(channel key.Hash) ([]byte, error) { return loginBody(k, login, channel) }}
+	blank, err := body.make(key.Hash{})
+	if err != nil {
+		return Credentials{}, wire.LoginReply{}, err
+	}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: body.gotConn})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+wire.PathLogin, body)
 	if err != nil {
 		return Credentials{}, wire.LoginReply{}, fmt.Errorf("logging in: %v", err)
 	}
+	req.ContentLength = int64(len(blank)) // every channel's body is this long; the server takes no body of unknown length
 	resp, err := c.exchange(req)
 	if err != nil {
 		return Credentials{}, wire.LoginReply{}, err
@@ -40,10 +46,9 @@ func (c *Client) Login(ctx context.Context, k key.Private[key.Operator], team wi
 	return Credentials{Key: k, Team: team, Token: reply.Token, Expires: reply.ExpiresAt.Time()}, reply, nil
 }
 
-func (c *Client) loginBody(k key.Private[key.Operator], team wire.TeamID, channel key.Hash) ([]byte, error) {
-	signed, err := statement.Sign(k, wire.Login{
-		ID: wire.NewNonce(), IssuedAt: wire.At(time.Now()), Team: team, Audience: c.access, Channel: channel,
-	})
+func loginBody(k key.Private[key.Operator], login wire.Login, channel key.Hash) ([]byte, error) {
+	login.Channel = channel
+	signed, err := statement.Sign(k, login)
 	if err != nil {
 		return nil, err
 	}
