@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -198,5 +197,5 @@ func (m *mode) UnmarshalText(text []byte) error {
 		*m = mode(text)
 		return nil
 	}
-	return errors.New(`mode is "enforce" or "lockdown"`)
+	return fmt.Errorf("%q is not a mode: write enforce or lockdown", text)
 }
