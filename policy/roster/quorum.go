@@ -60,7 +60,7 @@ func (s *State) signerOf(must []quorum, id key.ID) (statement.Verifier, error) {
 			return v, nil
 		}
 	}
-	if role := s.roleOf(id); role != "" {
+	if role := s.roleOf(id); role != "" && role != "owner" {
 		return nil, refusal.New(refusal.WrongRole, "a roster signed by a key of role %s", role)
 	}
 	return nil, refusal.New(refusal.NotEnoughSignatures, "the signer is not one of the owners that must sign")
