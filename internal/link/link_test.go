@@ -1,0 +1,288 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay"
+	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/relay/guard"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 10 * time.Second // bounds every wait of a test
+
+type testRelay struct {
+	server   *relay.Server
+	secret   credential.Secret
+	udp, tcp string
+}
+
+func startRelay(t testing.TB) *testRelay {
+	t.Helper()
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	secret := credential.NewSecret()
+	s, err := relay.Start(t.Context(), relay.Config{UDP: loopback, TCP: loopback, Secret: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("relay: %v", err)
+		}
+	})
+	udp, tcp := s.Addr()
+	return &testRelay{server: s, secret: secret, udp: udp.String(), tcp: tcp.String()}
+}
+
+// mint makes the credentials of one session for these endpoints.
+func (r *testRelay) mint(endpoints ...wire.RelayEndpoint) (operator, agent wire.Relay) {
+	o, a := credential.MintPair(r.secret, time.Now(), time.Hour)
+	side := func(c credential.Credential) wire.Relay {
+		return wire.Relay{Endpoints: endpoints, Username: c.Username, Password: c.Password, ExpiresAt: wire.At(c.ExpiresAt)}
+	}
+	return side(o), side(a)
+}
+
+func dial(t testing.TB, cred wire.Relay) *Link {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	l, err := Dial(ctx, Config{Relay: cred})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func pair(t testing.TB, r *testRelay, o, a wire.RelayEndpoint) (operator, agent *Link) {
+	t.Helper()
+	co, _ := r.mint(o)
+	ca := co
+	name, err := credential.Parse(co.Username)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := credential.Mint(r.secret, name.Pair, credential.Agent, time.Now(), time.Hour)
+	ca.Endpoints, ca.Username, ca.Password = []wire.RelayEndpoint{a}, c.Username, c.Password
+	return dial(t, co), dial(t, ca)
+}
+
+// segments builds n segments of size bytes with a number in each.
+func segments(n, size int) []byte {
+	b := make([]byte, n*size)
+	for i := range n {
+		binary.BigEndian.PutUint32(b[i*size+Headroom:], uint32(i))
+	}
+	return b
+}
+
+// receive reads until n datagrams have come.
+func receive(t testing.TB, l *Link, n int) (got [][]byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for len(got) < n {
+		batch, err := l.ReadBatch(ctx)
+		if err != nil {
+			t.Fatalf("after %d of %d datagrams: %v", len(got), n, err)
+		}
+		for _, d := range batch {
+			got = append(got, bytes.Clone(d))
+		}
+	}
+	return got
+}
+
+func TestBothEndsExchangeDatagramsOverEveryTransport(t *testing.T) {
+	r := startRelay(t)
+	overUDP, overTCP := wire.RelayEndpoint{UDP: r.udp}, wire.RelayEndpoint{TCP: r.tcp}
+	for _, tc := range []struct {
+		name  string
+		o, a  wire.RelayEndpoint
+		kindO Kind
+		kindA Kind
+	}{
+		{"udp-udp", overUDP, overUDP, RelayUDP, RelayUDP},
+		{"tcp-udp", overTCP, overUDP, RelayTCP, RelayUDP},
+		{"udp-tcp", overUDP, overTCP, RelayUDP, RelayTCP},
+		{"tcp-tcp", overTCP, overTCP, RelayTCP, RelayTCP},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			operator, agent := pair(t, r, tc.o, tc.a)
+			if k := operator.Path().Kind; k != tc.kindO {
+				t.Errorf("operator's path is %s", k)
+			}
+			if k := agent.Path().Kind; k != tc.kindA {
+				t.Errorf("agent's path is %s", k)
+			}
+			for _, dir := range [][2]*Link{{operator, agent}, {agent, operator}} {
+				// The first may go by Send indication, the later ones by channel.
+				for round := range 3 {
+					if err := dir[0].WriteSegments(segments(8, 256), 256); err != nil {
+						t.Fatal(err)
+					}
+					for i, d := range receive(t, dir[1], 8) {
+						if len(d) != 252 || binary.BigEndian.Uint32(d) != uint32(i) {
+							t.Fatalf("round %d, datagram %d: %d bytes, number %d", round, i, len(d), binary.BigEndian.Uint32(d))
+						}
+					}
+				}
+				until(t, "the channel", dir[0].path.bound.Load)
+			}
+		})
+	}
+}
+
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %s", patience, what)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// deaf is a UDP socket that swallows everything, as a firewall does.
+func deaf(t testing.TB) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.LocalAddr().String()
+}
+
+func TestTCPTakesOverWhenUDPDoesNotAnswer(t *testing.T) {
+	r := startRelay(t)
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: deaf(t), TCP: r.tcp})
+	began := time.Now()
+	l := dial(t, cred)
+	if l.Path().Kind != RelayTCP {
+		t.Errorf("path is %v", l.Path())
+	}
+	if d := time.Since(began); d < tcpAfter || d > perRelay {
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestUDPWinsWhenBothAnswer(t *testing.T) {
+	r := startRelay(t)
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp, TCP: r.tcp})
+	if l := dial(t, cred); l.Path() != (Info{Kind: RelayUDP, Relay: r.udp}) {
+		t.Errorf("path is %v", l.Path())
+	}
+}
+
+func TestSecondRelayIsTriedWhenTheFirstRefuses(t *testing.T) {
+	first, second := startRelay(t), startRelay(t) // the first has another secret
+	cred, _ := second.mint(wire.RelayEndpoint{UDP: first.udp}, wire.RelayEndpoint{UDP: second.udp})
+	if l := dial(t, cred); l.Path().Relay != second.udp {
+		t.Errorf("path is %v", l.Path())
+	}
+}
+
+func TestNoRelayIsNamedInTheRefusal(t *testing.T) {
+	r := startRelay(t)
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp})
+	cred.Password = make([]byte, 32)
+	_, err := Dial(t.Context(), Config{Relay: cred})
+	if refusal.Of(err) != refusal.RelayFailed || !bytes.Contains([]byte(err.Error()), []byte("udp "+r.udp)) {
+		t.Errorf("got %v", err)
+	}
+	for _, n := range []int{0, wire.MaxRelayEndpoints + 1} {
+		cred.Endpoints = make([]wire.RelayEndpoint, n)
+		if _, err := Dial(t.Context(), Config{Relay: cred}); refusal.Of(err) != refusal.RelayFailed {
+			t.Errorf("%d endpoints: %v", n, err)
+		}
+	}
+}
+
+func TestDialEndsWithItsContext(t *testing.T) {
+	r := startRelay(t)
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: deaf(t)})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := Dial(ctx, Config{Relay: cred}); err != context.DeadlineExceeded {
+		t.Errorf("got %v", err)
+	}
+	if d := time.Since(began); d > 2*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestCloseFreesTheAllocationAndEndsReading(t *testing.T) {
+	r := startRelay(t)
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp})
+	l := dial(t, cred)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := l.ReadBatch(context.Background()); err != net.ErrClosed {
+			t.Errorf("reading: %v", err)
+		}
+	})
+	for range 2 {
+		if err := l.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+	wg.Wait()
+	if err := l.WriteSegments(make([]byte, 64), 64); err != net.ErrClosed {
+		t.Errorf("writing: %v", err)
+	}
+	until(t, "the relay to forget", func() bool { return r.server.Snapshot().Allocations == 0 })
+}
+
+func TestT3ProbesAndStrangersAreDropped(t *testing.T) {
+	r := startRelay(t)
+	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: r.udp}, wire.RelayEndpoint{UDP: r.udp})
+	port := operator.path.sock.(*udpSocket).conn.LocalAddr().Port()
+	stranger, err := net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	probe := append([]byte{0, 0x17, 0, 12, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...)
+	probe = append(probe, 0, 0x13, 0, 4, 0, 0, 0, 0, 0, 0x12, 0, 0)
+	channel := []byte{0x40, 0, 0, 4, 'e', 'v', 'i', 'l'}
+	for _, b := range [][]byte{probe, channel} {
+		if _, err := stranger.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "two drops", func() bool { return operator.Drops()["wrong_source"] == 2 })
+	if err := agent.WriteSegments(segments(1, 64), 64); err != nil {
+		t.Fatal(err)
+	}
+	if d := receive(t, operator, 1)[0]; len(d) != 60 {
+		t.Errorf("%d bytes came first", len(d))
+	}
+}
+
+func TestSegmentsThatTheLinkCannotCarryAreRefused(t *testing.T) {
+	l := &Link{}
+	for _, c := range [][2]int{{64, 0}, {64, Headroom}, {64, 62}, {70, 64}, {2000, guard.MaxFrame + 4}} {
+		if l.WriteSegments(make([]byte, c[0]), c[1]) == nil {
+			t.Errorf("%d bytes in segments of %d were taken", c[0], c[1])
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/pion/logging"
+	"github.com/pion/turn/v2"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+// renewEvery is how often permission and channel are looked after. pion renews a
+// channel only when it is written to and five minutes have passed; the relay
+// forgets it after ten (RFC 8656, section 12). Our choice.
+const renewEvery = time.Minute
+
+// renewTries: the first may be answered with a fresh nonce.
+const renewTries = 3
+
+// serverName is the relay's address as far as pion is concerned. pion resolves
+// IPv4 names only and sends to nothing but this; the socket knows the real one.
+const serverName = "192.0.2.2:3478"
+
+// turnClient is pion's client and what it needs around it.
+type turnClient struct {
+	server, peer net.Addr
+
+	mu      sync.Mutex
+	client  *turn.Client   // guarded by mu; nil before establish
+	relayed net.PacketConn // guarded by mu; nil before Allocate has succeeded
+	closed  bool           // guarded by mu
+	aborted bool           // guarded by mu
+}
+
+// abort ends establish. What pion begins after its client was closed it would
+// wait for in full, so it cannot begin anything: pionConn asks isAborted.
+func (c *turnClient) abort() {
+	c.mu.Lock()
+	c.aborted = true
+	client := c.client
+	c.mu.Unlock()
+	client.Close()
+}
+
+func (c *turnClient) isAborted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.aborted
+}
+
+func newTurnClient() *turnClient {
+	return &turnClient{
+		server: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(serverName)),
+		peer:   net.UDPAddrFromAddrPort(guard.PeerAddr()),
+	}
+}
+
+func (c *turnClient) start(client *turn.Client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.client = client
+}
+
+func (c *turnClient) use(relayed net.PacketConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.relayed = relayed
+}
+
+func (c *turnClient) get() (*turn.Client, net.PacketConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.client, c.relayed
+}
+
+// handle shows pion one checked control message.
+func (c *turnClient) handle(frame []byte) {
+	if client, _ := c.get(); client != nil {
+		_, _ = client.HandleInbound(frame, c.server) // what it dislikes is lost, as in a network
+	}
+}
+
+// send sends one datagram as pion does: in a Send indication until the channel
+// is bound. Losses are no errors.
+func (c *turnClient) send(datagram []byte) error {
+	_, relayed := c.get()
+	_, err := relayed.WriteTo(datagram, c.peer)
+	return err
+}
+
+// close deletes the allocation and ends every transaction.
+func (c *turnClient) close() {
+	c.mu.Lock()
+	client, relayed, closed := c.client, c.relayed, c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if closed || client == nil {
+		return
+	}
+	if relayed != nil {
+		_ = relayed.Close() // sends a Refresh with lifetime 0 and does not wait
+	}
+	client.Close()
+}
+
+// pionConn is what pion takes for its socket. It only writes: what the relay
+// sends reaches pion through handle.
+type pionConn struct{ p *path }
+
+// WriteTo sends one control message. The first one is padded, so that the relay
+// may answer it (guard.PadRequest).
+func (c pionConn) WriteTo(b []byte, _ net.Addr) (int, error) {
+	if c.p.turn.isAborted() {
+		return 0, errDone
+	}
+	if err := c.p.sock.frame(guard.PadRequest(b)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// ReadFrom is never used by pion unless it is told to listen.
+func (c pionConn) ReadFrom([]byte) (int, net.Addr, error) { return 0, nil, errDone }
+
+// Close leaves the socket to the path.
+func (c pionConn) Close() error { return nil }
+
+// LocalAddr is not used by pion's client.
+func (c pionConn) LocalAddr() net.Addr { return c.p.turn.server }
+
+// Deadlines are not used by pion's client.
+
+func (c pionConn) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
+func (c pionConn) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
+func (c pionConn) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
+
+// establish allocates, and returns when data can be sent and received.
+func (p *path) establish(ctx context.Context, cred wire.Relay) error {
+	client, err := turn.NewClient(&turn.ClientConfig{
+		TURNServerAddr: serverName,
+		Conn:           pionConn{p},
+		Username:       cred.Username,
+		Password:       credential.Text(cred.Password),
+		LoggerFactory:  &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled},
+	})
+	if err != nil {
+		return err
+	}
+	p.turn.start(client)
+	// pion knows no contexts; what it waits for ends with its client.
+	stop := context.AfterFunc(ctx, p.turn.abort)
+	defer stop()
+	relayed, err := client.Allocate()
+	if err != nil {
+		return firstError(ctx, err)
+	}
+	p.turn.use(relayed)
+	// The empty datagram is dropped at the other end. Writing it is how pion is
+	// told to ask for the permission, for which it waits, and then for the
+	// channel, for which it does not.
+	if err := p.turn.send(nil); err != nil {
+		return firstError(ctx, err)
+	}
+	if !stop() {
+		return ctx.Err()
+	}
+	p.ready.Store(true)
+	p.wg.Go(p.renew)
+	return nil
+}
+
+func firstError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// renew keeps permission and channel alive. The permission comes first: its
+// answer brings a fresh nonce if the old one is stale, and pion never binds
+// again once a renewal of the channel was refused for that.
+func (p *path) renew() {
+	t := time.NewTicker(renewEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-t.C:
+		}
+		if err := p.turn.permit(); err != nil {
+			p.log.Warn("relay does not renew our permission", "relay", p.info.Relay, "error", err)
+			continue
+		}
+		if err := p.turn.send(nil); err != nil {
+			p.log.Warn("relay does not renew our channel", "relay", p.info.Relay, "error", err)
+		}
+	}
+}
+
+func (c *turnClient) permit() (err error) {
+	client, _ := c.get()
+	for range renewTries {
+		if err = client.CreatePermission(c.peer); err == nil {
+			return nil
+		}
+	}
+	return err
+}
