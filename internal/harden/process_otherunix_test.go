@@ -1,0 +1,7 @@
+//go:build unix && !linux
+
+package harden
+
+import "testing"
+
+func checkUndumpable(*testing.T) {}
