@@ -129,7 +129,7 @@ type directory string
 
 func (d *directory) UnmarshalText(text []byte) error {
 	if s := string(text); !absolute(s) || len(s) > maxPath {
-		return fmt.Errorf("%q is not an absolute directory without . and ..", text)
+		return fmt.Errorf("%q is not an absolute directory: write it in full, without . or .. in it", text)
 	}
 	*d = directory(text)
 	return nil
