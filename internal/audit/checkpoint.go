@@ -1,0 +1,156 @@
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// maxNote caps a signed checkpoint in bytes: three short lines and a handful of
+// signatures. Our choice.
+const maxNote = 8 << 10
+
+// MaxSize is the largest number of entries that a log may have. Our choice: it
+// keeps every index of the tree far below 2^63.
+const MaxSize = 1 << 48
+
+// Checkpoint is one state of a log.
+type Checkpoint struct {
+	Origin string
+	Size   int64 // entries, 1 to MaxSize
+	Root   key.Hash
+}
+
+// Origin names the log of one team on one rendezvous (protocol 5.1). server is
+// the rendezvous' name in the roster.
+func Origin(server string, team wire.TeamID) string {
+	return server + "/audit/" + team.String()
+}
+
+// text is the note's text, tlog-checkpoint without extension lines.
+func (c Checkpoint) text() string {
+	return c.Origin + "\n" + strconv.FormatInt(c.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(c.Root[:]) + "\n"
+}
+
+// parseCheckpoint reads what text wrote and nothing else.
+func parseCheckpoint(text string) (Checkpoint, error) {
+	bad := refusal.New(refusal.BadStatement, "not a checkpoint")
+	lines := strings.SplitN(text, "\n", 4)
+	if len(lines) != 4 {
+		return Checkpoint{}, bad
+	}
+	c := Checkpoint{Origin: lines[0]}
+	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
+	if err != nil || len(root) != len(c.Root) {
+		return Checkpoint{}, bad
+	}
+	copy(c.Root[:], root)
+	if c.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || c.Size < 1 || c.Size > MaxSize || c.text() != text {
+		return Checkpoint{}, bad
+	}
+	return c, nil
+}
+
+// validOrigin reports whether origin can be the name of a note's key.
+func validOrigin(origin string) bool {
+	return origin != "" && len(origin) <= maxText && utf8.ValidString(origin) &&
+		!strings.ContainsFunc(origin, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '+' })
+}
+
+// noteKeyHash is the key hash of the signed-note format for Ed25519, algorithm 1:
+// the first four bytes of SHA-256(name ‖ 0x0A ‖ 0x01 ‖ key).
+func noteKeyHash(name string, p key.Public[key.Audit]) uint32 {
+	b := append([]byte(name), '\n', 1)
+	h := sha256.Sum256(append(b, p.Bytes()...))
+	return binary.BigEndian.Uint32(h[:4])
+}
+
+// noteSigner signs notes with an audit key. Notes and statements cannot be
+// confused although one key signs both: a note's text has no bytes below 0x20
+// but newlines, and what a statement signs has zero bytes right after its label.
+type noteSigner struct {
+	name string
+	key  key.Private[key.Audit]
+}
+
+func (s noteSigner) Name() string                    { return s.name }
+func (s noteSigner) KeyHash() uint32                 { return noteKeyHash(s.name, s.key.Public()) }
+func (s noteSigner) Sign(msg []byte) ([]byte, error) { return s.key.Sign(msg), nil }
+
+type noteVerifier struct {
+	name string
+	key  key.Public[key.Audit]
+}
+
+func (v noteVerifier) Name() string                { return v.name }
+func (v noteVerifier) KeyHash() uint32             { return noteKeyHash(v.name, v.key) }
+func (v noteVerifier) Verify(msg, sig []byte) bool { return v.key.Verify(msg, sig) }
+
+// signCheckpoint returns c as a signed note.
+func signCheckpoint(c Checkpoint, k key.Private[key.Audit]) (string, error) {
+	msg, err := note.Sign(&note.Note{Text: c.text()}, noteSigner{c.Origin, k})
+	if err != nil {
+		return "", fmt.Errorf("signing a checkpoint: %v", err)
+	}
+	return string(msg), nil
+}
+
+// OpenCheckpoint verifies a signed checkpoint of the log origin under one of
+// keys and returns it with the key that signed. Signatures of others are
+// ignored, a wrong one of a known key is not.
+func OpenCheckpoint(signed, origin string, keys ...key.Public[key.Audit]) (Checkpoint, key.ID, error) {
+	refused := refusal.New(refusal.BadSignature, "signature of a checkpoint")
+	if len(signed) > maxNote || !validOrigin(origin) {
+		return Checkpoint{}, key.ID{}, refused
+	}
+	known := verifiers{origin: origin, keys: keys}
+	n, err := note.Open([]byte(signed), known)
+	if err != nil || len(n.Sigs) == 0 {
+		return Checkpoint{}, key.ID{}, refused
+	}
+	c, err := parseCheckpoint(n.Text)
+	if err != nil {
+		return Checkpoint{}, key.ID{}, err
+	}
+	if c.Origin != origin {
+		return Checkpoint{}, key.ID{}, refusal.New(refusal.WrongTeam, "checkpoint of another log")
+	}
+	return c, known.find(n.Sigs[0].Hash).ID(), nil
+}
+
+// verifiers finds an audit key by the short hash in a note. Two keys with one
+// hash would be ambiguous to the library; the first is taken and the other's
+// signatures fail, which is the safe side.
+type verifiers struct {
+	origin string
+	keys   []key.Public[key.Audit]
+}
+
+func (v verifiers) find(hash uint32) key.Public[key.Audit] {
+	for _, k := range v.keys {
+		if !k.IsZero() && noteKeyHash(v.origin, k) == hash {
+			return k
+		}
+	}
+	return key.Public[key.Audit]{}
+}
+
+// Verifier implements note.Verifiers.
+func (v verifiers) Verifier(name string, hash uint32) (note.Verifier, error) {
+	k := v.find(hash)
+	if name != v.origin || k.IsZero() {
+		return nil, &note.UnknownVerifierError{Name: name, KeyHash: hash}
+	}
+	return noteVerifier{name, k}, nil
+}

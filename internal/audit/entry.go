@@ -1,0 +1,205 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// EventType says what happened.
+type EventType string
+
+// What an agent says about itself. Nobody else may sign these.
+const (
+	AgentStart    EventType = "agent.start"
+	AgentStop     EventType = "agent.stop"
+	RosterApplied EventType = "roster.applied" // RosterVersion is in force here
+	SessionAccept EventType = "session.accept"
+	SessionRefuse EventType = "session.refuse" // Refusal says why
+	SessionEnd    EventType = "session.end"
+	ExecStart     EventType = "exec.start" // Command says what
+	ExecEnd       EventType = "exec.end"   // Command says how it ended
+	SpoolGap      EventType = "spool.gap"  // Gap says what could not be recorded
+)
+
+// What the rendezvous says about what it did. No agent may sign these.
+const (
+	TeamFound      EventType = "team.found"
+	RosterPublish  EventType = "roster.publish"
+	TokenPublish   EventType = "token.publish"
+	AgentJoin      EventType = "agent.join"
+	AgentConnect   EventType = "agent.connect"
+	AgentDelete    EventType = "agent.delete"
+	Login          EventType = "login"
+	LoginRefuse    EventType = "login.refuse"
+	SessionOpen    EventType = "session.open" // granted and passed on to the agent
+	SessionDeny    EventType = "session.deny"
+	RequestWait    EventType = "request.wait"
+	RequestApprove EventType = "request.approve"
+	RequestDeny    EventType = "request.deny"
+	RequestCancel  EventType = "request.cancel"
+	RequestExpire  EventType = "request.expire"
+	AuditExport    EventType = "audit.export"
+	Alarm          EventType = "alarm" // Refusal says which: two connections with one key, a gap in an agent's chain
+)
+
+// byAgent reports whether agents sign entries of this type.
+func (t EventType) byAgent() bool {
+	switch t {
+	case AgentStart, AgentStop, RosterApplied, SessionAccept, SessionRefuse, SessionEnd, ExecStart, ExecEnd, SpoolGap:
+		return true
+	}
+	return false
+}
+
+// Entry is one thing that happened (protocol 5.2). Fields that do not apply are
+// zero. Secrets never enter: whoever signs an entry redacts it first.
+type Entry struct {
+	ID            wire.Nonce     `json:"jti"` // drawn when the entry is signed
+	Type          EventType      `json:"event"`
+	Time          wire.Millis    `json:"iat"`
+	Team          wire.TeamID    `json:"team"`     // set when the entry is signed
+	Seq           uint64         `json:"seq"`      // in the signer's own chain, from 1; set when the entry is signed
+	Previous      key.Hash       `json:"previous"` // of the signer's entry Seq-1; zero for the first
+	Actor         Actor          `json:"actor"`
+	Target        Target         `json:"target"`
+	Session       wire.SessionID `json:"session"`
+	RequestHash   key.Hash       `json:"requestHash"`
+	RosterVersion uint64         `json:"rosterVersion"` // in force at the signer
+	Policy        PolicyResult   `json:"policy"`
+	Command       *Command       `json:"command"`
+	Approvals     []key.Hash     `json:"approvals"` // of the approval statements that were counted
+	Refusal       refusal.Code   `json:"refusal"`
+	Gap           *Gap           `json:"gap"`
+}
+
+// Kind says how an Entry is signed. A batch of one must fit into a control
+// frame (64 KiB) after base64.
+func (Entry) Kind() statement.Kind {
+	return statement.Kind{Type: "tucdesk/audit-entry/v1", MaxSize: maxEntry}
+}
+
+// maxEntry is the largest payload in bytes; what redact leaves is below it.
+const maxEntry = 40 << 10
+
+// Actor is who did it, by key; the texts are those of the roster.
+type Actor struct {
+	Kid    key.ID `json:"kid"`
+	Email  string `json:"email"`
+	Person string `json:"person"`
+}
+
+// Target is the host it was done to.
+type Target struct {
+	Agent key.ID `json:"agent"`
+	Name  string `json:"name"`
+}
+
+// PolicyResult is what the policy answered.
+type PolicyResult struct {
+	Decision string   `json:"decision"` // "allow", "approval", "deny", or "" when it was not asked
+	Rule     string   `json:"rule"`
+	Hash     key.Hash `json:"hash"` // of the policy text
+	Need     int      `json:"need"` // people who had to approve
+}
+
+// NeedsApproval is the Decision after which approvals must be there.
+const NeedsApproval = "approval"
+
+// Command is what ran, or should have.
+type Command struct {
+	Action   wire.Action  `json:"action"`
+	User     string       `json:"user"`
+	Argv     []wire.Bytes `json:"argv"` // redacted
+	Cwd      wire.Bytes   `json:"cwd"`  // redacted
+	EnvNames []string     `json:"envNames"`
+	TTY      bool         `json:"tty"`
+	Cut      bool         `json:"cut"`      // something was shortened to fit
+	ExitCode *int         `json:"exitCode"` // null while running or after a signal
+	Signal   string       `json:"signal"`
+	BytesIn  uint64       `json:"bytesIn"`  // towards the program
+	BytesOut uint64       `json:"bytesOut"` // from the program
+}
+
+// Gap is what an agent could not record because its spool was full (attack N9).
+type Gap struct {
+	Open  bool        `json:"open"` // the gap begins with this entry; otherwise it ends
+	Lost  uint64      `json:"lost"` // entries that are missing, when it ends; those of a run that was killed are not counted
+	Since wire.Millis `json:"since"`
+}
+
+// ExitCode is a helper for Command.ExitCode.
+func ExitCode(code int) *int { return &code }
+
+// Limits of one entry; our choice. Longer texts are cut and marked.
+const (
+	maxText      = 256      // bytes of a text of ours: name, rule, e-mail
+	maxArgv      = 16 << 10 // bytes of all arguments
+	maxArgs      = 512      // arguments
+	maxCwd       = 1 << 10  // bytes
+	maxEnvNames  = 64       // names
+	maxEnvName   = 64       // bytes of one
+	maxApprovals = 64       // hashes
+)
+
+// sign redacts e, completes it and signs it.
+func sign(signer statement.Signer, e Entry, team wire.TeamID, seq uint64, previous key.Hash) (Entry, statement.Signed, error) {
+	if e.Type == "" || e.Time <= 0 {
+		return e, nil, fmt.Errorf("signing a log entry: type or time is missing")
+	}
+	e = e.redact()
+	e.ID, e.Team, e.Seq, e.Previous = wire.NewNonce(), team, seq, previous
+	s, err := statement.Sign(signer, e)
+	return e, s, err
+}
+
+// redact returns e without secrets and within the limits. It shares nothing
+// with e that it changed.
+func (e Entry) redact() Entry {
+	e.Actor.Email, e.Actor.Person = cut(e.Actor.Email, maxText), cut(e.Actor.Person, maxText)
+	e.Target.Name, e.Policy.Rule = cut(e.Target.Name, maxText), cut(e.Policy.Rule, maxText)
+	e.Approvals = slices.Clone(e.Approvals[:min(len(e.Approvals), maxApprovals)])
+	if e.Command != nil {
+		c := e.Command.redact()
+		e.Command = &c
+	}
+	return e
+}
+
+func (c Command) redact() Command {
+	c.User, c.Signal = cut(c.User, maxText), cut(c.Signal, maxText)
+	c.Argv, c.Cut = recorded(c.Argv, c.Cut)
+	cwd := RedactText(string(c.Cwd))
+	c.Cut = c.Cut || len(cwd) > maxCwd
+	c.Cwd = wire.Bytes(cwd[:min(len(cwd), maxCwd)])
+	c.Cut = c.Cut || len(c.EnvNames) > maxEnvNames
+	names := make([]string, 0, min(len(c.EnvNames), maxEnvNames))
+	for _, name := range c.EnvNames[:cap(names)] {
+		names = append(names, cut(name, maxEnvName))
+	}
+	c.EnvNames = names
+	return c
+}
+
+// recorded returns argv as an entry shows it: redacted, then cut to the limits.
+func recorded(argv []wire.Bytes, already bool) (out []wire.Bytes, wasCut bool) {
+	room := maxArgv
+	out = Redact(argv)
+	wasCut = already || len(out) > maxArgs
+	out = out[:min(len(out), maxArgs)]
+	for i, arg := range out {
+		if len(arg) > room {
+			out[i] = slices.Clone(arg[:room])
+			return out[:i+1], true
+		}
+		room -= len(arg)
+	}
+	return out, wasCut
+}
+
+// cut shortens s to at most n bytes. JSON makes one character of a split one.
+func cut(s string, n int) string { return s[:min(len(s), n)] }

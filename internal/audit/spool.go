@@ -1,0 +1,390 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+const (
+	// MaxSpool is how many bytes of entries an agent keeps for a server that it
+	// cannot reach; our choice, some 20,000 entries.
+	MaxSpool = 32 << 20
+
+	// compactAt is how many bytes of delivered entries make a rewrite worth it.
+	compactAt = 1 << 20
+
+	// maxPending is how many bytes of entries go into one frame, below
+	// wire.MaxFrame with its head.
+	maxPending = 56 << 10
+
+	maxSpoolLine = maxEntry*4/3 + 1024
+
+	spoolFile   = "audit.spool"
+	spoolFormat = "tucdesk-spool-v1"
+)
+
+// Spool is an agent's own chain of entries, on its disk until the server holds
+// them. It is safe for concurrent use by one process.
+//
+// The file is one line of header, which says where the chain stood before the
+// first entry, then one statement per line. An entry is synced before Append
+// returns. A crash can tear at most the last line, whose entry nobody was told
+// of; anything else that does not verify is damage, and refused.
+type Spool struct {
+	team   wire.TeamID
+	signer key.Private[key.Agent]
+	path   string
+	limit  int64
+
+	mu     sync.Mutex // guards all below
+	file   *os.File
+	size   int64   // of the file's good part
+	seq    uint64  // newest entry
+	head   key.Hash
+	start  []int64 // offset of each entry in the file
+	first  uint64  // number of the entry at start[0]
+	acked  uint64
+	gap    *Gap // while entries are being lost
+	broken error
+}
+
+// spoolHeader is the first line: the chain's end before the first entry below.
+type spoolHeader struct {
+	Format string      `json:"format"`
+	Team   wire.TeamID `json:"team"`
+	Agent  key.ID      `json:"agent"`
+	Seq    uint64      `json:"seq"`
+	Hash   key.Hash    `json:"hash"`
+}
+
+// CreateSpool starts the chain of a new agent in dir. It fails when dir holds a
+// spool already: a chain that begins again is a fork.
+func CreateSpool(dir string, signer key.Private[key.Agent], team wire.TeamID) error {
+	line, err := headerLine(spoolHeader{Format: spoolFormat, Team: team, Agent: signer.ID()})
+	if err != nil {
+		return err
+	}
+	return keyfile.WriteNew(filepath.Join(dir, spoolFile), line)
+}
+
+func headerLine(h spoolHeader) ([]byte, error) {
+	line, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("writing the audit spool: %v", err)
+	}
+	return append(line, '\n'), nil
+}
+
+// OpenSpool opens the spool in dir and verifies all of it. A missing one
+// matches fs.ErrNotExist.
+func OpenSpool(dir string, signer key.Private[key.Agent], team wire.TeamID) (*Spool, error) {
+	return openSpool(dir, signer, team, MaxSpool)
+}
+
+func openSpool(dir string, signer key.Private[key.Agent], team wire.TeamID, limit int64) (*Spool, error) {
+	s := &Spool{team: team, signer: signer, path: filepath.Join(dir, spoolFile), limit: limit}
+	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening the audit spool: %w", err)
+	}
+	if err := s.load(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the audit spool %q: %w", s.path, err), f.Close())
+	}
+	s.file = f
+	return s, nil
+}
+
+// load reads f from its beginning and cuts off a torn last line.
+func (s *Spool) load(f *os.File) error {
+	r := bufio.NewReaderSize(f, 64<<10)
+	line, whole, err := readLine(r, maxSpoolLine)
+	if err != nil {
+		return err
+	}
+	var h spoolHeader
+	if again, err := []byte(nil), json.Unmarshal(line, &h); err != nil || !whole {
+		return errors.New("header is damaged")
+	} else if again, err = headerLine(h); err != nil || !bytes.Equal(again, append(line, '\n')) {
+		return errors.New("header is damaged")
+	}
+	if h.Format != spoolFormat || h.Team != s.team || h.Agent != s.signer.ID() {
+		return refusal.New(refusal.WrongTeam, "the spool is of another team or agent")
+	}
+	s.seq, s.head, s.first, s.acked, s.size = h.Seq, h.Hash, h.Seq+1, h.Seq, int64(len(line))+1
+	for {
+		line, whole, err := readLine(r, maxSpoolLine)
+		switch {
+		case err != nil:
+			return err
+		case !whole:
+			return s.cutTail(f, len(line))
+		}
+		if err := s.take(line); err != nil {
+			if _, end := r.Peek(1); end == io.EOF {
+				return s.cutTail(f, len(line)) // the last line, written out of order
+			}
+			return fmt.Errorf("entry %d: %w", s.seq+1, err)
+		}
+	}
+}
+
+// readLine returns the next line without its newline; whole is false for what
+// stands after the last newline, also when that is nothing.
+func readLine(r *bufio.Reader, limit int) (line []byte, whole bool, err error) {
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > limit+1:
+			return nil, false, fmt.Errorf("line of more than %d bytes", limit)
+		case err == nil:
+			return line[:len(line)-1], true, nil
+		case err == io.EOF:
+			return line, false, nil
+		case err != bufio.ErrBufferFull:
+			return nil, false, err
+		}
+	}
+}
+
+// take verifies one line and moves the chain's end behind it.
+func (s *Spool) take(line []byte) error {
+	e, err := s.open(line)
+	if err != nil {
+		return err
+	}
+	hash := statement.Signed(line).Hash()
+	if e.Seq != s.seq+1 || e.Previous != s.head || e.Team != s.team {
+		return refusal.New(refusal.BadChain, "does not follow the entry before it")
+	}
+	s.push(e, hash, int64(len(line))+1)
+	return nil
+}
+
+func (s *Spool) push(e Entry, hash key.Hash, bytes int64) {
+	s.start = append(s.start, s.size)
+	s.size += bytes
+	s.seq, s.head = e.Seq, hash
+	s.gap = nil
+	if e.Type == SpoolGap && e.Gap != nil && e.Gap.Open {
+		s.gap = &Gap{Since: e.Gap.Since}
+	}
+}
+
+func (s *Spool) cutTail(f *os.File, torn int) error {
+	if torn > 0 {
+		if err := f.Truncate(s.size); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
+	_, err := f.Seek(s.size, io.SeekStart)
+	return err
+}
+
+// Close closes the file. It may be called again.
+func (s *Spool) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	s.file, s.broken = nil, errors.New("the audit spool is closed")
+	return err
+}
+
+// Append redacts e, numbers and signs it, and returns it once it is on the
+// disk. When the spool is full the entry is lost, which the chain says: an entry
+// spool.gap marks where, and another one how many when there is room again. The
+// caller then gets unavailable, and must not begin what it wanted to record
+// (attack N9). Any other error means that the disk failed; nothing is recorded
+// from then on.
+func (s *Spool) Append(e Entry) (statement.Signed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return nil, s.broken
+	}
+	if e.Type == SpoolGap || !e.Type.byAgent() {
+		return nil, fmt.Errorf("recording %q: not an agent's event", e.Type)
+	}
+	// Room for the largest entry, so that one that is signed is never given up.
+	full := s.waitingLocked()+maxSpoolLine > s.limit
+	if s.gap == nil && full {
+		mark := Entry{Type: SpoolGap, Time: e.Time, Gap: &Gap{Open: true, Since: e.Time}}
+		if _, err := s.writeLocked(mark); err != nil {
+			return nil, err
+		}
+	}
+	if full {
+		s.gap.Lost++
+		return nil, refusal.New(refusal.Unavailable, "the audit spool is full: the server has not taken any entries for too long")
+	}
+	if s.gap != nil {
+		if _, err := s.writeLocked(Entry{Type: SpoolGap, Time: e.Time, Gap: &Gap{Lost: s.gap.Lost, Since: s.gap.Since}}); err != nil {
+			return nil, err
+		}
+	}
+	return s.writeLocked(e)
+}
+
+// waitingLocked is how many bytes are not delivered.
+func (s *Spool) waitingLocked() int64 {
+	i := s.acked + 1 - s.first
+	if i >= uint64(len(s.start)) {
+		return 0
+	}
+	return s.size - s.start[i]
+}
+
+func (s *Spool) writeLocked(e Entry) (statement.Signed, error) {
+	e, signed, err := sign(s.signer, e, s.team, s.seq+1, s.head)
+	if err != nil {
+		return nil, err
+	}
+	line := append(bytes.Clone(signed), '\n')
+	_, err = s.file.Write(line)
+	if err == nil {
+		err = s.file.Sync()
+	}
+	if err != nil {
+		// What is on the disk now is unknown; after a failed sync even the system
+		// may not know. Opening it again reads what is really there.
+		s.broken = fmt.Errorf("writing the audit spool: %v", err)
+		return nil, s.broken
+	}
+	s.push(e, signed.Hash(), int64(len(line)))
+	return signed, nil
+}
+
+// Head returns the number and hash of the newest entry, for registrations and
+// READY.
+func (s *Spool) Head() (uint64, key.Hash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq, s.head
+}
+
+// Pending returns up to max of the oldest entries that the server does not
+// hold, fewer if they would not fit into one frame.
+func (s *Spool) Pending(max int) ([]statement.Signed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return nil, s.broken
+	}
+	var list []statement.Signed
+	room := int64(maxPending)
+	for i := s.acked + 1 - s.first; i < uint64(len(s.start)) && len(list) < max; i++ {
+		end := s.size
+		if i+1 < uint64(len(s.start)) {
+			end = s.start[i+1]
+		}
+		line := make([]byte, end-s.start[i]-1)
+		if room -= int64(len(line)); room < 0 && len(list) > 0 {
+			break
+		}
+		if _, err := s.file.ReadAt(line, s.start[i]); err != nil {
+			return nil, fmt.Errorf("reading the audit spool: %v", err)
+		}
+		list = append(list, line)
+	}
+	return list, nil
+}
+
+// Acked tells that the server holds every entry up to seq. Older news is
+// ignored; a server that claims entries which do not exist is refused with
+// audit_fork: it, or this disk, was set back.
+func (s *Spool) Acked(seq uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.broken != nil:
+		return s.broken
+	case seq > s.seq:
+		return refusal.New(refusal.AuditFork, "the server holds log entry %d of this agent, whose last is %d", seq, s.seq)
+	case seq <= s.acked:
+		return nil
+	}
+	s.acked = seq
+	if s.size-s.waitingLocked() > compactAt {
+		return s.compactLocked()
+	}
+	return nil
+}
+
+// compactLocked rewrites the file without the entries that were delivered. A
+// crash leaves the old file or the new one.
+func (s *Spool) compactLocked() error {
+	kept := make([]byte, s.waitingLocked())
+	if _, err := s.file.ReadAt(kept, s.size-int64(len(kept))); err != nil {
+		return fmt.Errorf("reading the audit spool: %v", err)
+	}
+	header := spoolHeader{Format: spoolFormat, Team: s.team, Agent: s.signer.ID(), Seq: s.acked, Hash: s.head}
+	if len(kept) > 0 {
+		line, _, _ := bytes.Cut(kept, []byte("\n"))
+		next, err := s.open(line)
+		if err != nil {
+			return err
+		}
+		header.Hash = next.Previous
+	}
+	line, err := headerLine(header)
+	if err != nil {
+		return err
+	}
+	gap := s.gap
+	if err := s.replaceLocked(append(line, kept...)); err != nil {
+		s.broken = fmt.Errorf("rewriting the audit spool: %v", err)
+		return s.broken
+	}
+	if gap != nil {
+		s.gap = gap // its opening entry may be among those that are gone
+	}
+	return nil
+}
+
+func (s *Spool) open(line []byte) (Entry, error) {
+	e, _, err := statement.Open[Entry](line, func(key.ID) (statement.Verifier, error) {
+		return s.signer.Public(), nil // another kid fails Open's own comparison
+	})
+	return e, err
+}
+
+// replaceLocked swaps the file and reads the new one. The old one is closed
+// first, because not every system renames over an open file.
+func (s *Spool) replaceLocked(content []byte) error {
+	if err := s.file.Close(); err != nil {
+		return err
+	}
+	s.file = nil
+	if err := keyfile.WriteAtomic(s.path, content, 0o600); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	s.start = nil
+	if err := s.load(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	s.file = f
+	return nil
+}

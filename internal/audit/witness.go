@@ -1,0 +1,190 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// Witness remembers the last checkpoint of one log that this agent or operator
+// saw (protocol 5.3). Once it saw two that do not fit together it keeps both as
+// evidence and says audit_fork for ever, also after a restart: a person has to
+// look, and removes the file. It is safe for concurrent use by one process.
+type Witness struct {
+	path   string
+	origin string
+
+	mu    sync.Mutex // guards state
+	state witnessState
+}
+
+// witnessState is the file, one line of JSON.
+type witnessState struct {
+	Format     string   `json:"format"`
+	Origin     string   `json:"origin"`
+	Checkpoint string   `json:"checkpoint"` // the newest note, "" before the first
+	Evidence   []string `json:"evidence"`   // notes that contradict it
+}
+
+const (
+	witnessFormat = "tucdesk-witness-v1"
+	maxEvidence   = 4 // notes; more of them prove nothing more
+	maxWitness    = (maxEvidence + 1) * maxNote * 2
+)
+
+// OpenWitness opens the memory of the log origin at path. There need not be a
+// file yet: the first checkpoint is believed, as the server's key is in the
+// roster and nobody here knows better.
+func OpenWitness(path, origin string) (*Witness, error) {
+	if !validOrigin(origin) {
+		return nil, fmt.Errorf("opening a witness: %q is no name of a log", origin)
+	}
+	w := &Witness{path: path, origin: origin, state: witnessState{Format: witnessFormat, Origin: origin, Evidence: []string{}}}
+	raw, err := keyfile.ReadPrivate(path, maxWitness)
+	if errors.Is(err, fs.ErrNotExist) {
+		return w, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening a witness: %w", err)
+	}
+	if err := w.decode(raw); err != nil {
+		return nil, fmt.Errorf("opening the witness %q: %w", path, err)
+	}
+	return w, nil
+}
+
+func (w *Witness) decode(raw []byte) error {
+	var s witnessState
+	if json.Unmarshal(raw, &s) != nil {
+		return errors.New("file is damaged")
+	}
+	again, err := json.Marshal(s)
+	if err != nil || !bytes.Equal(append(again, '\n'), raw) || s.Format != witnessFormat || len(s.Evidence) > maxEvidence {
+		return errors.New("file is damaged")
+	}
+	if s.Origin != w.origin {
+		return refusal.New(refusal.WrongTeam, "the file is of another log")
+	}
+	if _, err := s.checkpoint(); err != nil {
+		return errors.New("file is damaged")
+	}
+	w.state = s
+	return nil
+}
+
+// checkpoint reads the remembered note, whose signature was verified before it
+// was written.
+func (s witnessState) checkpoint() (Checkpoint, error) {
+	if s.Checkpoint == "" {
+		return Checkpoint{}, nil
+	}
+	text, _, found := bytes.Cut([]byte(s.Checkpoint), []byte("\n\n"))
+	if !found {
+		return Checkpoint{}, errors.New("not a note")
+	}
+	return parseCheckpoint(string(text) + "\n")
+}
+
+// Size returns the size of the newest checkpoint, 0 before the first, to ask a
+// server for what follows.
+func (w *Witness) Size() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c, err := w.state.checkpoint()
+	if err != nil {
+		return 0 // decode let none of these in
+	}
+	return c.Size
+}
+
+// Checkpoint returns the newest note, "" before the first, for Verify.
+func (w *Witness) Checkpoint() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state.Checkpoint
+}
+
+// Evidence returns the notes that contradict Checkpoint.
+func (w *Witness) Evidence() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.state.Evidence)
+}
+
+// Err returns audit_fork when this witness holds evidence. Whoever holds it
+// opens and accepts no new sessions.
+func (w *Witness) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.errLocked()
+}
+
+func (w *Witness) errLocked() error {
+	if len(w.state.Evidence) == 0 {
+		return nil
+	}
+	return refusal.New(refusal.AuditFork, "the server showed two different logs; both signed checkpoints are in %q: show them to an owner", w.path)
+}
+
+// Update takes what a server said about the newest checkpoint, under the audit
+// keys that the roster has for it. The checkpoint is on the disk when Update
+// returns nil. A note that nobody we know signed is bad_signature and changes
+// nothing; one that is rightly signed and does not extend what was seen before
+// is audit_fork.
+func (w *Witness) Update(g wire.AuditGossip, keys ...key.Public[key.Audit]) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if g.Checkpoint == "" {
+		return w.errLocked()
+	}
+	next, _, err := OpenCheckpoint(g.Checkpoint, w.origin, keys...)
+	if err != nil {
+		return err
+	}
+	last, err := w.state.checkpoint()
+	if err != nil {
+		return err
+	}
+	if last.Size != 0 && CheckConsistency(last, next, g.Consistency) != nil {
+		return w.accuseLocked(g.Checkpoint)
+	}
+	if err := w.errLocked(); err != nil || next == last {
+		return err
+	}
+	s := w.state
+	s.Checkpoint = g.Checkpoint
+	return w.saveLocked(s)
+}
+
+// accuseLocked keeps the note that contradicts ours. The refusal does not
+// depend on whether it could be written.
+func (w *Witness) accuseLocked(signed string) error {
+	s := w.state
+	if len(s.Evidence) < maxEvidence && !slices.Contains(s.Evidence, signed) {
+		s.Evidence = append(slices.Clone(s.Evidence), signed)
+	}
+	err := w.saveLocked(s)
+	w.state = s
+	return errors.Join(w.errLocked(), err)
+}
+
+func (w *Witness) saveLocked(s witnessState) error {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("writing a witness: %v", err)
+	}
+	if err := keyfile.WriteAtomic(w.path, append(raw, '\n'), 0o600); err != nil {
+		return fmt.Errorf("writing a witness: %w", err)
+	}
+	w.state = s
+	return nil
+}
