@@ -44,9 +44,10 @@ func Collect() {
 const placeholder = "[secret]"
 
 // Opaque, embedded in a struct, makes the struct print and encode as a
-// placeholder: for every verb of fmt, for slog and for the JSON, XML, text and
-// gob encoders. None of them can be decoded again, so a round trip of a secret
-// through an encoder cannot go unnoticed.
+// placeholder: for the verbs of fmt, for slog and for the JSON, XML, text and gob
+// encoders. None of them can be decoded again, so a round trip of a secret
+// through an encoder cannot go unnoticed. %p and structs around this one do not
+// ask methods, so the secrets themselves go into Hidden.
 type Opaque struct{}
 
 // String returns a placeholder.
