@@ -57,7 +57,7 @@ type Limits struct {
 	Connections int
 	// ConnectionsPerSource is for one IPv4 address or IPv6 /64. Default 256.
 	ConnectionsPerSource int
-	// BytesPerAllocation is how many payload bytes one side may send over the
+	// BytesPerAllocation is how many payload bytes, padding included, one side may send over the
 	// life of its allocation; then its data is dropped. Default 0: no quota.
 	BytesPerAllocation uint64
 	// Idle ends an allocation that has carried no data for so long, even if it
@@ -66,7 +66,9 @@ type Limits struct {
 	Idle time.Duration
 }
 
-// Lab is the configuration of lab mode.
+// Lab is the configuration of lab mode, in which allocations are not paired and
+// a credential may have several, answers to strangers are not held to what they
+// sent, and End does not know the allocations of a pair.
 type Lab struct {
 	// AllowPeers are the networks that relay sockets may exchange datagrams
 	// with; everything else is denied on the socket. Required. Multicast,

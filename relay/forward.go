@@ -18,6 +18,7 @@ func (s *Server) allocate(f *front, req request) (net.PacketConn, net.Addr, erro
 	var conn net.PacketConn = a.relayed
 	var addr net.Addr = a.relayed.addr
 	if s.cfg.Lab != nil {
+		a.user.from = req.from
 		lab, err := openLab(s, a.relayed)
 		if err != nil {
 			return nil, nil, err

@@ -54,7 +54,7 @@ type Snapshot struct {
 	Pairs       int    // of which both sides are there
 	Connections int    // open stream connections
 	Frames      uint64 // datagrams forwarded since the start
-	Bytes       uint64 // their payload bytes
+	Bytes       uint64 // their payload bytes, padding included
 	// Events counts what happened, and Drops the frames the guard refused, both
 	// since the start and by name.
 	Events, Drops map[string]uint64

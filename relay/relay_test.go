@@ -1,11 +1,15 @@
 package relay
 
 import (
+	"bytes"
 	"fmt"
+	"net"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/pion/stun"
+	"github.com/tucdesk/tucdesk/internal/udp"
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/relay/guard"
 )
@@ -133,9 +137,107 @@ func TestCloseIsIdempotentAndWorksWithoutRun(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := s.Run(t.Context()); err == nil {
-		return // it may start and end at once
+	if err := s.Run(t.Context()); err != nil {
+		t.Errorf("run after close: %v", err)
 	}
+}
+
+// A receive may join data, control messages and rubbish of one sender.
+func TestJoinedReceiveIsSplitIntoRuns(t *testing.T) {
+	s := serve(t, nil)
+	oc, ac := mint(s)
+	o, a := dialRaw(t, s, "udp", oc).join(), dialRaw(t, s, "udp", ac).join()
+	from := netip.MustParseAddrPort(o.conn.LocalAddr().String())
+	refresh := o.signed(stun.MethodRefresh).Raw
+	size := len(refresh)
+	full := func(c byte) []byte { return frame(repeat(c, size-guard.ChannelHeaderSize)) }
+	wrong := full('w')
+	wrong[1] = 1 // another channel
+	parts := [][]byte{full('a'), full('b'), refresh, wrong, full('c'), frame("short")}
+	buf := bytes.Join(parts, nil)
+	out := udp.NewCoalescer(s.sock, nil)
+	s.receive(&udp.Message{Buf: buf, N: len(buf), Addr: from, SegmentSize: size}, out, time.Now())
+	out.Flush()
+	for _, c := range []byte("abc") {
+		a.hears(repeat(c, size-guard.ChannelHeaderSize))
+	}
+	a.hears("short")
+	if b := o.receive(patience); guard.TypeOf(b) != guard.RefreshSuccess {
+		t.Errorf("the refresh was answered with %x", b)
+	}
+	if n := s.Snapshot().Events["not_bound"]; n != 1 {
+		t.Errorf("%d frames dropped", n)
+	}
+}
+
+func TestStreamsAcceptedElsewhereAreServed(t *testing.T) {
+	s := serve(t, func(c *Config) { c.TCP = netip.AddrPort{}; c.Limits.Connections = 1 })
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ended := make(chan error, 2)
+	dial := func(cred credential.Credential) *raw {
+		far, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { far.Close() })
+		near, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { ended <- s.ServeConn(near) }()
+		gc, err := guard.NewConn(far, guard.Options{Side: guard.Client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &raw{t: t, conn: gc, cred: cred}
+	}
+	oc, ac := mint(s)
+	a := dialRaw(t, s, "udp", ac).join()
+	o := dial(oc).join()
+	o.send(frame("over a foreign listener"))
+	a.hears("over a foreign listener")
+	dial(oc)
+	if err := <-ended; err == nil {
+		t.Error("a stream over the cap was served")
+	}
+	s.Close()
+	if err := <-ended; err == nil {
+		t.Error("a stream ended without saying why")
+	}
+	near, far := net.Pipe()
+	defer far.Close()
+	if err := s.ServeConn(near); err == nil {
+		t.Error("a stream without an address was served")
+	}
+}
+
+func TestStreamThatDoesNotDrainLosesDataOnly(t *testing.T) {
+	s := serve(t, nil)
+	oc, ac := mint(s)
+	o, a := dialRaw(t, s, "udp", oc).join(), dialRaw(t, s, "tcp", ac).join()
+	big := frame(repeat('x', 1248))
+	until(t, "the queue to fill", func() bool {
+		for range 100 {
+			o.send(big)
+		}
+		return s.Snapshot().Events["queue_full"] > 0
+	})
+	s.mu.Lock()
+	for st := range s.streams {
+		st.mu.Lock()
+		if len(st.queue) > maxQueued {
+			t.Errorf("%d bytes queued", len(st.queue))
+		}
+		st.mu.Unlock()
+	}
+	s.mu.Unlock()
+	a.hears(repeat('x', 1248)) // it is still framed and still served
+	a.send(frame("back"))
+	o.hears("back")
 }
 
 func TestRunEndsWithLiveClients(t *testing.T) {

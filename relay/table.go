@@ -15,11 +15,14 @@ import (
 type user struct {
 	pair credential.Pair
 	role credential.Role
+	// from is set in lab mode only, where foreign tools allocate several times
+	// with one credential: each client is its own user, and has no other side.
+	from netip.AddrPort
 }
 
-func (u user) other() user { return user{u.pair, u.role.Other()} }
+func (u user) other() user { return user{u.pair, u.role.Other(), u.from} }
 
-func userOf(n credential.Name) user { return user{n.Pair, n.Role} }
+func userOf(n credential.Name) user { return user{pair: n.Pair, role: n.Role} }
 
 // allocation is one side's place on the relay. It is made when pion accepts an
 // Allocate request and ends when pion, or we, close its relayed conn.
@@ -184,7 +187,7 @@ func (t *table) end(p credential.Pair, now time.Time) (live []*allocation) {
 	defer t.mu.Unlock()
 	t.ended[p] = now.Add(credential.MaxLifetime + credential.MaxSkew)
 	for _, r := range []credential.Role{credential.Operator, credential.Agent} {
-		if a := t.byUser[user{p, r}]; a != nil {
+		if a := t.byUser[user{pair: p, role: r}]; a != nil {
 			live = append(live, a)
 		}
 	}
@@ -255,5 +258,5 @@ func site(a netip.Addr) netip.Prefix {
 
 func sameUser(username string, a *allocation) bool {
 	n, err := credential.Parse(username)
-	return err == nil && userOf(n) == a.user
+	return err == nil && n.Pair == a.user.pair && n.Role == a.user.role
 }
