@@ -1,0 +1,328 @@
+package rendezvous
+
+import (
+	"context"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
+)
+
+// record appends one entry of ours to the team's log, in the transaction of what
+// it records. It comes last in there, because it holds the log's lock.
+func (s *Server) record(tx *store.Tx, state snapshot, e audit.Entry) error {
+	l, err := audit.NewLog(state.name, tx.Team().Wire(), s.keys.audit)
+	if err != nil {
+		return err
+	}
+	e.RosterVersion = state.roster.Version()
+	_, err = l.Record(tx, e)
+	if t := s.known(tx.Team().Wire()); t != nil {
+		t.grew.Store(true)
+	}
+	return err
+}
+
+// entry begins an entry about what the caller did.
+func (c *call) entry(typ audit.EventType) audit.Entry {
+	return audit.Entry{Type: typ, Time: wire.At(c.now),
+		Actor: audit.Actor{Kid: c.who.Operator, Email: c.op.Email, Person: c.op.Person}}
+}
+
+func (s *Server) recordLogin(c *call) error {
+	return s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
+		return s.record(tx, c.state, c.entry(audit.Login))
+	})
+}
+
+func (s *Server) recordFounding(tx *store.Tx, next snapshot, now time.Time) error {
+	return s.record(tx, next, audit.Entry{Type: audit.TeamFound, Time: wire.At(now)})
+}
+
+func (s *Server) recordRoster(tx *store.Tx, c *call, next snapshot) error {
+	e := c.entry(audit.RosterPublish)
+	e.Policy.Hash = next.roster.PolicyHash()
+	return s.record(tx, next, e)
+}
+
+// recordLearnt names the agent that brought a roster as who did it.
+func (s *Server) recordLearnt(tx *store.Tx, c *conn, next snapshot) error {
+	return s.record(tx, next, audit.Entry{Type: audit.RosterPublish, Time: wire.At(time.Now()),
+		Actor: audit.Actor{Kid: c.agent}, Target: audit.Target{Agent: c.agent, Name: c.name}})
+}
+
+func (s *Server) recordToken(tx *store.Tx, c *call, _ roster.Token) error {
+	return s.record(tx, c.state, c.entry(audit.TokenPublish))
+}
+
+func (s *Server) recordDelete(tx *store.Tx, c *call, a store.Agent) error {
+	e := c.entry(audit.AgentDelete)
+	e.Target = audit.Target{Agent: a.Kid, Name: a.Name}
+	return s.record(tx, c.state, e)
+}
+
+// recordDecision writes what became of a session request.
+func (s *Server) recordDecision(tx *store.Tx, c *call, out outcome, refused error) error {
+	e := c.entry(audit.SessionOpen)
+	switch {
+	case refused != nil:
+		e.Type, e.Refusal = audit.SessionDeny, codeOf(refused)
+	case out.waits != nil && !out.isNew:
+		return nil // asked again while it waits: nothing happened
+	case out.waits != nil:
+		e.Type = audit.RequestWait
+	}
+	e.Target = audit.Target{Agent: out.agent.Kid, Name: out.cert.Name}
+	e.Session, e.RequestHash = c.open.req.Session, c.open.hash
+	e.Policy = audit.PolicyResult{Decision: out.decision.Effect.String(), Rule: out.decision.Rule,
+		Hash: out.decision.PolicyHash, Need: out.decision.Approval.Count}
+	e.Command = commandOf(c.open.req)
+	for _, u := range out.uses {
+		e.Approvals = append(e.Approvals, u.Hash)
+	}
+	return s.record(tx, c.state, e)
+}
+
+// commandOf is what was asked for; the log redacts it before it signs.
+func commandOf(req wire.Request) *audit.Command {
+	cmd := &audit.Command{Action: req.Action, User: req.Params.User, Argv: req.Params.Argv, Cwd: req.Params.Cwd, TTY: req.Params.TTY}
+	for _, v := range req.Params.Env {
+		cmd.EnvNames = append(cmd.EnvNames, v.Name)
+	}
+	return cmd
+}
+
+// recordAgentRefusal notes that an agent did not take what was granted. The
+// agent's own entry, with its reasons, comes by its own chain.
+func (s *Server) recordAgentRefusal(c *call, out outcome, refused error) {
+	err := s.store.InTx(context.WithoutCancel(c.http.Context()), c.team.id, func(tx *store.Tx) error {
+		return s.recordDecision(tx, c, out, refused)
+	})
+	if err != nil {
+		s.log.Warn("recording an agent's refusal", "request", c.id, "err", err)
+	}
+	c.recorded = true
+}
+
+func (s *Server) recordApproval(tx *store.Tx, c *call, r store.Request, a approval.Approval, signed statement.Signed) error {
+	e := c.entry(audit.RequestApprove)
+	if a.Decision == approval.Deny {
+		e.Type = audit.RequestDeny
+	}
+	e.Approvals = []key.Hash{signed.Hash()}
+	return s.record(tx, c.state, about(e, r))
+}
+
+func (s *Server) recordCancel(tx *store.Tx, c *call, r store.Request) error {
+	return s.record(tx, c.state, about(c.entry(audit.RequestCancel), r))
+}
+
+func about(e audit.Entry, r store.Request) audit.Entry {
+	e.Target.Agent, e.Session, e.RequestHash = r.Agent, r.Session, r.Hash
+	e.Policy = audit.PolicyResult{Decision: policy.NeedApproval.String(), Rule: r.Rule, Need: r.Need}
+	return e
+}
+
+func (s *Server) recordExpired(tx *store.Tx, state snapshot, over []store.Request, now time.Time) error {
+	for _, r := range over {
+		e := about(audit.Entry{Type: audit.RequestExpire, Time: wire.At(now), Actor: audit.Actor{Kid: r.Operator}}, r)
+		e.Refusal = refusal.ApprovalExpired
+		if err := s.record(tx, state, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordRegistration writes a join or a connection, and raises the alarm when the
+// agent's own chain is not where the log has it: a host that was set back, or a
+// second host with its identity (protocol 5.4).
+func (s *Server) recordRegistration(tx *store.Tx, n *newcomer, isNew bool, now time.Time) error {
+	e := audit.Entry{Type: audit.AgentConnect, Time: wire.At(now), Actor: audit.Actor{Kid: n.kid},
+		Target: audit.Target{Agent: n.kid, Name: n.cert.Name}}
+	if isNew {
+		e.Type = audit.AgentJoin
+	}
+	if err := s.record(tx, n.state, e); err != nil {
+		return err
+	}
+	seq, head, err := tx.AuditHead(n.kid)
+	if err != nil || n.reg.AuditSeq > seq || n.reg.AuditSeq == seq && n.reg.AuditHead == head {
+		return err
+	}
+	e.Type, e.Refusal = audit.Alarm, refusal.AuditFork
+	return s.record(tx, n.state, e)
+}
+
+func (s *Server) recordDisplaced(ctx context.Context, n *newcomer, now time.Time) error {
+	return s.alarm(ctx, n.team, n.kid, n.cert.Name, refusal.KeyInUse, now)
+}
+
+// alarm writes that something about an agent needs a person's eyes.
+func (s *Server) alarm(ctx context.Context, t *team, agent key.ID, name string, code refusal.Code, now time.Time) error {
+	state := t.have.Load()
+	return s.store.InTx(ctx, t.id, func(tx *store.Tx) error {
+		return s.record(tx, *state, audit.Entry{Type: audit.Alarm, Time: wire.At(now), Actor: audit.Actor{Kid: agent},
+			Target: audit.Target{Agent: agent, Name: name}, Refusal: code})
+	})
+}
+
+// recordRefusal notes a call that a verified key was refused. How many is
+// limited, so that nobody fills the log by asking; the counters have them all.
+func (s *Server) recordRefusal(c *call, code refusal.Code) {
+	if c.who.Operator.IsZero() || c.recorded || code == refusal.RateLimited || code == refusal.Unavailable ||
+		!s.refusals.allow(c.who.Operator, c.now) {
+		return
+	}
+	e := c.entry(audit.Alarm)
+	switch c.route.path {
+	case wire.PathSessions:
+		e.Type = audit.SessionDeny
+	case wire.PathLogin:
+		e.Type = audit.LoginRefuse
+	}
+	if c.open != nil {
+		e.Target.Agent, e.Session, e.RequestHash, e.Command = c.open.req.Agent, c.open.req.Session, c.open.hash, commandOf(c.open.req)
+	}
+	e.Refusal = code
+	err := s.store.InTx(context.WithoutCancel(c.http.Context()), c.team.id, func(tx *store.Tx) error {
+		return s.record(tx, c.state, e)
+	})
+	if err != nil {
+		s.log.Warn("recording a refusal", "request", c.id, "err", err)
+	}
+}
+
+// takeAudit appends an agent's own entries. A gap is answered with where the log
+// stands, so that the agent can send what is missing; anything else that does not
+// fit is an alarm, and the channel ends.
+func (c *conn) takeAudit(batch wire.AuditEntries) error {
+	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+	defer cancel()
+	cert, err := c.verified()
+	if err != nil {
+		return err
+	}
+	var seq uint64
+	err = c.s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error {
+		l, err := audit.NewLog(c.team.have.Load().name, c.team.id.Wire(), c.s.keys.audit)
+		if err != nil {
+			return err
+		}
+		seq, err = l.Accept(tx, cert.Agent, batch.Entries)
+		return err
+	})
+	switch code := refusal.Of(err); {
+	case err == nil:
+		c.team.grew.Store(true)
+	case code == refusal.Gap:
+		c.s.count("audit_gap")
+		if seq, err = c.auditSeq(ctx); err != nil {
+			return err
+		}
+	case code != "" && code != refusal.Unavailable:
+		c.s.count("audit_" + string(code))
+		if err := c.s.alarm(ctx, c.team, c.agent, c.name, code, time.Now()); err != nil {
+			c.s.log.Warn("recording an alarm", "agent", c.agent.String(), "err", err)
+		}
+		return err
+	default: // our fault: no acknowledgement, the agent keeps them and sends again
+		c.s.log.Warn("storing an agent's entries", "agent", c.agent.String(), "err", err)
+		return nil
+	}
+	c.tell(wire.FrameAuditAck, 0, wire.AuditAck{Seq: seq})
+	return nil
+}
+
+func (c *conn) auditSeq(ctx context.Context) (seq uint64, err error) {
+	err = c.s.store.View(ctx, c.team.id, func(tx *store.Tx) error {
+		seq, _, err = tx.AuditHead(c.agent)
+		return err
+	})
+	return seq, err
+}
+
+// firstGossip tells a newcomer what the log holds of it, and the log's state.
+func (c *conn) firstGossip(ctx context.Context, reply *wire.Registered) error {
+	seq, err := c.auditSeq(ctx)
+	if err != nil {
+		return err
+	}
+	reply.AuditSeq = seq
+	reply.Checkpoint = c.gossip(ctx)
+	return nil
+}
+
+// gossip returns the newest checkpoint with the proof that it extends the one
+// that this agent was shown before. A fault only delays it.
+func (c *conn) gossip(ctx context.Context) wire.AuditGossip {
+	c.mu.Lock()
+	from := c.seen
+	c.mu.Unlock()
+	g, size, err := c.s.gossip(ctx, c.team, from)
+	if err != nil {
+		c.s.log.Warn("reading a checkpoint", "team", c.team.id.String(), "err", err)
+		return wire.AuditGossip{}
+	}
+	c.mu.Lock()
+	c.seen = max(c.seen, size)
+	c.mu.Unlock()
+	return g
+}
+
+// gossip returns what audit.Log.Gossip does, and the size of the checkpoint.
+func (s *Server) gossip(ctx context.Context, t *team, from uint64) (g wire.AuditGossip, size uint64, err error) {
+	l, err := audit.NewLog(t.have.Load().name, t.id.Wire(), s.keys.audit)
+	if err != nil {
+		return g, 0, err
+	}
+	err = s.store.View(ctx, t.id, func(tx *store.Tx) error {
+		g, err = l.Gossip(tx, int64(min(from, audit.MaxSize)))
+		return err
+	})
+	if err != nil || g.Checkpoint == "" {
+		return g, 0, err
+	}
+	c, _, err := audit.OpenCheckpoint(g.Checkpoint, l.Origin(), s.keys.audit.Public())
+	return g, uint64(c.Size), err
+}
+
+// checkpoint signs the log's present state first, so that whoever asks after an
+// act finds it covered.
+func (s *Server) checkpoint(c *call) (any, error) {
+	from, err := c.numberOf("from")
+	if err != nil {
+		return nil, err
+	}
+	if err := s.seal(c.http.Context(), c.team); err != nil {
+		return nil, err
+	}
+	g, _, err := s.gossip(c.http.Context(), c.team, from)
+	return g, err
+}
+
+// seal signs a checkpoint if the log grew since the last one.
+func (s *Server) seal(ctx context.Context, t *team) error {
+	if !t.grew.Swap(false) {
+		return nil
+	}
+	l, err := audit.NewLog(t.have.Load().name, t.id.Wire(), s.keys.audit)
+	if err != nil {
+		return err
+	}
+	err = s.store.InTx(ctx, t.id, func(tx *store.Tx) error {
+		_, err := l.Checkpoint(tx)
+		return err
+	})
+	if err != nil {
+		t.grew.Store(true)
+	}
+	return err
+}

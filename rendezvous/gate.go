@@ -1,0 +1,242 @@
+package rendezvous
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/principal"
+)
+
+// call is one request on its way through the gate to its handler.
+type call struct {
+	http  *http.Request
+	w     http.ResponseWriter // for answers that are not one JSON value
+	id    string              // 32 hex digits, in the log and in every problem
+	route *route
+	vars  map[string]string
+	query url.Values
+	body  []byte
+	now   time.Time
+
+	// Set from authToken on.
+	who   principal.Principal
+	team  *team
+	state snapshot        // the roster and policy that this call is judged by
+	op    roster.Operator // the caller's entry in it
+
+	open     *sessionCall // what sessionSubject read, for openSession
+	recorded bool         // the refusal is in the audit log already
+}
+
+// answered is returned by a handler that has written its answer itself.
+var errAnswered = errors.New("answered")
+
+// accepted makes the status 202 instead of 200.
+type accepted struct{ reply any }
+
+// ServeHTTP is the way in. A panic ends one call, not the server, and its stack
+// goes to the log alone (attack K15).
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{http: r, w: w, id: wire.NewNonce().String(), now: time.Now()}
+	guardHeaders(w.Header(), c.id)
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			s.log.Error("a call panicked", "request", c.id, "panic", p, "stack", string(debug.Stack()))
+			s.count("panic")
+			writeProblem(w, c.id, errors.New("panic"))
+		}
+	}()
+	reply, err := s.pass(c)
+	if err != nil {
+		s.refused(c, err)
+		return
+	}
+	s.count("answered")
+	if a, ok := reply.(accepted); ok {
+		writeJSON(w, http.StatusAccepted, a.reply)
+		return
+	}
+	writeJSON(w, http.StatusOK, reply)
+}
+
+// refused answers with err, counts it and, where a verified caller is known,
+// records it.
+func (s *Server) refused(c *call, err error) {
+	if errors.Is(err, errAnswered) {
+		s.count("answered")
+		return
+	}
+	code := refusal.Of(err)
+	if code == "" {
+		code = refusal.Unavailable
+		s.log.Error("a call met a fault", "request", c.id, "path", c.path(), "err", err)
+	}
+	s.count("refused_" + string(code))
+	s.recordRefusal(c, code)
+	if code == refusal.TooLarge || code == refusal.RateLimited {
+		c.w.Header().Set("Connection", "close") // do not read what was not taken
+	}
+	writeProblem(c.w, c.id, err)
+}
+
+// path is the route's pattern, which holds nothing of the caller's.
+func (c *call) path() string {
+	if c.route == nil {
+		return ""
+	}
+	return c.route.path
+}
+
+// pass takes a call through the checks that the package comment lists.
+func (s *Server) pass(c *call) (any, error) {
+	if err := s.findRoute(c); err != nil {
+		return nil, err
+	}
+	if c.route.auth == authNone {
+		if c.route.path != wire.PathHealth && !s.sources.allow(sourceOf(c.http.RemoteAddr), c.now) {
+			return nil, refusal.New(refusal.RateLimited, "too many calls from this network; wait a moment")
+		}
+	} else if err := s.authenticate(c); err != nil {
+		return nil, err
+	}
+	if c.route.path == wire.PathSetup {
+		release, err := s.setupSlot()
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	if err := readBody(c); err != nil {
+		return nil, err
+	}
+	if c.route.auth == authProof {
+		if err := s.checkProof(c); err != nil {
+			return nil, err
+		}
+	}
+	return c.route.handle(s, c)
+}
+
+// findRoute takes only targets that have one reading: no escapes, no empty or
+// dotted segments, no parameters behind ";", no absolute form.
+func (s *Server) findRoute(c *call) error {
+	path, rawQuery, _ := strings.Cut(c.http.RequestURI, "?")
+	for _, b := range []byte(path) {
+		if (b < 'a' || b > 'z') && (b < 'A' || b > 'Z') && (b < '0' || b > '9') && b != '/' && b != '-' && b != '_' {
+			return refusal.New(refusal.BadRequest, "the path has a character that no path here has")
+		}
+	}
+	if !strings.HasPrefix(path, "/") || strings.Contains(path, "//") {
+		return refusal.New(refusal.BadRequest, "the path is not a plain one")
+	}
+	r, vars, known := find(s.routes, c.http.Method, path)
+	if r == nil && known {
+		return withStatus(http.StatusMethodNotAllowed, refusal.New(refusal.BadRequest, "this path does not take this method"))
+	}
+	if r == nil {
+		return refusal.New(refusal.NotFound, "there is no such path")
+	}
+	c.route, c.vars = r, vars
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return refusal.New(refusal.BadRequest, "the query cannot be read")
+	}
+	for name, values := range query {
+		if !slices.Contains(r.query, name) || len(values) != 1 {
+			return refusal.New(refusal.BadRequest, "the query has a parameter that is unknown here or stands twice")
+		}
+	}
+	c.query = query
+	return nil
+}
+
+// authenticate takes the token from the one place where it may stand. Cookies,
+// queries and bodies are not looked at, so no page can make a browser send it.
+func (s *Server) authenticate(c *call) error {
+	headers := c.http.Header["Authorization"]
+	if len(headers) == 0 {
+		return refusal.New(refusal.NotLoggedIn, "log in first")
+	}
+	token, ok := strings.CutPrefix(headers[0], "Bearer ")
+	if len(headers) != 1 || !ok {
+		return withStatus(http.StatusUnauthorized, refusal.New(refusal.BadToken, "want one Authorization header with a bearer token"))
+	}
+	who, err := s.issuer.Verify(token, c.now)
+	if err != nil {
+		return withStatus(http.StatusUnauthorized, err)
+	}
+	if c.team, err = s.teamOf(c.http.Context(), who.Team.Wire()); err != nil {
+		return err
+	}
+	if c.state, err = s.refresh(c.http.Context(), c.team); err != nil {
+		return err
+	}
+	op, err := c.state.roster.Operator(who.Operator, c.now)
+	if err != nil { // a token outlives its operator by no second (attack C12)
+		return withStatus(http.StatusUnauthorized, err)
+	}
+	c.who, c.op = who, op
+	if !s.operators.allow(who.Operator, c.now) {
+		return refusal.New(refusal.RateLimited, "too many calls with this key; wait a moment")
+	}
+	if !op.Role.AtLeast(c.route.role) {
+		return refusal.New(refusal.Forbidden, "this takes the role %s; yours is %s", c.route.role, op.Role)
+	}
+	return nil
+}
+
+// readBody takes a body whose length was announced. HTTP/1.1's chunked form is
+// refused altogether, which leaves no two readings of where a body ends (attack
+// D6); so are encodings, which unpack to more than was counted.
+func readBody(c *call) error {
+	r, limit := c.http, int64(c.route.limit)
+	if r.ContentLength < 0 && r.ProtoMajor < 2 || len(r.TransferEncoding) > 0 {
+		c.w.Header().Set("Connection", "close")
+		return withStatus(http.StatusLengthRequired, refusal.New(refusal.BadRequest, "say the body's length"))
+	}
+	if r.ContentLength > limit {
+		return refusal.New(refusal.TooLarge, "a body of at most %d bytes", limit)
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return withStatus(http.StatusUnsupportedMediaType, refusal.New(refusal.BadRequest, "bodies are taken as they are, without an encoding"))
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, r.Body, limit))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return refusal.New(refusal.TooLarge, "a body of at most %d bytes", limit)
+	case err != nil:
+		return refusal.New(refusal.BadRequest, "the body broke off")
+	case len(body) > 0 && r.Header.Get("Content-Type") != "application/json":
+		return withStatus(http.StatusUnsupportedMediaType, refusal.New(refusal.BadRequest, "want Content-Type application/json"))
+	}
+	c.body = body
+	return nil
+}
+
+// hashVar reads a key id or hash from the path. One that is not well formed is
+// not found, like one that does not exist.
+func (c *call) hashVar(name string) (key.ID, error) {
+	id, err := key.ParseID(c.vars[name])
+	if err != nil {
+		return key.ID{}, errNotFound()
+	}
+	return id, nil
+}
+
+// errNotFound is the one answer for what does not exist and for what belongs to
+// another team (attack K10).
+func errNotFound() error { return refusal.New(refusal.NotFound, "no such thing") }

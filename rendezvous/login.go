@@ -1,0 +1,114 @@
+package rendezvous
+
+import (
+	"crypto/tls"
+	"net/http"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/principal"
+)
+
+// health answers whoever asks. It says nothing about the server but that it can
+// reach its database.
+func (s *Server) health(c *call) (any, error) {
+	if err := s.store.Ping(c.http.Context()); err != nil {
+		return nil, err
+	}
+	return struct {
+		Status string `json:"status"`
+	}{"ok"}, nil
+}
+
+// login gives a JWT for a proof of possession of a key in the roster. A team, a
+// key, a signature that are not right all get one answer (attack C15).
+func (s *Server) login(c *call) (any, error) {
+	var req wire.LoginRequest
+	if err := decodeStrict(c.body, &req); err != nil {
+		return nil, err
+	}
+	login, kid, err := s.openLogin(c, req.Login)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkLogin(c, login); err != nil {
+		return nil, err
+	}
+	expires := login.IssuedAt.Time().Add(2 * wire.ProofSkew)
+	if err := s.store.UseOnce(c.http.Context(), "login:"+kid.String(), login.ID, expires); err != nil {
+		return nil, err
+	}
+	token, end, err := s.issuer.Mint(principal.Principal{Team: c.team.id, Operator: kid, Email: c.op.Email, Person: c.op.Person, Role: c.op.Role}, c.now)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.recordLogin(c); err != nil {
+		return nil, err
+	}
+	return wire.LoginReply{Token: token, ExpiresAt: end, ServerTime: wire.At(c.now),
+		RosterVersion: c.state.roster.Version(), RosterHash: c.state.roster.Hash()}, nil
+}
+
+// openLogin finds the team that the statement claims and verifies it with that
+// team's key. The team and roster entry it leaves in c are those of a caller who
+// has proved them.
+func (s *Server) openLogin(c *call, signed statement.Signed) (wire.Login, key.ID, error) {
+	var fault error
+	var op roster.Operator
+	var t *team
+	var state snapshot
+	login, kid, err := statement.OpenSelfSigned(signed, func(l wire.Login, kid key.ID) (statement.Verifier, error) {
+		if t, fault = s.teamOf(c.http.Context(), l.Team); fault != nil {
+			return nil, fault
+		}
+		if state, fault = s.refresh(c.http.Context(), t); fault != nil {
+			return nil, fault
+		}
+		var err error
+		op, err = state.roster.Operator(kid, c.now)
+		return op.Key, err
+	})
+	if err == nil {
+		c.team, c.state, c.op = t, state, op
+		c.who = principal.Principal{Team: t.id, Operator: kid}
+		return login, kid, nil
+	}
+	if fault != nil && refusal.Of(fault) != refusal.NotFound {
+		return wire.Login{}, key.ID{}, fault
+	}
+	return wire.Login{}, key.ID{}, refusal.New(refusal.NotLoggedIn, "this server knows no such team and key")
+}
+
+func (s *Server) checkLogin(c *call, login wire.Login) error {
+	if !s.operators.allow(c.who.Operator, c.now) {
+		return refusal.New(refusal.RateLimited, "too many logins with this key; wait a moment")
+	}
+	age := c.now.Sub(login.IssuedAt.Time())
+	if age > wire.ProofSkew || age < -wire.ProofSkew {
+		return refusal.New(refusal.ProofTimeSkew, "the login was made %s away from the server's time; set the clock", age.Abs().Truncate(time.Second))
+	}
+	channel, err := channelBinding(c.http.TLS)
+	if err != nil {
+		return err
+	}
+	if login.Audience != s.keys.access.ID() || login.Channel != channel {
+		return withStatus(http.StatusUnauthorized, refusal.New(refusal.WrongChannel, "the login was made for another server or connection"))
+	}
+	return nil
+}
+
+// channelBinding is our end of what a login or registration signs (RFC 9266).
+func channelBinding(cs *tls.ConnectionState) (key.Hash, error) {
+	if cs == nil || cs.Version != tls.VersionTLS13 {
+		return key.Hash{}, refusal.New(refusal.WrongChannel, "the connection is not TLS 1.3")
+	}
+	raw, err := cs.ExportKeyingMaterial(wire.ExporterLabel, nil, len(key.Hash{}))
+	if err != nil {
+		return key.Hash{}, refusal.New(refusal.WrongChannel, "the connection has no exporter")
+	}
+	return key.Hash(raw), nil
+}

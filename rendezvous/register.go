@@ -1,0 +1,280 @@
+package rendezvous
+
+import (
+	"context"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
+)
+
+// newcomer is a registration on its way to being verified.
+type newcomer struct {
+	frame wire.Register
+	reg   wire.Registration
+	team  *team
+	state snapshot
+	cert  roster.AgentCert
+	kid   key.ID
+}
+
+// admit reads the first frame and checks the registration in it (protocol 2.11).
+// It returns a channel that is on the bus, and what to tell the agent.
+func (s *Server) admit(ws *websocket.Conn, c *call, channel key.Hash) (*conn, wire.Registered, error) {
+	ctx, cancel := context.WithTimeout(s.base, registerWithin)
+	defer cancel()
+	n, err := readRegister(ctx, ws)
+	if err != nil {
+		return nil, wire.Registered{}, err
+	}
+	now := time.Now()
+	if err := s.verifyRegistration(ctx, n, channel, now); err != nil {
+		return nil, wire.Registered{}, err
+	}
+	if err := s.storeRegistration(ctx, n, now); err != nil {
+		return nil, wire.Registered{}, err
+	}
+	return s.attach(ctx, ws, n, now)
+}
+
+func readRegister(ctx context.Context, ws *websocket.Conn) (*newcomer, error) {
+	f, err := readFrame(ctx, ws)
+	if err != nil {
+		return nil, err
+	}
+	n := new(newcomer)
+	if f.Type != wire.FrameRegister {
+		return nil, refusal.New(refusal.ProtocolError, "the first frame registers")
+	}
+	return n, decodeStrict(f.Body, &n.frame)
+}
+
+// verifyRegistration checks, cheapest first: the statement's own signature, time,
+// server and connection, the certificate's chain in the team's roster, and last
+// that it was never used.
+func (s *Server) verifyRegistration(ctx context.Context, n *newcomer, channel key.Hash, now time.Time) error {
+	var err error
+	n.reg, n.kid, err = statement.OpenSelfSigned(n.frame.Registration, func(r wire.Registration, kid key.ID) (statement.Verifier, error) {
+		return r.Agent, nil // Open compares its id with kid; the certificate says what it is worth
+	})
+	if err != nil {
+		return err
+	}
+	age := now.Sub(n.reg.IssuedAt.Time())
+	switch {
+	case age > wire.RegistrationSkew || age < -wire.RegistrationSkew:
+		return refusal.New(refusal.Stale, "the registration was made %s away from the server's time; set the clock", age.Abs().Truncate(time.Second))
+	case n.reg.Server != s.keys.access.ID() || n.reg.Channel != channel:
+		return refusal.New(refusal.WrongChannel, "the registration was made for another server or connection")
+	case n.reg.Certificate != n.frame.Certificate.Hash():
+		return refusal.New(refusal.UnknownAgent, "the registration names another certificate")
+	}
+	if n.team, err = s.teamOf(ctx, n.reg.Team); err != nil {
+		return err
+	}
+	if n.state, err = s.refresh(ctx, n.team); err != nil {
+		return err
+	}
+	if n.cert, err = n.state.roster.VerifyAgent(n.frame.Token, n.frame.Certificate, now); err != nil {
+		return err
+	}
+	if n.cert.Agent != n.reg.Agent {
+		return refusal.New(refusal.UnknownAgent, "the certificate is for another key")
+	}
+	expires := n.reg.IssuedAt.Time().Add(2 * wire.RegistrationSkew)
+	return s.store.UseOnce(ctx, "register:"+n.kid.String(), n.reg.ID, expires)
+}
+
+// storeRegistration takes the agent into the registry. A new one uses its token
+// once more and gets its entry in the log in the same transaction.
+func (s *Server) storeRegistration(ctx context.Context, n *newcomer, now time.Time) error {
+	a := store.Agent{
+		Kid: n.kid, Name: n.cert.Name, TokenID: n.cert.TokenID,
+		Token: n.frame.Token, Certificate: n.frame.Certificate, Registration: n.frame.Registration,
+		Platform: n.frame.Platform, Hostname: n.frame.Hostname, Version: n.reg.ClientVersion,
+	}
+	return s.store.InTx(ctx, n.team.id, func(tx *store.Tx) error {
+		isNew, err := tx.RegisterAgent(a, now)
+		if err != nil {
+			return err
+		}
+		if isNew { // joining, not only coming back: the token must be good today
+			if _, err := n.state.roster.VerifyToken(n.frame.Token, now); err != nil {
+				return err
+			}
+		}
+		return s.recordRegistration(tx, n, isNew, now)
+	})
+}
+
+// attach puts the channel on the bus. An older one of the same agent is ended and
+// that is recorded: two hosts may have one identity (attack K6).
+func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, now time.Time) (*conn, wire.Registered, error) {
+	news, _ := n.state.news(n.frame.Roster)
+	reply := wire.Registered{ServerTime: wire.At(now), Roster: news, Heartbeat: wire.Millis(wire.HeartbeatEvery.Milliseconds())}
+	c := &conn{s: s, ws: ws, team: n.team, agent: n.kid,
+		name: n.cert.Name, token: n.frame.Token, cert: n.frame.Certificate, checked: n.state.roster.Version(),
+		out: make(chan wire.Frame, queueLength), asked: map[uint64]chan wire.Frame{}}
+	c.has = max(n.frame.Roster, lastOf(news, n.frame.Roster))
+	if err := c.firstGossip(ctx, &reply); err != nil {
+		return nil, wire.Registered{}, err
+	}
+	c.ctx, c.end = context.WithCancelCause(s.base)
+	detach, displaced := s.bus.Attach(n.team.id, n.kid, c)
+	c.bound = detach
+	s.count("registered")
+	if displaced {
+		s.count("displaced")
+		if err := s.recordDisplaced(ctx, n, now); err != nil {
+			s.log.Warn("recording a displaced channel", "agent", n.kid.String(), "err", err)
+		}
+	}
+	return c, reply, nil
+}
+
+// lastOf returns the version that someone at from has after news.
+func lastOf(news wire.RosterNews, from uint64) uint64 { return from + uint64(len(news.Updates)) }
+
+// follow brings the agent up to next, or ends its channel when next revokes it.
+func (c *conn) follow(next snapshot) {
+	if err := c.certified(next.roster); err != nil {
+		c.end(err)
+		return
+	}
+	for done := false; !done && c.ctx.Err() == nil; {
+		var news wire.RosterNews
+		c.mu.Lock()
+		from := c.has
+		if from < next.roster.Version() {
+			news, done = next.news(from)
+			c.has = lastOf(news, from)
+		} else {
+			done = true
+		}
+		c.mu.Unlock()
+		if len(news.Updates) > 0 {
+			c.tell(wire.FrameRoster, 0, news)
+		}
+	}
+}
+
+// certified checks the agent's certificate once for every new roster: its key, its
+// token or whoever signed that may have been revoked.
+func (c *conn) certified(st *roster.State) error {
+	c.mu.Lock()
+	same := c.checked == st.Version()
+	c.checked = st.Version()
+	c.mu.Unlock()
+	if same {
+		return nil
+	}
+	_, err := st.VerifyAgent(c.token, c.cert, time.Now())
+	return err
+}
+
+// verified opens the certificate by the roster in force.
+func (c *conn) verified() (roster.AgentCert, error) {
+	return c.team.have.Load().roster.VerifyAgent(c.token, c.cert, time.Now())
+}
+
+// catchUp sends what was published between the verification of a registration
+// and its place on the bus.
+func (c *conn) catchUp() {
+	if have := c.team.have.Load(); have != nil {
+		c.follow(*have)
+	}
+}
+
+// wants answers an agent that is behind, and learns from one that is ahead: an
+// honest party carries news past a server that withholds it (protocol 3.3).
+func (c *conn) wants(w wire.RosterWant) error {
+	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+	defer cancel()
+	state, err := c.s.refresh(ctx, c.team)
+	if err != nil {
+		return err
+	}
+	for _, u := range w.Ahead {
+		next, err := state.roster.Apply(u, time.Now())
+		if err != nil {
+			c.s.count("ahead_" + string(codeOf(err)))
+			c.s.log.Warn("an agent's roster does not follow ours", "agent", c.agent.String(), "err", err)
+			break
+		}
+		if next.Version() == state.roster.Version() {
+			continue
+		}
+		if state, err = c.s.learn(ctx, c, state, next, u); err != nil {
+			return err
+		}
+	}
+	news, _ := state.news(w.Version)
+	c.mu.Lock()
+	c.has = lastOf(news, w.Version)
+	c.mu.Unlock()
+	c.tell(wire.FrameRoster, 0, news)
+	c.follow(state)
+	return nil
+}
+
+// learn stores a version that an agent brought. Its policy must be here already:
+// an agent carries none.
+func (s *Server) learn(ctx context.Context, c *conn, have snapshot, next *roster.State, u wire.RosterUpdate) (snapshot, error) {
+	after := snapshot{roster: next, name: s.nameIn(next, have.name)}
+	err := s.store.InTx(ctx, c.team.id, func(tx *store.Tx) (err error) {
+		if next.PolicyHash() != have.roster.PolicyHash() {
+			if _, err = tx.Policy(next.PolicyHash()); err != nil {
+				return err
+			}
+		}
+		if err := tx.AppendRoster(next.Version()-1, u, next.PolicyHash(), nil, time.Now()); err != nil {
+			return err
+		}
+		return s.recordLearnt(tx, c, after)
+	})
+	if err != nil {
+		s.count("ahead_" + string(codeOf(err)))
+		return have, nil // an owner has to publish it here, with its policy
+	}
+	return s.refresh(ctx, c.team)
+}
+
+// alive notes an agent's answer to a heartbeat.
+func (c *conn) alive() error {
+	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+	defer cancel()
+	err := c.s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error { return tx.SawAgent(c.agent, time.Now()) })
+	if err != nil { // the channel outlives a database that is away for a while
+		c.s.log.Warn("noting an agent", "agent", c.agent.String(), "err", err)
+		return nil
+	}
+	state, err := c.s.refresh(ctx, c.team)
+	if err != nil {
+		return nil
+	}
+	c.follow(state)
+	return nil
+}
+
+// beat sends a heartbeat with the version in force and the newest checkpoint.
+func (c *conn) beat() {
+	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+	defer cancel()
+	h := wire.Heartbeat{ServerTime: wire.At(time.Now())}
+	if have := c.team.have.Load(); have != nil {
+		h.RosterVersion = have.roster.Version()
+	}
+	h.Checkpoint = c.gossip(ctx)
+	body, err := encodeBody(h)
+	if err != nil {
+		c.end(err)
+		return
+	}
+	c.send(wire.Frame{Type: wire.FrameHeartbeat, Body: body})
+}

@@ -1,0 +1,220 @@
+package rendezvous
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/rendezvous/bus"
+	"github.com/tucdesk/tucdesk/rendezvous/client"
+	"github.com/tucdesk/tucdesk/rendezvous/principal"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
+)
+
+// Deadlines and sizes of HTTP (attacks K1, K2, K4); our choice.
+const (
+	headerWithin  = 5 * time.Second  // TLS handshake and header
+	requestWithin = 60 * time.Second // header and body
+	replyWithin   = 60 * time.Second // handler and answer; above the longest wait
+	idleWithin    = 90 * time.Second // a kept connection without calls
+	stopWithin    = 10 * time.Second // calls under way, when the server stops
+	maxHeader     = 32 << 10         // bytes
+	maxStreams    = 64               // calls at once on one HTTP/2 connection
+)
+
+// Server is one rendezvous process.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	keys     *keys
+	relay    credential.Secret
+	audience string // what proofs must be made out to
+	issuer   *principal.Issuer
+	store    *store.Store
+	bus      *bus.Bus
+	routes   []route
+	listener net.Listener
+	http     *http.Server
+
+	sources   *limiter[netip.Prefix]
+	operators *limiter[key.ID]
+	sessions  *limiter[key.ID]
+	refusals  *limiter[key.ID]
+	setups    chan struct{}
+	waiting   waiters
+	metrics   counters
+
+	base    context.Context // ends when the server closes; channels live in it
+	stop    context.CancelFunc
+	closing chan struct{} // closed first: waiting calls answer now
+	close   sync.Once
+	closed  error
+	running sync.WaitGroup // control channels
+
+	connsMu sync.Mutex // guards conns, and the start of one against Close
+	conns   int
+
+	teamsMu sync.RWMutex // guards teams and listed
+	teams   map[wire.TeamID]*team
+	listed  time.Time
+}
+
+// Open loads the keys that Create made, opens the database and begins to listen.
+// Run serves. After an error nothing is left open.
+func Open(ctx context.Context, cfg Config) (*Server, error) {
+	cfg = cfg.WithDefaults()
+	s, err := prepare(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = store.Open(ctx, cfg.Database); err != nil {
+		return nil, err
+	}
+	if err := s.listen(ctx); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
+	if err := s.listTeams(ctx); err != nil {
+		return nil, errors.Join(err, s.listener.Close(), s.store.Close())
+	}
+	return s, nil
+}
+
+// prepare makes a server of what is on the disk.
+func prepare(cfg Config) (*Server, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	host, err := cfg.hostPort()
+	if err != nil {
+		return nil, err
+	}
+	k, err := loadKeys(cfg.State)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := LoadRelaySecret(cfg.Relay.Secret)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, log: cfg.Log, keys: k, relay: secret, routes: routes(),
+		audience: client.Audience(k.access.ID(), host), issuer: principal.NewIssuer(k.access), bus: bus.New(),
+		sources: newLimiter[netip.Prefix](rateSource), operators: newLimiter[key.ID](rateOperator),
+		sessions: newLimiter[key.ID](rateSessions), refusals: newLimiter[key.ID](rateRefused),
+		setups: make(chan struct{}, setupSlots), closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
+	}
+	s.base, s.stop = context.WithCancel(context.Background())
+	s.http = s.newHTTP()
+	return s, nil
+}
+
+func (s *Server) newHTTP() *http.Server {
+	return &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: headerWithin,
+		ReadTimeout:       requestWithin,
+		WriteTimeout:      replyWithin,
+		IdleTimeout:       idleWithin,
+		MaxHeaderBytes:    maxHeader,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		TLSConfig: &tls.Config{
+			MinVersion:             tls.VersionTLS13,
+			Certificates:           []tls.Certificate{s.keys.tls},
+			NextProtos:             []string{"h2", "http/1.1"},
+			SessionTicketsDisabled: true, // nothing to resume: connections are long, and every one proves the key
+		},
+		ErrorLog: log.New(quiet{s}, "", 0),
+	}
+}
+
+// quiet counts what net/http complains of, which is what strangers send.
+type quiet struct{ s *Server }
+
+// Write implements io.Writer.
+func (q quiet) Write(p []byte) (int, error) {
+	q.s.count("http_errors")
+	return len(p), nil
+}
+
+func (s *Server) listen(ctx context.Context) error {
+	s.listener = s.cfg.Listener
+	if s.listener != nil {
+		return nil
+	}
+	var err error
+	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Listen); err != nil {
+		return fmt.Errorf("listening on %q: %v", s.cfg.Listen, err)
+	}
+	return nil
+}
+
+// Addr returns the address the server listens on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Keys returns the public keys that a roster must list for this server.
+func (s *Server) Keys() wire.ServerKeys { return s.keys.public() }
+
+// Run serves until ctx ends, then closes the server. It returns nil after an
+// orderly end.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.sweep(ctx) })
+	group.Go(func() error {
+		err := s.http.ServeTLS(s.listener, "", "")
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return fmt.Errorf("serving: %v", err)
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return s.Close()
+	})
+	return group.Wait()
+}
+
+// Close ends the server, in this order. It may be called more than once; every
+// call returns when all is over.
+//
+//  1. Calls that wait for people answer with what they have.
+//  2. Control channels are told and closed; agents keep their sessions and dial
+//     again.
+//  3. No new connections; calls under way get stopWithin to end.
+//  4. The database, when nobody uses it any more.
+func (s *Server) Close() error {
+	s.close.Do(func() {
+		close(s.closing)
+		s.connsMu.Lock()
+		s.stop()
+		s.connsMu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+		defer cancel()
+		err := s.http.Shutdown(ctx)
+		if err != nil {
+			err = s.http.Close()
+		}
+		_ = s.listener.Close() // also when it was never served
+		s.running.Wait()
+		s.closed = errors.Join(err, s.store.Close())
+	})
+	return s.closed
+}
+
+// OpenRelaySecret reads the secret that a relay in the same process shares with
+// this server.
+func (c Config) OpenRelaySecret() (credential.Secret, error) {
+	return LoadRelaySecret(c.WithDefaults().Relay.Secret)
+}

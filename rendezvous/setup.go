@@ -1,0 +1,126 @@
+package rendezvous
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
+)
+
+const (
+	// CodeLifetime is how long a setup string may wait for its owner; our choice.
+	CodeLifetime = 24 * time.Hour
+
+	codeSize    = 32 // bytes
+	maxFounding = 64 // versions that a team may bring along; our choice
+	setupSlots  = 2  // set-ups in work at once: each may hold a body of wire.MaxBody
+)
+
+// SetupString opens one more set-up and returns what the team's owner needs for
+// it: address, keys and a one-time code. Only the code's hash is kept.
+func (s *Server) SetupString(ctx context.Context) (string, error) {
+	code := make(wire.Bytes, codeSize)
+	rand.Read(code) // never fails: crypto/rand ends the process instead
+	defer clear(code)
+	if err := s.store.CreateSetupCode(ctx, roster.SetupCodeHash(code), time.Now().Add(CodeLifetime)); err != nil {
+		return "", err
+	}
+	return roster.SetupString(roster.SetupInfo{URL: s.cfg.URL, Keys: s.keys.public(), Code: code})
+}
+
+// Founded reports whether this server has a team yet.
+func (s *Server) Founded(ctx context.Context) (bool, error) {
+	teams, err := s.store.Teams(ctx)
+	return len(teams) > 0, err
+}
+
+func (s *Server) setupSlot() (release func(), err error) {
+	select {
+	case s.setups <- struct{}{}:
+		return func() { <-s.setups }, nil
+	default:
+		return nil, refusal.New(refusal.RateLimited, "another set-up is under way; wait a moment")
+	}
+}
+
+// setup founds a team for the owner who signed the setup statement and knows the
+// code. Once the code is used the answer is that of a path that does not exist
+// (attack G12).
+func (s *Server) setup(c *call) (any, error) {
+	var req wire.SetupRequest
+	if err := decodeStrict(c.body, &req); err != nil {
+		return nil, err
+	}
+	next, err := s.verifyFounding(req, c.now)
+	if err != nil {
+		return nil, withStatus(http.StatusForbidden, err)
+	}
+	founding := store.Founding{
+		Code: roster.SetupCodeHash(req.Code), Team: next.roster.Team(), Root: req.Root, Setup: req.Setup,
+		Updates: req.Roster, PolicyHash: next.roster.PolicyHash(), Policy: append([]byte{}, req.Policy...),
+	}
+	id, err := s.store.FoundTeam(c.http.Context(), founding, c.now, func(tx *store.Tx) error {
+		return s.recordFounding(tx, next, c.now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.adopt(id).have.Store(&next)
+	s.log.Info("a team was founded", "team", id.String(), "request", c.id)
+	return nil, nil
+}
+
+// verifyFounding checks everything about a new team except the code's use.
+func (s *Server) verifyFounding(req wire.SetupRequest, now time.Time) (snapshot, error) {
+	if len(req.Roster) == 0 || len(req.Roster) > maxFounding {
+		return snapshot{}, refusal.New(refusal.BadRequest, "a set-up brings 1 to %d versions of the roster", maxFounding)
+	}
+	state, err := roster.Found(req.Root, req.Root.Hash(), req.Roster[0])
+	for _, u := range req.Roster[1:] {
+		if err == nil {
+			state, err = state.Apply(u, now)
+		}
+	}
+	if err != nil {
+		return snapshot{}, err
+	}
+	if _, err := state.VerifySetup(req.Setup, s.keys.access.ID(), req.Code, now); err != nil {
+		return snapshot{}, err
+	}
+	if err := s.listedIn(state); err != nil {
+		return snapshot{}, err
+	}
+	return s.withPolicy(state, "", req.Policy)
+}
+
+// withPolicy joins a roster and the policy text that came with it.
+func (s *Server) withPolicy(state *roster.State, name string, text []byte) (snapshot, error) {
+	next := snapshot{roster: state, name: s.nameIn(state, name)}
+	if state.PolicyHash().IsZero() {
+		if len(text) > 0 {
+			return next, refusal.New(refusal.PolicyMismatch, "the roster names no policy")
+		}
+		return next, nil
+	}
+	rules, err := parsePolicy(text, state.PolicyHash())
+	next.rules, next.text = rules, append([]byte(nil), text...)
+	return next, err
+}
+
+// listedIn makes sure that the roster names this server with the keys it has:
+// agents would refuse every grant of a server that is not in it.
+func (s *Server) listedIn(state *roster.State) error {
+	have, err := state.Server(s.keys.access.ID())
+	if err != nil {
+		return refusal.New(refusal.UnknownKey, "the roster does not name this server")
+	}
+	if have.Keys != s.keys.public() {
+		return refusal.New(refusal.UnknownKey, "the roster names this server with other keys than it has")
+	}
+	return nil
+}
