@@ -48,7 +48,7 @@ var table = []row{
 	{"rendezvous/bus", base + "rendezvous/principal", ""},
 	{"rendezvous/client", base, "github.com/coder/websocket"},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit relay/credential " +
-		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/client", "github.com/coder/websocket golang.org/x/time"},
+		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
 	{"internal/link", "internal/refusal crypto/key crypto/seal internal/udp internal/wire relay/guard", "github.com/pion/turn/v2 github.com/pion/logging"},
