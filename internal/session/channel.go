@@ -54,7 +54,8 @@ func (c *Conn) OpenSession(ctx context.Context) (*Channel, error) {
 	}
 	ch.stdout, ch.stdoutIn = io.Pipe()
 	ch.stderr, ch.stderrIn = io.Pipe()
-	ch.unregister = context.AfterFunc(c.ctx, ch.abort)
+	// The stream itself ends with the transport; a reset would overtake CLOSE.
+	ch.unregister = context.AfterFunc(c.ctx, func() { ch.closeOutput(c.Err()) })
 	c.wg.Go(ch.read)
 	return ch, nil
 }

@@ -405,8 +405,13 @@ func poke(c chan struct{}) {
 
 // cause prefers why the session ended over what a stream made of it.
 func (c *Conn) cause(err error) error {
-	if err == nil || err == io.EOF || c.ctx.Err() == nil {
+	switch {
+	case err == nil, err == io.EOF:
 		return err
+	case c.ctx.Err() != nil:
+		return context.Cause(c.ctx)
+	case errors.Is(err, transport.ErrClosed), errors.Is(err, transport.ErrDead):
+		return ended(err) // the session is about to find out
 	}
-	return context.Cause(c.ctx)
+	return err
 }

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"encoding/binary"
 	"sync"
 
@@ -70,8 +69,6 @@ func (t *channelTable) takeControl() bool {
 // readControl runs at the agent until the session ends. A request for a channel
 // that has just ended is no fault.
 func (c *Conn) readControl(s *transport.Stream, r *messageReader) {
-	stop := context.AfterFunc(c.ctx, func() { s.Reset(resetGivenUp) })
-	defer stop()
 	if !c.channels.takeControl() {
 		c.refuseChannel(s)
 		return

@@ -97,7 +97,7 @@ func (c *Conn) serve(s *transport.Stream, r *messageReader) {
 		requests: make(chan Request), done: make(chan struct{}),
 	}
 	ch.stdin, ch.stdinIn = io.Pipe()
-	ch.unregister = context.AfterFunc(c.ctx, ch.abort)
+	ch.unregister = context.AfterFunc(c.ctx, func() { _ = ch.stdinIn.CloseWithError(c.Err()) })
 	if err := ch.w.write(msgConfirm); err != nil {
 		ch.end(err)
 		return
@@ -179,7 +179,7 @@ func (ch *ServerChannel) end(err error) {
 			ch.conn.fail(err)
 		}
 	}
-	_ = ch.stdinIn.CloseWithError(err)
+	_ = ch.stdinIn.CloseWithError(ch.conn.cause(err))
 	close(ch.done)
 }
 

@@ -1,0 +1,293 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/handshake"
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second // bounds every wait of a test
+
+// memLink is one end of an in-memory network.
+type memLink struct {
+	in, out chan []byte
+	done    chan struct{}
+	once    sync.Once
+
+	mu     sync.Mutex
+	meddle func(d []byte) [][]byte // guarded by mu; what becomes of a datagram on the way out
+	sent   int                     // guarded by mu
+}
+
+func newMemLinks() (operator, agent *memLink) {
+	up, down := make(chan []byte, 1<<14), make(chan []byte, 1<<14)
+	operator = &memLink{in: down, out: up, done: make(chan struct{})}
+	agent = &memLink{in: up, out: down, done: make(chan struct{})}
+	return operator, agent
+}
+
+func (l *memLink) WriteSegments(b []byte, size int) error {
+	l.mu.Lock()
+	meddle := l.meddle
+	l.sent += (len(b) + size - 1) / size
+	l.mu.Unlock()
+	for len(b) > 0 {
+		n := min(size, len(b))
+		d := bytes.Clone(b[link.Headroom:n])
+		b = b[n:]
+		if meddle == nil {
+			l.put(d)
+			continue
+		}
+		for _, d := range meddle(d) {
+			l.put(d)
+		}
+	}
+	return nil
+}
+
+// put loses what does not fit, as a network does.
+func (l *memLink) put(d []byte) {
+	select {
+	case l.out <- d:
+	default:
+	}
+}
+
+func (l *memLink) ReadBatch(ctx context.Context) ([][]byte, error) {
+	select {
+	case d := <-l.in:
+		return [][]byte{d}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memLink) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *memLink) setMeddle(f func([]byte) [][]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.meddle = f
+}
+
+func (l *memLink) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent
+}
+
+// shake is a real handshake up to CONFIRM.
+type shake struct {
+	m3    []byte
+	keys  *handshake.Keys // the operator's
+	agent *handshake.Agent
+}
+
+func newShake(t testing.TB) shake {
+	t.Helper()
+	operator, err := key.Generate[key.Operator]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent, err := key.Generate[key.Agent]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := handshake.NewOperator(handshake.OperatorConfig{Identity: operator, Session: [16]byte{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m1, err := o.Open(key.Hash{2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, m2, err := handshake.Accept(handshake.AgentConfig{Identity: agent, Operator: operator.Public()}, m1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m3, _, keys, err := o.Confirm(m2, func(key.ID) (key.Public[key.Agent], error) { return agent.Public(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shake{m3: m3, keys: keys, agent: a}
+}
+
+var testReady = Ready{
+	Rule: "ops may open shells", Policy: key.Hash{1, 2}, MaxDuration: time.Hour,
+	MaxIdle: 90 * time.Second, AuditSeq: 7, AuditHead: key.Hash{3},
+}
+
+func (s shake) accept(l Link) AcceptConfig {
+	return AcceptConfig{Link: l, Index: s.agent.Index(), Confirm: func(m3 []byte) (*handshake.Keys, Ready, error) {
+		keys, err := s.agent.Confirm(m3)
+		return keys, testReady, err
+	}}
+}
+
+func (s shake) dial(l Link) DialConfig { return DialConfig{Link: l, M3: s.m3, Keys: s.keys} }
+
+// connect starts both ends of a session.
+func connect(t testing.TB, s shake, lo, la Link) (operator, agent *Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		agent, err = Accept(ctx, s.accept(la))
+		done <- err
+	}()
+	operator, err := Dial(ctx, s.dial(lo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return operator, agent
+}
+
+// world is a session whose agent echoes standard input until its end.
+type world struct {
+	t               testing.TB
+	operator, agent *Conn
+	wg              sync.WaitGroup
+}
+
+func newWorld(t testing.TB, lo, la Link) *world {
+	t.Helper()
+	w := &world{t: t}
+	w.operator, w.agent = connect(t, newShake(t), lo, la)
+	w.wg.Go(w.serve)
+	return w
+}
+
+func memWorld(t testing.TB) (w *world, lo, la *memLink) {
+	t.Helper()
+	lo, la = newMemLinks()
+	return newWorld(t, lo, la), lo, la
+}
+
+func (w *world) close() {
+	w.operator.Close()
+	w.agent.Close()
+	w.wg.Wait()
+}
+
+func (w *world) serve() {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		ch, err := w.agent.AcceptChannel(context.Background())
+		if err != nil {
+			return
+		}
+		wg.Go(func() { w.program(ch) })
+	}
+}
+
+// program is what the agent runs: argv[0] says what.
+func (w *world) program(ch *ServerChannel) {
+	for {
+		r, err := ch.NextRequest(context.Background())
+		if err != nil {
+			return
+		}
+		e, ok := r.(ExecRequest)
+		if !ok {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		switch string(e.Argv[0]) {
+		case "cat":
+			ch.Start()
+			io.Copy(ch.Stdout(), ch.Stdin())
+			ch.Exit(ctx, Exit{})
+		case "fail":
+			ch.Start()
+			io.WriteString(ch.Stdout(), "out")
+			io.WriteString(ch.Stderr(), "err")
+			ch.Exit(ctx, Exit{Status: 3})
+		default:
+			ch.Refuse(ctx, refusal.New(refusal.CommandNotFound, "no such program"))
+		}
+		return
+	}
+}
+
+// cat sends data through the agent's program and compares what comes back.
+func (w *world) cat(data []byte) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ch, err := w.operator.OpenSession(ctx)
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	defer ch.Close()
+	if err := ch.Exec(ctx, [][]byte{[]byte("cat")}); err != nil {
+		w.t.Error(err)
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := ch.Stdin().Write(data); err != nil {
+			w.t.Errorf("writing: %v", err)
+		}
+		ch.Stdin().Close()
+	})
+	got, err := io.ReadAll(ch.Stdout())
+	wg.Wait()
+	if err != nil || !bytes.Equal(got, data) {
+		w.t.Errorf("%d of %d bytes came back: %v", len(got), len(data), err)
+	}
+	if exit, err := ch.Wait(); err != nil || exit != (Exit{}) {
+		w.t.Errorf("exit %+v: %v", exit, err)
+	}
+}
+
+func random(t testing.TB, n int) []byte {
+	t.Helper()
+	b := make([]byte, n)
+	if _, err := rand.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %s", patience, what)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// inject puts a datagram on the way to an end.
+func inject(to *memLink, d []byte) { to.in <- bytes.Clone(d) }
+
+var errTest = errors.New("test")
