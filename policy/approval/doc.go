@@ -15,7 +15,7 @@
 // Ledger is the agent's durable memory of which approvals and requests were
 // used, so that one consent runs one thing once, also across kill -9:
 //
-//	file  = "tucdesk-ledger1\n" ‖ slot*
+//	file  = "tucdesk-ledger-v1" ‖ 14 spaces ‖ newline ‖ slot*
 //	slot  = id (16) ‖ expiry in ms (8, big-endian) ‖ check (8)
 //	check = first 8 bytes of SHA-256("tucdesk-ledger-slot-v1" ‖ id ‖ expiry)
 //

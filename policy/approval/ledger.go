@@ -23,7 +23,7 @@ const (
 	// MaxUse bounds the ids of one call: a request and its approvals.
 	MaxUse = MaxApprovals + 1
 
-	ledgerHeader = "tucdesk-ledger1\n"
+	ledgerHeader = "tucdesk-ledger-v1              \n" // as long as a slot, so that no slot straddles two disk sectors
 	slotSize     = 32
 	spareSlots   = 1024 // expired slots that are not worth rewriting the file for
 	maxFile      = len(ledgerHeader) + (MaxLedger+2*spareSlots+MaxUse)*slotSize
