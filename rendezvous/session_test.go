@@ -1,0 +1,326 @@
+package rendezvous
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+func TestSessionIsIntroducedAndRecorded(t *testing.T) {
+	noLeaks(t)
+	c := found(t, startNode(t))
+	h := c.newHost("web-1", "web").accepting()
+	reply, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key.Hash(reply.Accept) != reply.Grant || len(reply.Relay.Endpoints) != 1 || len(reply.Relay.Password) != 32 {
+		t.Fatalf("reply %+v", reply)
+	}
+	e := c.logged(audit.SessionOpen, "")
+	if e.Target.Name != "web-1" || e.Actor.Person != "operator" || e.Policy.Rule != "team" {
+		t.Fatalf("entry %+v", e)
+	}
+}
+
+func TestGrantIsSignedAndNamesTheRequest(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("web-1")
+	h.dial()
+	opened := make(chan wire.OpenSession, 1)
+	h.serve(func(o wire.OpenSession) (wire.FrameType, any) {
+		opened <- o
+		return wire.FrameAccept, wire.AcceptSession{Accept: wire.Bytes{1}}
+	})
+	open := c.request(c.people[policy.Operator], h, nil)
+	reply, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := <-opened
+	g, _, err := statement.Open[wire.Grant](o.Grant, c.state.FindGrant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.RequestHash != open.Request.Hash() || g.Agent != h.key.ID() || g.Team != c.state.Team() || o.Grant.Hash() != reply.Grant {
+		t.Fatalf("grant %+v", g)
+	}
+	if g.Relay.Username == reply.Relay.Username || string(g.Relay.Password) == string(reply.Relay.Password) {
+		t.Fatal("both sides have one credential")
+	}
+}
+
+func TestPolicyDeniesBeforeASessionExists(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("vault-1", "vault")
+	h.dial()
+	asked := make(chan struct{}, 1)
+	h.serve(func(wire.OpenSession) (wire.FrameType, any) {
+		asked <- struct{}{}
+		return wire.FrameRefuse, wire.Refuse{Code: refusal.PolicyDenied}
+	})
+	_, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h, nil))
+	wantCode(t, err, refusal.PolicyDenied)
+	if e := c.logged(audit.SessionDeny, refusal.PolicyDenied); e.Policy.Rule != "vault" || e.Policy.Decision != "deny" {
+		t.Fatalf("entry %+v", e)
+	}
+	select {
+	case <-asked:
+		t.Fatal("the agent was asked")
+	default:
+	}
+}
+
+func TestAgentsRefusalReachesTheOperator(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("web-1")
+	h.dial()
+	h.serve(func(wire.OpenSession) (wire.FrameType, any) {
+		return wire.FrameRefuse, wire.Refuse{Code: refusal.EphMismatch, Detail: "no\x1b[2J"}
+	})
+	_, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h, nil))
+	wantCode(t, err, refusal.EphMismatch)
+	c.logged(audit.SessionDeny, refusal.EphMismatch)
+}
+
+func TestUnknownAndOfflineAgents(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("web-1")
+	_, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h, nil))
+	wantCode(t, err, refusal.NotFound)
+	h.dial()
+	h.ctl.Close()
+	eventually(t, "offline", func() bool { return c.node.bus.Len() == 0 })
+	_, err = c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h, nil))
+	wantCode(t, err, refusal.Offline)
+}
+
+func TestRequestIsUsedOnce(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("web-1").accepting()
+	open := c.request(c.people[policy.Operator], h, nil)
+	if _, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), open); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), open)
+	wantCode(t, err, refusal.Replay)
+}
+
+func TestRequestsThatNameTheWrongThing(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("web-1").accepting()
+	op := c.people[policy.Operator]
+	for name, tc := range map[string]struct {
+		edit func(*wire.Request)
+		code refusal.Code
+	}{
+		"future":        {func(r *wire.Request) { r.IssuedAt += 120_000; r.ExpiresAt += 120_000 }, refusal.NotYetValid},
+		"expired":       {func(r *wire.Request) { r.IssuedAt -= 120_000; r.ExpiresAt -= 120_000 }, refusal.Expired},
+		"long":          {func(r *wire.Request) { r.ExpiresAt = r.IssuedAt + 3_600_000 }, refusal.BadTime},
+		"backwards":     {func(r *wire.Request) { r.IssuedAt = r.ExpiresAt }, refusal.BadTime},
+		"newer roster":  {func(r *wire.Request) { r.RosterVersion++ }, refusal.RosterBehind},
+		"other roster":  {func(r *wire.Request) { r.RosterHash[0] ^= 1 }, refusal.Fork},
+		"other policy":  {func(r *wire.Request) { r.PolicyHash[0] ^= 1 }, refusal.PolicyMismatch},
+		"other team":    {func(r *wire.Request) { r.Team = wire.NewTeamID() }, refusal.NotYours},
+		"other key":     {func(r *wire.Request) { r.Operator = key.ID{1} }, refusal.NotYours},
+		"no such agent": {func(r *wire.Request) { r.Agent = key.ID{1} }, refusal.NotFound},
+		"bad action":    {func(r *wire.Request) { r.Action = "root" }, refusal.PolicyDenied},
+	} {
+		_, err := c.api.OpenSession(t.Context(), op.cred, c.request(op, h, tc.edit))
+		if refusal.Of(err) != tc.code {
+			t.Errorf("%s: got %v, want %s", name, err, tc.code)
+		}
+	}
+	for _, e := range c.entries() {
+		if e.Type == audit.SessionOpen {
+			t.Error("a session was granted")
+		}
+	}
+}
+
+// gated is a request for a prod host by the operator.
+func gated(c *crew, h *host) wire.SessionOpen {
+	return c.request(c.people[policy.Operator], h, func(r *wire.Request) {
+		r.ExpiresAt = r.IssuedAt + wire.Millis(wire.GatedRequestLifetime.Milliseconds())
+		r.Action, r.Params.Argv = wire.Exec, []wire.Bytes{wire.Bytes("/bin/rm"), wire.Bytes("-rf"), wire.Bytes("/srv/x")}
+	})
+}
+
+func decision(t testing.TB, by *person, open wire.SessionOpen, asker *person, d approval.Decision) statement.Signed {
+	t.Helper()
+	req, _, err := statement.Open[wire.Request](open.Request, func(key.ID) (statement.Verifier, error) { return asker.key.Public(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return must(approval.Make(by.key, req, open.Request.Hash(), d, time.Now()))
+}
+
+func TestApprovalGate(t *testing.T) {
+	noLeaks(t)
+	c := found(t, startNode(t))
+	h := c.newHost("db-1", "prod").accepting()
+	op, ap := c.people[policy.Operator], c.people[policy.Approver]
+	open := gated(c, h)
+	hash := open.Request.Hash()
+	for range 2 { // asking again changes nothing
+		reply, err := c.api.OpenSession(t.Context(), op.cred, open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply.Pending == nil || reply.Pending.State != wire.RequestPending || reply.Pending.Need != 1 || len(reply.Accept) != 0 {
+			t.Fatalf("reply %+v", reply)
+		}
+	}
+	list, err := c.api.Requests(t.Context(), ap.cred)
+	if err != nil || len(list) != 1 || list[0].Hash != hash {
+		t.Fatalf("requests %+v, %v", list, err)
+	}
+	waited := make(chan wire.RequestState, 1)
+	go func() {
+		info, _ := c.api.Request(t.Context(), op.cred, hash, 20*time.Second)
+		waited <- info.State
+	}()
+	info, err := c.api.Approve(t.Context(), ap.cred, hash, decision(t, ap, open, op, approval.Approve))
+	if err != nil || info.State != wire.RequestApproved {
+		t.Fatalf("approve: %+v, %v", info, err)
+	}
+	if state := <-waited; state != wire.RequestApproved {
+		t.Fatalf("the waiting call saw %q", state)
+	}
+	reply, err := c.api.OpenSession(t.Context(), op.cred, open)
+	if err != nil || len(reply.Accept) == 0 {
+		t.Fatalf("open: %+v, %v", reply, err)
+	}
+	_, err = c.api.OpenSession(t.Context(), op.cred, open)
+	wantCode(t, err, refusal.ApprovalUsed)
+	c.logged(audit.RequestWait, "")
+	c.logged(audit.RequestApprove, "")
+	if e := c.logged(audit.SessionOpen, ""); len(e.Approvals) != 1 || string(e.Command.Argv[0]) != "/bin/rm" {
+		t.Fatalf("entry %+v", e)
+	}
+}
+
+func TestE2RequesterCannotApprove(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("db-1", "prod").accepting()
+	ad := c.people[policy.Admin]
+	open := c.request(ad, h, nil)
+	if _, err := c.api.OpenSession(t.Context(), ad.cred, open); err != nil {
+		t.Fatal(err)
+	}
+	hash := open.Request.Hash()
+	// The library refuses to make such an approval; the wire would carry one.
+	req, _, _ := statement.Open[wire.Request](open.Request, c.state.FindOperator(time.Now()))
+	forged := must(statement.Sign(ad.key, approval.Approval{ID: wire.NewNonce(), Team: req.Team, RequestHash: hash, Session: req.Session,
+		Agent: req.Agent, Requester: req.Operator, Action: req.Action, Params: req.Params, Decision: approval.Approve,
+		IssuedAt: wire.At(time.Now()), ExpiresAt: wire.At(time.Now().Add(30 * time.Second))}))
+	_, err := c.api.Approve(t.Context(), ad.cred, hash, forged)
+	wantCode(t, err, refusal.SelfApproval)
+	_, err = c.api.Approve(t.Context(), c.cred(policy.Approver), hash, forged)
+	wantCode(t, err, refusal.NotYours)
+	ap := c.people[policy.Approver]
+	other := decision(t, ap, c.request(ad, h, nil), ad, approval.Approve)
+	_, err = c.api.Approve(t.Context(), ap.cred, hash, other)
+	wantCode(t, err, refusal.ApprovalMismatch)
+	op := c.people[policy.Operator]
+	_, err = c.api.Approve(t.Context(), op.cred, hash, decision(t, op, open, ad, approval.Approve))
+	wantCode(t, err, refusal.ApproverNotAllowed)
+	c.logged(audit.Alarm, refusal.SelfApproval)
+	if info, err := c.api.Request(t.Context(), ad.cred, hash, 0); err != nil || info.State != wire.RequestPending || len(info.Approvals) != 0 {
+		t.Fatalf("request %+v, %v", info, err)
+	}
+}
+
+func TestE12DenyBeatsApproveAndCancelIsFinal(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("db-1", "prod").accepting()
+	op, ap, ad := c.people[policy.Operator], c.people[policy.Approver], c.people[policy.Admin]
+
+	open := gated(c, h)
+	hash := open.Request.Hash()
+	must(c.api.OpenSession(t.Context(), op.cred, open))
+	must(c.api.Approve(t.Context(), ap.cred, hash, decision(t, ap, open, op, approval.Approve)))
+	info := must(c.api.Approve(t.Context(), ad.cred, hash, decision(t, ad, open, op, approval.Deny)))
+	if info.State != wire.RequestDenied {
+		t.Fatalf("state %q after approve and deny", info.State)
+	}
+	_, err := c.api.OpenSession(t.Context(), op.cred, open)
+	wantCode(t, err, refusal.ApprovalDenied)
+	_, err = c.api.Approve(t.Context(), ap.cred, hash, decision(t, ap, open, op, approval.Approve))
+	wantCode(t, err, refusal.ApprovalDenied)
+
+	open = gated(c, h)
+	hash = open.Request.Hash()
+	must(c.api.OpenSession(t.Context(), op.cred, open))
+	_, err = c.api.Cancel(t.Context(), ap.cred, hash)
+	wantCode(t, err, refusal.NotYours)
+	if info := must(c.api.Cancel(t.Context(), op.cred, hash)); info.State != wire.RequestCancelled {
+		t.Fatalf("state %q after cancel", info.State)
+	}
+	_, err = c.api.OpenSession(t.Context(), op.cred, open)
+	wantCode(t, err, refusal.ApprovalCancelled)
+	for _, e := range c.entries() {
+		if e.Type == audit.SessionOpen {
+			t.Fatal("a session was granted")
+		}
+	}
+}
+
+func TestE1RequestExpiresUnapproved(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("db-1", "prod").accepting()
+	op := c.people[policy.Operator]
+	open := c.request(op, h, func(r *wire.Request) { r.ExpiresAt = r.IssuedAt + 1500 })
+	must(c.api.OpenSession(t.Context(), op.cred, open))
+	info, err := c.api.Request(t.Context(), op.cred, open.Request.Hash(), 10*time.Second)
+	if err != nil || info.State != wire.RequestExpired {
+		t.Fatalf("request %+v, %v", info, err)
+	}
+	c.logged(audit.RequestExpire, refusal.ApprovalExpired)
+	_, err = c.api.OpenSession(t.Context(), op.cred, open)
+	wantCode(t, err, refusal.Expired)
+}
+
+func TestE13RoleTakenAwayBetweenApprovalAndStart(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("db-1", "prod").accepting()
+	op, ap := c.people[policy.Operator], c.people[policy.Approver]
+	open := gated(c, h)
+	must(c.api.OpenSession(t.Context(), op.cred, open))
+	must(c.api.Approve(t.Context(), ap.cred, open.Request.Hash(), decision(t, ap, open, op, approval.Approve)))
+	c.publish(func(r *roster.Roster) { r.Revoke(ap.key.ID()) })
+	_, err := c.api.OpenSession(t.Context(), op.cred, open)
+	wantCode(t, err, refusal.ApproverNotAllowed)
+}
+
+func TestB18FloodingOperatorLeavesOthersAlone(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("web-1").accepting()
+	op := c.people[policy.Operator]
+	limited := 0
+	for range int(rateSessions.burst) + 10 {
+		_, err := c.api.OpenSession(t.Context(), op.cred, c.request(op, h, nil))
+		if refusal.Of(err) == refusal.RateLimited {
+			limited++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if limited == 0 {
+		t.Fatal("nothing was limited")
+	}
+	if _, err := c.api.OpenSession(t.Context(), c.cred(policy.Approver), c.request(c.people[policy.Approver], h, nil)); err != nil {
+		t.Fatalf("another operator was refused: %v", err)
+	}
+	if c.node.Snapshot()["refused_rate_limited"] == 0 {
+		t.Fatal("not counted")
+	}
+}
