@@ -4,15 +4,21 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit"
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
 func auditCommand() *cli.Command {
-	return &cli.Command{Use: "audit", Short: "Export and verify the team's log", Sub: []*cli.Command{auditExportCommand()}}
+	return &cli.Command{Use: "audit", Short: "Export and verify the team's log", Sub: []*cli.Command{auditExportCommand(), auditVerifyCommand()}}
 }
 
 func auditExportCommand() *cli.Command {
@@ -35,6 +41,9 @@ func auditExportCommand() *cli.Command {
 }
 
 func (a *account) export(ctx context.Context, tio *cli.IO, out string) error {
+	if err := a.gossip(ctx); err != nil {
+		return err
+	}
 	log, err := a.server.AuditExport(ctx, a.cred)
 	if err != nil {
 		return err
@@ -58,4 +67,134 @@ func (a *account) export(ctx context.Context, tio *cli.IO, out string) error {
 	}
 	tio.Say("%s: %d bytes; check it with: tucdesk audit verify %s", out, n, out)
 	return nil
+}
+
+type auditVerify struct {
+	options
+	fingerprint string
+}
+
+func auditVerifyCommand() *cli.Command {
+	var o auditVerify
+	return &cli.Command{
+		Use: "verify FILE", Short: "Check an exported log offline",
+		Long: "Checks FILE (\"-\" is standard input) with nothing but the team's fingerprint: the roster chain, every signature, the\n" +
+			"tree's root over all entries, each machine's own chain, and that each risky command had its approvals. Names every\n" +
+			"entry that was edited, deleted, inserted, reordered or cut off, and exits 1 when there is one. On a member's machine the\n" +
+			"fingerprint and the newest checkpoint that this client has seen are taken from the state folder.",
+		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -",
+		MinArgs: 1, MaxArgs: 1,
+		Flags: func(f *flag.FlagSet) {
+			o.jsonFlag(f)
+			f.StringVar(&o.fingerprint, "fingerprint", "", "the team's `fingerprint`, 64 hex digits (default: of this operator's team)")
+		},
+		Run: func(_ context.Context, tio *cli.IO, args []string) error { return o.run(tio, args[0]) },
+	}
+}
+
+func (o *auditVerify) run(tio *cli.IO, name string) error {
+	fingerprint, known, err := o.pins()
+	if err != nil {
+		return err
+	}
+	f := tio.In
+	if name != "-" {
+		if f, err = os.Open(name); err != nil {
+			return err
+		}
+		defer f.Close()
+	}
+	report, err := audit.Verify(f, fingerprint, time.Now(), known...)
+	if err != nil {
+		return fmt.Errorf("verifying %q: %w", name, err)
+	}
+	if o.json {
+		err = tio.PrintJSON(viewReport(report))
+	} else {
+		printReport(tio, report)
+	}
+	if n := len(report.Findings) + report.More; err == nil && n > 0 {
+		return &cli.Error{Err: fmt.Errorf("%d findings: this log was tampered with or is not whole", n), Exit: cli.ExitFailed, Hints: []string{"keep the file; show it to an owner"}}
+	}
+	return err
+}
+
+// pins are the fingerprint, and the checkpoint that this operator remembers.
+func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
+	if o.fingerprint != "" {
+		fingerprint, err = key.ParseID(o.fingerprint)
+		return fingerprint, nil, err
+	}
+	home, err := o.home()
+	if err != nil {
+		return fingerprint, nil, err
+	}
+	a, err := open(home)
+	if err != nil {
+		return fingerprint, nil, &cli.Error{Err: err, Hints: []string{"outside a team: --fingerprint FINGERPRINT"}}
+	}
+	defer a.close()
+	if a.state == nil {
+		return a.member.Fingerprint, nil, nil
+	}
+	w, err := a.witness()
+	if err != nil {
+		return fingerprint, nil, err
+	}
+	if seen := w.Checkpoint(); seen != "" {
+		known = append(known, seen)
+	}
+	return a.member.Fingerprint, known, nil
+}
+
+// reportView is a report as JSON.
+type reportView struct {
+	Team          wire.TeamID   `json:"team"`
+	Fingerprint   key.Hash      `json:"fingerprint"`
+	Origin        string        `json:"origin"`
+	Size          int64         `json:"entries"`
+	Root          key.Hash      `json:"root"`
+	RosterVersion uint64        `json:"rosterVersion"`
+	Machines      int           `json:"machines"`
+	Checkpoints   int           `json:"checkpoints"`
+	OpenSessions  int           `json:"openSessions"`
+	Gaps          int           `json:"gaps"`
+	Behind        int           `json:"behind"`
+	Findings      []findingView `json:"findings"`
+	More          int           `json:"moreFindings"`
+}
+
+type findingView struct {
+	Entry  int64  `json:"entry"` // -1: the log as a whole
+	Last   int64  `json:"last"`
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+func viewReport(r audit.Report) reportView {
+	v := reportView{r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.RosterVersion, r.Hosts, r.Checkpoints, r.OpenSessions, r.Gaps, r.Behind, []findingView{}, r.More}
+	for _, f := range r.Findings {
+		v.Findings = append(v.Findings, findingView{f.Entry, f.Last, string(f.Code), f.Detail})
+	}
+	return v
+}
+
+func printReport(tio *cli.IO, r audit.Report) {
+	for _, f := range r.Findings {
+		where := "log"
+		if f.Entry >= 0 {
+			where = fmt.Sprintf("entry %d", f.Entry)
+		}
+		if f.Last > f.Entry {
+			where = fmt.Sprintf("entries %d to %d", f.Entry, f.Last)
+		}
+		fmt.Fprintf(tio.Out, "%s: %s: %s\n", where, f.Code, terminal.Escape(f.Detail))
+	}
+	fmt.Fprintf(tio.Out, "%d entries of %d machines, %d checkpoints, roster version %d, root %s\n", r.Size, r.Hosts, r.Checkpoints, r.RosterVersion, r.Root)
+	if r.Gaps > 0 {
+		fmt.Fprintf(tio.Out, "%d gaps that machines marked themselves, because they were cut off for too long\n", r.Gaps)
+	}
+	if len(r.Findings) == 0 {
+		fmt.Fprintln(tio.Out, "nothing was edited, deleted, inserted, reordered or cut off")
+	}
 }

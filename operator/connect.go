@@ -68,6 +68,9 @@ func (a *account) connect(ctx context.Context, io *cli.IO, w want) (*opened, err
 }
 
 func (a *account) tryConnect(ctx context.Context, io *cli.IO, w want) (*opened, error) {
+	if err := a.trusted(); err != nil {
+		return nil, err
+	}
 	m, err := a.find(ctx, w.host)
 	if err != nil {
 		return nil, err

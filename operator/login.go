@@ -94,6 +94,9 @@ func (a *account) loginCommand(ctx context.Context, io *cli.IO, asJSON bool) err
 	if err != nil {
 		return err
 	}
+	if err := a.gossip(ctx); err != nil {
+		return err
+	}
 	answer := loggedIn{Email: me.Email, Role: me.Role.String(), Key: a.key.ID(), Team: a.member.Team.String(), Server: a.member.URL, Expires: a.cred.Expires.UTC().Truncate(time.Second)}
 	if asJSON {
 		return io.PrintJSON(answer)

@@ -130,6 +130,9 @@ func (a *account) list(ctx context.Context, io *cli.IO, asJSON bool, tags []stri
 	if err != nil {
 		return err
 	}
+	if err := a.gossip(ctx); err != nil {
+		return err
+	}
 	good, bad := a.verified(infos, time.Now())
 	hosts := []hostView{}
 	for _, m := range good {

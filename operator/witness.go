@@ -1,0 +1,48 @@
+package operator
+
+import (
+	"context"
+
+	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// witness opens the memory of the team's log: everybody who sees checkpoints
+// remembers the last one, so a server cannot show two logs for long (protocol 5.3).
+func (a *account) witness() (*audit.Witness, error) {
+	server, err := a.state.Server(a.member.Access)
+	if err != nil {
+		return nil, err
+	}
+	return audit.OpenWitness(a.home.path(auditSeenFile), audit.Origin(server.Name, a.member.Team))
+}
+
+// gossip asks for the newest checkpoint and the proof that it extends the one
+// seen last.
+func (a *account) gossip(ctx context.Context) error {
+	w, err := a.witness()
+	if err != nil {
+		return err
+	}
+	news, err := a.server.Checkpoint(ctx, a.cred, uint64(w.Size()))
+	if err != nil {
+		return err
+	}
+	server, err := a.state.Server(a.member.Access)
+	if err != nil {
+		return err
+	}
+	return w.Update(news, server.Keys.Audit)
+}
+
+// trusted refuses to go on with a server that showed two logs.
+func (a *account) trusted() error {
+	w, err := a.witness()
+	if err == nil {
+		err = w.Err()
+	}
+	if err != nil && refusal.Of(err) == "" {
+		return refusal.New(refusal.AuditFork, "%v", err)
+	}
+	return err
+}
