@@ -3,6 +3,7 @@ package handshake
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -70,14 +71,16 @@ func (x transcript) same(y transcript) bool {
 	return bytes.Equal(x.m1, y.m1) && bytes.Equal(x.m2, y.m2) && bytes.Equal(x.m3, y.m3) && x.operator == y.operator && x.agent == y.agent && x.suite == y.suite
 }
 
+// attackerRuns is raised for a release: 1,000,000 take about a quarter of an hour.
+var attackerRuns = flag.Int("attacker.runs", 1500, "sessions that the random attacker plays with")
+
 // TestRandomAttackerEqualKeysMeanEqualTranscripts is the cheap stand-in for a
 // model checker.
 func TestRandomAttackerEqualKeysMeanEqualTranscripts(t *testing.T) {
-	runs := 4000
-	if testing.Short() {
-		runs = 300
-	}
-	a := &attacker{rand: rand.New(rand.NewPCG(7, 7))}
+	runs := *attackerRuns
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	a := &attacker{rand: rand.New(rand.NewPCG(seed, 7))}
 	operators := []key.Private[key.Operator]{seeded[key.Operator](t, 1), seeded[key.Operator](t, 11)}
 	agents := []key.Private[key.Agent]{seeded[key.Agent](t, 2), seeded[key.Agent](t, 22)}
 	byH4 := map[key.Hash][]transcript{}
