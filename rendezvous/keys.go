@@ -182,6 +182,21 @@ func (c Config) text() []byte {
 	return b.Bytes()
 }
 
+// CheckState reports the first thing that would keep a server with this
+// configuration from starting: a key that is missing or open to others. It
+// changes nothing.
+func CheckState(cfg Config) error {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Check(); err != nil {
+		return err
+	}
+	if _, err := loadKeys(cfg.State); err != nil {
+		return err
+	}
+	_, err := LoadRelaySecret(cfg.Relay.Secret)
+	return err
+}
+
 func loadKeys(dir string) (*keys, error) {
 	if err := keyfile.CheckDir(dir); err != nil {
 		return nil, err

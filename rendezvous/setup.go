@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net/http"
 	"time"
 
@@ -24,13 +25,36 @@ const (
 // SetupString opens one more set-up and returns what the team's owner needs for
 // it: address, keys and a one-time code. Only the code's hash is kept.
 func (s *Server) SetupString(ctx context.Context) (string, error) {
+	return openSetup(ctx, s.store, s.cfg.URL, s.keys)
+}
+
+// SetupString is Server.SetupString for a server that runs in another process, or
+// not at all: it uses the state on the disk.
+func SetupString(ctx context.Context, cfg Config) (text string, err error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Check(); err != nil {
+		return "", err
+	}
+	k, err := loadKeys(cfg.State)
+	if err != nil {
+		return "", err
+	}
+	db, err := store.Open(ctx, cfg.Database)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return openSetup(ctx, db, cfg.URL, k)
+}
+
+func openSetup(ctx context.Context, db *store.Store, url string, k *keys) (string, error) {
 	code := make(wire.Bytes, codeSize)
 	rand.Read(code) // never fails: crypto/rand ends the process instead
 	defer clear(code)
-	if err := s.store.CreateSetupCode(ctx, roster.SetupCodeHash(code), time.Now().Add(CodeLifetime)); err != nil {
+	if err := db.CreateSetupCode(ctx, roster.SetupCodeHash(code), time.Now().Add(CodeLifetime)); err != nil {
 		return "", err
 	}
-	return roster.SetupString(roster.SetupInfo{URL: s.cfg.URL, Keys: s.keys.public(), Code: code})
+	return roster.SetupString(roster.SetupInfo{URL: url, Keys: k.public(), Code: code})
 }
 
 // Founded reports whether this server has a team yet.

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/conf"
+	"github.com/tucdesk/tucdesk/relay"
+	"github.com/tucdesk/tucdesk/rendezvous"
+)
+
+// firstStart is what a server must be told once.
+type firstStart struct {
+	url, name, listen string
+}
+
+func (f *firstStart) flags(set *flag.FlagSet) {
+	set.StringVar(&f.url, "url", "", "first start: address of this server, https://HOST or https://HOST:PORT")
+	set.StringVar(&f.name, "name", "", "first start: name of this server (default the host of --url)")
+	set.StringVar(&f.listen, "listen", "", "first start: local address to listen on (default :443)")
+}
+
+// load reads the configuration; a missing file matches fs.ErrNotExist.
+func load(at place) (rendezvous.Config, error) {
+	cfg := rendezvous.Config{State: at.state}
+	data, err := os.ReadFile(at.file())
+	if err != nil {
+		return cfg, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if err := conf.Decode(data, &cfg, rendezvous.MaxConfig); err != nil {
+		return cfg, fmt.Errorf("%s: %v", at.file(), err)
+	}
+	return cfg, cfg.Check()
+}
+
+// loadOrCreate makes keys, and a configuration where there is none, only when it
+// was told the server's address: a disk that is not mounted must not become a new
+// server that every agent refuses.
+func loadOrCreate(at place, first firstStart) (rendezvous.Config, error) {
+	created, err := rendezvous.Created(at.state)
+	if err != nil {
+		return rendezvous.Config{}, err
+	}
+	cfg, err := load(at)
+	missing := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case created && first.url != "" && first.url != cfg.URL:
+		return cfg, errors.New("--url is for the first start; this server exists and is configured with another address")
+	case created || err != nil && !missing:
+		return cfg, err
+	case first.url == "":
+		return cfg, &cli.Error{Err: fmt.Errorf("no server in %q", at.state), Hints: []string{
+			"first start: tucdesk-server run --url https://HOST", "otherwise check that the state folder is mounted, or name it with --state"}}
+	case !missing && first.url != cfg.URL:
+		return cfg, errors.New("--url differs from the address in the configuration")
+	}
+	if missing {
+		cfg = first.config(at)
+	}
+	if err := rendezvous.Create(at.state, cfg); err != nil {
+		return cfg, err
+	}
+	if !missing {
+		return cfg, nil
+	}
+	return cfg, rendezvous.WriteConfig(at.file(), cfg)
+}
+
+func (f firstStart) config(at place) rendezvous.Config {
+	cfg := rendezvous.Config{State: at.state, URL: f.url, Name: f.name, Listen: f.listen}
+	if u, err := url.Parse(f.url); err == nil && cfg.Name == "" {
+		cfg.Name = u.Hostname()
+	}
+	return cfg
+}
+
+// run serves, with a relay beside it unless relays run elsewhere.
+func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
+	cfg, err := loadOrCreate(at, first)
+	if err != nil {
+		return err
+	}
+	cfg.Log = slog.New(slog.NewTextHandler(io.Err, nil))
+	cfg = cfg.WithDefaults()
+	group, ctx := errgroup.WithContext(ctx)
+	if cfg.Endpoints = cfg.Relay.External; len(cfg.Endpoints) == 0 {
+		r, err := startRelay(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		cfg.Endpoints = []rendezvous.External{{UDP: cfg.Relay.Public, TCP: cfg.Relay.Public}}
+		group.Go(func() error { return r.Run(ctx) })
+		defer r.Close() // also when the server below does not start
+	}
+	s, err := rendezvous.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if err := greet(ctx, io, s); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	group.Go(func() error { return s.Run(ctx) })
+	return group.Wait()
+}
+
+func startRelay(ctx context.Context, cfg rendezvous.Config) (*relay.Server, error) {
+	secret, err := cfg.OpenRelaySecret()
+	if err != nil {
+		return nil, err
+	}
+	listen, err := addrPort(cfg.Relay.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("relay.listen: %v", err)
+	}
+	return relay.Start(ctx, relay.Config{UDP: listen, TCP: listen, Secret: secret, Logger: cfg.Log})
+}
+
+// addrPort reads "ip:port" or ":port", which is every address of both families.
+func addrPort(s string) (netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("want \"ip:port\" or \":port\"")
+	}
+	if host == "" {
+		host = "::"
+	}
+	return netip.ParseAddrPort(net.JoinHostPort(host, port))
+}
+
+// greet prints the setup string while there is no team, and nothing else to
+// stdout, so that a script can take it.
+func greet(ctx context.Context, io *cli.IO, s *rendezvous.Server) error {
+	io.Say("serving on %s", s.Addr())
+	founded, err := s.Founded(ctx)
+	if err != nil || founded {
+		return err
+	}
+	text, err := s.SetupString(ctx)
+	if err != nil {
+		return err
+	}
+	io.Say("no team yet; its owner founds one with this string, once, within a day:")
+	fmt.Fprintln(io.Out, text)
+	return nil
+}
+
+// setupCode opens the database beside a running server, not its port.
+func setupCode(ctx context.Context, io *cli.IO, at place) error {
+	cfg, err := load(at)
+	if err != nil {
+		return err
+	}
+	text, err := rendezvous.SetupString(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(io.Out, text)
+	return nil
+}
+
+func check(io *cli.IO, at place) error {
+	cfg, err := load(at)
+	if err != nil {
+		return err
+	}
+	if err := rendezvous.CheckState(cfg); err != nil {
+		return err
+	}
+	if len(cfg.Relay.External) == 0 {
+		if _, err := addrPort(cfg.WithDefaults().Relay.Listen); err != nil {
+			return fmt.Errorf("relay.listen: %v", err)
+		}
+	}
+	io.Say("%s and the keys in %s are in order", at.file(), at.state)
+	return nil
+}
