@@ -69,7 +69,7 @@ var table = []row{
 	{"cmd/tucdesk", "internal/cli operator", ""},
 	{"cmd/tucdesk-agent", "internal/cli internal/harden agent", ""},
 	{"cmd/tucdesk-relay", "internal/cli internal/conf internal/keyfile internal/refusal relay relay/credential", ""},
-	{"cmd/tucdesk-server", "internal/cli internal/conf internal/keyfile internal/refusal rendezvous relay relay/credential", ""},
+	{"cmd/tucdesk-server", "internal/cli internal/conf internal/keyfile internal/refusal rendezvous relay relay/credential", "golang.org/x/sync"},
 	{"cmd/quickstart", base + "internal/cli internal/terminal internal/conf internal/keyfile policy policy/roster relay relay/credential rendezvous agent operator", ""},
 }
 
