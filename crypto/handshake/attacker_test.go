@@ -71,7 +71,7 @@ func (x transcript) same(y transcript) bool {
 	return bytes.Equal(x.m1, y.m1) && bytes.Equal(x.m2, y.m2) && bytes.Equal(x.m3, y.m3) && x.operator == y.operator && x.agent == y.agent && x.suite == y.suite
 }
 
-// attackerRuns is raised for a release: 1,000,000 take about a quarter of an hour.
+// attackerRuns is raised for a release: 1,000,000 take about twenty minutes.
 var attackerRuns = flag.Int("attacker.runs", 1500, "sessions that the random attacker plays with")
 
 // TestRandomAttackerEqualKeysMeanEqualTranscripts is the cheap stand-in for a

@@ -67,7 +67,9 @@ func (k *Keys) Exporter() [32]byte {
 }
 
 // Take hands the traffic block to use and forgets it; use must not keep the
-// pointer and must run its derivations inside harden.Do. Error: ErrSpent.
+// pointer, must run its derivations inside harden.Do and must not call k: the
+// lock is held, or Erase could clear the block under it and leave a session
+// with keys of zero. Error: ErrSpent.
 func (k *Keys) Take(use func(block *[TrafficSize]byte)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
