@@ -366,7 +366,7 @@ func TestKeysAreRenewedWhileDataFlows(t *testing.T) {
 	})
 }
 
-func TestLostRekeyIsRepeatedAndStuckRekeyEndsTheSession(t *testing.T) {
+func TestLostRekeyIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _, la := memWorld(t)
 		sealedRekeyed := transportFrame(seal.RekeySize)
@@ -382,18 +382,35 @@ func TestLostRekeyIsRepeatedAndStuckRekeyEndsTheSession(t *testing.T) {
 			t.Errorf("%d datagrams looked at, session: %v", dropped.Load(), w.operator.Err())
 		}
 		w.cat([]byte("in the new epoch"))
-		// Now every answer is lost: at the hard limit nothing is sealed any more.
-		la.setMeddle(func(d []byte) [][]byte {
-			if len(d) == sealedRekeyed {
-				return nil
-			}
-			return [][]byte{d}
-		})
-		time.Sleep(2 * seal.HardAge)
-		if w.operator.Err() == nil || w.agent.Err() == nil {
-			t.Errorf("session lives: %v, %v", w.operator.Err(), w.agent.Err())
-		}
 		w.close()
+	})
+}
+
+// TestWornKeyEndsTheSession: with nobody to rekey, the hard limit stops sealing.
+func TestWornKeyEndsTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lo, la := newMemLinks()
+		s := newShake(t)
+		var agent *Conn
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			agent, _ = Accept(t.Context(), s.accept(la))
+		}()
+		c, exporter, err := newConn(seal.Operator, lo, s.keys, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.transport, err = c.connect(t.Context(), s.m3, exporter); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		<-c.Done()
+		if refusal.Of(c.Err()) != refusal.RekeyRequired {
+			t.Errorf("ended with %v", c.Err())
+		}
+		c.teardown()
+		agent.Close()
 	})
 }
 
