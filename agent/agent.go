@@ -1,0 +1,204 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/tucdesk/tucdesk/agent/process"
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/replay"
+	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+// Sizes of the replay cache, our choice: an operator at its full rate for the
+// longest life of a request, and all operators of a large team.
+const (
+	replayPerOperator = openRate * 11 * 60
+	replayOperators   = 3 * 1024 // three kinds of identifier each
+)
+
+// Config is what Open may be told. The zero value is what the programs use.
+type Config struct {
+	// Version is what this program calls itself at the server, for display.
+	Version string
+	// MaxSessions bounds the open sessions; 0 is DefaultMaxSessions.
+	MaxSessions int
+	// SessionCommand starts a session process: a program that calls SessionMain,
+	// with its arguments. nil is this program with the argument SessionArg.
+	SessionCommand []string
+	// Logger gets what an administrator should know; nil discards it.
+	Logger *slog.Logger
+}
+
+// Agent is the supervisor. Open makes one, Run runs it, Close frees it.
+type Agent struct {
+	dir     string
+	version string
+	command []string
+	log     *slog.Logger
+	lock    *os.File
+
+	identity key.Private[key.Agent]
+	member   membership
+	cert     roster.AgentCert // as of Open: team and key never change, name and tags are asked again
+	self     process.Account
+
+	keeper  *keeper
+	ledger  *approval.Ledger
+	spool   *audit.Spool
+	witness *audit.Witness
+
+	seen     *replay.Cache
+	waiting  waitingList
+	limits   rates
+	sessions sessionTable
+	running  sync.WaitGroup // session goroutines
+	refusals refusalMeter
+
+	up     uplink
+	shown  shownLog
+	news   chan struct{} // poked when the spool has something to deliver
+	acks   chan struct{} // poked when the server took some of it
+	change chan struct{} // poked when status.json is out of date
+}
+
+// Open reads the state folder that Join made and checks that nobody else could
+// have read or changed it. Refusal: BadFileMode with the file and the command
+// that mends it (attack B17).
+func Open(dir string, cfg Config) (*Agent, error) {
+	if err := keyfile.CheckDir(dir); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("opening the agent's state: %q does not exist: join a team first: %w", dir, fs.ErrNotExist)
+		}
+		return nil, err
+	}
+	a := &Agent{
+		dir: dir, version: cfg.Version, command: cfg.SessionCommand, log: cfg.Logger,
+		seen: replay.NewCache(replayPerOperator, replayOperators),
+		news: make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
+	}
+	a.sessions.limit = cfg.MaxSessions
+	if a.sessions.limit <= 0 {
+		a.sessions.limit = DefaultMaxSessions
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if err := a.load(); err != nil {
+		a.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// load reads everything; what it opened Close closes.
+func (a *Agent) load() (err error) {
+	if a.lock, err = lockState(a.dir); err != nil {
+		return err
+	}
+	if a.command == nil {
+		if a.command, err = defaultSessionCommand(); err != nil {
+			return err
+		}
+	}
+	if a.identity, err = keyfile.LoadKey[key.Agent](filepath.Join(a.dir, identityFile)); err != nil {
+		return err
+	}
+	if a.member, err = loadMembership(a.dir); err != nil {
+		return err
+	}
+	if a.keeper, err = openKeeper(a.dir, a.member.Fingerprint); err != nil {
+		return err
+	}
+	t, _ := a.keeper.get()
+	if a.cert, err = ownCertificate(t.roster, a.member, a.identity.ID()); err != nil {
+		return err
+	}
+	if a.self, err = process.LookUp(""); err != nil {
+		return err
+	}
+	if a.ledger, err = approval.OpenLedger(filepath.Join(a.dir, ledgerFile)); err != nil {
+		return err
+	}
+	return a.openAudit(t)
+}
+
+// Close frees what Open took. Run must have returned.
+func (a *Agent) Close() {
+	if a.ledger != nil {
+		_ = a.ledger.Close()
+	}
+	if a.spool != nil {
+		_ = a.spool.Close()
+	}
+	if a.lock != nil {
+		_ = a.lock.Close()
+	}
+}
+
+// ID returns the agent's key id.
+func (a *Agent) ID() key.ID { return a.identity.ID() }
+
+// Run keeps the agent reachable until ctx ends, whatever the server does. Then it
+// ends all sessions and returns nil. An error means that the agent cannot work
+// on this machine at all.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := process.SealDescriptors(); err != nil {
+		return err
+	}
+	if err := a.record(audit.Entry{Type: audit.AgentStart}); err != nil {
+		return err
+	}
+	var loops sync.WaitGroup
+	loops.Go(func() { a.keepTime(ctx) })
+	loops.Go(func() { a.keepStatus(ctx) })
+	a.log.Info("agent started", "agent", a.cert.Name, "key", a.ID().ShortCode(), "user", a.self.Name)
+	a.keepConnected(ctx)
+	// 1. no new sessions, 2. the live ones end, 3. nothing writes any more
+	a.sessions.close()
+	a.running.Wait()
+	loops.Wait()
+	_ = a.record(audit.Entry{Type: audit.AgentStop})
+	a.log.Info("agent stopped")
+	return nil
+}
+
+// keepTime remembers the time, so that a clock that goes back is noticed also
+// after a restart (protocol 3.3, rule 4).
+func (a *Agent) keepTime(ctx context.Context) {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	for {
+		if err := a.keeper.remember(time.Now()); err != nil {
+			a.log.Error("remembering the time", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// enforce ends the sessions of those who lost their right to them (attack G6).
+func (a *Agent) enforce(now time.Time) {
+	t, _ := a.keeper.get()
+	_, self := t.roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
+	for _, s := range a.sessions.all() {
+		_, err := t.roster.Operator(s.question.request.Operator, now)
+		if err = errors.Join(self, err); err != nil {
+			a.log.Warn("cutting a session", "session", s.question.request.Session.String(), "err", err)
+			s.end(codeOf(err))
+		}
+	}
+}

@@ -1,0 +1,379 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/handshake"
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+)
+
+// Our choices.
+const (
+	// DefaultMaxSessions bounds the sessions of one agent (attack H8).
+	DefaultMaxSessions = 64
+	// maxPerOperator keeps one operator from taking them all.
+	maxPerOperator = 32
+	// confirmLimit is the time from ACCEPT to CONFIRM.
+	confirmLimit = 30 * time.Second
+	// endLimit is how long a session process may take to end its program, which
+	// gets two seconds of it, before it is killed.
+	endLimit = 6 * time.Second
+	// reportsPerSession bounds what a hostile session process can write into the log.
+	reportsPerSession = 16
+)
+
+// live is one session from ACCEPT to the end of its process.
+type live struct {
+	agent     *Agent
+	question  *question
+	handshake *handshake.Agent
+	pair      *pair
+	cmd       *exec.Cmd
+	begun     time.Time
+
+	cutOnce sync.Once
+	cut     chan struct{} // closed when the session has to end
+	why     refusal.Code  // guarded by cut
+
+	// Of serve's goroutine.
+	confirmed bool
+	answer    answer
+	limits    policy.Limits
+	reports   int
+	last      *exited
+	closed    *closed
+}
+
+// sessionTable holds the live sessions.
+type sessionTable struct {
+	mu     sync.Mutex
+	limit  int
+	m      map[wire.SessionID]*live // guarded by mu; nil while a place is only reserved
+	owners map[key.ID]int           // guarded by mu
+	closed bool                     // guarded by mu
+}
+
+// reserve takes a place for a session, or refuses with TooMany.
+func (t *sessionTable) reserve(id wire.SessionID, operator key.ID) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m == nil {
+		t.m, t.owners = make(map[wire.SessionID]*live), make(map[key.ID]int)
+	}
+	switch _, twice := t.m[id]; {
+	case t.closed:
+		return refusal.New(refusal.Unavailable, "the agent is stopping")
+	case twice:
+		return refusal.New(refusal.Replay, "a session of this id is open")
+	case len(t.m) >= t.limit:
+		return refusal.New(refusal.TooMany, "%d sessions are open; at most %d", len(t.m), t.limit)
+	case t.owners[operator] >= maxPerOperator:
+		return refusal.New(refusal.TooMany, "%d sessions of this operator are open; at most %d", t.owners[operator], maxPerOperator)
+	}
+	t.m[id] = nil
+	t.owners[operator]++
+	return nil
+}
+
+// fill puts the session into its reserved place.
+func (t *sessionTable) fill(s *live) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.m[s.question.request.Session] = s
+	if t.closed {
+		s.end(refusal.Unavailable)
+	}
+}
+
+func (t *sessionTable) release(id wire.SessionID, operator key.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.m, id)
+	if t.owners[operator]--; t.owners[operator] <= 0 {
+		delete(t.owners, operator)
+	}
+}
+
+func (t *sessionTable) has(id wire.SessionID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.m[id]
+	return ok
+}
+
+func (t *sessionTable) all() (list []*live) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.m {
+		if s != nil {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+func (t *sessionTable) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.m)
+}
+
+// close refuses new sessions and ends the live ones; it does not wait.
+func (t *sessionTable) close() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	for _, s := range t.all() {
+		s.end(refusal.Unavailable)
+	}
+}
+
+// end makes the session end; the first reason counts.
+func (s *live) end(why refusal.Code) {
+	s.cutOnce.Do(func() {
+		s.why = why
+		close(s.cut)
+	})
+}
+
+// accept answers one OPEN: ACCEPT, or the refusal. The session process allocates
+// on the relay while ACCEPT travels.
+func (a *Agent) accept(ctx context.Context, offer wire.OpenSession) (m2 []byte, q *question, err error) {
+	q, _, err = a.judge(ctx, offer, time.Now())
+	if err != nil {
+		return nil, q, err
+	}
+	id, operator := q.request.Session, q.request.Operator
+	if err := a.sessions.reserve(id, operator); err != nil {
+		return nil, q, err
+	}
+	s, m2, err := a.begin(q)
+	if err != nil {
+		a.sessions.release(id, operator)
+		return nil, q, err
+	}
+	a.sessions.fill(s)
+	a.running.Go(func() {
+		defer a.sessions.release(id, operator)
+		s.run()
+		a.publish()
+	})
+	a.publish()
+	return m2, q, nil
+}
+
+// begin makes ACCEPT and the session process.
+func (a *Agent) begin(q *question) (*live, []byte, error) {
+	t, _ := a.keeper.get()
+	hs, m2, err := handshake.Accept(handshake.AgentConfig{
+		Identity: a.identity, Operator: q.operator.Key, GrantHash: q.offer.Grant.Hash(),
+		RosterHash: t.roster.Hash(), Suites: suites(q.request.Suites),
+	}, q.offer.Open)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd, rw, err := spawn(a.command, q.account)
+	if err != nil {
+		hs.Close()
+		return nil, nil, err
+	}
+	s := &live{
+		agent: a, question: q, handshake: hs, cmd: cmd, begun: time.Now(),
+		pair: &pair{rw: rw, parent: true}, cut: make(chan struct{}),
+	}
+	return s, m2, nil
+}
+
+// suites are the offered ones that this agent has, best first; the handshake
+// chooses among them, never among others.
+func suites(offered []uint16) (list []handshake.Suite) {
+	for _, s := range []handshake.Suite{handshake.Hybrid, handshake.X25519} {
+		if slices.Contains(offered, uint16(s)) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// run serves the session process to its end.
+func (s *live) run() {
+	defer s.handshake.Close()
+	frames := make(chan frame)
+	var reader sync.WaitGroup
+	reader.Go(func() { s.read(frames) })
+	err := s.tell()
+	if err == nil {
+		err = s.serve(frames)
+	}
+	s.stop(frames)
+	reader.Wait()
+	s.report(err)
+}
+
+type frame struct {
+	typ  frameType
+	body []byte
+}
+
+// read passes the child's frames on until the pair ends.
+func (s *live) read(frames chan<- frame) {
+	defer close(frames)
+	for {
+		t, body, err := s.pair.receive()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				s.end(refusal.ProtocolError)
+			}
+			return
+		}
+		frames <- frame{t, body}
+	}
+}
+
+func (s *live) tell() error {
+	r := &s.question.request
+	return s.pair.sendJSON(frameJob, job{
+		Index: s.handshake.Index(), Relay: s.question.grant.Relay, Action: r.Action, Argv: r.Params.Argv,
+		File: s.question.file, Dir: wire.Bytes(s.question.dir), Env: r.Params.Env, TTY: r.Params.TTY, Account: s.question.account,
+	})
+}
+
+// serve handles frames until the child has gone or the session must end.
+func (s *live) serve(frames <-chan frame) error {
+	timer := time.NewTimer(confirmLimit)
+	defer timer.Stop()
+	for {
+		select {
+		case f, ok := <-frames:
+			if !ok {
+				return nil
+			}
+			if err := s.handle(f, timer); err != nil {
+				s.end(refusal.Of(err))
+				return err
+			}
+		case <-timer.C:
+			if !s.confirmed {
+				return refusal.New(refusal.Unreachable, "the operator did not confirm in time")
+			}
+			return refusal.New(refusal.Expired, "the session reached the longest duration that the policy allows")
+		case <-s.cut:
+			return &refusal.Error{Code: s.why}
+		}
+	}
+}
+
+// handle takes one frame of the child. Whatever is not expected ends the session.
+func (s *live) handle(f frame, timer *time.Timer) error {
+	if f.typ == frameConfirm {
+		return s.confirm(f.body, timer)
+	}
+	if s.reports++; !s.confirmed && f.typ != frameClosed || s.reports > reportsPerSession {
+		return refusal.New(refusal.ProtocolError, "the session process reports what cannot be")
+	}
+	switch f.typ {
+	case frameStarted:
+		var r started
+		if err := json.Unmarshal(f.body, &r); err != nil {
+			return refusal.New(refusal.ProtocolError, "the session process sent a malformed report")
+		}
+		s.agent.log.Info("program started", "session", s.question.request.Session.String(), "pid", r.PID)
+		return s.agent.recordStart(s.question, s.answer)
+	case frameExited:
+		s.last = new(exited)
+		if err := json.Unmarshal(f.body, s.last); err != nil {
+			return refusal.New(refusal.ProtocolError, "the session process sent a malformed report")
+		}
+		return s.agent.recordExit(s.question, *s.last)
+	case frameClosed:
+		s.closed = new(closed)
+		if err := json.Unmarshal(f.body, s.closed); err != nil {
+			return refusal.New(refusal.ProtocolError, "the session process sent a malformed report")
+		}
+		return nil
+	}
+	return refusal.New(refusal.ProtocolError, "the session process sent a frame out of place")
+}
+
+// confirm checks a CONFIRM. One that does not open changes nothing, because
+// anybody can send a datagram (attack B11); one that opens but may not be served
+// any more ends the session.
+func (s *live) confirm(m3 []byte, timer *time.Timer) error {
+	keys, err := s.handshake.Confirm(m3)
+	if err != nil {
+		return s.pair.send(frameRejected, nil)
+	}
+	if s.confirmed {
+		return refusal.New(refusal.ProtocolError, "the session process asks for its keys twice")
+	}
+	defer keys.Erase()
+	ans, err := s.agent.release(s.question, time.Now())
+	if err != nil {
+		return err
+	}
+	s.confirmed, s.answer, s.limits = true, ans, ans.decision.Limits
+	if timer.Stop(); s.limits.Session > 0 {
+		timer.Reset(s.limits.Session)
+	}
+	seq, head := s.agent.spool.Head()
+	exported := keys.Export()
+	defer clear(exported)
+	body, err := joinKeys(exported, readyData{
+		Rule: ans.decision.Rule, Policy: ans.trust.roster.PolicyHash(),
+		MaxDuration: s.limits.Session, MaxIdle: s.limits.Idle, AuditSeq: seq, AuditHead: head,
+	})
+	if err != nil {
+		return err
+	}
+	defer clear(body)
+	return s.pair.send(frameKeys, body)
+}
+
+// stop ends the child: it is asked, and killed when it does not listen. Its
+// program then dies with it (package process).
+func (s *live) stop(frames <-chan frame) {
+	code := s.why
+	select {
+	case <-s.cut:
+	default:
+		code = ""
+	}
+	_ = s.pair.send(frameEnd, []byte(code))
+	kill := time.AfterFunc(endLimit, func() {
+		_ = s.cmd.Process.Kill()
+		s.pair.close()
+	})
+	for f := range frames {
+		if f.typ == frameExited && s.confirmed && s.last == nil {
+			_ = s.handle(f, nil)
+		}
+	}
+	s.pair.close()
+	_ = s.cmd.Wait()
+	kill.Stop()
+}
+
+// report writes the end of the session.
+func (s *live) report(err error) {
+	code := refusal.Of(err)
+	if code == "" && s.closed != nil {
+		code = refusal.Code(plainCode(s.closed.Refusal))
+	}
+	if !s.confirmed {
+		s.agent.log.Info("session did not begin", "session", s.question.request.Session.String(), "code", code)
+		s.agent.recordRefusal(s.question, code)
+		return
+	}
+	s.agent.log.Info("session ended", "session", s.question.request.Session.String(), "code", code, "after", time.Since(s.begun).Round(time.Millisecond).String())
+	s.agent.recordEnd(s.question, code)
+}

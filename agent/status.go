@@ -1,0 +1,146 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// Our choices.
+const (
+	statusEvery = 30 * time.Second    // status.json is never older while the agent runs
+	statusPause = time.Second         // and not written more often
+	expiryAlert = 14 * 24 * time.Hour // warnings begin (protocol, introduction)
+	maxStatus   = 64 << 10
+)
+
+// Status is what `tucdesk-agent status --json` prints: a stable form.
+type Status struct {
+	Time        wire.Millis  `json:"time"`
+	PID         int          `json:"pid"`
+	Version     string       `json:"version"`
+	Agent       string       `json:"agent"` // key id
+	Name        string       `json:"name"`
+	Tags        []string     `json:"tags"`
+	Team        wire.TeamID  `json:"team"`
+	Fingerprint string       `json:"fingerprint"`
+	Server      string       `json:"server"` // "" while not connected
+	Since       wire.Millis  `json:"since"`  // of being connected, or of not being
+	Problem     string       `json:"problem"`
+	Code        refusal.Code `json:"code"`   // why no session can be opened; "" when they can
+	Frozen      bool         `json:"frozen"` // two rosters of one version were seen
+
+	RosterVersion  uint64      `json:"rosterVersion"`
+	RosterExpires  wire.Millis `json:"rosterExpires"`
+	GraceEnds      wire.Millis `json:"graceEnds"`          // until when the policy accepts an expired roster
+	CertificateEnd wire.Millis `json:"certificateExpires"` // 0 is never
+	Warnings       []string    `json:"warnings"`
+	Sessions       int         `json:"sessions"`
+	AuditSeq       uint64      `json:"auditSeq"`
+}
+
+// status describes the agent now.
+func (a *Agent) status(now time.Time) Status {
+	t, _ := a.keeper.get()
+	s := Status{
+		Time: wire.At(now), PID: os.Getpid(), Version: a.version,
+		Agent: a.ID().String(), Name: a.cert.Name, Tags: a.cert.Tags,
+		Team: t.roster.Team(), Fingerprint: t.roster.Fingerprint().String(),
+		Frozen: a.keeper.isFrozen(), RosterVersion: t.roster.Version(),
+		RosterExpires: wire.At(t.roster.ExpiresAt()), CertificateEnd: a.cert.NotAfter,
+		Warnings: []string{}, Sessions: a.sessions.count(),
+	}
+	s.GraceEnds = s.RosterExpires
+	if t.rules != nil {
+		s.GraceEnds = wire.At(t.roster.ExpiresAt().Add(t.rules.RosterGrace()))
+	}
+	s.AuditSeq, _ = a.spool.Head()
+	a.up.describe(&s)
+	if _, err := a.keeper.usable(now); err != nil {
+		s.Code = codeOf(err)
+		s.Warnings = append(s.Warnings, "no session can be opened: "+err.Error())
+	}
+	s.warn("the roster", s.RosterExpires, "an owner has to renew it", now)
+	if s.CertificateEnd != 0 {
+		s.warn("this agent's certificate", s.CertificateEnd, "join again with a new token", now)
+	}
+	return s
+}
+
+// warn says in time what will end when, and what to do about it.
+func (s *Status) warn(what string, at wire.Millis, remedy string, now time.Time) {
+	if left := at.Time().Sub(now); left > 0 && left < expiryAlert {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("%s expires at %s: %s", what, at.Time().Format(time.RFC3339), remedy))
+	}
+}
+
+func (l *uplink) describe(s *Status) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.Server = l.url
+	if !l.since.IsZero() {
+		s.Since = wire.At(l.since)
+	}
+	if l.err != nil {
+		s.Problem = l.err.Error()
+	}
+}
+
+// publish asks for a new status.json.
+func (a *Agent) publish() { poke(a.change) }
+
+// keepStatus writes status.json until ctx ends, and then takes it away: a file
+// without an agent would lie.
+func (a *Agent) keepStatus(ctx context.Context) {
+	path := filepath.Join(a.dir, statusFile)
+	for {
+		if err := a.writeStatus(path); err != nil {
+			a.log.Warn("writing the status", "err", err)
+		}
+		if !pause(ctx, statusPause, nil) || !pause(ctx, statusEvery, a.change) {
+			_ = os.Remove(path)
+			return
+		}
+	}
+}
+
+func (a *Agent) writeStatus(path string) error {
+	data, err := json.Marshal(a.status(time.Now()))
+	if err != nil {
+		return err
+	}
+	return keyfile.WriteAtomic(path, data, 0o600)
+}
+
+// pause waits for d or a poke, and reports false when ctx has ended.
+func pause(ctx context.Context, d time.Duration, poked <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-poked:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// ReadStatus returns what the running agent wrote last. fs.ErrNotExist means that
+// none runs on dir.
+func ReadStatus(dir string) (Status, error) {
+	var s Status
+	data, err := keyfile.ReadPrivate(filepath.Join(dir, statusFile), maxStatus)
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return s, fmt.Errorf("reading %q: %v", statusFile, err)
+	}
+	return s, nil
+}

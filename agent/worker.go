@@ -1,0 +1,230 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tucdesk/tucdesk/agent/process"
+	"github.com/tucdesk/tucdesk/crypto/handshake"
+	"github.com/tucdesk/tucdesk/internal/harden"
+	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/session"
+)
+
+// SessionArg is the argument by which a program that embeds the agent is asked
+// to call SessionMain.
+const SessionArg = "session"
+
+// firstChannel is how long after CONFIRM the operator may take to say what the
+// session is for; our choice.
+const firstChannel = 30 * time.Second
+
+// SessionMain is the whole life of a session process and returns its exit
+// status. Call it first thing in main, before anything is opened.
+func SessionMain() int {
+	if err := errors.Join(harden.Process(), process.SealDescriptors()); err != nil {
+		fmt.Fprintln(os.Stderr, "tucdesk-agent session:", err)
+		return 1
+	}
+	rw, err := inheritedPair()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tucdesk-agent session:", err)
+		return 1
+	}
+	tuneMemory()
+	w := &worker{pair: &pair{rw: rw}, replies: make(chan frame, 1)}
+	if err := w.run(); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// worker is one session process.
+type worker struct {
+	pair    *pair
+	job     job
+	replies chan frame // answers to CONFIRM
+	idle    *idleTimer // set by confirm
+	cancel  context.CancelCauseFunc
+}
+
+// run takes the job, serves it and says how it ended.
+func (w *worker) run() error {
+	defer w.pair.close()
+	t, body, err := w.pair.receive()
+	if err != nil {
+		return err
+	}
+	if t != frameJob || json.Unmarshal(body, &w.job) != nil {
+		return errors.New("the supervisor sent no job")
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	w.cancel = cancel
+	var listener sync.WaitGroup
+	listener.Go(w.listen)
+	err = w.session(ctx)
+	cancel(nil)
+	_ = w.pair.sendJSON(frameClosed, closed{Refusal: string(refusal.Of(err))})
+	w.pair.close()
+	listener.Wait()
+	return err
+}
+
+// listen hears the supervisor until the pair ends, which ends the session: a
+// supervisor that was killed leaves nobody to answer for it (attack H2).
+func (w *worker) listen() {
+	for {
+		t, body, err := w.pair.receive()
+		if err != nil {
+			w.cancel(refusal.New(refusal.Unavailable, "the agent is gone"))
+			return
+		}
+		switch t {
+		case frameKeys, frameRejected:
+			select {
+			case w.replies <- frame{t, body}:
+			default: // an answer to nothing; the supervisor does not do that
+				clear(body)
+			}
+		case frameEnd:
+			w.cancel(&refusal.Error{Code: refusal.Code(plainCode(string(body)))})
+		}
+	}
+}
+
+// session opens the link, waits for the operator and serves it.
+func (w *worker) session(ctx context.Context) error {
+	l, err := link.Dial(ctx, link.Config{Relay: w.job.Relay})
+	if err != nil {
+		return w.cause(ctx, err)
+	}
+	conn, err := session.Accept(ctx, session.AcceptConfig{
+		Link: l, Index: w.job.Index,
+		Confirm: func(m3 []byte) (*handshake.Keys, session.Ready, error) { return w.confirm(ctx, m3) },
+	})
+	if err != nil {
+		return w.cause(ctx, err)
+	}
+	defer w.idle.stop()
+	cut := context.AfterFunc(ctx, func() { _ = conn.CloseWith(refusal.Of(context.Cause(ctx))) })
+	defer cut()
+	err = w.channels(ctx, conn)
+	_ = conn.CloseWith(refusal.Of(err))
+	return w.cause(ctx, err)
+}
+
+// cause prefers why the session had to end over what that did to a call.
+func (w *worker) cause(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// confirm has the supervisor look at a CONFIRM.
+func (w *worker) confirm(ctx context.Context, m3 []byte) (*handshake.Keys, session.Ready, error) {
+	if err := w.pair.send(frameConfirm, m3); err != nil {
+		return nil, session.Ready{}, err
+	}
+	var f frame
+	select {
+	case f = <-w.replies:
+	case <-ctx.Done():
+		return nil, session.Ready{}, context.Cause(ctx)
+	}
+	defer clear(f.body)
+	if f.typ == frameRejected {
+		return nil, session.Ready{}, refusal.New(refusal.HandshakeFailed, "not the CONFIRM of this session")
+	}
+	exported, r, err := splitKeys(f.body)
+	if err != nil {
+		return nil, session.Ready{}, err
+	}
+	keys, err := handshake.ImportKeys(exported)
+	if err != nil {
+		return nil, session.Ready{}, err
+	}
+	w.idle = newIdleTimer(r.MaxIdle, func() {
+		w.cancel(refusal.New(refusal.Expired, "no input for longer than the policy allows"))
+	})
+	return keys, session.Ready{
+		Rule: r.Rule, Policy: r.Policy, MaxDuration: r.MaxDuration, MaxIdle: r.MaxIdle, AuditSeq: r.AuditSeq, AuditHead: r.AuditHead,
+	}, nil
+}
+
+// channels serves the one channel of the session and refuses others by name
+// meanwhile: a signed request is for one program.
+func (w *worker) channels(ctx context.Context, conn *session.Conn) error {
+	first, cancel := context.WithTimeout(ctx, firstChannel)
+	defer cancel()
+	ch, err := conn.AcceptChannel(first)
+	if err != nil {
+		return err
+	}
+	others, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { refuseChannels(others, conn) })
+	defer wg.Wait()
+	defer stop()
+	return w.serve(ctx, ch)
+}
+
+func refuseChannels(ctx context.Context, conn *session.Conn) {
+	for {
+		ch, err := conn.AcceptChannel(ctx)
+		if err != nil {
+			return
+		}
+		refuseChannel(ctx, ch)
+	}
+}
+
+func refuseChannel(ctx context.Context, ch *session.ServerChannel) {
+	ctx, cancel := context.WithTimeout(ctx, firstChannel)
+	defer cancel()
+	defer ch.Close()
+	for {
+		r, err := ch.NextRequest(ctx)
+		if err != nil {
+			return
+		}
+		switch r.(type) {
+		case session.ShellRequest, session.ExecRequest:
+			_ = ch.Refuse(ctx, refusal.New(refusal.TooMany, "this session was opened for one program, which is another channel's"))
+			return
+		}
+	}
+}
+
+// idleTimer ends a session without input.
+type idleTimer struct {
+	limit time.Duration
+	timer *time.Timer // nil without a limit
+}
+
+func newIdleTimer(limit time.Duration, end func()) *idleTimer {
+	t := &idleTimer{limit: limit}
+	if limit > 0 {
+		t.timer = time.AfterFunc(limit, end)
+	}
+	return t
+}
+
+// touch notes a sign of the user.
+func (t *idleTimer) touch() {
+	if t.timer != nil {
+		t.timer.Reset(t.limit)
+	}
+}
+
+func (t *idleTimer) stop() {
+	if t != nil && t.timer != nil {
+		t.timer.Stop()
+	}
+}
