@@ -37,7 +37,7 @@ func SessionMain() int {
 		fmt.Fprintln(os.Stderr, "tucdesk-agent session:", err)
 		return 1
 	}
-	tuneMemory()
+	TuneMemory()
 	w := &worker{pair: &pair{rw: rw}, replies: make(chan frame, 1)}
 	if err := w.run(); err != nil {
 		return 1

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/tucdesk/tucdesk/agent"
+	"github.com/tucdesk/tucdesk/internal/cli"
+)
+
+// maxJoinFile is more than any join string has.
+const maxJoinFile = 128 << 10
+
+func joinCommand() *cli.Command {
+	var dir, name string
+	return &cli.Command{
+		Use:   "join TOKEN|FILE|-",
+		Short: "Make this machine an agent of a team",
+		Long: "TOKEN is the string that `tucdesk token create` printed (tucdesk-join:…). It is a secret: give it in a\n" +
+			"file, or on standard input with -, where other users of this machine could see the command line.\n" +
+			"A key is made that never leaves this machine, and the server is told once. Joining fails when the\n" +
+			"folder holds an agent already; when it fails nothing is left behind.",
+		Example: "tucdesk-agent join /root/token\n" +
+			"tucdesk-agent join - < /root/token\n" +
+			"tucdesk-agent join --name web-1 --state /srv/agent /root/token",
+		Flags: func(f *flag.FlagSet) {
+			stateFlag(&dir)(f)
+			f.StringVar(&name, "name", "", "`NAME` in the team: a-z, 0-9, . and - (default: this host's)")
+		},
+		MinArgs: 1, MaxArgs: 1,
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			token, err := readToken(io.In, args[0])
+			if err != nil {
+				return err
+			}
+			state, err := stateDir(dir)
+			if err != nil {
+				return err
+			}
+			if err := agent.Join(ctx, state, token, agent.JoinOptions{Name: name, Version: version()}); err != nil {
+				return err
+			}
+			io.Say("joined; the agent's state is in %s", state)
+			io.Say("now run: tucdesk-agent run")
+			return nil
+		},
+	}
+}
+
+// readToken takes the string itself, a file, or standard input for "-".
+func readToken(in io.Reader, arg string) (string, error) {
+	if strings.HasPrefix(arg, "tucdesk-join:") {
+		return arg, nil
+	}
+	if arg != "-" {
+		f, err := os.Open(arg)
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("reading the join token: neither a tucdesk-join: string nor a file")
+		}
+		if err != nil {
+			return "", fmt.Errorf("reading the join token: %v", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxJoinFile))
+	if err != nil {
+		return "", fmt.Errorf("reading the join token: %v", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"io"
+	"log/slog"
+
+	"github.com/tucdesk/tucdesk/agent"
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/harden"
+)
+
+func runCommand() *cli.Command {
+	var dir string
+	var most int
+	var asJSON bool
+	return &cli.Command{
+		Use:   "run",
+		Short: "Stay connected and serve sessions until stopped",
+		Long: "Runs in the foreground and logs to standard error, as a service manager wants it. Without a server it\n" +
+			"waits and tries again for ever. SIGTERM ends all sessions and the agent.",
+		Example: "tucdesk-agent run\ntucdesk-agent run --state /srv/agent --max-sessions 200",
+		Flags: func(f *flag.FlagSet) {
+			stateFlag(&dir)(f)
+			f.IntVar(&most, "max-sessions", agent.DefaultMaxSessions, "sessions open at the same time, at most `N`")
+			f.BoolVar(&asJSON, "log-json", false, "log lines as JSON")
+		},
+		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+			if err := harden.Process(); err != nil {
+				return err
+			}
+			agent.TuneMemory()
+			state, err := stateDir(dir)
+			if err != nil {
+				return err
+			}
+			a, err := agent.Open(state, agent.Config{Version: version(), MaxSessions: most, Logger: logger(io.Err, asJSON)})
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			return a.Run(ctx)
+		},
+	}
+}
+
+func logger(w io.Writer, asJSON bool) *slog.Logger {
+	if asJSON {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}

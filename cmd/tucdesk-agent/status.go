@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/agent"
+	"github.com/tucdesk/tucdesk/internal/cli"
+)
+
+// stale is how old the running agent's word may be.
+const stale = 2 * time.Minute
+
+func statusCommand() *cli.Command {
+	var dir string
+	var asJSON bool
+	return &cli.Command{
+		Use:   "status",
+		Short: "Say whether the agent is connected and what will expire when",
+		Long: "Reads what the running agent last wrote, so it needs the same user. Exits with an error when no agent\n" +
+			"runs on this folder.",
+		Example: "tucdesk-agent status\ntucdesk-agent status --json",
+		Flags: func(f *flag.FlagSet) {
+			stateFlag(&dir)(f)
+			f.BoolVar(&asJSON, "json", false, "one JSON object")
+		},
+		Run: func(_ context.Context, io *cli.IO, _ []string) error {
+			state, err := stateDir(dir)
+			if err != nil {
+				return err
+			}
+			s, err := agent.ReadStatus(state)
+			if errors.Is(err, fs.ErrNotExist) {
+				return &cli.Error{Err: fmt.Errorf("no agent runs on %q", state), Hints: []string{"tucdesk-agent run"}}
+			}
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return io.PrintJSON(s)
+			}
+			_, err = fmt.Fprint(io.Out, describe(s, time.Now()))
+			return err
+		},
+	}
+}
+
+func describe(s agent.Status, now time.Time) string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-12s "+format+"\n", append([]any{name}, args...)...)
+	}
+	line("agent", "%s (%s), process %d", s.Name, s.Agent[:min(16, len(s.Agent))], s.PID)
+	if s.Server != "" {
+		line("server", "%s, connected since %s", s.Server, when(s.Since))
+	} else {
+		line("server", "not connected since %s: %q", when(s.Since), s.Problem)
+	}
+	line("team", "%s", s.Fingerprint)
+	line("tags", "%s", strings.Join(s.Tags, " "))
+	line("roster", "version %d, expires %s", s.RosterVersion, when(s.RosterExpires))
+	if s.GraceEnds != s.RosterExpires {
+		line("", "the policy accepts it until %s", when(s.GraceEnds))
+	}
+	if s.CertificateEnd != 0 {
+		line("certificate", "expires %s", when(s.CertificateEnd))
+	}
+	line("sessions", "%d", s.Sessions)
+	for _, w := range s.Warnings {
+		line("warning", "%s", w)
+	}
+	if age := now.Sub(s.Time.Time()); age > stale {
+		line("warning", "this was written %s ago: the agent may have been killed", age.Round(time.Second))
+	}
+	return b.String()
+}
+
+func when(m interface{ Time() time.Time }) string { return m.Time().Local().Format(time.DateTime) }
