@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -66,6 +67,11 @@ type Conn struct {
 	// Writing.
 	wmu sync.Mutex // serialises writes to link
 	out []byte     // guarded by wmu
+	// held are the transport's first packets, which go out again with every
+	// repeated CONFIRM: an agent that was not on the relay yet missed both, and
+	// the transport by itself would try again much later. Operator, until READY.
+	held     [][]byte // guarded by wmu, at most maxHeld
+	heldOver bool     // guarded by wmu: READY is here, hold no more
 
 	ready     Ready         // operator: valid once readyCh is closed
 	readyCh   chan struct{} // operator: closed by the first good READY
@@ -198,12 +204,16 @@ func (c *Conn) Interrupt() { c.interrupt() }
 // transport hands over at once, and what fits into one system call.
 const maxWrite = 40
 
+// maxHeld packets are the transport's first flight; our choice.
+const maxHeld = 4
+
 // WritePackets implements transport.Packets: it seals each packet in place, in
 // the buffer that the link sends.
 func (c *Conn) WritePackets(p []byte, size int) error {
 	now := time.Now()
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	c.holdLocked(p, size)
 	for len(p) > 0 {
 		b := c.out[:0]
 		for i := 0; i < maxWrite && len(p) > 0; i++ {
@@ -216,6 +226,33 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 		}
 		c.out = b
 		if err := c.link.WriteSegments(b, segment(size)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdLocked keeps a copy of the transport's first packets; see Conn.held.
+func (c *Conn) holdLocked(p []byte, size int) {
+	for ; c.side == seal.Operator && !c.heldOver && len(p) > 0 && len(c.held) < maxHeld; p = p[min(size, len(p)):] {
+		c.held = append(c.held, bytes.Clone(p[:min(size, len(p))]))
+	}
+}
+
+// releaseHeld ends the holding.
+func (c *Conn) releaseHeld() {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.held, c.heldOver = nil, true
+}
+
+// sendHeld sends the held packets again, sealed anew.
+func (c *Conn) sendHeld() error {
+	c.wmu.Lock()
+	held := c.held
+	c.wmu.Unlock()
+	for _, p := range held {
+		if err := c.sendFrame(framePacket, p); err != nil {
 			return err
 		}
 	}

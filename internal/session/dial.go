@@ -15,7 +15,7 @@ import (
 
 // Times of the start; our choice, within protocol 2.7.
 const (
-	confirmMin = 50 * time.Millisecond // first pause between two CONFIRMs, doubled each time
+	confirmMin = 20 * time.Millisecond // first pause between two CONFIRMs, doubled each time
 	confirmMax = time.Second
 	// DialLimit is how long the agent may take to answer.
 	DialLimit = 10 * time.Second
@@ -73,7 +73,7 @@ func (c *Conn) connect(ctx context.Context, m3 []byte, exporter [32]byte) (*tran
 		defer close(repeated)
 		c.repeatConfirm(ctx, m3)
 	}()
-	defer func() { cancel(); <-repeated }()
+	defer func() { cancel(); <-repeated; c.releaseHeld() }()
 
 	t, err := transport.Dial(ctx, c, exporter)
 	if err != nil {
@@ -99,7 +99,9 @@ func (c *Conn) repeatConfirm(ctx context.Context, m3 []byte) {
 			t.Stop()
 			return
 		case <-t.C:
-			_ = c.sendPlain(m3)
+			if c.sendPlain(m3) == nil {
+				_ = c.sendHeld()
+			}
 		}
 	}
 }
