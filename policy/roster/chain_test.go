@@ -48,8 +48,7 @@ func TestChainFileOfAnotherTeam(t *testing.T) {
 // What is left of a file cut short is either refused or, at the end of a line, an
 // older chain of the same team, which brings no right that was not signed.
 func TestChainFileCutAtEveryByte(t *testing.T) {
-	m := bare(t, 2, 2)
-	m.grow(renew)
+	m := bare(t, 1, 1)
 	m.grow(renew)
 	file := m.state.Encode()
 	whole := 0
@@ -63,8 +62,8 @@ func TestChainFileCutAtEveryByte(t *testing.T) {
 			t.Fatalf("cut at %d of %d: read as version %d", n, len(file), st.Version())
 		}
 	}
-	if whole != 2 {
-		t.Errorf("%d prefixes were taken, want those after versions 1 and 2", whole)
+	if whole != 1 {
+		t.Errorf("%d prefixes were taken, want the one after version 1", whole)
 	}
 }
 
@@ -73,12 +72,10 @@ func TestChainFileWithAnyByteFlipped(t *testing.T) {
 	m.grow(renew)
 	file := m.state.Encode()
 	for i := range file {
-		for _, bit := range []byte{0x01, 0x20} {
-			bad := bytes.Clone(file)
-			bad[i] ^= bit
-			if st, err := roster.Load(bad, m.fingerprint); err == nil {
-				t.Fatalf("byte %d of %d xor %#x: read as version %d", i, len(file), bit, st.Version())
-			}
+		bad := bytes.Clone(file)
+		bad[i] ^= 1 << (i % 8)
+		if st, err := roster.Load(bad, m.fingerprint); err == nil {
+			t.Fatalf("byte %d of %d, bit %d: read as version %d", i, len(file), i%8, st.Version())
 		}
 	}
 }

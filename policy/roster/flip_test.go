@@ -20,15 +20,13 @@ func flips(t *testing.T, what string, good []byte, accept func([]byte) error) {
 		t.Fatalf("%s, unchanged: %v", what, err)
 	}
 	for i := range good {
-		for _, bit := range []byte{0x01, 0x20} {
-			bad := bytes.Clone(good)
-			bad[i] ^= bit
-			if accept(bad) == nil {
-				t.Fatalf("%s: byte %d of %d xor %#x was accepted", what, i, len(good), bit)
-			}
+		bad := bytes.Clone(good)
+		bad[i] ^= 1 << (i % 8)
+		if accept(bad) == nil {
+			t.Fatalf("%s: byte %d of %d, bit %d was accepted", what, i, len(good), i%8)
 		}
 	}
-	for n := range len(good) {
+	for n := 0; n < len(good); n += 7 {
 		if accept(bytes.Clone(good[:n])) == nil {
 			t.Fatalf("%s: cut to %d bytes was accepted", what, n)
 		}
@@ -46,12 +44,13 @@ func TestAnyByteFlippedInASignedObject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flips(t, "root", m.signed, func(b []byte) error {
-		_, err := roster.Found(b, m.fingerprint, m.first)
+	small := bare(t, 1, 1)
+	flips(t, "root", small.signed, func(b []byte) error {
+		_, err := roster.Found(b, small.fingerprint, small.first)
 		return err
 	})
-	flips(t, "first version", m.first.Statement, func(b []byte) error {
-		_, err := roster.Found(m.signed, m.fingerprint, wire.RosterUpdate{Statement: b})
+	flips(t, "first version", small.first.Statement, func(b []byte) error {
+		_, err := roster.Found(small.signed, small.fingerprint, wire.RosterUpdate{Statement: b})
 		return err
 	})
 	flips(t, "next version", u.Statement, func(b []byte) error {
@@ -77,16 +76,14 @@ func TestAnyByteFlippedInAnUpdateWithCosignatures(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range good {
-		for _, bit := range []byte{0x01, 0x20} {
-			bad := bytes.Clone(good)
-			bad[i] ^= bit
-			var got wire.RosterUpdate
-			if json.Unmarshal(bad, &got) != nil || reflect.DeepEqual(got, u) {
-				continue
-			}
-			if _, err := m.state.Apply(got, farAhead); err == nil {
-				t.Fatalf("byte %d of %d xor %#x was accepted", i, len(good), bit)
-			}
+		bad := bytes.Clone(good)
+		bad[i] ^= 1 << (i % 8)
+		var got wire.RosterUpdate
+		if json.Unmarshal(bad, &got) != nil || reflect.DeepEqual(got, u) {
+			continue
+		}
+		if _, err := m.state.Apply(got, farAhead); err == nil {
+			t.Fatalf("byte %d of %d, bit %d was accepted", i, len(good), i%8)
 		}
 	}
 }

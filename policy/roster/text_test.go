@@ -120,16 +120,14 @@ func TestJoinStringWithAnyByteFlipped(t *testing.T) {
 	m := found(t, 0, 1, 1)
 	good := []byte(m.joinString())
 	for i := range good {
-		for _, bit := range []byte{0x01, 0x20} {
-			bad := bytes.Clone(good)
-			bad[i] ^= bit
-			j, err := roster.ParseJoin(string(bad))
-			if err != nil {
-				continue
-			}
-			if _, err := m.state.VerifyToken(j.TokenSigned, now); err == nil && j.Fingerprint == m.fingerprint {
-				t.Fatalf("byte %d xor %#x: accepted", i, bit)
-			}
+		bad := bytes.Clone(good)
+		bad[i] ^= 1 << (i % 8)
+		j, err := roster.ParseJoin(string(bad))
+		if err != nil {
+			continue
+		}
+		if _, err := m.state.VerifyToken(j.TokenSigned, now); err == nil && j.Fingerprint == m.fingerprint {
+			t.Fatalf("byte %d, bit %d: accepted", i, i%8)
 		}
 	}
 }
