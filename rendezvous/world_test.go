@@ -402,3 +402,14 @@ func eventually(t testing.TB, what string, cond func() bool) {
 		}
 	}
 }
+
+func sign[P statement.Payload](t testing.TB, k statement.Signer, p P) statement.Signed {
+	t.Helper()
+	s, err := statement.Sign(k, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func sha(b []byte) key.Hash { return sha256.Sum256(b) }
