@@ -67,17 +67,16 @@ func TestRegulatedDemands(t *testing.T) {
 // One changed byte makes a file that does not load or one with another hash,
 // which the roster does not name. Neither may panic.
 func TestEveryChangedByteChangesTheHash(t *testing.T) {
-	for name, data := range samples(t) {
-		good, err := Parse(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range data {
-			bad := bytes.Clone(data)
-			bad[i] ^= 1
-			if r, err := Parse(bad); err == nil && r.Hash() == good.Hash() {
-				t.Fatalf("%s: byte %d does not count", name, i)
-			}
+	data := []byte(head + gated)
+	good, err := Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range data {
+		bad := bytes.Clone(data)
+		bad[i] ^= 1
+		if r, err := Parse(bad); err == nil && r.Hash() == good.Hash() {
+			t.Fatalf("byte %d does not count", i)
 		}
 	}
 }
