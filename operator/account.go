@@ -121,6 +121,10 @@ func (a *account) signIn(ctx context.Context) error {
 // login gets a fresh JWT and the newest roster.
 func (a *account) login(ctx context.Context) error {
 	cred, reply, err := a.server.Login(ctx, a.key, a.member.Team)
+	switch refusal.Of(err) {
+	case refusal.NotLoggedIn, refusal.UnknownKey, refusal.UnknownKid:
+		return a.askOwner(err)
+	}
 	if err != nil {
 		return err
 	}

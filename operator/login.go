@@ -83,11 +83,7 @@ type loggedIn struct {
 }
 
 func (a *account) loginCommand(ctx context.Context, io *cli.IO, asJSON bool) error {
-	err := a.login(ctx)
-	if code := refusal.Of(err); code == refusal.UnknownKey || code == refusal.UnknownKid {
-		return a.askOwner(err)
-	}
-	if err != nil {
+	if err := a.login(ctx); err != nil {
 		return err
 	}
 	me, err := a.me()
@@ -105,9 +101,10 @@ func (a *account) loginCommand(ctx context.Context, io *cli.IO, asJSON bool) err
 	return nil
 }
 
-// askOwner tells how this key gets into the roster.
+// askOwner tells how this key gets into the roster. The server does not say
+// whether it knows the team, the key or neither.
 func (a *account) askOwner(cause error) error {
-	return &cli.Error{Err: fmt.Errorf("your key is not in the team's roster yet (%w)", cause), Exit: cli.ExitNotLoggedIn, Hints: []string{
+	return &cli.Error{Err: fmt.Errorf("your key is not in the team's roster: %w", cause), Exit: cli.ExitNotLoggedIn, Hints: []string{
 		fmt.Sprintf("ask an owner to run:  tucdesk operator add YOUR-EMAIL %s", a.key.Public()),
 		fmt.Sprintf("and compare the short code:  %s", a.key.ID().ShortCode()),
 		"then run tucdesk login again",

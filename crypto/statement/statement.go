@@ -239,7 +239,10 @@ func check(e envelope, payload []byte, v Verifier) error {
 
 func decode[P Payload](payload []byte) (P, error) {
 	var p, zero P
-	if json.Unmarshal(payload, &p) != nil {
+	switch err := json.Unmarshal(payload, &p); {
+	case refusal.Of(err) == refusal.WeakKey: // enrolling such a key is an attack with a name (B14)
+		return zero, err
+	case err != nil:
 		return zero, refusal.New(refusal.BadStatement, "payload of a %q statement", zero.Kind().Type)
 	}
 	again, err := encode(p)
