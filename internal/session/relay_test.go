@@ -29,7 +29,7 @@ func startRelay(t testing.TB) *testRelay {
 	t.Helper()
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
 	secret := credential.NewSecret()
-	s, err := relay.Start(t.Context(), relay.Config{UDP: loopback, TCP: loopback, Secret: secret})
+	s, err := relay.Start(t.Context(), relay.Config{UDP: loopback, TCP: loopback, Secret: secret, Limits: relay.Limits{ControlPerSecond: 1 << 20, ControlTotal: 1 << 20}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,236 @@
+package link
+
+import (
+	"context"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+// proxy stands between one UDP client and the relay.
+type proxy struct {
+	addr string
+
+	mu   sync.Mutex
+	seen map[guard.Type]int                // guarded by mu; control messages to the relay
+	edit func(t guard.Type, b []byte) bool // guarded by mu; of control messages to the client; false drops
+}
+
+func newProxy(t testing.TB, relay string, edit func(guard.Type, []byte) bool) *proxy {
+	t.Helper()
+	near, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := net.Dial("udp4", relay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{addr: near.LocalAddr().String(), seen: map[guard.Type]int{}, edit: edit}
+	var client net.Addr // guarded by p.mu
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		buf := make([]byte, 2048)
+		for {
+			n, from, err := near.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			p.mu.Lock()
+			client = from
+			if !guard.IsChannelData(buf[:n]) {
+				p.seen[guard.TypeOf(buf[:n])]++
+			}
+			p.mu.Unlock()
+			far.Write(buf[:n])
+		}
+	})
+	wg.Go(func() {
+		buf := make([]byte, 2048)
+		for {
+			n, err := far.Read(buf)
+			if err != nil {
+				return
+			}
+			p.mu.Lock()
+			to, edit := client, p.edit
+			p.mu.Unlock()
+			if guard.IsChannelData(buf[:n]) || edit == nil || edit(guard.TypeOf(buf[:n]), buf[:n]) {
+				near.WriteTo(buf[:n], to)
+			}
+		}
+	})
+	t.Cleanup(func() {
+		near.Close()
+		far.Close()
+		wg.Wait()
+	})
+	return p
+}
+
+func (p *proxy) count(t guard.Type) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen[t]
+}
+
+// TestFirstDatagramNeedsThreeRoundTrips: Allocate twice, CreatePermission once.
+// The answer to ChannelBind never comes here, and data flows in both directions.
+func TestFirstDatagramNeedsThreeRoundTrips(t *testing.T) {
+	r := startRelay(t)
+	deafToBind := newProxy(t, r.udp, func(t guard.Type, _ []byte) bool { return t != guard.ChannelBindSuccess })
+	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: deafToBind.addr}, wire.RelayEndpoint{UDP: r.udp})
+	if a, c := deafToBind.count(guard.AllocateRequest), deafToBind.count(guard.CreatePermissionRequest); a != 2 || c != 1 {
+		t.Errorf("%d Allocate and %d CreatePermission requests", a, c)
+	}
+	for _, dir := range [][2]*Link{{operator, agent}, {agent, operator}} {
+		if err := dir[0].WriteSegments(segments(3, 128), 128); err != nil {
+			t.Fatal(err)
+		}
+		for i, d := range receive(t, dir[1], 3) {
+			if len(d) != 124 || binary.BigEndian.Uint32(d) != uint32(i) {
+				t.Errorf("datagram %d: %d bytes", i, len(d))
+			}
+		}
+	}
+	if operator.path.bound.Load() {
+		t.Error("the channel is bound without an answer")
+	}
+}
+
+// TestShortLifetimeDoesNotMakeTheClientSpin: pion would renew after half of it,
+// without a pause if that is nothing.
+func TestShortLifetimeDoesNotMakeTheClientSpin(t *testing.T) {
+	r := startRelay(t)
+	p := newProxy(t, r.udp, func(typ guard.Type, b []byte) bool {
+		if typ == guard.AllocateSuccess {
+			if v, ok := guard.Find(b, guard.AttrLifetime); ok {
+				clear(v)
+			}
+		}
+		return true
+	})
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := Dial(ctx, Config{Relay: cred}); err != context.DeadlineExceeded {
+		t.Errorf("got %v", err)
+	}
+	if n := p.count(guard.RefreshRequest); n > 1 {
+		t.Errorf("%d Refresh requests", n)
+	}
+}
+
+func TestRenewalKeepsPermissionAndChannel(t *testing.T) {
+	r := startRelay(t)
+	p := newProxy(t, r.udp, nil)
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
+	l := dial(t, cred)
+	until(t, "the channel", l.path.bound.Load)
+	if err := l.path.turn.permit(); err != nil {
+		t.Errorf("permission: %v", err)
+	}
+	if err := l.path.turn.send(nil); err != nil {
+		t.Errorf("channel: %v", err)
+	}
+	if n := p.count(guard.CreatePermissionRequest); n != 2 {
+		t.Errorf("%d CreatePermission requests", n)
+	}
+}
+
+// TestUnreadDataDoesNotKeepTheLinkFromClosing: the reader waits for a caller that
+// does not come.
+func TestUnreadDataDoesNotKeepTheLinkFromClosing(t *testing.T) {
+	r := startRelay(t)
+	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: r.udp}, wire.RelayEndpoint{UDP: r.udp})
+	until(t, "the channel", operator.path.bound.Load)
+	for range 200 { // more than all batches hold
+		if err := operator.WriteSegments(segments(1, 64), 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive(t, agent, 1)
+	if err := agent.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestA18StreamThatStopsInsideAFrameIsClosed: length, then nothing.
+func TestA18StreamThatStopsInsideAFrameIsClosed(t *testing.T) {
+	for name, raw := range map[string][]byte{
+		"nothing":           {},
+		"one byte":          {0x40},
+		"length of 1":       {0x40, 0, 0, 1},
+		"length, then less": {0x40, 0, 0x04, 0, 1, 2, 3},
+		"drip of STUN":      {1, 1, 0, 0x40, 0x21, 0x12, 0xa4, 0x42},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer far.Close()
+				sock, err := newTCP(near)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := newPath(sock, Info{Kind: RelayTCP}, nil)
+				began := time.Now()
+				if len(raw) > 0 {
+					far.Write(raw)
+				}
+				_, err = p.read(t.Context())
+				if err == nil || time.Since(began) > guard.IdleTimeout {
+					t.Errorf("after %v: %v", time.Since(began), err)
+				}
+				p.close()
+			})
+		})
+	}
+}
+
+func TestA18ImpossibleLengthsEndTheStreamAtOnce(t *testing.T) {
+	for name, raw := range map[string][]byte{
+		"65,535":         {0x40, 0, 0xff, 0xff},
+		"wrapping":       {0x40, 0, 0xff, 0xfc},
+		"STUN, wrapping": {1, 1, 0xff, 0xec, 0x21, 0x12, 0xa4, 0x42},
+		"neither kind":   {0xff, 0, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer far.Close()
+				sock, err := newTCP(near)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := newPath(sock, Info{Kind: RelayTCP}, nil)
+				began := time.Now()
+				go far.Write(raw)
+				if _, err = p.read(t.Context()); err == nil || time.Since(began) != 0 {
+					t.Errorf("after %v: %v", time.Since(began), err)
+				}
+				p.close()
+			})
+		})
+	}
+}
+
+func TestNamesOfRelaysAreResolvedOrRefused(t *testing.T) {
+	if a, err := resolve(t.Context(), "127.0.0.1:3478"); err != nil || a != netip.MustParseAddrPort("127.0.0.1:3478") {
+		t.Errorf("%v, %v", a, err)
+	}
+	if a, err := resolve(t.Context(), "[::1]:3478"); err != nil || a != netip.MustParseAddrPort("[::1]:3478") {
+		t.Errorf("%v, %v", a, err)
+	}
+	for _, bad := range []string{"", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:http", "[::1"} {
+		if a, err := resolve(t.Context(), bad); err == nil {
+			t.Errorf("%q became %v", bad, a)
+		}
+	}
+}
