@@ -113,17 +113,35 @@ func (s *Server) serveControl(ws *websocket.Conn, c *call, channel key.Hash) {
 		s.count("refused_" + string(codeOf(err)))
 		s.log.Info("an agent's registration was refused", "request", c.id, "err", err)
 		sayLast(ws, err)
+		drain(ws)
 		return
 	}
 	var writer sync.WaitGroup
-	writer.Go(func() { conn.write() })
+	gone := make(chan struct{})
+	writer.Go(func() { conn.write(gone) })
 	conn.tell(wire.FrameRegistered, 0, registered)
 	conn.catchUp()
 	err = conn.read()
+	close(gone)
 	conn.end(err)
 	conn.bound()
 	writer.Wait()
 	s.log.Info("an agent has left", "team", conn.team.id.String(), "agent", conn.agent.String(), "why", context.Cause(conn.ctx))
+}
+
+// lastWithin is how long an agent that was told why it is cut off has to go by
+// itself. Closing at once could take the words back from its socket. Our choice.
+const lastWithin = time.Second
+
+// drain waits for the peer to go.
+func drain(ws *websocket.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWithin)
+	defer cancel()
+	for {
+		if _, _, err := ws.Read(ctx); err != nil {
+			return
+		}
+	}
 }
 
 // sayLast tells a refused agent why, before the connection closes.
@@ -135,11 +153,9 @@ func sayLast(ws *websocket.Conn, err error) {
 	}
 	body, _ := encodeBody(r)
 	raw, _ := encode(wire.Frame{Type: wire.FrameRefuse, Body: body})
-	ctx, cancel := context.WithTimeout(context.Background(), registerWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), lastWithin)
 	defer cancel()
-	if ws.Write(ctx, websocket.MessageBinary, raw) == nil {
-		_ = ws.Close(websocket.StatusPolicyViolation, "")
-	}
+	_ = ws.Write(ctx, websocket.MessageBinary, raw) // it may have gone already
 }
 
 // codeOf names an error on the wire; what has no name is our own fault.
@@ -294,8 +310,9 @@ func (c *conn) tell(typ wire.FrameType, id uint64, v any) {
 }
 
 // write sends what is queued and a heartbeat whenever one is due, until the
-// channel ends; then it says why, if that has a name, and closes.
-func (c *conn) write() {
+// channel ends; then it says why, waits until read is gone, but not long, and
+// closes.
+func (c *conn) write(gone <-chan struct{}) {
 	tick := time.NewTicker(wire.HeartbeatEvery)
 	defer tick.Stop()
 	for {
@@ -306,7 +323,11 @@ func (c *conn) write() {
 			c.beat()
 		case <-c.ctx.Done():
 			sayLast(c.ws, context.Cause(c.ctx))
-			_ = c.ws.CloseNow() // ends read, when it was not read that ended
+			select {
+			case <-gone:
+			case <-time.After(lastWithin):
+			}
+			_ = c.ws.CloseNow() // ends read
 			return
 		}
 	}

@@ -113,6 +113,7 @@ func (c *Control) Receive(ctx context.Context) (wire.Frame, error) {
 		return wire.Frame{}, refusal.New(refusal.ProtocolError, "the server sent a frame that cannot be read")
 	}
 	if f.Type == wire.FrameRefuse && f.ID == 0 {
+		_ = c.conn.CloseNow()
 		return wire.Frame{}, readRefuse(f.Body)
 	}
 	return f, nil
