@@ -215,6 +215,9 @@ func (s *live) run() {
 	if err == nil {
 		err = s.serve(frames)
 	}
+	if err != nil {
+		s.end(codeOf(err))
+	}
 	s.stop(frames)
 	reader.Wait()
 	s.report(err)
@@ -259,7 +262,6 @@ func (s *live) serve(frames <-chan frame) error {
 				return nil
 			}
 			if err := s.handle(f, timer); err != nil {
-				s.end(refusal.Of(err))
 				return err
 			}
 		case <-timer.C:

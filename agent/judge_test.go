@@ -1,0 +1,436 @@
+//go:build linux
+
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/handshake"
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+func TestHonestRequestIsAccepted(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	m3, _ := k.askFor(a, "ann", nil).wantAccept()
+	if len(m3) == 0 || a.sessions.count() != 1 {
+		t.Errorf("%d sessions", a.sessions.count())
+	}
+}
+
+func TestB2EphemeralKeyIsUsedOnce(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	first := k.askFor(a, "ann", nil)
+	first.wantAccept()
+	// Another request, rightly signed, with the ephemeral key of the first.
+	second := *first
+	second.request.ID, second.request.Session = wire.NewNonce(), wire.NewSessionID()
+	second.signed = must(statement.Sign(second.by, second.request))
+	m1 := append([]byte(nil), first.offer.Open...)
+	hash := second.signed.Hash()
+	copy(m1[8:], second.request.Session[:])
+	copy(m1[24:], hash[:])
+	second.offer = wire.OpenSession{Request: second.signed, Open: m1}
+	second.signGrant(nil)
+	second.wantRefusal(refusal.Replay)
+}
+
+func TestB3ReplacedEphemeralKeyIsNoticed(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	q := k.askFor(a, "ann", nil)
+	mallory := must(handshake.NewOperator(handshake.OperatorConfig{
+		Identity: q.by, Session: q.request.Session, RosterHash: q.request.RosterHash, Suites: []handshake.Suite{handshake.X25519},
+	}))
+	q.offer.Open = must(mallory.Open(q.signed.Hash()))
+	q.wantRefusal(refusal.EphMismatch)
+}
+
+func TestB10ReplayedOpen(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a, other := k.agent(), k.agent()
+	q := k.askFor(a, "ann", nil)
+	q.wantAccept()
+	q.wantRefusal(refusal.Replay)
+	q.signGrant(nil) // with a fresh grant it is the same request
+	q.wantRefusal(refusal.Replay)
+	q.agent = other
+	q.signGrant(nil)
+	q.wantRefusal(refusal.WrongAgent)
+}
+
+func TestOpenIsHeldAgainstTheRequest(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	for at := range k.askFor(a, "ann", nil).offer.Open {
+		q := k.askFor(a, "ann", nil)
+		q.offer.Open[at] ^= 0x40
+		if m2, r := q.send(); r == nil && at != 4 && at != 5 && at != 6 && at != 7 { // the receive index is the operator's to choose; the transcript covers it
+			t.Errorf("byte %d changed and %d bytes of ACCEPT came", at, len(m2))
+		}
+	}
+}
+
+func TestRequestAndGrantAreChecked(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	other := newTeam(t, openPolicy)
+	now := time.Now()
+	for name, c := range map[string]struct {
+		edit func(*wire.Request)
+		want refusal.Code
+	}{
+		"another agent":    {func(r *wire.Request) { r.Agent = key.ID{9} }, refusal.WrongAgent},
+		"another team":     {func(r *wire.Request) { r.Team = wire.NewTeamID() }, refusal.WrongTeam},
+		"another operator": {func(r *wire.Request) { r.Operator = k.members["bob"].ID() }, refusal.UnknownKey},
+		"expired": {func(r *wire.Request) {
+			r.IssuedAt, r.ExpiresAt = wire.At(now.Add(-3*time.Minute)), wire.At(now.Add(-2*time.Minute))
+		}, refusal.Expired},
+		"in the future": {func(r *wire.Request) {
+			r.IssuedAt, r.ExpiresAt = wire.At(now.Add(5*time.Minute)), wire.At(now.Add(6*time.Minute))
+		}, refusal.NotYetValid},
+		"lives too long":      {func(r *wire.Request) { r.ExpiresAt = wire.At(now.Add(time.Hour)) }, refusal.BadTime},
+		"no protocol of ours": {func(r *wire.Request) { r.Protocols = []uint16{7} }, refusal.NoCommonSuite},
+		"another suite":       {func(r *wire.Request) { r.Suites = []uint16{2, 1} }, refusal.NoCommonSuite},
+		"unknown action":      {func(r *wire.Request) { r.Action = "format" }, refusal.BadArgument},
+		"shell with argv":     {func(r *wire.Request) { r.Action = wire.Shell }, refusal.BadArgument},
+		"exec without argv":   {func(r *wire.Request) { r.Params.Argv = nil }, refusal.BadArgument},
+		"relative folder":     {func(r *wire.Request) { r.Params.Cwd = wire.Bytes("tmp") }, refusal.BadArgument},
+		"no such program":     {func(r *wire.Request) { r.Params.Argv = []wire.Bytes{wire.Bytes("no-such-program")} }, refusal.CommandNotFound},
+		"E4 zero byte":        {func(r *wire.Request) { r.Params.Argv = append(r.Params.Argv, wire.Bytes("a\x00b")) }, refusal.BadArgument},
+		"H7 numeric user":     {func(r *wire.Request) { r.Params.User = "1000" }, refusal.UserNotAllowed},
+		"H7 unknown user":     {func(r *wire.Request) { r.Params.User = "no-such-user" }, refusal.UserNotAllowed},
+		"H7 not in a rule":    {func(r *wire.Request) { r.Params.User = "daemon" }, refusal.UserNotAllowed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := k.askFor(a, "ann", c.edit)
+			q.team = &team{t: t, state: k.state, secret: k.secret, grant: k.grant}
+			q.wantRefusal(c.want)
+		})
+	}
+	q := k.askFor(a, "vic", nil)
+	q.wantRefusal(refusal.WrongRole)
+	q = k.askFor(a, "ann", nil)
+	q.by = other.members["ann"] // same e-mail, another team
+	q.offer.Request = must(statement.Sign(q.by, q.request))
+	q.wantRefusal(refusal.UnknownKey)
+	q = k.askFor(a, "ann", nil)
+	q.signGrant(func(g *wire.Grant) { g.RequestHash = key.Hash{1} })
+	q.wantRefusal(refusal.GrantMismatch)
+	q = k.askFor(a, "ann", nil)
+	q.signGrant(func(g *wire.Grant) { g.ExpiresAt = wire.At(time.Now().Add(-time.Second)) })
+	q.wantRefusal(refusal.BadTime)
+	q = k.askFor(a, "ann", nil)
+	q.offer.Grant = must(statement.Sign(other.grant, q.grant))
+	q.wantRefusal(refusal.UnknownKey)
+}
+
+func TestFlippedStatementsAreRefused(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	q := k.askFor(a, "ann", nil)
+	for _, field := range []*statement.Signed{&q.offer.Request, &q.offer.Grant} {
+		good := *field
+		for at := 0; at < len(good); at += 7 {
+			bad := append(statement.Signed(nil), good...)
+			bad[at] ^= 1
+			*field = bad
+			if _, _, err := a.judge(t.Context(), q.offer, time.Now()); err == nil {
+				t.Fatalf("byte %d changed and nobody noticed", at)
+			}
+		}
+		*field = good
+		a.limits.m = nil // the attempts above used up the operator's rate
+	}
+}
+
+func TestE2E18ApprovalsAreDemanded(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent("gated")
+	shell := func(r *wire.Request) { r.Action, r.Params.Argv = wire.Shell, nil }
+
+	k.askFor(a, "ann", shell).wantRefusal(refusal.ApprovalRequired)
+	k.askFor(a, "ann", func(r *wire.Request) { r.Params.Argv = []wire.Bytes{wire.Bytes("id")} }).wantRefusal(refusal.ApprovalRequired)
+	k.askFor(a, "ann", nil).wantAccept() // spelled out by a rule
+
+	q := k.askFor(a, "ann", shell)
+	q.approve("ann2", approval.Approve)
+	q.wantRefusal(refusal.SelfApproval)
+	q = k.askFor(a, "ann", shell)
+	q.approve("eve", approval.Approve)
+	q.wantRefusal(refusal.ApproverNotAllowed)
+	q = k.askFor(a, "ann", shell)
+	q.approve("bob", approval.Approve)
+	q.approve("bob", approval.Deny)
+	q.wantRefusal(refusal.ApprovalDenied)
+	q = k.askFor(a, "ann", shell)
+	q.approve("bob", approval.Approve)
+	q.wantAccept()
+}
+
+func TestRequestMayComeAgainWithItsApproval(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent("gated")
+	q := k.askFor(a, "ann", func(r *wire.Request) { r.Params.Argv = []wire.Bytes{wire.Bytes("id")} })
+	q.wantRefusal(refusal.ApprovalRequired)
+	q.approve("bob", approval.Approve)
+	q.wantAccept()
+	q.wantRefusal(refusal.Replay)
+}
+
+func TestE4E5ApprovalOfOtherContent(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent("gated")
+	argv := func(args ...string) func(*wire.Request) {
+		return func(r *wire.Request) {
+			r.Params.Argv = nil
+			for _, s := range args {
+				r.Params.Argv = append(r.Params.Argv, wire.Bytes(s))
+			}
+		}
+	}
+	for name, edit := range map[string]func(*wire.Request){
+		"joined": argv("echo", "a b"), "empty added": argv("echo", "a", "b", ""), "other": argv("echo", "a", "c"),
+		"shell": func(r *wire.Request) { r.Action, r.Params.Argv = wire.Shell, nil },
+	} {
+		approved := k.askFor(a, "ann", argv("echo", "a", "b"))
+		approved.approve("bob", approval.Approve)
+		q := k.askFor(a, "ann", edit)
+		q.offer.Approvals = approved.offer.Approvals
+		_, r := q.send()
+		if r == nil || r.Code != refusal.ApprovalMismatch {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+func TestE8EnvironmentIsRefusedNotDropped(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	for _, name := range []string{"LD_PRELOAD", "LD_AUDIT", "BASH_ENV", "ENV", "IFS", "PATH", "PYTHONPATH", "PERL5OPT", "NODE_OPTIONS", "GIT_SSH_COMMAND", "HOME", "a b", ""} {
+		k.askFor(a, "ann", func(r *wire.Request) {
+			r.Params.Env = []wire.EnvVar{{Name: name, Value: wire.Bytes("x")}}
+		}).wantRefusal(refusal.EnvNotAllowed)
+	}
+	k.askFor(a, "ann", func(r *wire.Request) {
+		r.Params.Env = []wire.EnvVar{{Name: "LANG", Value: wire.Bytes("de_DE.UTF-8")}}
+	}).wantAccept()
+}
+
+func TestE14ServerCannotWaiveAnApproval(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent("gated")
+	q := k.askFor(a, "ann", func(r *wire.Request) { r.Action, r.Params.Argv = wire.Shell, nil })
+	q.signGrant(func(g *wire.Grant) { g.Rule = "no approval needed" })
+	q.wantRefusal(refusal.ApprovalRequired)
+	// An approval that the server made up, signed with a key of its own.
+	forged := must(approval.Make(must(key.Generate[key.Operator]()), q.request, q.signed.Hash(), approval.Approve, time.Now()))
+	q.offer.Approvals = []statement.Signed{forged}
+	q.wantRefusal(refusal.UnknownKey)
+}
+
+func TestF7F10OwnPolicyAndTagsDecide(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	// The agent's tags are its certificate's; what the server says is no matter.
+	gated := k.agent("gated")
+	q := k.askFor(gated, "ann", func(r *wire.Request) { r.Action, r.Params.Argv = wire.Shell, nil })
+	q.wantRefusal(refusal.ApprovalRequired)
+	// The rendezvous still has, and claims, the older and milder policy.
+	a := k.agent()
+	old := *k
+	a.applyNews(k.setPolicy("version = 1\nmode = \"lockdown\"\n"))
+	q = old.askFor(a, "ann", nil)
+	q.wantRefusal(refusal.PolicyDenied)
+}
+
+func TestG1RostersAreAppliedInOrderOnly(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	dir := k.join()
+	a := k.open(dir)
+	v1 := k.state
+	u2 := k.next(func(r *roster.Roster) { r.MinVersion = "1" })
+	u3 := k.next(func(r *roster.Roster) { r.MinVersion = "2" })
+	now := time.Now()
+
+	if _, err := a.keeper.apply(wire.RosterNews{Updates: []wire.RosterUpdate{u3}}, now); refusal.Of(err) != refusal.Gap {
+		t.Errorf("a skipped version: %v", err)
+	}
+	if changed, err := a.keeper.apply(wire.RosterNews{Updates: []wire.RosterUpdate{u2, u3}}, now); !changed || err != nil {
+		t.Fatalf("applying: %v, %v", changed, err)
+	}
+	other := must(roster.Sign(k.owner, roster.Next(v1, func(r *roster.Roster) { r.MinVersion = "x"; r.Renew(now, time.Hour) })))
+	if _, err := a.keeper.apply(wire.RosterNews{Updates: []wire.RosterUpdate{other}}, now); refusal.Of(err) != refusal.Rollback {
+		t.Errorf("an older version: %v", err)
+	}
+	q := k.askFor(a, "ann", nil)
+	q.wantAccept()
+
+	v2 := must(v1.Apply(u2, now))
+	fork := must(roster.Sign(k.owner, roster.Next(v2, func(r *roster.Roster) { r.MinVersion = "fork"; r.Renew(now, time.Hour) })))
+	if _, err := a.keeper.apply(wire.RosterNews{Updates: []wire.RosterUpdate{fork}}, now); refusal.Of(err) != refusal.Fork {
+		t.Errorf("a fork: %v", err)
+	}
+	k.askFor(a, "ann", nil).wantRefusal(refusal.Fork)
+	stop(a)
+
+	again := k.open(dir) // the evidence outlives the process
+	defer stop(again)
+	if got, _ := again.keeper.get(); got.roster.Version() != 3 || got.roster.Hash() != k.state.Hash() {
+		t.Errorf("version %d is on the disk", got.roster.Version())
+	}
+	k.askFor(again, "ann", nil).wantRefusal(refusal.Fork)
+	if again.status(now).Code != refusal.Fork {
+		t.Error("status does not say so")
+	}
+}
+
+func TestG4ClockAndExpiry(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	now := time.Now()
+	if _, err := a.keeper.usable(now); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		at   time.Time
+		want refusal.Code
+	}{
+		"back a year": {now.AddDate(-1, 0, 0), refusal.BadTime}, "forward a year": {now.AddDate(1, 0, 0), refusal.RosterExpired},
+		"back eleven minutes": {now.Add(-11 * time.Minute), refusal.BadTime}, "right again": {now.Add(time.Second), ""},
+	} {
+		if _, err := a.keeper.usable(c.at); refusal.Of(err) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestG4GraceOfThePolicy(t *testing.T) {
+	k := newTeam(t, "version = 1\nmode = \"enforce\"\nroster_grace = \"12h\"\n"+openPolicy[len("version = 1\nmode = \"enforce\"\n"):])
+	a := k.agent()
+	end := k.state.ExpiresAt()
+	if _, err := a.keeper.usable(end.Add(11 * time.Hour)); err != nil {
+		t.Errorf("within the grace: %v", err)
+	}
+	if _, err := a.keeper.usable(end.Add(13 * time.Hour)); refusal.Of(err) != refusal.RosterExpired {
+		t.Errorf("after the grace: %v", err)
+	}
+	s := a.status(end.Add(-time.Hour))
+	if len(s.Warnings) != 1 || s.GraceEnds != wire.At(end.Add(12*time.Hour)) {
+		t.Errorf("status: %+v", s)
+	}
+}
+
+func TestG5AgentBehindTheOperator(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	u := k.next(func(r *roster.Roster) { r.MinVersion = "2" })
+	q := k.askFor(a, "ann", nil) // names version 2
+	q.wantRefusal(refusal.RosterBehind)
+	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{u}})
+	q.wantAccept() // the same request: nothing of it was used up
+}
+
+func TestOperatorBehindTheAgentIsJudgedByTheNewest(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	old := *k
+	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(r *roster.Roster) { r.Revoke(k.members["eve"].ID()) })}})
+	old.askFor(a, "ann", nil).wantAccept()
+	old.askFor(a, "eve", nil).wantRefusal(refusal.KeyRevoked)
+}
+
+func TestSameVersionOtherHashIsRefusedForThisSessionOnly(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	k.askFor(a, "ann", func(r *wire.Request) { r.RosterHash = key.Hash{7} }).wantRefusal(refusal.Fork)
+	k.askFor(a, "ann", func(r *wire.Request) { r.PolicyHash = key.Hash{7} }).wantRefusal(refusal.PolicyMismatch)
+	k.askFor(a, "ann", nil).wantAccept()
+}
+
+func TestMissingPolicyTextDenies(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	news := k.setPolicy(openPolicy + "# changed\n")
+	text := news.Policy
+	news.Policy = nil // the server keeps the text back
+	a.applyNews(news)
+	k.askFor(a, "ann", nil).wantRefusal(refusal.PolicyMismatch)
+	a.applyNews(wire.RosterNews{Updates: news.Updates, Policy: text})
+	k.askFor(a, "ann", nil).wantAccept()
+}
+
+func TestH8TooManySessions(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	a.sessions.limit = 3
+	for range 3 {
+		k.askFor(a, "ann", nil).wantAccept()
+	}
+	k.askFor(a, "bob", nil).wantRefusal(refusal.TooMany)
+	b := k.agent()
+	var r *wire.Refuse
+	for i := 0; i < 2*openBurst && (r == nil || r.Code != refusal.RateLimited); i++ {
+		_, r = k.askFor(b, "ann", func(r *wire.Request) { r.Agent = key.ID{1} }).send()
+	}
+	if r == nil || r.Code != refusal.RateLimited {
+		t.Errorf("a flood ended with %+v", r)
+	}
+	k.askFor(b, "bob", nil).wantAccept() // somebody else is not slowed down
+}
+
+func TestB17StateOpenToOthers(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	dir := k.join()
+	for name, spoil := range map[string]func() func(){
+		"readable key": func() func() { return chmod(t, filepath.Join(dir, identityFile), 0o644) },
+		"open folder":  func() func() { return chmod(t, dir, 0o777) },
+		"open ledger":  func() func() { return chmod(t, filepath.Join(dir, ledgerFile), 0o640) },
+		"linked key": func() func() {
+			path := filepath.Join(dir, identityFile)
+			if err := os.Rename(path, path+".real"); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path+".real", path); err != nil {
+				t.Fatal(err)
+			}
+			return func() { _ = os.Rename(path+".real", path) }
+		},
+	} {
+		mend := spoil()
+		_, err := Open(dir, Config{})
+		if refusal.Of(err) != refusal.BadFileMode {
+			t.Errorf("%s: %v", name, err)
+		}
+		mend()
+	}
+	stop(k.open(dir))
+}
+
+func chmod(t *testing.T, path string, mode os.FileMode) (back func()) {
+	t.Helper()
+	info := must(os.Stat(path))
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = os.Chmod(path, info.Mode()) }
+}
+
+func TestTwoAgentsOnOneStateAreRefused(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	dir := k.join()
+	a := k.open(dir)
+	if _, err := Open(dir, Config{}); err == nil {
+		t.Error("a second agent opened the same folder")
+	}
+	stop(a)
+	stop(k.open(dir))
+}

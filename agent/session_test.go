@@ -1,0 +1,505 @@
+//go:build linux
+
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/agent/process"
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+// live sets a team with a relay and an agent up.
+func liveTeam(t testing.TB, tags ...string) (*team, *Agent) {
+	t.Helper()
+	k := newTeam(t, openPolicy)
+	k.startRelay()
+	return k, k.agent(tags...)
+}
+
+func argv(args ...string) func(*wire.Request) {
+	return func(r *wire.Request) {
+		r.Params.Argv = nil
+		for _, s := range args {
+			r.Params.Argv = append(r.Params.Argv, wire.Bytes(s))
+		}
+	}
+}
+
+func (q *ask) argv() (list [][]byte) {
+	for _, b := range q.request.Params.Argv {
+		list = append(list, b)
+	}
+	return list
+}
+
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// exec runs the request's program and returns everything it said.
+func (q *ask) exec(stdin string) (stdout, stderr string, exit session.Exit, err error) {
+	t := q.team.t
+	t.Helper()
+	ch := must(q.dial().OpenSession(within(t)))
+	if err := ch.Exec(within(t), q.argv()); err != nil {
+		return "", "", exit, err
+	}
+	go func() {
+		_, _ = io.WriteString(ch.Stdin(), stdin)
+		_ = ch.Stdin().Close()
+	}()
+	errText := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(ch.Stderr())
+		errText <- string(b)
+	}()
+	out, _ := io.ReadAll(ch.Stdout())
+	exit, err = ch.Wait()
+	return string(out), <-errText, exit, err
+}
+
+func TestExecRunsExactlyWhatWasSigned(t *testing.T) {
+	k, a := liveTeam(t)
+	args := []string{"printf", "%s|", "a b", "", "'\"$(id)`", "\xff", "line\nbreak", "*"}
+	out, _, exit, err := k.askFor(a, "ann", argv(args...)).exec("")
+	if err != nil || out != strings.Join(args[2:], "|")+"|" || exit != (session.Exit{}) {
+		t.Errorf("%q, %+v, %v", out, exit, err)
+	}
+	out, errText, exit, err := k.askFor(a, "ann", argv("sh", "-c", "cat; echo problem >&2; exit 7")).exec("through stdin")
+	if err != nil || out != "through stdin" || errText != "problem\n" || exit.Status != 7 {
+		t.Errorf("%q, %q, %+v, %v", out, errText, exit, err)
+	}
+	_, _, exit, err = k.askFor(a, "ann", argv("sh", "-c", "kill -TERM $$")).exec("")
+	if err != nil || exit.Signal != "TERM" {
+		t.Errorf("%+v, %v", exit, err)
+	}
+	out, _, _, err = k.askFor(a, "ann", func(r *wire.Request) {
+		argv("sh", "-c", "pwd; echo $LC_ALL; env | sort | cut -d= -f1 | tr '\\n' ' '")(r)
+		r.Params.Cwd = wire.Bytes("/usr")
+		r.Params.Env = []wire.EnvVar{{Name: "LC_ALL", Value: wire.Bytes("C")}}
+	}).exec("")
+	if want := "/usr\nC\nHOME LANG LC_ALL LOGNAME PATH PWD SHELL USER "; err != nil || strings.ReplaceAll(strings.ReplaceAll(out, " _", ""), " OLDPWD", "") != want {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+func TestChannelCannotAskForMoreThanWasSigned(t *testing.T) {
+	k, a := liveTeam(t)
+	for name, try := range map[string]func(*session.Channel) error{
+		"other argument": func(c *session.Channel) error { return c.Exec(within(t), [][]byte{[]byte("echo"), []byte("b")}) },
+		"shell":          func(c *session.Channel) error { return c.Shell(within(t)) },
+		"terminal": func(c *session.Channel) error {
+			_ = c.RequestPTY(session.PTY{Term: "xterm", Size: session.Size{Columns: 80, Rows: 24}})
+			return c.Exec(within(t), [][]byte{[]byte("echo"), []byte("a")})
+		},
+		"environment": func(c *session.Channel) error {
+			_ = c.Setenv("LANG", "C")
+			return c.Exec(within(t), [][]byte{[]byte("echo"), []byte("a")})
+		},
+	} {
+		ch := must(k.askFor(a, "ann", argv("echo", "a")).dial().OpenSession(within(t)))
+		err := try(ch)
+		if code := refusal.Of(err); code != refusal.BadArgument && code != refusal.EnvNotAllowed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	conn := k.askFor(a, "ann", argv("cat")).dial()
+	first := must(conn.OpenSession(within(t)))
+	if err := first.Exec(within(t), [][]byte{[]byte("cat")}); err != nil {
+		t.Fatal(err)
+	}
+	second := must(conn.OpenSession(within(t)))
+	if err := second.Exec(within(t), [][]byte{[]byte("cat")}); refusal.Of(err) != refusal.TooMany {
+		t.Errorf("a second program: %v", err)
+	}
+}
+
+// shell opens a shell and returns its channel.
+func (q *ask) shell() *session.Channel {
+	t := q.team.t
+	t.Helper()
+	ch := must(q.dial().OpenSession(within(t)))
+	if err := ch.RequestPTY(session.PTY{Term: "xterm", Size: session.Size{Columns: 132, Rows: 43}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.Shell(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	return ch
+}
+
+func shellRequest(r *wire.Request) { r.Action, r.Params.Argv = wire.Shell, nil }
+
+func TestShellIsALoginShellOnItsOwnTerminal(t *testing.T) {
+	k, a := liveTeam(t)
+	ch := k.askFor(a, "ann", shellRequest).shell()
+	_, _ = io.WriteString(ch.Stdin(), "PS1=; stty -echo; echo; echo \"<$0 $TERM $(stty size) $PWD>\"; exit 5\n")
+	out := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(ch.Stdout())
+		out <- string(b)
+	}()
+	exit, err := ch.Wait()
+	home := must(process.LookUp("")).Home
+	if text := <-out; err != nil || exit.Status != 5 || !strings.Contains(text, "xterm 43 132 "+home+">") || !strings.Contains(text, "<-") {
+		t.Errorf("%q, %+v, %v", text, exit, err)
+	}
+}
+
+func TestH7SessionRunsAsTheUserWithItsGroupsOnly(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root")
+		}
+		t.Skip("switching the user needs root: run the test as root")
+	}
+	name := "tdtest" + strconv.Itoa(os.Getpid()%10000)
+	home := t.TempDir()
+	for p := home; p != "/" && p != "/tmp"; p = filepath.Dir(p) {
+		if err := os.Chmod(p, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("useradd", "-M", "-d", home, "-s", "/bin/sh", "-G", "users", name).CombinedOutput(); err != nil {
+		t.Skipf("making a user: %v: %s: install passwd", err, out)
+	}
+	defer exec.Command("userdel", name).Run()
+	k := newTeam(t, strings.Replace(openPolicy, `"nobody"`, fmt.Sprintf("%q", name), 1))
+	k.startRelay()
+	a := k.agent()
+	want, _ := exec.Command("id", name).Output()
+	out, _, exit, err := k.askFor(a, "ann", func(r *wire.Request) {
+		argv("sh", "-c", "id; pwd; echo $HOME $USER; ls -l /proc/$PPID/fd >/dev/null 2>&1 && echo sees its parent")(r)
+		r.Params.User = name
+	}).exec("")
+	if err != nil || exit.Status == 0 || out != string(want)+home+"\n"+home+" "+name+"\n" {
+		t.Errorf("%q, want %q; %+v, %v", out, want, exit, err)
+	}
+	k.askFor(a, "ann", func(r *wire.Request) { r.Params.User = "nobody" }).wantRefusal(refusal.UserNotAllowed)
+}
+
+func TestH6SessionProgramHasNoForeignDescriptors(t *testing.T) {
+	k, a := liveTeam(t)
+	out, _, _, err := k.askFor(a, "ann", argv("sh", "-c", "echo /proc/self/fd/*")).exec("")
+	for f := range strings.FieldsSeq(out) {
+		if n, _ := strconv.Atoi(filepath.Base(f)); n > 3 { // 3 is the folder that sh lists
+			t.Errorf("descriptor %d", n)
+		}
+	}
+	if err != nil || out == "" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+func TestH4FloodIsHeldBackEndToEnd(t *testing.T) {
+	k, a := liveTeam(t)
+	q := k.askFor(a, "ann", argv("sh", "-c", "echo $PPID; exec yes"))
+	ch := must(q.dial().OpenSession(within(t)))
+	if err := ch.Exec(within(t), q.argv()); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(ch.Stdout())
+	line, err := r.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(line))
+	if _, err := io.CopyN(io.Discard, r, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	before := resident(t, pid)
+	if _, err := io.CopyN(io.Discard, r, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	after := resident(t, pid)
+	t.Logf("session process: %d KiB after 8 MiB, %d KiB after 72 MiB", before, after)
+	if after > before+8<<10 || after > 64<<10 {
+		t.Errorf("memory grew from %d to %d KiB", before, after)
+	}
+	_ = ch.Close()
+}
+
+// resident returns a process' resident memory in KiB.
+func resident(t testing.TB, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(v), " kB"))
+			return n
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}
+
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !bytes.Contains(b, []byte(") Z "))
+}
+
+// sleeper starts a program that ignores a hang-up and says its process id.
+func sleeper(q *ask) (*session.Channel, int) {
+	t := q.team.t
+	t.Helper()
+	ch := must(q.dial().OpenSession(within(t)))
+	if err := ch.Exec(within(t), q.argv()); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(ch.Stdout()).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ch, must(strconv.Atoi(strings.TrimSpace(line)))
+}
+
+var sleep = argv("sh", "-c", "trap '' HUP; echo $$; exec sleep 1000")
+
+func TestG6RevokedOperatorIsCut(t *testing.T) {
+	k, a := liveTeam(t)
+	ann, eve := k.askFor(a, "ann", sleep), k.askFor(a, "eve", sleep)
+	_, annPid := sleeper(ann)
+	ch, evePid := sleeper(eve)
+	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(r *roster.Roster) { r.Revoke(k.members["eve"].ID()) })}})
+	if _, err := ch.Wait(); refusal.Of(err) != refusal.KeyRevoked {
+		t.Errorf("the operator learns %v", err)
+	}
+	until(t, "the program to die", func() bool { return !alive(evePid) })
+	until(t, "the session to go", func() bool { return a.sessions.count() == 1 })
+	if !alive(annPid) {
+		t.Error("somebody else's session was cut too")
+	}
+}
+
+func TestServerCutsASession(t *testing.T) {
+	k, a := liveTeam(t)
+	q := k.askFor(a, "ann", sleep)
+	_, pid := sleeper(q)
+	a.cut(wire.Cut{Session: q.request.Session, Code: "no spaces allowed"})
+	until(t, "the program to die", func() bool { return !alive(pid) })
+}
+
+func TestOperatorGoneEndsTheProgram(t *testing.T) {
+	k, a := liveTeam(t)
+	ch, pid := sleeper(k.askFor(a, "ann", sleep))
+	_ = ch.Close()
+	until(t, "the program to die", func() bool { return !alive(pid) })
+	until(t, "the session to go", func() bool { return a.sessions.count() == 0 })
+}
+
+func TestSessionLimitsOfThePolicy(t *testing.T) {
+	for name, limit := range map[string]string{"duration": "session", "idle": "idle"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newTeam(t, openPolicy+"[limits]\n"+limit+" = \"1s\"\n")
+			k.startRelay()
+			a := k.agent()
+			ch, pid := sleeper(k.askFor(a, "ann", sleep))
+			if _, err := ch.Wait(); refusal.Of(err) != refusal.Expired {
+				t.Errorf("the operator learns %v", err)
+			}
+			until(t, "the program to die", func() bool { return !alive(pid) })
+		})
+	}
+}
+
+func TestE3ApprovalIsUsedOnceAlsoAfterARestart(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	k.startRelay()
+	dir := k.join("gated")
+	a := k.open(dir)
+	q := k.askFor(a, "ann", argv("echo", "once"))
+	q.approve("bob", approval.Approve)
+	if out, _, _, err := q.exec(""); err != nil || out != "once\n" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	stop(a)
+	again := k.open(dir)
+	defer stop(again)
+	q.agent = again
+	q.hs = nil
+	if _, r := q.send(); r != nil {
+		t.Fatalf("the restarted agent answers %+v", r) // its cache is empty: the ledger is what counts
+	}
+	s := again.sessions.all()[0]
+	if _, err := again.release(s.question, time.Now()); refusal.Of(err) != refusal.ApprovalUsed {
+		t.Errorf("a second run: %v", err)
+	}
+}
+
+func TestE13RightsAreCheckedAgainBeforeKeysLeave(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent("gated")
+	accepted := func() *live {
+		q := k.askFor(a, "ann", argv("id"))
+		q.approve("bob", approval.Approve)
+		q.wantAccept()
+		for _, s := range a.sessions.all() {
+			if s.question.hash == q.signed.Hash() {
+				return s
+			}
+		}
+		t.Fatal("no session")
+		return nil
+	}
+	s := accepted()
+	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(r *roster.Roster) { r.Revoke(k.members["bob"].ID()) })}})
+	if _, err := a.release(s.question, time.Now()); refusal.Of(err) != refusal.ApproverNotAllowed {
+		t.Errorf("the approver was revoked: %v", err)
+	}
+	if err := a.ledger.Use([]wire.Nonce{s.question.request.ID}, time.Now().Add(time.Minute), time.Now()); err != nil {
+		t.Errorf("a refused release used the request up: %v", err)
+	}
+}
+
+func TestWrongConfirmChangesNothing(t *testing.T) {
+	k, a := liveTeam(t)
+	q := k.askFor(a, "ann", argv("echo", "still here"))
+	m2, r := q.send()
+	if r != nil {
+		t.Fatal(r)
+	}
+	s := a.sessions.all()[0]
+	m3, _, _, err := q.hs.Confirm(m2, func(id key.ID) (key.Public[key.Agent], error) { return a.cert.Key(id) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range m3 {
+		bad := bytes.Clone(m3)
+		bad[at] ^= 1
+		if _, err := s.handshake.Confirm(bad); err == nil {
+			t.Fatalf("byte %d changed and the keys were released", at)
+		}
+	}
+	if _, err := s.handshake.Confirm(m3); err != nil {
+		t.Errorf("after the attempts: %v", err)
+	}
+}
+
+func TestAuditChainTellsTheSession(t *testing.T) {
+	k, a := liveTeam(t)
+	if _, _, _, err := k.askFor(a, "ann", argv("sh", "-c", "exit 3")).exec(""); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the session to end", func() bool { return a.sessions.count() == 0 })
+	k.askFor(a, "vic", nil).wantRefusal(refusal.WrongRole)
+	var got []string
+	for _, signed := range must(a.spool.Pending(wire.MaxAuditBatch)) {
+		e, _, err := statement.Open[audit.Entry](signed, a.cert.FindAgent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(e.Type)
+		if e.Command != nil && e.Command.ExitCode != nil {
+			text += fmt.Sprint(" ", *e.Command.ExitCode)
+		}
+		if e.Refusal != "" {
+			text += " " + string(e.Refusal)
+		}
+		got = append(got, text)
+	}
+	if want := "session.accept exec.start exec.end 3 session.end session.refuse wrong_role"; strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// actAsAgent opens the agent in dir and answers OPENs that come in on standard
+// input, one per line.
+func actAsAgent(dir string) {
+	a, err := Open(dir, Config{})
+	if err != nil {
+		panic(err)
+	}
+	in := bufio.NewReader(os.Stdin)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		_, body := a.answer(context.Background(), wire.Frame{Type: wire.FrameOpen, Body: line})
+		fmt.Println(string(must(json.Marshal(body))))
+	}
+}
+
+func TestH2KilledAgentTakesItsSessionsAlong(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	k.startRelay()
+	dir := k.join()
+	a := k.open(dir)
+	q := k.askFor(a, "ann", sleep)
+	stop(a)
+
+	cmd := exec.Command(must(os.Executable()))
+	cmd.Env = []string{killedEnv + "=" + dir}
+	in, out := must(cmd.StdinPipe()), must(cmd.StdoutPipe())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = in.Write(append(must(json.Marshal(q.offer)), '\n'))
+	line := must(bufio.NewReader(out).ReadBytes('\n'))
+	var accepted wire.AcceptSession
+	if err := json.Unmarshal(line, &accepted); err != nil || len(accepted.Accept) == 0 {
+		t.Fatalf("%s: %v", line, err)
+	}
+	q.agent = nil
+	ch, pid := sleeper(&ask{team: k, request: q.request, hs: q.hs, operator: q.operator, agent: &Agent{cert: a.cert}, answered: accepted.Accept})
+	parent := parentOf(t, pid)
+	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	until(t, "program and session process to die", func() bool { return !alive(pid) && !alive(parent) })
+	if _, err := ch.Wait(); err == nil {
+		t.Error("the operator learned nothing")
+	}
+	stop(k.open(dir)) // and the state is whole
+}
+
+func parentOf(t *testing.T, pid int) int {
+	t.Helper()
+	b := must(os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)))
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	return must(strconv.Atoi(f[1]))
+}
+
+func BenchmarkRequestToFirstByte(b *testing.B) {
+	k, a := liveTeam(b)
+	for b.Loop() {
+		a.limits.m = nil
+		q := k.askFor(a, "ann", shellRequest)
+		ch := q.shell()
+		if _, err := ch.Stdout().Read(make([]byte, 1)); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		_ = ch.Close()
+		until(b, "the session to end", func() bool { return a.sessions.count() == 0 })
+		b.StartTimer()
+	}
+}
