@@ -15,6 +15,7 @@ const (
 	ControlPath      = "/v1/control"
 	ControlProtocol  = "tucdesk-control-v1"
 	MaxFrame         = 64 << 10         // bytes (protocol 2.11)
+	MaxNews          = 12 << 20         // bytes of a registered or roster frame towards an agent: one roster of 4 MiB and a policy in base64; our choice
 	HeartbeatEvery   = 20 * time.Second // server to agent, answered once (protocol 2.11)
 	HeartbeatMissing = 60 * time.Second // either side gives up; our choice
 )

@@ -61,7 +61,7 @@ func dialSocket(ctx context.Context, cfg Config) (*Control, key.Hash, error) {
 		}
 		return nil, key.Hash{}, unreachable(ctx, cfg.URL, err)
 	}
-	conn.SetReadLimit(wire.MaxFrame)
+	conn.SetReadLimit(wire.MaxNews)
 	c := &Control{conn: conn, transport: transport}
 	channel, err := channelBinding(resp.TLS)
 	if err == nil && conn.Subprotocol() != wire.ControlProtocol {
@@ -108,7 +108,7 @@ func (c *Control) Receive(ctx context.Context) (wire.Frame, error) {
 		return wire.Frame{}, refusal.New(refusal.Unreachable, "the control channel ended: %s", harmless(err.Error(), maxDetail))
 	}
 	var f wire.Frame
-	if typ != websocket.MessageBinary || json.Unmarshal(raw, &f) != nil {
+	if typ != websocket.MessageBinary || json.Unmarshal(raw, &f) != nil || len(raw) > limitOf(f.Type) {
 		_ = c.conn.CloseNow()
 		return wire.Frame{}, refusal.New(refusal.ProtocolError, "the server sent a frame that cannot be read")
 	}
@@ -117,6 +117,15 @@ func (c *Control) Receive(ctx context.Context) (wire.Frame, error) {
 		return wire.Frame{}, readRefuse(f.Body)
 	}
 	return f, nil
+}
+
+// limitOf is the size limit of a frame from the server: only those that carry
+// rosters may be longer than the rest.
+func limitOf(t wire.FrameType) int {
+	if t == wire.FrameRegistered || t == wire.FrameRoster {
+		return wire.MaxNews
+	}
+	return wire.MaxFrame
 }
 
 func readRefuse(body []byte) error {
