@@ -21,6 +21,9 @@ import (
 // signatures. Our choice.
 const maxNote = 8 << 10
 
+// maxOrigin caps the name of a log in bytes: a host name and what Origin adds.
+const maxOrigin = 300
+
 // MaxSize is the largest number of entries that a log may have. Our choice: it
 // keeps every index of the tree far below 2^63.
 const MaxSize = 1 << 48
@@ -64,7 +67,7 @@ func parseCheckpoint(text string) (Checkpoint, error) {
 
 // validOrigin reports whether origin can be the name of a note's key.
 func validOrigin(origin string) bool {
-	return origin != "" && len(origin) <= maxText && utf8.ValidString(origin) &&
+	return origin != "" && len(origin) <= maxOrigin && utf8.ValidString(origin) &&
 		!strings.ContainsFunc(origin, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '+' })
 }
 
@@ -118,6 +121,11 @@ func OpenCheckpoint(signed, origin string, keys ...key.Public[key.Audit]) (Check
 	n, err := note.Open([]byte(signed), known)
 	if err != nil || len(n.Sigs) == 0 {
 		return Checkpoint{}, key.ID{}, refused
+	}
+	for _, s := range n.Sigs { // the library is lenient about the last character
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return Checkpoint{}, key.ID{}, refused
+		}
 	}
 	c, err := parseCheckpoint(n.Text)
 	if err != nil {

@@ -135,15 +135,17 @@ type Gap struct {
 // ExitCode is a helper for Command.ExitCode.
 func ExitCode(code int) *int { return &code }
 
-// Limits of one entry; our choice. Longer texts are cut and marked.
+// Limits of one entry, so that all of them together, with six bytes for the
+// worst characters of a text in JSON, stay below maxEntry. Our choice. What is
+// longer is cut and marked.
 const (
-	maxText      = 256      // bytes of a text of ours: name, rule, e-mail
-	maxArgv      = 16 << 10 // bytes of all arguments
+	maxText      = 128      // bytes of a text of ours: name, rule, e-mail
+	maxArgv      = 12 << 10 // bytes of all arguments
 	maxArgs      = 512      // arguments
 	maxCwd       = 1 << 10  // bytes
-	maxEnvNames  = 64       // names
+	maxEnvNames  = 32       // names
 	maxEnvName   = 64       // bytes of one
-	maxApprovals = 64       // hashes
+	maxApprovals = 32       // hashes
 )
 
 // sign redacts e, completes it and signs it.
@@ -173,7 +175,7 @@ func (e Entry) redact() Entry {
 func (c Command) redact() Command {
 	c.User, c.Signal = cut(c.User, maxText), cut(c.Signal, maxText)
 	c.Argv, c.Cut = recorded(c.Argv, c.Cut)
-	cwd := RedactText(string(c.Cwd))
+	cwd := RedactText(string(c.Cwd[:min(len(c.Cwd), maxCwd+maxSecret)]))
 	c.Cut = c.Cut || len(cwd) > maxCwd
 	c.Cwd = wire.Bytes(cwd[:min(len(cwd), maxCwd)])
 	c.Cut = c.Cut || len(c.EnvNames) > maxEnvNames
@@ -187,14 +189,23 @@ func (c Command) redact() Command {
 
 // recorded returns argv as an entry shows it: redacted, then cut to the limits.
 func recorded(argv []wire.Bytes, already bool) (out []wire.Bytes, wasCut bool) {
-	room := maxArgv
-	out = Redact(argv)
-	wasCut = already || len(out) > maxArgs
-	out = out[:min(len(out), maxArgs)]
+	argv, wasCut = within(argv, maxArgs, maxArgv+maxSecret)
+	out, cutAgain := within(Redact(argv), maxArgs, maxArgv)
+	return out, already || wasCut || cutAgain
+}
+
+// maxSecret is how much more is redacted than is kept, so that what is kept
+// does not end in the first half of a secret that nobody recognised.
+const maxSecret = 4 << 10
+
+// within returns the first arguments, at most n of them and room bytes.
+func within(argv []wire.Bytes, n, room int) (out []wire.Bytes, wasCut bool) {
+	out = argv[:min(len(argv), n)]
+	wasCut = len(argv) > n
 	for i, arg := range out {
 		if len(arg) > room {
-			out[i] = slices.Clone(arg[:room])
-			return out[:i+1], true
+			out = append(slices.Clone(out[:i]), arg[:room])
+			return out, true
 		}
 		room -= len(arg)
 	}

@@ -51,8 +51,8 @@ type Spool struct {
 
 	mu     sync.Mutex // guards all below
 	file   *os.File
-	size   int64   // of the file's good part
-	seq    uint64  // newest entry
+	size   int64  // of the file's good part
+	seq    uint64 // newest entry
 	head   key.Hash
 	start  []int64 // offset of each entry in the file
 	first  uint64  // number of the entry at start[0]

@@ -1,0 +1,232 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+const exportFormat = "tucdesk-audit-export-v1"
+
+// line is any line of an export; exactly one of its parts is set.
+type line struct {
+	Format     string             `json:"format,omitempty"`
+	Origin     string             `json:"origin,omitempty"`
+	Root       statement.Signed   `json:"root,omitempty"`
+	Roster     *wire.RosterUpdate `json:"roster,omitempty"`
+	Agent      *Host              `json:"agent,omitempty"`
+	Approval   statement.Signed   `json:"approval,omitempty"`
+	Index      *int64             `json:"index,omitempty"`
+	Entry      statement.Signed   `json:"entry,omitempty"`
+	Checkpoint string             `json:"checkpoint,omitempty"`
+	End        *int64             `json:"end,omitempty"`
+}
+
+// Host is what proves an agent's key and the end of its chain.
+type Host struct {
+	Token        statement.Signed `json:"token"`        // roster.Token
+	Certificate  statement.Signed `json:"certificate"`  // roster.AgentCert
+	Registration statement.Signed `json:"registration"` // the latest wire.Registration
+}
+
+// Source is where an export comes from: one team's database. Its calls need not
+// see one state, since a log only grows.
+type Source interface {
+	// Root and Rosters return the team's root and the versions after from.
+	Root() (statement.Signed, error)
+	Rosters(from uint64) ([]wire.RosterUpdate, error)
+	// Hosts returns up to limit agents, deleted ones too, whose key id follows
+	// after, in that order, and the last one's id.
+	Hosts(after key.ID, limit int) ([]Host, key.ID, error)
+	// Entries returns the entries from index from to, not including, to.
+	Entries(from, to int64) ([]statement.Signed, error)
+	// Checkpoints returns up to limit notes of sizes above after, smallest first.
+	Checkpoints(after int64, limit int) ([]string, error)
+	// LastCheckpoint returns the note of the largest size, "" without any.
+	LastCheckpoint() (string, error)
+	// Approval returns the approval with that hash, nil when it is not there.
+	Approval(hash key.Hash) (statement.Signed, error)
+}
+
+// exportPage is how many rows one call of a Source asks for: with entries of
+// the largest size 14 MB. Our choice.
+const exportPage = 256
+
+// Export writes the log up to its newest checkpoint, so sign one first. It runs
+// beside further appends and needs memory for one page (attack N6).
+func (l *Log) Export(w io.Writer, src Source) error {
+	buffered := bufio.NewWriterSize(w, 64<<10)
+	enc := json.NewEncoder(buffered)
+	enc.SetEscapeHTML(false) // statements go out as they came in
+	x := &exporter{log: l, src: src, enc: enc}
+	if err := x.run(); err != nil {
+		return fmt.Errorf("exporting the log: %w", err)
+	}
+	return buffered.Flush()
+}
+
+type exporter struct {
+	log   *Log
+	src   Source
+	enc   *json.Encoder
+	size  int64
+	notes []string // checkpoints that come next
+	after int64    // size of the last checkpoint that was read
+}
+
+func (x *exporter) run() error {
+	signed, err := x.src.LastCheckpoint() // first: everything up to it is there from now on
+	if err != nil {
+		return err
+	}
+	if signed != "" {
+		c, _, err := OpenCheckpoint(signed, x.log.origin, x.log.keys...)
+		if err != nil {
+			return err
+		}
+		x.size = c.Size
+	}
+	if err := x.head(); err != nil {
+		return err
+	}
+	for from := int64(0); from < x.size; from += exportPage {
+		if err := x.page(from, min(from+exportPage, x.size)); err != nil {
+			return err
+		}
+	}
+	return x.enc.Encode(line{End: &x.size})
+}
+
+func (x *exporter) head() error {
+	root, err := x.src.Root()
+	if err != nil {
+		return err
+	}
+	updates, err := x.src.Rosters(0)
+	if err != nil {
+		return err
+	}
+	if err := x.write(line{Format: exportFormat, Origin: x.log.origin}, line{Root: root}); err != nil {
+		return err
+	}
+	for i := range updates {
+		if err := x.write(line{Roster: &updates[i]}); err != nil {
+			return err
+		}
+	}
+	var after key.ID
+	for {
+		hosts, last, err := x.src.Hosts(after, exportPage)
+		if err != nil || len(hosts) == 0 {
+			return err
+		}
+		for i := range hosts {
+			if err := x.write(line{Agent: &hosts[i]}); err != nil {
+				return err
+			}
+		}
+		after = last
+	}
+}
+
+func (x *exporter) write(lines ...line) error {
+	for _, l := range lines {
+		if err := x.enc.Encode(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *exporter) page(from, to int64) error {
+	entries, err := x.src.Entries(from, to)
+	if err != nil {
+		return err
+	}
+	if int64(len(entries)) != to-from {
+		return fmt.Errorf("entries %d to %d: only %d are there", from, to-1, len(entries))
+	}
+	for i, s := range entries {
+		index := from + int64(i)
+		if err := x.approvals(s); err != nil {
+			return err
+		}
+		if err := x.write(line{Index: &index, Entry: s}); err != nil {
+			return err
+		}
+		if err := x.checkpoint(index + 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// approvals writes the approvals that entry s names. What cannot be found is
+// left out; it is for Verify to miss it.
+func (x *exporter) approvals(s statement.Signed) error {
+	if !bytes.Contains(s, []byte(Entry{}.Kind().Type)) {
+		return nil
+	}
+	for _, hash := range peek(s).Approvals {
+		approval, err := x.src.Approval(hash)
+		if err != nil {
+			return err
+		}
+		if approval != nil {
+			if err := x.write(line{Approval: approval}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkpoint writes the checkpoint of that size if there is one.
+func (x *exporter) checkpoint(size int64) error {
+	if len(x.notes) == 0 && x.after < x.size {
+		var err error
+		if x.notes, err = x.src.Checkpoints(x.after, exportPage); err != nil {
+			return err
+		}
+		if len(x.notes) == 0 {
+			x.after = x.size
+			return nil
+		}
+		if x.after, err = sizeOf(x.notes[len(x.notes)-1]); err != nil {
+			return err
+		}
+	}
+	for len(x.notes) > 0 {
+		next, err := sizeOf(x.notes[0])
+		if err != nil || next > size {
+			return err
+		}
+		if err := x.write(line{Checkpoint: x.notes[0]}); err != nil {
+			return err
+		}
+		x.notes = x.notes[1:]
+	}
+	return nil
+}
+
+// sizeOf reads the size of a note without verifying it, only to place it.
+func sizeOf(signed string) (int64, error) {
+	text, _, _ := bytes.Cut([]byte(signed), []byte("\n\n"))
+	c, err := parseCheckpoint(string(text) + "\n")
+	return c.Size, err
+}
+
+// peek reads an entry without verifying it, only to find what belongs to it.
+func peek(s statement.Signed) (e Entry) {
+	_, _, _ = statement.OpenSelfSigned(s, func(read Entry, _ key.ID) (statement.Verifier, error) {
+		e = read
+		return nil, nil
+	})
+	return e
+}

@@ -1,0 +1,367 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+// start is when every team of these tests is founded.
+var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// memory is the rows of one team: the Tx that a log stands on, and the Source
+// of its export. Nothing rolls back; the database's own tests look at that.
+type memory struct {
+	entries []statement.Signed
+	hashes  []key.Hash
+	heads   map[key.ID]chain
+	notes   []string
+
+	root      statement.Signed
+	rosters   []wire.RosterUpdate
+	hosts     []Host
+	approvals map[key.Hash]statement.Signed
+}
+
+func newMemory() *memory {
+	return &memory{heads: map[key.ID]chain{}, approvals: map[key.Hash]statement.Signed{}}
+}
+
+func (m *memory) AuditExtend(int64) (int64, error) { return int64(len(m.entries)), nil }
+func (m *memory) AuditSize() (int64, error)        { return int64(len(m.entries)), nil }
+func (m *memory) PutAuditEntry(index int64, _ wire.Nonce, s statement.Signed) error {
+	if index != int64(len(m.entries)) {
+		return fmt.Errorf("entry %d of %d", index, len(m.entries))
+	}
+	m.entries = append(m.entries, s)
+	return nil
+}
+func (m *memory) PutAuditHashes(first int64, hashes []key.Hash) error {
+	if first != int64(len(m.hashes)) {
+		return fmt.Errorf("hash %d of %d", first, len(m.hashes))
+	}
+	m.hashes = append(m.hashes, hashes...)
+	return nil
+}
+func (m *memory) AuditHashes(indexes []int64) ([]key.Hash, error) {
+	var list []key.Hash
+	for _, i := range indexes {
+		list = append(list, m.hashes[i])
+	}
+	return list, nil
+}
+func (m *memory) AuditHead(signer key.ID) (uint64, key.Hash, error) {
+	c := m.heads[signer]
+	return c.seq, c.hash, nil
+}
+func (m *memory) SetAuditHead(signer key.ID, seq uint64, hash key.Hash) error {
+	m.heads[signer] = chain{seq: seq, hash: hash}
+	return nil
+}
+func (m *memory) PutCheckpoint(_ int64, note string) error {
+	m.notes = append(m.notes, note)
+	return nil
+}
+func (m *memory) LastCheckpoint() (string, error) {
+	if len(m.notes) == 0 {
+		return "", nil
+	}
+	return m.notes[len(m.notes)-1], nil
+}
+func (m *memory) Checkpoints(after int64, limit int) (list []string, err error) {
+	for _, n := range m.notes {
+		if size, _ := sizeOf(n); size > after && len(list) < limit {
+			list = append(list, n)
+		}
+	}
+	return list, nil
+}
+func (m *memory) Root() (statement.Signed, error)                { return m.root, nil }
+func (m *memory) Rosters(uint64) ([]wire.RosterUpdate, error)    { return m.rosters, nil }
+func (m *memory) Entries(a, b int64) ([]statement.Signed, error) { return m.entries[a:b], nil }
+func (m *memory) Approval(h key.Hash) (statement.Signed, error)  { return m.approvals[h], nil }
+func (m *memory) Hosts(after key.ID, _ int) ([]Host, key.ID, error) {
+	if !after.IsZero() {
+		return nil, after, nil
+	}
+	return m.hosts, key.ID{1}, nil
+}
+
+// world is a team with one server, two agents and some people.
+type world struct {
+	t      testing.TB
+	rows   *memory
+	log    *Log
+	owner  key.Private[key.Owner]
+	server key.Private[key.Audit]
+	ann    key.Private[key.Operator] // asks
+	bob    key.Private[key.Operator] // approves
+	cid    key.Private[key.Operator] // approves too
+	agents []*machine
+	state  *roster.State
+	now    time.Time
+}
+
+// machine is one agent with its spool.
+type machine struct {
+	key   key.Private[key.Agent]
+	spool *Spool
+	host  Host
+	cert  roster.AgentCert
+}
+
+// private makes the n-th key of a role, always the same.
+func private[R key.Role](t testing.TB, n byte) key.Private[R] {
+	t.Helper()
+	k, err := key.FromSeed[R](bytes.Repeat([]byte{n}, key.SeedSize))
+	check(t, err)
+	return k
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{
+		t: t, rows: newMemory(), now: start, owner: private[key.Owner](t, 1), server: private[key.Audit](t, 4),
+		ann: private[key.Operator](t, 11), bob: private[key.Operator](t, 12), cid: private[key.Operator](t, 13),
+	}
+	team := wire.TeamID{7}
+	var err error
+	w.rows.root, err = roster.SignRoot(w.owner, roster.Root{Team: team, Owners: []key.Public[key.Owner]{w.owner.Public()}, Threshold: 1, Name: "example"})
+	check(t, err)
+	root, err := roster.OpenRoot(w.rows.root, w.rows.root.Hash())
+	check(t, err)
+	first, err := roster.Sign(w.owner, roster.First(root, w.rows.root.Hash(), w.members))
+	check(t, err)
+	w.state, err = roster.Found(w.rows.root, w.rows.root.Hash(), first)
+	check(t, err)
+	w.rows.rosters = []wire.RosterUpdate{first}
+	w.log, err = NewLog("rendezvous.example", team, w.server)
+	check(t, err)
+	w.record(Entry{Type: TeamFound})
+	w.join("web")
+	w.join("db")
+	return w
+}
+
+func (w *world) members(r *roster.Roster) {
+	r.Renew(start, roster.DefaultLifetime)
+	r.Servers = []roster.Server{{
+		Name: "rendezvous.example", URL: "https://rendezvous.example:8443",
+		Keys: wire.ServerKeys{
+			Access: private[key.Access](w.t, 2).Public(), Grant: private[key.Grant](w.t, 3).Public(),
+			Audit: w.server.Public(), TLS: sha256.Sum256(nil),
+		},
+	}}
+	for _, p := range []struct {
+		k    key.Private[key.Operator]
+		name string
+		role policy.Role
+	}{{w.ann, "ann", policy.Operator}, {w.bob, "bob", policy.Approver}, {w.cid, "cid", policy.Approver}} {
+		r.Operators = append(r.Operators, roster.Operator{Key: p.k.Public(), Email: p.name + "@example.org", Person: p.name, Role: p.role})
+	}
+	r.Enrollers = []roster.Enroller{{Key: private[key.Enroller](w.t, 5).Public(), Tags: []string{"prod"}, MaxLifetime: 3600}}
+}
+
+// grow publishes the next roster.
+func (w *world) grow(edit func(*roster.Roster)) {
+	w.t.Helper()
+	u, err := roster.Sign(w.owner, roster.Next(w.state, func(r *roster.Roster) {
+		r.Renew(w.now, roster.DefaultLifetime)
+		edit(r)
+	}))
+	check(w.t, err)
+	w.state, err = w.state.Apply(u, w.now)
+	check(w.t, err)
+	w.rows.rosters = append(w.rows.rosters, u)
+	w.record(Entry{Type: RosterPublish, RosterVersion: w.state.Version()})
+}
+
+// join adds an agent with a spool.
+func (w *world) join(name string) *machine {
+	w.t.Helper()
+	m := &machine{key: private[key.Agent](w.t, byte(30+len(w.agents)))}
+	token := private[key.Token](w.t, byte(60+len(w.agents)))
+	tok := roster.Token{
+		ID: wire.Nonce{byte(len(w.agents) + 1)}, Team: w.state.Team(), Fingerprint: w.state.Fingerprint(),
+		Server: w.state.Roster().Servers[0].Address(), Tags: []string{"prod"},
+		IssuedAt: wire.At(w.now), ExpiresAt: wire.At(w.now.Add(time.Hour)), MaxUses: 1, Key: token.Public(),
+	}
+	var err error
+	m.host.Token, err = roster.SignToken(private[key.Enroller](w.t, 5), tok)
+	check(w.t, err)
+	m.cert = roster.AgentCert{
+		Team: w.state.Team(), Agent: m.key.Public(), Name: name, Tags: []string{"prod"}, TokenID: tok.ID, IssuedAt: wire.At(w.now),
+	}
+	m.host.Certificate, err = roster.SignAgent(token, tok, m.cert)
+	check(w.t, err)
+	dir := w.t.TempDir()
+	check(w.t, CreateSpool(dir, m.key, w.state.Team()))
+	m.spool, err = OpenSpool(dir, m.key, w.state.Team())
+	check(w.t, err)
+	w.t.Cleanup(func() { _ = m.spool.Close() })
+	w.agents = append(w.agents, m)
+	w.register(m)
+	w.record(Entry{Type: AgentJoin, Target: Target{Agent: m.key.ID(), Name: name}})
+	return m
+}
+
+// register makes the agent sign its head, as it does on each connection.
+func (w *world) register(m *machine) {
+	w.t.Helper()
+	seq, head := m.spool.Head()
+	var err error
+	m.host.Registration, err = statement.Sign(m.key, wire.Registration{
+		ID: wire.NewNonce(), IssuedAt: wire.At(w.now), Team: w.state.Team(), Agent: m.key.Public(), AuditSeq: seq, AuditHead: head,
+	})
+	check(w.t, err)
+	w.rows.hosts = nil
+	for _, a := range w.agents {
+		w.rows.hosts = append(w.rows.hosts, a.host)
+	}
+}
+
+func (w *world) pass(d time.Duration) { w.now = w.now.Add(d) }
+
+func (w *world) record(e Entry) {
+	w.t.Helper()
+	e.Time = wire.At(w.now)
+	_, err := w.log.Record(w.rows, e)
+	check(w.t, err)
+	w.pass(time.Second)
+}
+
+// say makes the agent append an entry and deliver it.
+func (w *world) say(m *machine, e Entry) {
+	w.t.Helper()
+	w.sayOnly(m, e)
+	w.deliver(m)
+}
+
+func (w *world) sayOnly(m *machine, e Entry) {
+	w.t.Helper()
+	e.Time = wire.At(w.now)
+	_, err := m.spool.Append(e)
+	check(w.t, err)
+	w.pass(time.Second)
+}
+
+func (w *world) deliver(m *machine) {
+	w.t.Helper()
+	for {
+		list, err := m.spool.Pending(wire.MaxAuditBatch)
+		check(w.t, err)
+		if len(list) == 0 {
+			return
+		}
+		seq, err := w.log.Accept(w.rows, m.key.Public(), list)
+		check(w.t, err)
+		check(w.t, m.spool.Acked(seq))
+	}
+}
+
+func (w *world) checkpoint() string {
+	w.t.Helper()
+	note, err := w.log.Checkpoint(w.rows)
+	check(w.t, err)
+	return note
+}
+
+// exec is a whole session with one command that needed approvals of by.
+func (w *world) exec(m *machine, argv []string, by ...key.Private[key.Operator]) {
+	w.t.Helper()
+	req, hash := w.request(m, argv)
+	var approvals []key.Hash
+	for _, k := range by {
+		s, err := approval.Make(k, req, hash, approval.Approve, w.now)
+		check(w.t, err)
+		w.rows.approvals[s.Hash()] = s
+		approvals = append(approvals, s.Hash())
+	}
+	actor := Actor{Kid: w.ann.ID(), Email: "ann@example.org", Person: "ann"}
+	result := PolicyResult{Decision: NeedsApproval, Rule: "gate", Need: max(len(by), 1)}
+	command := Command{Action: wire.Exec, Argv: req.Params.Argv}
+	w.record(Entry{Type: SessionOpen, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result})
+	w.say(m, Entry{Type: SessionAccept, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result, Approvals: approvals})
+	w.say(m, Entry{Type: ExecStart, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result, Command: &command, Approvals: approvals})
+	command.ExitCode = ExitCode(0)
+	w.say(m, Entry{Type: ExecEnd, Actor: actor, Session: req.Session, RequestHash: hash, Command: &command})
+	w.say(m, Entry{Type: SessionEnd, Actor: actor, Session: req.Session, RequestHash: hash})
+}
+
+func (w *world) request(m *machine, argv []string) (wire.Request, key.Hash) {
+	w.t.Helper()
+	req := wire.Request{
+		ID: wire.NewNonce(), IssuedAt: wire.At(w.now), ExpiresAt: wire.At(w.now.Add(wire.GatedRequestLifetime)), Team: w.state.Team(),
+		Session: wire.NewSessionID(), Operator: w.ann.ID(), Agent: m.key.ID(), Action: wire.Exec,
+	}
+	for _, a := range argv {
+		req.Params.Argv = append(req.Params.Argv, wire.Bytes(a))
+	}
+	s, err := statement.Sign(w.ann, req)
+	check(w.t, err)
+	return req, s.Hash()
+}
+
+// export signs a checkpoint and returns the export's lines.
+func (w *world) export() []string {
+	w.t.Helper()
+	w.checkpoint()
+	var b bytes.Buffer
+	check(w.t, w.log.Export(&b, w.rows))
+	lines := bytes.SplitAfter(b.Bytes(), []byte("\n"))
+	var list []string
+	for _, l := range lines {
+		if len(l) > 0 {
+			list = append(list, string(l))
+		}
+	}
+	return list
+}
+
+func (w *world) verify(lines []string, known ...string) Report {
+	w.t.Helper()
+	r, err := Verify(bytes.NewReader([]byte(joined(lines))), w.state.Fingerprint(), w.now, known...)
+	check(w.t, err)
+	return r
+}
+
+func joined(lines []string) string {
+	var b bytes.Buffer
+	for _, l := range lines {
+		b.WriteString(l)
+	}
+	return b.String()
+}
+
+// wantClean fails unless nothing was found.
+func wantClean(t testing.TB, r Report) {
+	t.Helper()
+	for _, f := range r.Findings {
+		t.Errorf("found: %v", f)
+	}
+}
+
+// wantFinding fails unless a finding with that code covers the entry.
+func wantFinding(t testing.TB, r Report, code FindingCode, entry int64) {
+	t.Helper()
+	if !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Code == code && f.Entry <= entry && entry <= f.Last }) {
+		t.Errorf("no finding %s at entry %d, only %v", code, entry, r.Findings)
+	}
+}

@@ -1,0 +1,75 @@
+package audit
+
+import (
+	"fmt"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// Report is the outcome of Verify.
+type Report struct {
+	Team          wire.TeamID
+	Fingerprint   key.Hash
+	Origin        string
+	Size          int64    // entries read
+	Root          key.Hash // of all of them
+	RosterVersion uint64   // newest in the export
+	Hosts         int      // agents that are proven
+	Checkpoints   int      // that hold
+	OpenSessions  int      // accepted and not ended
+	Gaps          int      // that agents marked themselves, because their spool was full
+	Behind        int      // agents that claim entries which may still be on their way
+	Findings      []Finding
+	More          int // findings beyond MaxFindings
+}
+
+// OK reports whether nothing was found.
+func (r *Report) OK() bool { return len(r.Findings) == 0 && r.More == 0 }
+
+// MaxFindings is how many findings a report lists; the rest is counted.
+const MaxFindings = 1000
+
+// Finding is one thing that does not hold.
+type Finding struct {
+	Entry  int64 // index of the entry, or the first of a range; -1 when no entry is meant
+	Last   int64 // last index of the range; equal to Entry for one entry
+	Code   FindingCode
+	Detail string // in our own words, without anything from the log
+}
+
+// String is one line for people.
+func (f Finding) String() string {
+	switch {
+	case f.Entry < 0:
+		return fmt.Sprintf("%s: %s", f.Code, f.Detail)
+	case f.Last > f.Entry:
+		return fmt.Sprintf("entries %d to %d: %s: %s", f.Entry, f.Last, f.Code, f.Detail)
+	}
+	return fmt.Sprintf("entry %d: %s: %s", f.Entry, f.Code, f.Detail)
+}
+
+// FindingCode is the stable name of one kind of finding.
+type FindingCode string
+
+// The findings.
+const (
+	BadLine         FindingCode = "bad_line"         // not a line of an export, or not where it belongs
+	BadOrder        FindingCode = "bad_order"        // an entry's index is not the next one
+	BadEntry        FindingCode = "bad_entry"        // signature, encoding or team of an entry
+	BadSigner       FindingCode = "bad_signer"       // signer unknown, revoked at that time, or of a role that cannot say this
+	BadHost         FindingCode = "bad_host"         // an agent's certificate or registration
+	ChainGap        FindingCode = "chain_gap"        // entries of one signer are missing before this one
+	ChainFork       FindingCode = "chain_fork"       // two entries with one number, or the order turned round
+	HeadMissing     FindingCode = "head_missing"     // an agent signed a later head than its last entry here
+	DuplicateID     FindingCode = "duplicate_id"     // an id that an earlier entry has
+	BadTime         FindingCode = "bad_time"         // out of order with its neighbours
+	BadSession      FindingCode = "bad_session"      // a session that ends without a start, or starts twice
+	ApprovalMissing FindingCode = "approval_missing" // a command that needed approvals has too few that hold
+	ApprovalInvalid FindingCode = "approval_invalid" // one that does not hold, or is for another command
+	BadCheckpoint   FindingCode = "bad_checkpoint"   // signature or place of a checkpoint
+	RootMismatch    FindingCode = "root_mismatch"    // the entries are not those that were signed
+	Truncated       FindingCode = "truncated"        // entries that a checkpoint or the end line promises are missing
+	NotCovered      FindingCode = "not_covered"      // entries behind the last checkpoint
+	BadRoster       FindingCode = "bad_roster"       // the entry names a version that the chain does not have
+)

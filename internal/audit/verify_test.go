@@ -1,0 +1,596 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+// busy is a world with some history and checkpoints in between.
+func busy(t testing.TB) *world {
+	w := newWorld(t)
+	w.say(w.agents[0], Entry{Type: AgentStart})
+	w.checkpoint()
+	w.exec(w.agents[0], []string{"systemctl", "restart", "nginx"}, w.bob)
+	w.exec(w.agents[1], []string{"rm", "-rf", "/srv/old"}, w.bob, w.cid)
+	w.checkpoint()
+	w.record(Entry{Type: Login, Actor: Actor{Kid: w.ann.ID()}})
+	w.say(w.agents[1], Entry{Type: SessionRefuse, Refusal: refusal.PolicyDenied})
+	w.exec(w.agents[0], []string{"uptime"}, w.bob)
+	for _, m := range w.agents {
+		w.register(m)
+	}
+	w.pass(time.Hour)
+	w.record(Entry{Type: AuditExport})
+	return w
+}
+
+func TestHonestLogVerifies(t *testing.T) {
+	w := busy(t)
+	r := w.verify(w.export())
+	wantClean(t, r)
+	if !r.OK() || r.Size != int64(len(w.rows.entries)) || r.Checkpoints != 3 || r.Hosts != 2 || r.OpenSessions != 0 || r.Team != w.state.Team() {
+		t.Errorf("report %+v", r)
+	}
+}
+
+// entryLines returns the positions of the entries among the lines.
+func entryLines(lines []string) (at []int) {
+	for i, l := range lines {
+		if strings.HasPrefix(l, `{"index":`) {
+			at = append(at, i)
+		}
+	}
+	return at
+}
+
+// renumber does what an attacker does after moving lines.
+func renumber(lines []string) []string {
+	lines = slices.Clone(lines)
+	for n, i := range entryLines(lines) {
+		_, rest, _ := strings.Cut(lines[i], ",")
+		lines[i] = fmt.Sprintf(`{"index":%d,%s`, n, rest)
+	}
+	end := len(lines) - 1
+	if strings.HasPrefix(lines[end], `{"end":`) {
+		lines[end] = fmt.Sprintf("{\"end\":%d}\n", len(entryLines(lines)))
+	}
+	return lines
+}
+
+// edited flips one character of the entry's payload.
+func edited(line string) string {
+	i := strings.Index(line, `"payload":"`) + len(`"payload":"`) + 40
+	c := byte('A')
+	if line[i] == c {
+		c = 'B'
+	}
+	return line[:i] + string(c) + line[i+1:]
+}
+
+// N1: each manipulation of each entry in turn is found, and a finding names the
+// entry or the shortest range that it can lie in.
+func TestN1EachEntryInTurn(t *testing.T) {
+	w := busy(t)
+	lines := w.export()
+	at := entryLines(lines)
+	foreign := statement.Signed(w.forged(t))
+	manipulations := map[string]func(n int) []string{
+		"edit":   func(n int) []string { l := slices.Clone(lines); l[at[n]] = edited(l[at[n]]); return l },
+		"delete": func(n int) []string { return renumber(slices.Delete(slices.Clone(lines), at[n], at[n]+1)) },
+		"duplicate": func(n int) []string {
+			return renumber(slices.Insert(slices.Clone(lines), at[n]+1, lines[at[n]]))
+		},
+		"insert": func(n int) []string {
+			return renumber(slices.Insert(slices.Clone(lines), at[n], fmt.Sprintf("{\"index\":0,\"entry\":%s}\n", foreign)))
+		},
+		"swap": func(n int) []string {
+			if n+1 == len(at) {
+				return nil
+			}
+			l := slices.Clone(lines)
+			l[at[n]], l[at[n+1]] = l[at[n+1]], l[at[n]]
+			return renumber(l)
+		},
+		"truncate": func(n int) []string {
+			l := slices.Clone(lines[:at[n]])
+			return append(l, fmt.Sprintf("{\"end\":%d}\n", n))
+		},
+	}
+	for what, do := range manipulations {
+		for n := range at {
+			changed := do(n)
+			if changed == nil {
+				continue
+			}
+			r := w.verify(changed, w.checkpointOf(lines))
+			if r.OK() {
+				t.Errorf("%s of entry %d is not found", what, n)
+				continue
+			}
+			if !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Entry <= int64(n)+1 && int64(n) <= f.Last }) {
+				t.Errorf("%s of entry %d is found elsewhere: %v", what, n, r.Findings)
+			}
+		}
+	}
+}
+
+// forged is an entry by a key that the team does not know.
+func (w *world) forged(t *testing.T) statement.Signed {
+	_, s, err := sign(private[key.Audit](t, 99), Entry{Type: Login, Time: wire.At(w.now)}, w.state.Team(), 5, key.Hash{})
+	check(t, err)
+	return s
+}
+
+// checkpointOf is what a witness of the whole log remembers.
+func (w *world) checkpointOf(lines []string) string {
+	var l line
+	check(w.t, json.Unmarshal([]byte(lines[len(lines)-2]), &l))
+	return l.Checkpoint
+}
+
+// An edited entry is named exactly, and so is a line whose number is wrong.
+func TestN1EditIsNamedExactly(t *testing.T) {
+	w := busy(t)
+	lines := w.export()
+	for n, i := range entryLines(lines) {
+		l := slices.Clone(lines)
+		l[i] = edited(l[i])
+		wantFinding(t, w.verify(l), BadEntry, int64(n))
+	}
+	at := entryLines(lines)
+	l := slices.Delete(slices.Clone(lines), at[5], at[5]+1)
+	wantFinding(t, w.verify(l), BadOrder, 5)
+}
+
+// Without a remembered checkpoint a log cut at an older checkpoint looks whole;
+// with one it does not.
+func TestN1TruncationToAnOldCheckpoint(t *testing.T) {
+	w := newWorld(t)
+	w.record(Entry{Type: Login})
+	old := w.export()
+	w.record(Entry{Type: Login})
+	note := w.checkpoint()
+	wantClean(t, w.verify(old))
+	wantFinding(t, w.verify(old, note), Truncated, 4)
+}
+
+// A log that was written anew, with the server's stolen key, is consistent in
+// itself; whoever remembers a checkpoint sees it.
+func TestWholeLogReplaced(t *testing.T) {
+	w := newWorld(t)
+	w.record(Entry{Type: Login, Actor: Actor{Email: "mallory@example.org"}})
+	note := w.checkpoint()
+	v := newWorld(t)
+	v.record(Entry{Type: Login, Actor: Actor{Email: "nobody@example.org"}})
+	wantClean(t, v.verify(v.export()))
+	wantFinding(t, v.verify(v.export(), note), RootMismatch, 3)
+}
+
+func TestN3ServerDropsAgentsEntry(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	w.say(m, Entry{Type: AgentStart})
+	w.sayOnly(m, Entry{Type: SessionRefuse, Refusal: refusal.PolicyDenied})
+	w.sayOnly(m, Entry{Type: AgentStop})
+	list, err := m.spool.Pending(16)
+	check(t, err)
+
+	// The honest log refuses what does not follow.
+	if _, err := w.log.Accept(w.rows, m.key.Public(), list[1:]); refusal.Of(err) != refusal.Gap {
+		t.Errorf("gap accepted: %v", err)
+	}
+	// A lying server stores it all the same and signs.
+	e, err := w.log.openAgents(m.key.Public(), list[1])
+	check(t, err)
+	check(t, put(w.rows, int64(len(w.rows.entries)), e.ID, list[1]))
+	r := w.verify(w.export())
+	wantFinding(t, r, ChainGap, 4)
+}
+
+func TestN3ServerDropsTheEndOfAChain(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	w.say(m, Entry{Type: AgentStart})
+	w.sayOnly(m, Entry{Type: ExecStart})
+	w.register(m) // the agent signs that there are two
+	w.record(Entry{Type: AuditExport})
+	if r := w.verify(w.export()); !r.OK() || r.Behind != 1 {
+		t.Errorf("an entry on its way: %+v", r)
+	}
+	w.pass(time.Hour)
+	w.record(Entry{Type: AuditExport})
+	wantFinding(t, w.verify(w.export()), HeadMissing, -1)
+}
+
+// The agent signed another entry of that number than the log holds.
+func TestAgentsHeadContradictsTheLog(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	w.say(m, Entry{Type: AgentStart})
+	w.rows.hosts = nil
+	reg, err := statement.Sign(m.key, wire.Registration{
+		ID: wire.NewNonce(), IssuedAt: wire.At(w.now), Team: w.state.Team(), Agent: m.key.Public(), AuditSeq: 1, AuditHead: key.Hash{1},
+	})
+	check(t, err)
+	m.host.Registration = reg
+	w.rows.hosts = []Host{m.host, w.agents[1].host}
+	wantFinding(t, w.verify(w.export()), ChainFork, 3)
+}
+
+func TestN4EntryByARevokedKey(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	w.say(m, Entry{Type: AgentStart})
+	w.grow(func(r *roster.Roster) { r.Revoke(m.key.ID()) })
+	honest := w.export()
+	wantClean(t, w.verify(honest))
+	w.say(m, Entry{Type: AgentStop})
+	r := w.verify(w.export())
+	wantFinding(t, r, BadSigner, int64(len(w.rows.entries)-1))
+
+	// Back-dating does not help: its place in the log is after the revocation.
+	now := w.now
+	w.now = start
+	w.say(m, Entry{Type: AgentStart})
+	w.now = now
+	wantFinding(t, w.verify(w.export()), BadSigner, int64(len(w.rows.entries)-1))
+}
+
+func TestN4RevokedAuditKey(t *testing.T) {
+	w := newWorld(t)
+	next := private[key.Audit](t, 44)
+	w.grow(func(r *roster.Roster) {
+		r.Revoke(w.server.ID())
+		r.Servers[0].Keys.Audit = next.Public()
+	})
+	former, err := NewLog("rendezvous.example", w.state.Team(), w.server, next.Public())
+	check(t, err)
+	w.log, err = NewLog("rendezvous.example", w.state.Team(), next, w.server.Public())
+	check(t, err)
+	w.record(Entry{Type: Login})
+	clean := w.verify(w.export())
+	// The old key still signed that the roster with its own end was published.
+	for _, f := range clean.Findings {
+		if f.Entry != 3 {
+			t.Errorf("found: %v", f)
+		}
+	}
+	w.log = former
+	w.record(Entry{Type: Login})
+	wantFinding(t, w.verify(w.export()), BadSigner, 5)
+}
+
+func TestServerCannotSpeakForAnAgent(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.log.Record(w.rows, Entry{Type: ExecStart, Time: wire.At(w.now)}); err == nil {
+		t.Error("the log recorded an agent's event")
+	}
+	seq, head, _ := w.rows.AuditHead(w.server.ID())
+	e, s, err := sign(w.server, Entry{Type: ExecStart, Time: wire.At(w.now)}, w.state.Team(), seq+1, head)
+	check(t, err)
+	check(t, put(w.rows, 3, e.ID, s))
+	wantFinding(t, w.verify(w.export()), BadSigner, 3)
+}
+
+func TestAgentCannotSpeakForTheServer(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	e, s, err := sign(m.key, Entry{Type: RequestApprove, Time: wire.At(w.now)}, w.state.Team(), 1, key.Hash{})
+	check(t, err)
+	if _, err := w.log.Accept(w.rows, m.key.Public(), []statement.Signed{s}); refusal.Of(err) != refusal.WrongType {
+		t.Errorf("accepted: %v", err)
+	}
+	check(t, put(w.rows, 3, e.ID, s))
+	wantFinding(t, w.verify(w.export()), BadSigner, 3)
+}
+
+func TestHostWithoutCertificate(t *testing.T) {
+	w := newWorld(t)
+	stranger := private[key.Agent](t, 77)
+	forged := w.agents[0].cert
+	forged.Agent = stranger.Public()
+	cert, err := statement.Sign(private[key.Token](t, 78), forged)
+	check(t, err)
+	w.rows.hosts = append(w.rows.hosts, Host{Token: w.agents[0].host.Token, Certificate: cert, Registration: w.agents[0].host.Registration})
+	e, s, err := sign(stranger, Entry{Type: AgentStart, Time: wire.At(w.now)}, w.state.Team(), 1, key.Hash{})
+	check(t, err)
+	check(t, put(w.rows, 3, e.ID, s))
+	r := w.verify(w.export())
+	wantFinding(t, r, BadHost, -1)
+	wantFinding(t, r, BadSigner, 3)
+}
+
+// exec entries are 3 (server), 4 accept, 5 start, 6 end, 7 end of session.
+func TestApprovalsOfHighRiskCommands(t *testing.T) {
+	argv := []string{"rm", "-rf", "/srv"}
+	approve := func(w *world, by key.Private[key.Operator], argv []string, edit func(*approval.Approval)) statement.Signed {
+		req, hash := w.request(w.agents[0], argv)
+		s, err := approval.Make(by, req, hash, approval.Approve, w.now)
+		check(w.t, err)
+		a, _, err := statement.Open[approval.Approval](s, func(key.ID) (statement.Verifier, error) { return by.Public(), nil })
+		check(w.t, err)
+		edit(&a)
+		s, err = statement.Sign(by, a)
+		check(w.t, err)
+		return s
+	}
+	same := func(*approval.Approval) {}
+	for name, c := range map[string]struct {
+		code  FindingCode
+		swap  func(w *world, real statement.Signed, a approval.Approval) []statement.Signed
+		peers int // people that the policy wanted
+	}{
+		"none": {ApprovalMissing, func(*world, statement.Signed, approval.Approval) []statement.Signed { return nil }, 1},
+		"one of two": {ApprovalMissing, func(_ *world, s statement.Signed, _ approval.Approval) []statement.Signed {
+			return []statement.Signed{s}
+		}, 2},
+		"twice bob":   {ApprovalMissing, twice, 2},
+		"other argv":  {ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Argv[2] = wire.Bytes("/home") }), 1},
+		"joined argv": {ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Argv = []wire.Bytes{wire.Bytes("rm -rf"), wire.Bytes("/srv")} }), 1},
+		"other user":  {ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.User = "root" }), 1},
+		"other cwd":   {ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Cwd = wire.Bytes("/tmp") }), 1},
+		"other hash":  {ApprovalInvalid, changed(func(a *approval.Approval) { a.RequestHash = key.Hash{1} }), 1},
+		"other agent": {ApprovalInvalid, changed(func(a *approval.Approval) { a.Agent = key.ID{1} }), 1},
+		"denial":      {ApprovalInvalid, changed(func(a *approval.Approval) { a.Decision = approval.Deny }), 1},
+		"stale":       {ApprovalInvalid, changed(func(a *approval.Approval) { a.IssuedAt -= 3600_000; a.ExpiresAt -= 3600_000 }), 1},
+		"other asker": {ApprovalInvalid, changed(func(a *approval.Approval) { a.Requester = key.ID{1} }), 1},
+		"by who asked": {ApprovalInvalid, func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
+			return []statement.Signed{mustSign(w, w.ann, a)}
+		}, 1},
+		"by a stranger": {ApprovalInvalid, func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
+			return []statement.Signed{mustSign(w, private[key.Operator](w.t, 98), a)}
+		}, 1},
+		"for another request": {ApprovalInvalid, func(w *world, _ statement.Signed, _ approval.Approval) []statement.Signed {
+			return []statement.Signed{approve(w, w.bob, argv, same)}
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			req, hash := w.request(w.agents[0], argv)
+			real, err := approval.Make(w.bob, req, hash, approval.Approve, w.now)
+			check(t, err)
+			a, _, err := statement.Open[approval.Approval](real, func(key.ID) (statement.Verifier, error) { return w.bob.Public(), nil })
+			check(t, err)
+			list := c.swap(w, real, a)
+			var hashes []key.Hash
+			for _, s := range list {
+				hashes = append(hashes, s.Hash())
+				w.rows.approvals[s.Hash()] = s
+			}
+			e := Entry{
+				Actor: Actor{Kid: w.ann.ID()}, Session: req.Session, RequestHash: hash, Approvals: hashes,
+				Policy: PolicyResult{Decision: NeedsApproval, Need: c.peers}, Command: &Command{Action: wire.Exec, Argv: req.Params.Argv},
+			}
+			e.Type = SessionAccept
+			w.say(w.agents[0], e)
+			e.Type = ExecStart
+			w.say(w.agents[0], e)
+			r := w.verify(w.export())
+			wantFinding(t, r, c.code, 4)
+			for _, f := range r.Findings {
+				if f.Code != ApprovalMissing && f.Code != ApprovalInvalid {
+					t.Errorf("found besides: %v", f)
+				}
+			}
+		})
+	}
+}
+
+func twice(w *world, s statement.Signed, a approval.Approval) []statement.Signed {
+	a.ID = wire.NewNonce()
+	return []statement.Signed{s, mustSign(w, w.bob, a)}
+}
+
+func changed(edit func(*approval.Approval)) func(*world, statement.Signed, approval.Approval) []statement.Signed {
+	return func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
+		edit(&a)
+		return []statement.Signed{mustSign(w, w.bob, a)}
+	}
+}
+
+func mustSign(w *world, k key.Private[key.Operator], a approval.Approval) statement.Signed {
+	s, err := statement.Sign(k, a)
+	check(w.t, err)
+	return s
+}
+
+// The approval lists the password, the entry does not; both are of one command.
+func TestApprovalOfARedactedCommand(t *testing.T) {
+	w := newWorld(t)
+	w.exec(w.agents[0], []string{"mysql", "-phunter2", "--execute=DROP TABLE x"}, w.bob)
+	w.pass(time.Hour)
+	lines := w.export()
+	wantClean(t, w.verify(lines))
+	for _, i := range entryLines(lines) {
+		var l line
+		check(t, json.Unmarshal([]byte(lines[i]), &l))
+		if c := peek(l.Entry).Command; c != nil && bytes.Contains(bytes.Join(plain(c.Argv), nil), []byte("hunter2")) {
+			t.Errorf("entry with the password: %s", c.Argv)
+		}
+	}
+}
+
+func plain(argv []wire.Bytes) (out [][]byte) {
+	for _, a := range argv {
+		out = append(out, a)
+	}
+	return out
+}
+
+func TestSessionOrder(t *testing.T) {
+	w := newWorld(t)
+	m, n := w.agents[0], w.agents[1]
+	id := wire.NewSessionID()
+	w.say(m, Entry{Type: SessionEnd, Session: id})                     // 3: never began
+	w.say(m, Entry{Type: SessionAccept, Session: id})                  // 4
+	w.say(m, Entry{Type: SessionAccept, Session: id})                  // 5: again
+	w.say(n, Entry{Type: ExecStart, Session: id})                      // 6: another agent's
+	w.say(m, Entry{Type: ExecStart, Session: wire.NewSessionID()})     // 7: in none
+	w.say(m, Entry{Type: SessionEnd, Session: id})                     // 8
+	w.say(m, Entry{Type: SessionAccept, Session: wire.NewSessionID()}) // 9: stays open
+	r := w.verify(w.export())
+	for _, n := range []int64{3, 5, 6, 7} {
+		wantFinding(t, r, BadSession, n)
+	}
+	if len(r.Findings) != 4 || r.OpenSessions != 1 {
+		t.Errorf("report %+v", r)
+	}
+}
+
+func TestTimesAgainstNeighbours(t *testing.T) {
+	w := newWorld(t)
+	at := func(shift time.Duration, record func()) {
+		now := w.now
+		w.now = now.Add(shift)
+		record()
+		w.now = now.Add(time.Second)
+	}
+	w.pass(24 * time.Hour)
+	w.record(Entry{Type: Login})                                             // 3
+	at(-time.Hour, func() { w.record(Entry{Type: Login}) })                  // 4: before its neighbour
+	at(time.Hour, func() { w.say(w.agents[0], Entry{Type: AgentStart}) })    // 5: ahead of the log
+	w.record(Entry{Type: Login})                                             // 6 shows it
+	at(-2*time.Hour, func() { w.say(w.agents[1], Entry{Type: AgentStart}) }) // 7: delivered late, fine
+	at(0, func() { w.say(w.agents[1], Entry{Type: AgentStop}) })             // 8
+	at(-time.Hour, func() { w.say(w.agents[1], Entry{Type: AgentStart}) })   // 9: its clock went back
+	at(48*time.Hour, func() { w.record(Entry{Type: Login}) })                // 10: in the future
+	w.pass(2 * time.Hour)
+	r := w.verify(w.export())
+	for _, n := range []int64{4, 5, 9, 10} {
+		wantFinding(t, r, BadTime, n)
+	}
+	if len(r.Findings) != 4 {
+		t.Errorf("findings %v", r.Findings)
+	}
+}
+
+func TestDuplicateIDs(t *testing.T) {
+	w := newWorld(t)
+	for _, m := range w.agents {
+		e := Entry{Type: AgentStart, Time: wire.At(w.now), ID: wire.Nonce{9}, Team: w.state.Team(), Seq: 1}
+		s, err := statement.Sign(m.key, e)
+		check(t, err)
+		check(t, put(w.rows, int64(len(w.rows.entries)), e.ID, s))
+	}
+	r := w.verify(w.export())
+	wantFinding(t, r, DuplicateID, 4)
+	if len(r.Findings) != 1 {
+		t.Errorf("findings %v", r.Findings)
+	}
+}
+
+func TestRosterVersionThatDoesNotExist(t *testing.T) {
+	w := newWorld(t)
+	w.record(Entry{Type: RosterPublish, RosterVersion: 7})
+	wantFinding(t, w.verify(w.export()), BadRoster, 3)
+}
+
+func TestCheckpointManipulation(t *testing.T) {
+	w := busy(t)
+	lines := w.export()
+	var notes []int
+	for i, l := range lines {
+		if strings.HasPrefix(l, `{"checkpoint":`) {
+			notes = append(notes, i)
+		}
+	}
+	last := notes[len(notes)-1]
+	moved := slices.Delete(slices.Clone(lines), notes[0], notes[0]+1)
+	moved = slices.Insert(moved, notes[0]+2, lines[notes[0]])
+	wantFinding(t, w.verify(moved), BadCheckpoint, 4)
+	wantFinding(t, w.verify(slices.Delete(slices.Clone(lines), last, last+1)), NotCovered, int64(len(w.rows.entries)-1))
+
+	other, err := signCheckpoint(Checkpoint{w.log.Origin(), int64(len(w.rows.entries)), key.Hash{1}}, private[key.Audit](t, 99))
+	check(t, err)
+	raw, err := json.Marshal(line{Checkpoint: other})
+	check(t, err)
+	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), BadCheckpoint, int64(len(w.rows.entries)-1))
+
+	lying, err := signCheckpoint(Checkpoint{w.log.Origin(), int64(len(w.rows.entries)), key.Hash{1}}, w.server)
+	check(t, err)
+	raw, err = json.Marshal(line{Checkpoint: lying})
+	check(t, err)
+	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), RootMismatch, int64(len(w.rows.entries)-1))
+}
+
+func TestWhatIsNoExport(t *testing.T) {
+	w := busy(t)
+	lines := w.export()
+	other := newWorld(t)
+	for name, l := range map[string][]string{
+		"empty": {}, "text": {"hello\n"}, "json": {"{}\n"}, "only a head": lines[:1], "no roster": lines[:2],
+		"no root": append([]string{lines[0]}, lines[2:]...), "entries first": lines[5:],
+		"other format": append([]string{strings.Replace(lines[0], "v1", "v2", 1)}, lines[1:]...),
+		"other origin": append([]string{strings.Replace(lines[0], "/audit/07", "/audit/08", 1)}, lines[1:]...),
+		"roster twice": slices.Insert(slices.Clone(lines), 3, edited(lines[2])),
+	} {
+		if r, err := Verify(strings.NewReader(joined(l)), w.state.Fingerprint(), w.now); err == nil {
+			t.Errorf("%s: no error, report %+v", name, r)
+		}
+	}
+	if _, err := Verify(strings.NewReader(joined(lines)), key.Hash{1}, w.now); refusal.Of(err) != refusal.BadChain {
+		t.Errorf("other fingerprint: %v", err)
+	}
+	if _, err := Verify(strings.NewReader(joined(lines)), w.state.Fingerprint(), w.now, "nonsense"); err == nil {
+		t.Error("a remembered checkpoint that is none: no error")
+	}
+	if _, err := Verify(io.MultiReader(strings.NewReader(joined(lines)), broken{}), w.state.Fingerprint(), w.now); err == nil {
+		t.Error("a read error is swallowed")
+	}
+	wantClean(t, other.verify(other.export()))
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, errors.New("disk") }
+
+func TestLinesThatDoNotBelong(t *testing.T) {
+	w := busy(t)
+	lines := w.export()
+	at := entryLines(lines)[3]
+	for name, extra := range map[string]string{
+		"garbage": "garbage\n", "root": lines[1], "host": lines[3], "unknown": "{\"x\":1}\n", "two values": "{\"end\":1}{\"end\":1}\n", "blank": "\n",
+		"null": "{\"entry\":null}\n", "number": "7\n",
+	} {
+		r := w.verify(slices.Insert(slices.Clone(lines), at, extra))
+		if len(r.Findings) != 1 || r.Findings[0].Code != BadLine || r.Findings[0].Entry != 3 {
+			t.Errorf("%s: %v", name, r.Findings)
+		}
+	}
+	r := w.verify(append(slices.Clone(lines), lines[at]))
+	wantFinding(t, r, BadLine, r.Size)
+	wantFinding(t, w.verify(lines[:len(lines)-1]), Truncated, r.Size)
+	end := slices.Clone(lines)
+	end[len(end)-1] = "{\"end\":3}\n"
+	wantFinding(t, w.verify(end), Truncated, r.Size)
+	many := slices.Repeat([]string{"garbage\n"}, MaxFindings+5)
+	if r := w.verify(append(slices.Clone(lines), many...)); len(r.Findings) != MaxFindings || r.More != 5 || r.OK() {
+		t.Errorf("%d findings and %d more", len(r.Findings), r.More)
+	}
+}
+
+func TestFindingsAreReadable(t *testing.T) {
+	for want, f := range map[string]Finding{
+		"bad_host: x":                  {-1, -1, BadHost, "x"},
+		"entry 3: bad_entry: x":        {3, 3, BadEntry, "x"},
+		"entries 3 to 9: truncated: x": {3, 9, Truncated, "x"},
+	} {
+		if f.String() != want {
+			t.Errorf("%q", f)
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package audit
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+func openWitness(t testing.TB, w *world, path string) *Witness {
+	t.Helper()
+	wit, err := OpenWitness(path, w.log.Origin())
+	check(t, err)
+	return wit
+}
+
+func (w *world) gossip(from int64) wire.AuditGossip {
+	w.t.Helper()
+	w.checkpoint()
+	g, err := w.log.Gossip(w.rows, from)
+	check(w.t, err)
+	return g
+}
+
+func TestWitnessFollowsAnHonestLog(t *testing.T) {
+	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "witness")
+	for i := range 20 {
+		wit := openWitness(t, w, path) // each time from the disk
+		for range i % 4 {
+			w.record(Entry{Type: Login})
+		}
+		check(t, wit.Update(w.gossip(wit.Size()), w.server.Public()))
+		if wit.Size() != int64(len(w.rows.entries)) || wit.Err() != nil {
+			t.Fatalf("size %d of %d, %v", wit.Size(), len(w.rows.entries), wit.Err())
+		}
+		check(t, wit.Update(wire.AuditGossip{}))
+	}
+}
+
+func TestServerForksLog(t *testing.T) {
+	w := newWorld(t)
+	evil := newWorld(t)
+	evil.record(Entry{Type: Login, Actor: Actor{Email: "mallory@example.org"}})
+	w.record(Entry{Type: Login})
+	for name, show := range map[string]func(wit *Witness) wire.AuditGossip{
+		"same size, other root": func(*Witness) wire.AuditGossip { return evil.gossip(0) },
+		"longer fork": func(wit *Witness) wire.AuditGossip {
+			evil.record(Entry{Type: Login})
+			return evil.gossip(wit.Size())
+		},
+		"no proof": func(*Witness) wire.AuditGossip {
+			w.record(Entry{Type: Login})
+			return wire.AuditGossip{Checkpoint: w.checkpoint()}
+		},
+		"wrong proof": func(wit *Witness) wire.AuditGossip {
+			w.record(Entry{Type: Login})
+			g := w.gossip(wit.Size())
+			g.Consistency[0][0] ^= 1
+			return g
+		},
+		"shrinking": func(wit *Witness) wire.AuditGossip {
+			old := wire.AuditGossip{Checkpoint: w.rows.notes[len(w.rows.notes)-1]}
+			w.record(Entry{Type: Login})
+			check(t, wit.Update(w.gossip(wit.Size()), w.server.Public()))
+			return old
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "witness")
+			wit := openWitness(t, w, path)
+			check(t, wit.Update(w.gossip(0), w.server.Public()))
+			bad := show(wit)
+			good := wit.Checkpoint()
+			wantCode(t, wit.Update(bad, w.server.Public()), refusal.AuditFork)
+			wit = openWitness(t, w, path) // and after a restart
+			wantCode(t, wit.Err(), refusal.AuditFork)
+			if e := wit.Evidence(); len(e) != 1 || e[0] != bad.Checkpoint || wit.Checkpoint() != good {
+				t.Errorf("evidence %q beside %q", e, wit.Checkpoint())
+			}
+			w.record(Entry{Type: Login})
+			wantCode(t, wit.Update(w.gossip(wit.Size()), w.server.Public()), refusal.AuditFork) // honest again is too late
+			wantCode(t, wit.Update(wire.AuditGossip{}), refusal.AuditFork)
+			for range maxEvidence + 2 {
+				w.record(Entry{Type: Login})
+				wantCode(t, wit.Update(wire.AuditGossip{Checkpoint: w.checkpoint()}, w.server.Public()), refusal.AuditFork)
+			}
+			if n := len(openWitness(t, w, path).Evidence()); n != maxEvidence {
+				t.Errorf("%d pieces of evidence", n)
+			}
+		})
+	}
+}
+
+// Who has no audit key of the roster can neither move nor accuse.
+func TestStrangersNoteChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "witness")
+	wit := openWitness(t, w, path)
+	check(t, wit.Update(w.gossip(0), w.server.Public()))
+	forged, err := signCheckpoint(Checkpoint{w.log.Origin(), 99, key.Hash{1}}, private[key.Audit](t, 99))
+	check(t, err)
+	for _, note := range []string{forged, "nonsense", wit.Checkpoint()[:40], strings.Repeat("x", maxNote+1)} {
+		wantCode(t, wit.Update(wire.AuditGossip{Checkpoint: note}, w.server.Public()), refusal.BadSignature)
+	}
+	wantCode(t, wit.Update(w.gossip(0)), refusal.BadSignature) // no keys at all
+	if wit.Err() != nil || wit.Size() != 3 {
+		t.Errorf("size %d, %v", wit.Size(), wit.Err())
+	}
+}
+
+// A checkpoint that could not be written was not seen.
+func TestWitnessThatCannotWrite(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(t.TempDir(), "gone")
+	wit := openWitness(t, w, filepath.Join(dir, "witness"))
+	if err := wit.Update(w.gossip(0), w.server.Public()); err == nil || wit.Size() != 0 {
+		t.Errorf("size %d, %v", wit.Size(), err)
+	}
+	check(t, os.Mkdir(dir, 0o700))
+	check(t, wit.Update(w.gossip(0), w.server.Public()))
+	check(t, os.RemoveAll(dir))
+	evil := newWorld(t)
+	evil.record(Entry{Type: Login})
+	wantCode(t, wit.Update(evil.gossip(0), w.server.Public()), refusal.AuditFork) // refused all the same
+	wantCode(t, wit.Err(), refusal.AuditFork)
+}
+
+func TestWitnessFileOfAnotherKind(t *testing.T) {
+	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "witness")
+	wit := openWitness(t, w, path)
+	check(t, wit.Update(w.gossip(0), w.server.Public()))
+	raw, err := os.ReadFile(path)
+	check(t, err)
+	if _, err := OpenWitness(path, Origin("other.example", team)); refusal.Of(err) != refusal.WrongTeam {
+		t.Errorf("opened for another log: %v", err)
+	}
+	for _, content := range []string{"", "{}", " " + string(raw), string(raw) + "\n", strings.Replace(string(raw), "v1", "v2", 1), strings.Replace(string(raw), `\n3\n`, `\n-3\n`, 1)} {
+		check(t, os.WriteFile(path, []byte(content), 0o600))
+		if _, err := OpenWitness(path, w.log.Origin()); err == nil {
+			t.Errorf("opened %q", content)
+		}
+	}
+	check(t, os.WriteFile(path, raw, 0o600))
+	check(t, os.Chmod(path, 0o644))
+	if _, err := OpenWitness(path, w.log.Origin()); refusal.Of(err) != refusal.BadFileMode {
+		t.Errorf("opened a file that others can read: %v", err)
+	}
+	if _, err := OpenWitness(path, "a b"); err == nil {
+		t.Error("opened for a name that is none")
+	}
+}
