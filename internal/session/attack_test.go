@@ -189,16 +189,21 @@ func TestA14FloodOfForgeriesNeitherGrowsNorStopsTheSession(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case la.in <- bytes.Clone(forged):
+			default:
+			}
+			if len(la.in) < 64 { // a socket's queue is not endless either
+				inject(la, forged)
+			} else {
+				runtime.Gosched()
 			}
 		}
 	})
-	until(t, "the flood", func() bool { return w.agent.Stats().OpenFailed > 10_000 })
+	until(t, "the flood", func() bool { return w.agent.Stats().OpenFailed > 2_000 })
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	w.cat(random(t, 100_000))
-	until(t, "more of it", func() bool { return w.agent.Stats().OpenFailed > 100_000 })
+	until(t, "more of it", func() bool { return w.agent.Stats().OpenFailed > 20_000 })
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	close(stop)

@@ -48,8 +48,9 @@
 // The operator sends CONFIRM and, right behind it, the first packet of the
 // transport's handshake, which carries no application data; the first stream is
 // opened when READY has come and its h4 is right. So a session costs one round
-// trip before data, not two. The agent keeps up to eight sealed datagrams that
-// overtook CONFIRM.
+// trip before data, not two. Both are repeated together, because an agent that
+// was not on the relay yet has missed both. The agent keeps up to eight sealed
+// datagrams that overtook CONFIRM.
 //
 // # Channels
 //

@@ -176,7 +176,7 @@ func TestSessionOverEveryTransport(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := r.world(t, e[0], e[1])
 			defer w.close()
-			w.cat(random(t, 2<<20))
+			w.cat(random(t, 1<<19))
 		})
 	}
 }
@@ -303,7 +303,7 @@ func TestNFloodA14(t *testing.T) {
 			m.far.Write(forged)
 		}
 	})
-	w.cat(random(t, 1<<20))
+	w.cat(random(t, 1<<18))
 	until(t, "forgeries to arrive", func() bool { return w.agent.Stats().OpenFailed > 1000 })
 	close(stop)
 	wg.Wait()

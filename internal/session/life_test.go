@@ -1,0 +1,276 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/handshake"
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/seal"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/transport"
+)
+
+func TestDialWithoutAgentIsUnreachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShake(t)
+		lo, _ := newMemLinks()
+		began := time.Now()
+		_, err := Dial(t.Context(), s.dial(lo))
+		if refusal.Of(err) != refusal.Unreachable || time.Since(began) != DialLimit {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		// 20 ms, doubled up to 1 s: 15 copies in 10 s, each with the transport's
+		// first packets, and the transport's own repeats.
+		if n := lo.count(); n < 15 || n > 15*(1+maxHeld)+30 {
+			t.Errorf("%d datagrams were sent", n)
+		}
+		if s.keys.Exporter() != [32]byte{} {
+			t.Error("keys were not erased")
+		}
+	})
+}
+
+func TestAcceptWithoutOperatorIsUnreachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShake(t)
+		_, la := newMemLinks()
+		if _, err := Accept(t.Context(), s.accept(la)); refusal.Of(err) != refusal.Unreachable {
+			t.Errorf("got %v", err)
+		}
+		if la.count() != 0 {
+			t.Errorf("the agent sent %d datagrams to nobody", la.count())
+		}
+	})
+}
+
+// TestConfirmIsRepeatedUntilReadyComes: the first copies and the first READY are
+// lost; the session starts all the same.
+func TestConfirmIsRepeatedUntilReadyComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lo, la := newMemLinks()
+		lose := func(n int) func([]byte) [][]byte {
+			return func(d []byte) [][]byte {
+				if n--; n >= 0 {
+					return nil
+				}
+				return [][]byte{d}
+			}
+		}
+		lo.setMeddle(lose(6))
+		la.setMeddle(lose(2))
+		w := newWorld(t, lo, la)
+		w.cat([]byte("hello"))
+		w.close()
+	})
+}
+
+// TestPacketsThatOvertakeConfirmAreKept: otherwise the transport would begin
+// with a timeout.
+func TestPacketsThatOvertakeConfirmAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lo, la := newMemLinks()
+		var held []byte
+		lo.setMeddle(func(d []byte) [][]byte {
+			if held == nil && d[0] != seal.Type {
+				held = bytes.Clone(d)
+				return nil
+			}
+			if d[0] == seal.Type && len(held) > 1 {
+				out := [][]byte{d, held}
+				held = []byte{0}
+				return out
+			}
+			return [][]byte{d}
+		})
+		began := time.Now()
+		w := newWorld(t, lo, la)
+		if d := time.Since(began); d != 0 {
+			t.Errorf("starting took %v on a network without delay", d)
+		}
+		w.close()
+	})
+}
+
+func TestKeysAreRenewedWhileDataFlows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, lo, la := memWorld(t)
+		epochs := map[byte]int{}
+		var mu sync.Mutex
+		watch := func(d []byte) [][]byte {
+			mu.Lock()
+			defer mu.Unlock()
+			if d[0] == seal.Type {
+				epochs[d[1]]++
+			}
+			return [][]byte{d}
+		}
+		lo.setMeddle(watch)
+		la.setMeddle(watch)
+		for range 7 {
+			w.cat([]byte("before and after"))
+			time.Sleep(5 * time.Minute) // fake time
+		}
+		mu.Lock()
+		if len(epochs) < 4 {
+			t.Errorf("epochs seen in 35 minutes: %v", epochs)
+		}
+		mu.Unlock()
+		w.close()
+	})
+}
+
+func TestLostRekeyIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _, la := memWorld(t)
+		sealedRekeyed := transportFrame(seal.RekeySize)
+		var dropped atomic.Int32
+		la.setMeddle(func(d []byte) [][]byte {
+			if len(d) == sealedRekeyed && dropped.Add(1) <= 3 {
+				return nil
+			}
+			return [][]byte{d}
+		})
+		time.Sleep(seal.SoftAge + time.Minute)
+		if dropped.Load() <= 3 || w.operator.Err() != nil {
+			t.Errorf("%d datagrams looked at, session: %v", dropped.Load(), w.operator.Err())
+		}
+		w.cat([]byte("in the new epoch"))
+		w.close()
+	})
+}
+
+// TestWornKeyEndsTheSession: with nobody to rekey, the hard limit stops sealing.
+func TestWornKeyEndsTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lo, la := newMemLinks()
+		s := newShake(t)
+		var agent *Conn
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			agent, _ = Accept(t.Context(), s.accept(la))
+		}()
+		c, exporter, err := newConn(seal.Operator, lo, s.keys, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.transport, err = c.connect(t.Context(), s.m3, exporter); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		<-c.Done()
+		if refusal.Of(c.Err()) != refusal.RekeyRequired {
+			t.Errorf("ended with %v", c.Err())
+		}
+		c.teardown()
+		agent.Close()
+	})
+}
+
+// transportFrame is the length of a datagram with a frame of n bytes.
+func transportFrame(n int) int { return segment(n) - 4 }
+
+func TestSilentPeerIsDeclaredDeadAfterNinetySeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, lo, la := memWorld(t)
+		time.Sleep(time.Second)
+		nothing := func([]byte) [][]byte { return nil }
+		lo.setMeddle(nothing)
+		la.setMeddle(nothing)
+		began := time.Now()
+		<-w.operator.Done()
+		<-w.agent.Done()
+		if d := time.Since(began); d > 2*transport.DeadAfter {
+			t.Errorf("declared dead after %v", d)
+		}
+		if refusal.Of(w.operator.Err()) != refusal.Unreachable {
+			t.Errorf("operator: %v", w.operator.Err())
+		}
+		w.close()
+	})
+}
+
+func TestIdleSessionSendsKeepAlivesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, lo, la := memWorld(t)
+		time.Sleep(time.Second)
+		before := lo.count() + la.count()
+		time.Sleep(time.Hour)
+		if n := lo.count() + la.count() - before; n > 6*int(time.Hour/transport.KeepAlive) {
+			t.Errorf("%d datagrams in an idle hour", n)
+		}
+		if w.operator.Err() != nil || w.agent.Err() != nil {
+			t.Errorf("ended: %v, %v", w.operator.Err(), w.agent.Err())
+		}
+		w.close()
+	})
+}
+
+func TestWrongH4EndsTheDial(t *testing.T) {
+	lo, la := newMemLinks()
+	s := newShake(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		// An agent that has the keys and yet confirms something else.
+		b, err := la.ReadBatch(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		keys, err := s.agent.Confirm(b[0])
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c, _, err := newConn(seal.Agent, la, keys, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c.sendFrame(frameReady, testReady.marshal(key.Hash{9}))
+		c.fail(errTest)
+	})
+	_, err := Dial(ctx, s.dial(lo))
+	wg.Wait()
+	if refusal.Of(err) != refusal.HandshakeFailed {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAgentThatClosesInsteadOfReadyIsHeard(t *testing.T) {
+	lo, la := newMemLinks()
+	s := newShake(t)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		b, err := la.ReadBatch(context.Background())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var keys *handshake.Keys
+		if keys, err = s.agent.Confirm(b[0]); err != nil {
+			t.Error(err)
+			return
+		}
+		c, _, err := newConn(seal.Agent, la, keys, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c.sendFrame(frameClose, []byte(refusal.TooMany))
+		c.fail(errTest)
+	})
+	_, err := Dial(t.Context(), s.dial(lo))
+	wg.Wait()
+	if refusal.Of(err) != refusal.TooMany {
+		t.Errorf("got %v", err)
+	}
+}
