@@ -227,8 +227,11 @@ func (q *question) resolve() error {
 	if r.Action != wire.Shell && r.Action != wire.Exec {
 		return refusal.New(refusal.BadArgument, "this version of the agent knows no such action")
 	}
-	if (r.Action == wire.Exec) != (len(r.Params.Argv) > 0) {
-		return refusal.New(refusal.BadArgument, "exec has arguments, shell has none")
+	switch n := len(r.Params.Argv); {
+	case r.Action == wire.Exec && n == 0:
+		return refusal.New(refusal.BadArgument, "exec has no arguments")
+	case r.Action == wire.Shell && n > 1:
+		return refusal.New(refusal.BadArgument, "shell has more than one command line")
 	}
 	for _, arg := range r.Params.Argv {
 		if slices.Contains(arg, 0) {

@@ -102,7 +102,7 @@ func TestRequestAndGrantAreChecked(t *testing.T) {
 		"no protocol of ours": {func(r *wire.Request) { r.Protocols = []uint16{7} }, refusal.NoCommonSuite},
 		"another suite":       {func(r *wire.Request) { r.Suites = []uint16{2, 1} }, refusal.NoCommonSuite},
 		"unknown action":      {func(r *wire.Request) { r.Action = "format" }, refusal.BadArgument},
-		"shell with argv":     {func(r *wire.Request) { r.Action = wire.Shell }, refusal.BadArgument},
+		"two command lines":   {func(r *wire.Request) { r.Action, r.Params.Argv = wire.Shell, []wire.Bytes{[]byte("a"), []byte("b")} }, refusal.BadArgument},
 		"exec without argv":   {func(r *wire.Request) { r.Params.Argv = nil }, refusal.BadArgument},
 		"relative folder":     {func(r *wire.Request) { r.Params.Cwd = wire.Bytes("tmp") }, refusal.BadArgument},
 		"no such program":     {func(r *wire.Request) { r.Params.Argv = []wire.Bytes{wire.Bytes("no-such-program")} }, refusal.CommandNotFound},

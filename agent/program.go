@@ -90,7 +90,7 @@ func (w *worker) asked(ctx context.Context, ch *session.ServerChannel) (*session
 			if bad == nil && w.job.Action != wire.Shell {
 				bad = refusal.New(refusal.BadArgument, "the signed request is for a program, not for a shell")
 			}
-			return w.terminal(pty), bad
+			return w.terminal(pty), errors.Join(bad, w.signedTTY(pty))
 		case session.ExecRequest:
 			return w.terminal(pty), errors.Join(bad, w.signedArgv(r.Argv), w.signedTTY(pty))
 		}
@@ -124,9 +124,9 @@ func (w *worker) signedTTY(pty *session.PTY) error {
 	return nil
 }
 
-// terminal is the one to run on: a shell and a program with TTY always have one.
+// terminal is the one to run on: what was signed with TTY always has one.
 func (w *worker) terminal(pty *session.PTY) *session.PTY {
-	if pty == nil && (w.job.Action == wire.Shell || w.job.TTY) {
+	if pty == nil && w.job.TTY {
 		return &session.PTY{Term: "dumb"}
 	}
 	return pty
@@ -139,7 +139,7 @@ func (w *worker) start(pty *session.PTY) (*process.Process, error) {
 	}
 	if w.job.Action == wire.Shell {
 		spec.File = process.File{Path: w.job.Account.Shell}
-		spec.Argv = []string{"-" + path.Base(w.job.Account.Shell)} // a leading "-" makes it a login shell
+		spec.Argv = shellArgv(w.job)
 	}
 	term := ""
 	if pty != nil {
@@ -158,6 +158,16 @@ func (w *worker) start(pty *session.PTY) (*process.Process, error) {
 		return nil, refusal.New(refusal.CommandNotFound, "%v", err)
 	}
 	return p, nil
+}
+
+// shellArgv is how the user's shell is started: as a login shell, or with the
+// signed command line, which it reads itself, as sshd does it.
+func shellArgv(j job) []string {
+	name := path.Base(j.Account.Shell)
+	if len(j.Argv) == 0 {
+		return []string{"-" + name} // a leading "-" makes it a login shell
+	}
+	return []string{name, "-c", string(j.Argv[0])}
 }
 
 func size(s session.Size) process.Size {

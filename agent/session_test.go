@@ -151,7 +151,22 @@ func (q *ask) shell() *session.Channel {
 	return ch
 }
 
-func shellRequest(r *wire.Request) { r.Action, r.Params.Argv = wire.Shell, nil }
+func shellRequest(r *wire.Request) { r.Action, r.Params.Argv, r.Params.TTY = wire.Shell, nil, true }
+
+func TestCommandLineIsReadByTheUsersShell(t *testing.T) {
+	k, a := liveTeam(t)
+	ch := must(k.askFor(a, "ann", func(r *wire.Request) {
+		r.Action, r.Params.Argv, r.Params.TTY = wire.Shell, []wire.Bytes{[]byte("test -t 0 || echo pipes; exit $((3+4))")}, false
+	}).dial().OpenSession(within(t)))
+	if err := ch.Shell(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	_ = ch.Stdin().Close()
+	out, _ := io.ReadAll(ch.Stdout())
+	if exit, err := ch.Wait(); string(out) != "pipes\n" || exit.Status != 7 || err != nil {
+		t.Errorf("said %q, ended %v, %v", out, exit, err)
+	}
+}
 
 func TestShellIsALoginShellOnItsOwnTerminal(t *testing.T) {
 	k, a := liveTeam(t)

@@ -155,7 +155,9 @@ func (s *Server) listen(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Listen); err != nil {
+	// No TCP keep-alive: calls have deadlines, and control channels a heartbeat.
+	tcp := net.ListenConfig{KeepAlive: -1}
+	if s.listener, err = tcp.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
 		return fmt.Errorf("listening on %q: %v", s.cfg.Listen, err)
 	}
 	return nil

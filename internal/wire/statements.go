@@ -23,7 +23,7 @@ type Action string
 // The actions that exist. Each later one (copy, forward) brings its own
 // parameters in Params.
 const (
-	Shell Action = "shell" // a login shell on a pseudo-terminal
+	Shell Action = "shell" // a login shell, or one command line that the user's shell reads
 	Exec  Action = "exec"  // exactly one argument vector, once
 )
 
@@ -57,10 +57,10 @@ func (Request) Kind() statement.Kind {
 // Params are the exact parameters of the action.
 type Params struct {
 	User string   `json:"user"` // login name at the target; "" is the agent's own user
-	Argv []Bytes  `json:"argv"` // Exec only; never a shell string
+	Argv []Bytes  `json:"argv"` // Exec: the arguments; Shell: none, or one command line for the user's shell
 	Cwd  Bytes    `json:"cwd"`  // "" is the user's home
 	Env  []EnvVar `json:"env"`  // additions to the fixed base environment
-	TTY  bool     `json:"tty"`  // Exec on a pseudo-terminal; Shell always has one
+	TTY  bool     `json:"tty"`  // on a pseudo-terminal
 }
 
 // EnvVar is one addition to the environment.

@@ -73,7 +73,8 @@ func (c Config) host() (string, error) {
 func (c Config) transport(protocols ...string) *http.Transport {
 	dial := c.Dial
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: DialTimeout, KeepAlive: 15 * time.Second}).DialContext
+		// No TCP keep-alive: heartbeats do its work, and every probe wakes a phone line.
+		dial = (&net.Dialer{Timeout: DialTimeout, KeepAlive: -1}).DialContext
 	}
 	conf := TLSConfig(c.Pin)
 	conf.NextProtos = protocols
