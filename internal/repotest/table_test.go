@@ -71,6 +71,9 @@ var table = []row{
 	{"cmd/tucdesk-relay", "internal/cli internal/conf internal/refusal relay relay/credential", ""},
 	{"cmd/tucdesk-server", "internal/cli internal/conf rendezvous relay", "golang.org/x/sync"},
 	{"cmd/quickstart", "internal/cli internal/harden internal/terminal relay rendezvous agent operator", "golang.org/x/sync"},
+
+	// Tests of all of them together, as processes; it is imported by nobody.
+	{"internal/endtoend", "", ""},
 }
 
 // shared are modules that more than one row uses, with the reason.

@@ -1,0 +1,6 @@
+//go:build !race && linux
+
+package endtoend
+
+// raceDetector is off in this build.
+const raceDetector = false
