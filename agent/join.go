@@ -74,7 +74,7 @@ type newcomer struct {
 
 	identity key.Private[key.Agent]
 	member   membership
-	fresh    bool // the key was made by this attempt
+	resumed  bool // the key was made by an attempt that broke off
 	asked    bool // the server may have registered the key
 }
 
@@ -111,9 +111,9 @@ func (n *newcomer) makeIdentity() (err error) {
 	path := filepath.Join(n.dir, identityFile)
 	n.identity, err = keyfile.CreateKey[key.Agent](path)
 	if !errors.Is(err, fs.ErrExist) {
-		n.fresh = err == nil
 		return err
 	}
+	n.resumed = true
 	if n.identity, err = keyfile.LoadKey[key.Agent](path); err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func (n *newcomer) save(t *trust, text []byte) error {
 
 // rollBack removes what this attempt wrote.
 func (n *newcomer) rollBack(why error) {
-	if n.clean() != nil || !n.fresh || n.asked && refusal.Of(why) == refusal.Unreachable {
+	if n.clean() != nil || n.resumed || n.asked && refusal.Of(why) == refusal.Unreachable {
 		return
 	}
 	_ = os.Remove(filepath.Join(n.dir, identityFile))

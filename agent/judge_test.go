@@ -371,9 +371,15 @@ func TestMissingPolicyTextDenies(t *testing.T) {
 func TestH8TooManySessions(t *testing.T) {
 	k := newTeam(t, openPolicy)
 	a := k.agent()
-	a.sessions.limit = 3
-	for range 3 {
-		k.askFor(a, "ann", nil).wantAccept()
+	a.sessions.limit = maxPerOperator + 1
+	for range maxPerOperator {
+		if err := a.sessions.reserve(wire.NewSessionID(), k.members["ann"].ID()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.askFor(a, "ann", nil).wantRefusal(refusal.TooMany) // one operator does not get them all
+	if err := a.sessions.reserve(wire.NewSessionID(), k.members["eve"].ID()); err != nil {
+		t.Fatal(err)
 	}
 	k.askFor(a, "bob", nil).wantRefusal(refusal.TooMany)
 	b := k.agent()

@@ -94,31 +94,43 @@ var members = []member{
 	{"bob", "bob", policy.Approver},
 	{"eve", "eve", policy.Operator},
 	{"vic", "vic", policy.Viewer},
+	{"adm", "adm", policy.Admin},
 }
 
 func newTeam(t testing.TB, policyText string) *team {
 	t.Helper()
-	k := &team{
+	k := emptyTeam(t, policyText)
+	k.found(roster.Server{Name: "main", URL: "https://127.0.0.1:1", Keys: wire.ServerKeys{
+		Access: k.access.Public(), Grant: k.grant.Public(), Audit: k.audit.Public(), TLS: key.Hash{1},
+	}})
+	return k
+}
+
+func emptyTeam(t testing.TB, policyText string) *team {
+	t.Helper()
+	return &team{
 		t: t, owner: must(key.Generate[key.Owner]()), access: must(key.Generate[key.Access]()),
 		grant: must(key.Generate[key.Grant]()), audit: must(key.Generate[key.Audit]()),
 		policy: []byte(policyText), members: map[string]key.Private[key.Operator]{}, secret: credential.NewSecret(),
 	}
+}
+
+// found makes root and first roster of the team.
+func (k *team) found(server roster.Server) wire.RosterUpdate {
 	root := roster.Root{Team: wire.NewTeamID(), Name: "team", Owners: []key.Public[key.Owner]{k.owner.Public()}, Threshold: 1}
 	signed := must(roster.SignRoot(k.owner, root))
-	v1 := roster.First(root, signed.Hash(), func(r *roster.Roster) {
+	v1 := must(roster.Sign(k.owner, roster.First(root, signed.Hash(), func(r *roster.Roster) {
 		r.Renew(time.Now(), 24*time.Hour)
 		r.PolicyHash = must(policy.Parse(k.policy)).Hash()
-		r.Servers = []roster.Server{{Name: "main", URL: "https://127.0.0.1:1", Keys: wire.ServerKeys{
-			Access: k.access.Public(), Grant: k.grant.Public(), Audit: k.audit.Public(), TLS: key.Hash{1},
-		}}}
+		r.Servers = []roster.Server{server}
 		for _, m := range members {
 			op := must(key.Generate[key.Operator]())
 			k.members[m.name] = op
 			r.Operators = append(r.Operators, roster.Operator{Key: op.Public(), Email: m.name + "@example.com", Person: m.person, Role: m.role})
 		}
-	})
-	k.state = must(roster.Found(signed, signed.Hash(), must(roster.Sign(k.owner, v1))))
-	return k
+	})))
+	k.state = must(roster.Found(signed, signed.Hash(), v1))
+	return v1
 }
 
 // next makes the next version of the roster, which the team then has.
@@ -150,26 +162,34 @@ func (k *team) join(tags ...string) string {
 	if tags == nil {
 		tags = []string{}
 	}
-	tk := must(key.Generate[key.Token]())
-	now := time.Now()
-	token := roster.Token{
-		ID: wire.NewNonce(), Team: k.state.Team(), Fingerprint: k.state.Fingerprint(), Server: k.state.Roster().Servers[0].Address(),
-		Tags: tags, IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(time.Hour)), MaxUses: 1, Key: tk.Public(),
-	}
-	signed := must(roster.SignToken(k.owner, token))
-	text := must(roster.JoinString(k.state.Root(), signed, tk))
+	text, token, tk := k.token(time.Hour, 1, tags...)
 	n := &newcomer{dir: dir, join: must(roster.ParseJoin(text))}
 	if err := n.makeIdentity(); err != nil {
 		k.t.Fatal(err)
 	}
 	cert := must(roster.SignAgent(tk, token, roster.AgentCert{
-		Team: token.Team, Agent: n.identity.Public(), Name: "host", Tags: tags, TokenID: token.ID, IssuedAt: wire.At(now),
+		Team: token.Team, Agent: n.identity.Public(), Name: "host", Tags: tags, TokenID: token.ID, IssuedAt: wire.At(time.Now()),
 	}))
-	n.member = membership{Server: token.Server, Fingerprint: token.Fingerprint, Token: signed, Certificate: cert}
+	n.member = membership{Server: token.Server, Fingerprint: token.Fingerprint, Token: n.join.TokenSigned, Certificate: cert}
 	if err := n.save(&trust{roster: k.state, rules: must(policy.Parse(k.policy))}, k.policy); err != nil {
 		k.t.Fatal(err)
 	}
 	return dir
+}
+
+// token makes a join string.
+func (k *team) token(life time.Duration, uses int, tags ...string) (text string, token roster.Token, tk key.Private[key.Token]) {
+	k.t.Helper()
+	if tags == nil {
+		tags = []string{}
+	}
+	tk = must(key.Generate[key.Token]())
+	now := time.Now()
+	token = roster.Token{
+		ID: wire.NewNonce(), Team: k.state.Team(), Fingerprint: k.state.Fingerprint(), Server: k.state.Roster().Servers[0].Address(),
+		Tags: tags, IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(life)), MaxUses: uses, Key: tk.Public(),
+	}
+	return must(roster.JoinString(k.state.Root(), must(roster.SignToken(k.owner, token)), tk)), token, tk
 }
 
 func (k *team) open(dir string) *Agent {

@@ -1,0 +1,314 @@
+//go:build linux
+
+package agent
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+// memory is a pair's end on a buffer.
+type memory struct{ bytes.Buffer }
+
+func (*memory) Close() error { return nil }
+
+func TestPairTakesItsOwnFramesOnly(t *testing.T) {
+	for typ := range frameType(32) {
+		toChild, toParent := typ >= frameJob && typ <= frameEnd, typ >= frameConfirm && typ <= frameClosed
+		var m memory
+		if err := (&pair{rw: &m, parent: true}).send(typ, nil); (err == nil) != toChild {
+			t.Errorf("the supervisor sends frame %d: %v", typ, err)
+		}
+		m.Reset()
+		if err := (&pair{rw: &m}).send(typ, nil); (err == nil) != toParent {
+			t.Errorf("the child sends frame %d: %v", typ, err)
+		}
+		raw := append([]byte{byte(typ)}, 0, 0, 0, 0)
+		m.Reset()
+		m.Write(raw)
+		if _, _, err := (&pair{rw: &m, parent: true}).receive(); (err == nil) != toParent {
+			t.Errorf("the supervisor receives frame %d: %v", typ, err)
+		}
+	}
+}
+
+func TestPairBoundsWhatItReads(t *testing.T) {
+	for _, typ := range []frameType{frameConfirm, frameStarted, frameExited, frameClosed} {
+		var m memory
+		head := binary.BigEndian.AppendUint32([]byte{byte(typ)}, uint32(typ.limit()+1))
+		m.Write(append(head, make([]byte, typ.limit()+1)...))
+		if _, _, err := (&pair{rw: &m, parent: true}).receive(); err == nil {
+			t.Errorf("frame %d beyond its limit was taken", typ)
+		}
+		if err := (&pair{rw: &m}).send(typ, make([]byte, typ.limit()+1)); err == nil {
+			t.Errorf("frame %d beyond its limit was sent", typ)
+		}
+	}
+}
+
+func TestKeysAndReadyDataComeBack(t *testing.T) {
+	want := readyData{Rule: "r", MaxIdle: time.Minute, AuditSeq: 7}
+	body := must(joinKeys([]byte("keys"), want))
+	keys, got, err := splitKeys(body)
+	if err != nil || string(keys) != "keys" || got != want {
+		t.Errorf("%q, %+v, %v", keys, got, err)
+	}
+	for n := range body {
+		if _, _, err := splitKeys(body[:n]); err == nil {
+			t.Errorf("%d of %d bytes were taken", n, len(body))
+		}
+	}
+}
+
+func FuzzPairReceive(f *testing.F) {
+	f.Add([]byte{16, 0, 0, 0, 3, 'a', 'b', 'c'})
+	f.Add([]byte{19, 0, 0, 0, 0})
+	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{17, 0, 0, 0, 9, 1})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m := memory{}
+		m.Write(raw)
+		p := &pair{rw: &m, parent: true}
+		var again memory
+		for {
+			typ, body, err := p.receive()
+			if err != nil {
+				break
+			}
+			if err := (&pair{rw: &again}).send(typ, body); err != nil {
+				t.Fatalf("a frame that was received cannot be sent: %v", err)
+			}
+		}
+		if !bytes.HasPrefix(raw, again.Bytes()) {
+			t.Fatal("frames read and written again differ")
+		}
+	})
+}
+
+func FuzzSplitKeys(f *testing.F) {
+	f.Add(must(joinKeys([]byte("keys"), readyData{Rule: "r"})))
+	f.Add([]byte{0, 0, '{', '}'})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		keys, ready, err := splitKeys(raw)
+		if err != nil {
+			return
+		}
+		k2, r2, err := splitKeys(must(joinKeys(keys, ready)))
+		if err != nil || !bytes.Equal(keys, k2) || r2 != ready {
+			t.Fatal("what was read cannot be written again")
+		}
+	})
+}
+
+// hostile gives the supervisor a child that the test plays.
+func hostile(t *testing.T) (*team, *Agent, *live, net.Conn) {
+	t.Helper()
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	q := k.askFor(a, "ann", nil)
+	question, _, err := a.judge(t.Context(), q.offer, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, m2, err := a.begin(question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.pair.close() // the real child ends by itself
+	_ = s.cmd.Wait()
+	ours, theirs := net.Pipe()
+	s.pair = &pair{rw: ours, parent: true}
+	s.cmd = exec.Command("/bin/true")
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = theirs.Close() })
+	_ = m2
+	return k, a, s, theirs
+}
+
+func TestHostileSessionProcessOnlyEndsItself(t *testing.T) {
+	for name, says := range map[string][]byte{
+		"report before its time": frameBytes(frameStarted, []byte(`{"pid":1}`)),
+		"unknown type":           {99, 0, 0, 0, 0},
+		"huge length":            {byte(frameConfirm), 0xff, 0xff, 0xff, 0xff},
+		"supervisor's own frame": frameBytes(frameKeys, []byte("x")),
+		"cut short":              {byte(frameConfirm), 0, 0, 0, 9, 1},
+		"nothing":                {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, a, s, child := hostile(t)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				s.run()
+			}()
+			go func() {
+				if _, _, err := (&pair{rw: child}).receive(); err == nil { // the job
+					_, _ = child.Write(says)
+				}
+				_ = child.Close()
+			}()
+			select {
+			case <-done:
+			case <-time.After(patience):
+				t.Fatal("the supervisor hangs")
+			}
+			if s.confirmed {
+				t.Error("keys were released")
+			}
+			if a.sessions.count() != 0 {
+				t.Error("a place is taken for ever")
+			}
+		})
+	}
+}
+
+func frameBytes(t frameType, body []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{byte(t)}, uint32(len(body))), body...)
+}
+
+func TestWrongConfirmsAreRejectedOneByOne(t *testing.T) {
+	_, _, s, child := hostile(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.run()
+	}()
+	p := &pair{rw: child}
+	typ, body, err := p.receive()
+	var j job
+	if err != nil || typ != frameJob || json.Unmarshal(body, &j) != nil || j.Index != s.handshake.Index() || len(j.Argv) != 1 {
+		t.Fatalf("job: %v, %v", typ, err)
+	}
+	for range 20 {
+		if err := p.send(frameConfirm, make([]byte, 120)); err != nil {
+			t.Fatal(err)
+		}
+		if typ, _, err := p.receive(); err != nil || typ != frameRejected {
+			t.Fatalf("%v, %v", typ, err)
+		}
+	}
+	s.end(refusal.KeyRevoked)
+	typ, body, err = p.receive()
+	if err != nil || typ != frameEnd || string(body) != string(refusal.KeyRevoked) {
+		t.Errorf("%v %q, %v", typ, body, err)
+	}
+	_ = child.Close()
+	<-done
+}
+
+func TestChildsWordsAreNamesOnly(t *testing.T) {
+	for in, want := range map[string]string{
+		"expired": "expired", "": "", "two words": "protocol_error", "a\nb": "protocol_error", "UPPER": "protocol_error",
+		strings.Repeat("a", 33): "protocol_error",
+	} {
+		if got := plainCode(in); got != want {
+			t.Errorf("%q became %q", in, got)
+		}
+	}
+	if plainSignal("TERM") != "TERM" || plainSignal("\x1b[2J") != "UNKNOWN" || len(plainSignal(strings.Repeat("A", 99))) != 16 {
+		t.Error("a signal's name that is none was taken")
+	}
+}
+
+func TestBackoffGrowsAndStaysBounded(t *testing.T) {
+	for n := range 100 {
+		d := wait(n)
+		if d < backoffMin/2 || d > backoffMax {
+			t.Errorf("attempt %d waits %v", n, d)
+		}
+	}
+	if wait(50) < backoffMax/2 {
+		t.Error("late attempts come too soon")
+	}
+}
+
+func TestRatesRefill(t *testing.T) {
+	var r rates
+	now := time.Now()
+	kid := [32]byte{1}
+	for i := range openBurst {
+		if err := r.take(kid, now); err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+	}
+	if err := r.take(kid, now); refusal.Of(err) != refusal.RateLimited {
+		t.Errorf("past the burst: %v", err)
+	}
+	if err := r.take(kid, now.Add(-time.Hour)); refusal.Of(err) != refusal.RateLimited {
+		t.Errorf("a clock that goes back: %v", err)
+	}
+	for range openRate {
+		if err := r.take(kid, now.Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range maxKnown + 10 {
+		_ = r.take([32]byte{2, byte(i), byte(i >> 8)}, now)
+	}
+	if len(r.m) > maxKnown {
+		t.Errorf("%d operators are remembered", len(r.m))
+	}
+}
+
+func TestWaitingListIsBoundedAndSpentOnce(t *testing.T) {
+	var w waitingList
+	now := time.Now()
+	w.add([32]byte{1}, now.Add(time.Minute), now)
+	if !w.take([32]byte{1}, now) || w.take([32]byte{1}, now) {
+		t.Error("a waiting request is good for one more try")
+	}
+	w.add([32]byte{2}, now.Add(time.Minute), now)
+	if w.take([32]byte{2}, now.Add(2*time.Minute)) {
+		t.Error("an expired request was still waiting")
+	}
+	for i := range 2 * maxKnown {
+		w.add([32]byte{3, byte(i), byte(i >> 8)}, now.Add(time.Minute), now)
+	}
+	if len(w.m) > maxKnown {
+		t.Errorf("%d requests wait", len(w.m))
+	}
+}
+
+func TestAheadFitsAFrame(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	for i := range 100 {
+		a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(r *roster.Roster) { r.MinVersion = strings.Repeat("v", i%60) })}})
+	}
+	tr, _ := a.keeper.get()
+	list := ahead(tr, 1)
+	if raw := must(json.Marshal(wire.RosterWant{Version: 1, Ahead: list})); len(list) == 0 || len(raw) > wire.MaxFrame-1024 {
+		t.Errorf("%d updates in %d bytes", len(list), len(raw))
+	}
+	if len(ahead(tr, tr.roster.Version())) != 0 {
+		t.Error("nothing is ahead of the same version")
+	}
+}
+
+func TestDefaultDirIsPrivateToTheUser(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", "/somewhere")
+	dir, err := DefaultDir()
+	want := "/somewhere/tucdesk-agent"
+	if os.Geteuid() == 0 {
+		want = "/var/lib/tucdesk-agent"
+	}
+	if err != nil || dir != want {
+		t.Errorf("%q, %v", dir, err)
+	}
+}
+
+var _ io.ReadWriteCloser = (*memory)(nil)

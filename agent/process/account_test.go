@@ -1,0 +1,60 @@
+//go:build unix
+
+package process
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+func TestH7OnlyRealLoginUsersAreFound(t *testing.T) {
+	for _, name := range []string{"no-such-user", "0", "1000", "0x0", "root:x", "../root", "a\nb", "a\x00b", strings.Repeat("a", 65)} {
+		if a, err := LookUp(name); refusal.Of(err) != refusal.UserNotAllowed {
+			t.Errorf("%q: %+v, %v", name, a, err)
+		}
+	}
+	// Accounts that are closed to people, or without a home.
+	for _, name := range []string{"nobody", "daemon", "bin", "sync"} {
+		if a, err := LookUp(name); err == nil {
+			t.Errorf("%q: %+v", name, a)
+		}
+	}
+}
+
+func TestOwnUserIsFoundWithoutAName(t *testing.T) {
+	a, err := LookUp("")
+	if err != nil || int(a.UID) != os.Geteuid() || a.Home == "" || a.Shell == "" {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if a.Name == "" {
+		t.Skip("this user has no name here")
+	}
+	b, err := LookUp(a.Name)
+	if err != nil || b.UID != a.UID || !slices.Equal(a.Groups, b.Groups) {
+		t.Errorf("by name: %+v, %v", b, err)
+	}
+}
+
+func TestE8EnvironmentHasAFixedBase(t *testing.T) {
+	a := Account{Name: "ann", Home: "/home/ann", Shell: "/bin/sh"}
+	env, err := Environment(a, "xterm", []Variable{{"LC_ALL", "C"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"HOME=/home/ann", "USER=ann", "LOGNAME=ann", "SHELL=/bin/sh", "PATH=" + Path, "LC_ALL=C", "LANG=C.UTF-8", "TERM=xterm"}
+	if !slices.Equal(env, want) {
+		t.Errorf("got %q", env)
+	}
+	for _, v := range []Variable{{"PATH", "/tmp"}, {"HOME", "/"}, {"", "x"}, {"A=B", "x"}, {"1A", "x"}, {"A B", "x"}, {"A", "x\x00y"}, {"A", strings.Repeat("x", maxEnvValue+1)}, {strings.Repeat("A", maxEnvName+1), ""}} {
+		if _, err := Environment(a, "", []Variable{v}); refusal.Of(err) != refusal.EnvNotAllowed {
+			t.Errorf("%q: %v", v.Name, err)
+		}
+	}
+	if _, err := Environment(a, "", []Variable{{"A", "1"}, {"A", "2"}}); refusal.Of(err) != refusal.EnvNotAllowed {
+		t.Errorf("twice: %v", err)
+	}
+}
