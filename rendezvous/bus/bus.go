@@ -88,13 +88,6 @@ func (b *Bus) Ask(ctx context.Context, team principal.TeamID, agent key.ID, f wi
 	return c.Ask(ctx, f)
 }
 
-// Kick ends the connection of an agent, if there is one.
-func (b *Bus) Kick(team principal.TeamID, agent key.ID) {
-	if c := b.find(team, agent); c != nil {
-		c.Displace()
-	}
-}
-
 func (b *Bus) find(team principal.TeamID, agent key.ID) Conn {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
