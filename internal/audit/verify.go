@@ -121,10 +121,12 @@ func (v *verifier) foundRange(first, last int64, code FindingCode, format string
 
 // item is a line of the body and what a worker made of it.
 type item struct {
+	raw   []byte
 	line  line
 	bad   bool
 	entry Entry
 	kid   key.ID
+	hash  key.Hash // of the entry's statement
 	leaf  tlog.Hash
 	err   error
 }
@@ -147,7 +149,7 @@ func (v *verifier) read(r *bufio.Reader, known []string) error {
 			return fmt.Errorf("reading the export: %v", err)
 		}
 		if whole || len(raw) > 0 {
-			batch = append(batch, decodeLine(raw))
+			batch = append(batch, item{raw: raw})
 		}
 		if len(batch) == verifyBatch || !whole {
 			v.process(batch)
@@ -160,16 +162,15 @@ func (v *verifier) read(r *bufio.Reader, known []string) error {
 	}
 }
 
-// decodeLine reads one line strictly. The line's wrapping is not signed, so
+// decode reads one line strictly. The line's wrapping is not signed, so
 // what it says is only ever compared with what is.
-func decodeLine(raw []byte) item {
-	var it item
-	dec := json.NewDecoder(bytes.NewReader(raw))
+func (it *item) decode() {
+	dec := json.NewDecoder(bytes.NewReader(it.raw))
 	dec.DisallowUnknownFields()
-	if dec.Decode(&it.line) != nil || dec.InputOffset() != int64(len(raw)) {
-		return item{bad: true}
+	if dec.Decode(&it.line) != nil || dec.InputOffset() != int64(len(it.raw)) {
+		it.line, it.bad = line{}, true
 	}
-	return it
+	it.raw = nil
 }
 
 var errNotExport = errors.New("reading the export: this is not an audit export")
@@ -187,13 +188,14 @@ func (v *verifier) head(r *bufio.Reader) (*item, error) {
 			}
 			return nil, v.headDone()
 		}
-		it := decodeLine(raw)
+		it := item{raw: raw}
+		it.decode()
 		isHead, err := v.headLine(n, it)
 		if err != nil {
 			return nil, err
 		}
 		if !isHead {
-			return &it, v.headDone()
+			return &item{raw: raw}, v.headDone()
 		}
 	}
 }
@@ -337,7 +339,7 @@ func (v *verifier) remember(known []string) error {
 	return nil
 }
 
-// process verifies signatures in parallel and then everything that depends on
+// process decodes lines and verifies signatures in parallel and then everything that depends on
 // order, in order.
 func (v *verifier) process(batch []item) {
 	var wg sync.WaitGroup
@@ -345,8 +347,10 @@ func (v *verifier) process(batch []item) {
 	for w := range workers {
 		wg.Go(func() {
 			for i := w; i < len(batch); i += workers {
-				if it := &batch[i]; it.line.Entry != nil {
-					it.leaf = tlog.RecordHash(it.line.Entry)
+				it := &batch[i]
+				it.decode()
+				if it.line.Entry != nil {
+					it.leaf, it.hash = tlog.RecordHash(it.line.Entry), it.line.Entry.Hash()
 					it.entry, it.kid, it.err = statement.Open[Entry](it.line.Entry, v.signer)
 				}
 			}

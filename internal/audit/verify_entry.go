@@ -98,7 +98,7 @@ func (v *verifier) agentEntry(index int64, it *item, h *host, approvals []statem
 	before := h.time
 	v.follow(index, &h.chain, it)
 	if h.claim != nil && e.Seq == h.claim.seq {
-		if h.claim.hash != it.line.Entry.Hash() {
+		if h.claim.hash != it.hash {
 			v.found(index, ChainFork, "the agent signed another entry %d than this", e.Seq)
 		}
 		h.claim.reached = true
@@ -138,7 +138,7 @@ func (v *verifier) follow(index int64, c *chain, it *item) {
 	case e.Previous != c.hash:
 		v.found(index, ChainFork, "it follows another entry %d of its signer than the one here", c.seq)
 	}
-	*c = chain{seq: max(e.Seq, c.seq), hash: it.line.Entry.Hash(), time: max(e.Time, c.time)}
+	*c = chain{seq: max(e.Seq, c.seq), hash: it.hash, time: max(e.Time, c.time)}
 }
 
 func (v *verifier) session(index int64, e *Entry, agent key.ID) {

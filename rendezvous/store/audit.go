@@ -1,16 +1,19 @@
 package store
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/rendezvous/principal"
 )
 
-// The methods in this file are what package audit's log stands on. Nobody else
-// should call them: they know nothing of trees and signatures.
+// The methods in this file are what package audit's log and export stand on.
+// Nobody else should call them: they know nothing of trees and signatures.
 
 // AuditExtend makes room for n more entries and returns how many there were. It
 // holds the team's row until the transaction ends, so entries have one order.
@@ -33,7 +36,7 @@ func (t *Tx) AuditSize() (int64, error) {
 	return size, err
 }
 
-// PutAuditEntry stores the entry at index, whose room AuditExtend made.
+// PutAuditEntry stores the entry at index, under AuditExtend's lock.
 func (t *Tx) PutAuditEntry(index int64, id wire.Nonce, entry statement.Signed) error {
 	_, err := t.exec("storing a log entry", insertAuditEntry, t.id, index, id[:], bytesOf(entry))
 	return err
@@ -113,4 +116,69 @@ func (t *Tx) Checkpoints(after int64, limit int) ([]string, error) {
 		return err
 	})
 	return list, err
+}
+
+// AuditSource is one team's log and what proves it, for an export. Each call is
+// a View of its own, so an export of any length holds up nobody.
+type AuditSource struct {
+	ctx   context.Context
+	store *Store
+	team  principal.TeamID
+}
+
+// AuditSource returns the source of the team's export; it is good while ctx is.
+func (s *Store) AuditSource(ctx context.Context, team principal.TeamID) *AuditSource {
+	return &AuditSource{ctx: ctx, store: s, team: team}
+}
+
+// view runs look and returns what it found.
+func view[T any](a *AuditSource, look func(*Tx) (T, error)) (v T, err error) {
+	err = a.store.View(a.ctx, a.team, func(t *Tx) error {
+		v, err = look(t)
+		return err
+	})
+	return v, err
+}
+
+// Root returns the team's root.
+func (a *AuditSource) Root() (statement.Signed, error) {
+	team, err := view(a, (*Tx).Record)
+	return team.Root, err
+}
+
+// Rosters returns the versions after from.
+func (a *AuditSource) Rosters(from uint64) ([]wire.RosterUpdate, error) {
+	return view(a, func(t *Tx) ([]wire.RosterUpdate, error) { return t.RosterUpdates(from) })
+}
+
+// Hosts returns up to limit agents by key id, deleted ones too, and the last one's.
+func (a *AuditSource) Hosts(after key.ID, limit int) ([]audit.Host, key.ID, error) {
+	agents, err := view(a, func(t *Tx) ([]Agent, error) { return t.agents(selectAllByKid, t.id, after[:], limit) })
+	var hosts []audit.Host
+	for _, agent := range agents {
+		hosts = append(hosts, audit.Host{Token: agent.Token, Certificate: agent.Certificate, Registration: agent.Registration})
+		after = agent.Kid
+	}
+	return hosts, after, err
+}
+
+// Entries returns the entries from index from up to, not including, to.
+func (a *AuditSource) Entries(from, to int64) ([]statement.Signed, error) {
+	return view(a, func(t *Tx) ([]statement.Signed, error) { return t.AuditEntries(from, to) })
+}
+
+// Checkpoints returns up to limit checkpoints of sizes above after.
+func (a *AuditSource) Checkpoints(after int64, limit int) ([]string, error) {
+	return view(a, func(t *Tx) ([]string, error) { return t.Checkpoints(after, limit) })
+}
+
+// LastCheckpoint returns the checkpoint of the largest size, "" without any.
+func (a *AuditSource) LastCheckpoint() (string, error) { return view(a, (*Tx).LastCheckpoint) }
+
+// Approval returns the approval with that hash, nil when it is not there.
+func (a *AuditSource) Approval(hash key.Hash) (statement.Signed, error) {
+	return view(a, func(t *Tx) (s statement.Signed, err error) {
+		_, err = t.row("reading an approval", selectApprovalByHash, []any{t.id, hash[:]}, (*[]byte)(&s))
+		return s, err
+	})
 }
