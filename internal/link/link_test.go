@@ -138,9 +138,13 @@ func TestBothEndsExchangeDatagramsOverEveryTransport(t *testing.T) {
 					if err := dir[0].WriteSegments(segments(8, 256), 256); err != nil {
 						t.Fatal(err)
 					}
-					for i, d := range receive(t, dir[1], 8) {
-						if len(d) != 252 || binary.BigEndian.Uint32(d) != uint32(i) {
-							t.Fatalf("round %d, datagram %d: %d bytes, number %d", round, i, len(d), binary.BigEndian.Uint32(d))
+					// … and may overtake the first.
+					missing := map[uint32]bool{0: true, 1: true, 2: true, 3: true, 4: true, 5: true, 6: true, 7: true}
+					for _, d := range receive(t, dir[1], 8) {
+						if n := binary.BigEndian.Uint32(d); len(d) != 252 || !missing[n] {
+							t.Fatalf("round %d, number %d: %d bytes", round, n, len(d))
+						} else {
+							delete(missing, n)
 						}
 					}
 				}

@@ -94,10 +94,12 @@ func TestFirstDatagramNeedsThreeRoundTrips(t *testing.T) {
 		if err := dir[0].WriteSegments(segments(3, 128), 128); err != nil {
 			t.Fatal(err)
 		}
-		for i, d := range receive(t, dir[1], 3) {
-			if len(d) != 124 || binary.BigEndian.Uint32(d) != uint32(i) {
-				t.Errorf("datagram %d: %d bytes", i, len(d))
-			}
+		seen := map[uint32]bool{}
+		for _, d := range receive(t, dir[1], 3) {
+			seen[binary.BigEndian.Uint32(d)] = len(d) == 124
+		}
+		if !seen[0] || !seen[1] || !seen[2] {
+			t.Errorf("got %v", seen)
 		}
 	}
 	if operator.path.bound.Load() {

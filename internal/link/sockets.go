@@ -69,7 +69,7 @@ func resolve(ctx context.Context, addr string) (netip.AddrPort, error) {
 // receive drops what does not come from the relay before anything parses it:
 // anybody can send to the port (probe T3).
 func (s *udpSocket) receive(b *batch) error {
-	for failed := 0; len(b.frames) == 0; {
+	for failed := 0; len(b.frames) == 0 && b.strangers == 0; {
 		n, err := s.conn.ReadBatch(b.msgs)
 		if errors.Is(err, net.ErrClosed) {
 			return errDone
@@ -83,11 +83,11 @@ func (s *udpSocket) receive(b *batch) error {
 		failed = 0
 		for i := range b.msgs[:n] {
 			m := &b.msgs[i]
-			if m.Addr != s.relay {
-				b.strangers++
-				continue
-			}
 			for frame := range m.Segments() {
+				if m.Addr != s.relay {
+					b.strangers++
+					continue
+				}
 				b.frames = append(b.frames, frame)
 			}
 		}

@@ -226,10 +226,17 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 		}
 		c.out = b
 		if err := c.link.WriteSegments(b, segment(size)); err != nil {
+			c.linkLost()
 			return err
 		}
 	}
 	return nil
+}
+
+// linkLost ends the session because its only path has: a relay that closed the
+// connection must not look like a normal end.
+func (c *Conn) linkLost() {
+	c.fail(refusal.New(refusal.Unreachable, "the connection to the relay was lost"))
 }
 
 // holdLocked keeps a copy of the transport's first packets; see Conn.held.
@@ -321,6 +328,9 @@ func (c *Conn) ReadPackets(pkts []transport.Packet) (int, error) {
 		}
 		batch, err := c.link.ReadBatch(c.reading)
 		if err != nil {
+			if c.reading.Err() == nil {
+				c.linkLost()
+			}
 			return 0, err
 		}
 		c.pending, c.now = batch, time.Now()

@@ -269,8 +269,8 @@ func TestNConfirmReplayedA8B11(t *testing.T) {
 	w.cat([]byte("still running"))
 }
 
-// TestNFloodA14 sends 2^16 forgeries with real sockets beside the real stream;
-// the full 2^20 take too long for every run and are a benchmark.
+// TestNFloodA14 sends up to 2^16 forgeries with real sockets beside the real
+// stream; the full 2^20 would take too long for every run.
 func TestNFloodA14(t *testing.T) {
 	r := startRelay(t)
 	m := newMiddle(t, r.udp)
@@ -333,6 +333,9 @@ func TestNLyingStreamsA18(t *testing.T) {
 			case <-w.operator.Done():
 			case <-time.After(patience):
 				t.Fatal("the session lives")
+			}
+			if refusal.Of(w.operator.Err()) != refusal.Unreachable {
+				t.Errorf("ended with %v", w.operator.Err())
 			}
 		})
 	}
