@@ -71,6 +71,8 @@ func routes() []route {
 		{method: http.MethodPost, path: wire.PathCancel, auth: authProof, role: policy.Operator,
 			action: wire.ActCancel, subject: (*Server).requestSubject, handle: (*Server).cancel},
 
+		{method: http.MethodGet, path: wire.PathAudit, auth: authProof, role: policy.Admin,
+			action: wire.ActAudit, handle: (*Server).exportAudit},
 		{method: http.MethodGet, path: wire.PathCheckpoint, auth: authToken, role: policy.Viewer,
 			query: []string{"from"}, handle: (*Server).checkpoint},
 	}

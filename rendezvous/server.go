@@ -54,6 +54,7 @@ type Server struct {
 	sessions  *limiter[key.ID]
 	refusals  *limiter[key.ID]
 	setups    chan struct{}
+	exports   chan struct{}
 	waiting   waiters
 	metrics   counters
 
@@ -114,7 +115,7 @@ func prepare(cfg Config) (*Server, error) {
 		audience: client.Audience(k.access.ID(), host), issuer: principal.NewIssuer(k.access), bus: bus.New(),
 		sources: newLimiter[netip.Prefix](rateSource), operators: newLimiter[key.ID](rateOperator),
 		sessions: newLimiter[key.ID](rateSessions), refusals: newLimiter[key.ID](rateRefused),
-		setups: make(chan struct{}, setupSlots), closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
+		setups: make(chan struct{}, setupSlots), exports: make(chan struct{}, maxExports), closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
 	}
 	s.base, s.stop = context.WithCancel(context.Background())
 	s.http = s.newHTTP()

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strconv"
 
 	"golang.org/x/sync/errgroup"
 
@@ -99,7 +100,8 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 		if err != nil {
 			return err
 		}
-		cfg.Endpoints = []rendezvous.External{{UDP: cfg.Relay.Public, TCP: cfg.Relay.Public}}
+		public := publicAddr(cfg.Relay.Public, r)
+		cfg.Endpoints = []rendezvous.External{{UDP: public, TCP: public}}
 		group.Go(func() error { return r.Run(ctx) })
 		defer r.Close() // also when the server below does not start
 	}
@@ -124,6 +126,15 @@ func startRelay(ctx context.Context, cfg rendezvous.Config) (*relay.Server, erro
 		return nil, fmt.Errorf("relay.listen: %v", err)
 	}
 	return relay.Start(ctx, relay.Config{UDP: listen, TCP: listen, Secret: secret, Logger: cfg.Log})
+}
+
+// publicAddr fills in the port that the system chose for a relay told ":0".
+func publicAddr(public string, r *relay.Server) string {
+	host, port, err := net.SplitHostPort(public)
+	if udp, _ := r.Addr(); err == nil && port == "0" {
+		return net.JoinHostPort(host, strconv.Itoa(int(udp.Port())))
+	}
+	return public
 }
 
 // addrPort reads "ip:port" or ":port", which is every address of both families.

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/rendezvous"
+)
+
+// output is written by the program while the test reads it.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// typed runs one command to its end.
+func typed(ctx context.Context, args ...string) (status int, out, talk string) {
+	var o, e output
+	status = cli.Run(ctx, &cli.IO{Out: &o, Err: &e}, root(), args)
+	return status, o.String(), e.String()
+}
+
+// freePort is a port nobody had a moment ago.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// configured writes a configuration whose relay takes any port.
+func configured(t *testing.T) (state, config, url string) {
+	t.Helper()
+	dir := t.TempDir()
+	addr := freePort(t)
+	config = filepath.Join(dir, "server.toml")
+	url = "https://" + addr
+	text := "name = \"rv1\"\nurl = \"" + url + "\"\nlisten = \"" + addr + "\"\n[relay]\nlisten = \"127.0.0.1:0\"\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "state"), config, url
+}
+
+// serving runs the server until it has printed want to stdout or, for want "",
+// says that it serves; then it stops it.
+func serving(t *testing.T, want string, args ...string) (out, talk string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var o, e output
+	done := make(chan int, 1)
+	go func() { done <- cli.Run(ctx, &cli.IO{Out: &o, Err: &e}, root(), args) }()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !strings.Contains(o.String(), want) || !strings.Contains(e.String(), "serving on") {
+		select {
+		case <-tick.C:
+		case status := <-done:
+			t.Fatalf("ended with %d: %s", status, e.String())
+		case <-deadline.C:
+			t.Fatalf("never served: %s", e.String())
+		}
+	}
+	cancel()
+	if status := <-done; status != 0 {
+		t.Fatalf("stopped with %d: %s", status, e.String())
+	}
+	return o.String(), e.String()
+}
+
+func TestFirstStartMakesAServerAndLaterOnesKeepIt(t *testing.T) {
+	state, config, url := configured(t)
+	at := []string{"--state", state, "--config", config}
+	first, _ := serving(t, "tucdesk-setup:", append([]string{"run", "--url", url}, at...)...)
+	if strings.Count(first, "\n") != 1 {
+		t.Fatalf("stdout %q: a script wants the setup string alone", first)
+	}
+	before, err := os.ReadFile(filepath.Join(state, "access.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving(t, "tucdesk-setup:", append([]string{"run"}, at...)...)
+	after, err := os.ReadFile(filepath.Join(state, "access.key"))
+	if err != nil || !bytes.Equal(before, after) {
+		t.Fatal("a later start changed the keys")
+	}
+	if status, _, talk := typed(t.Context(), append([]string{"check"}, at...)...); status != 0 {
+		t.Fatalf("check: %d %s", status, talk)
+	}
+	if status, out, talk := typed(t.Context(), append([]string{"setup-code"}, at...)...); status != 0 || !strings.HasPrefix(out, "tucdesk-setup:") {
+		t.Fatalf("setup-code: %d %s", status, talk)
+	}
+}
+
+// A disk that is not mounted looks like a first start.
+func TestNoServerIsMadeWithoutBeingTold(t *testing.T) {
+	state, config, _ := configured(t)
+	for _, args := range [][]string{
+		{"run", "--state", state},
+		{"run", "--state", state, "--config", config},
+		{"run", "--state", state, "--config", config, "--url", "https://elsewhere"},
+		{"setup-code", "--state", state, "--config", config},
+		{"check", "--state", state, "--config", config},
+	} {
+		if status, out, talk := typed(t.Context(), args...); status == 0 || out != "" || !strings.Contains(talk, "error:") {
+			t.Errorf("%v: status %d, out %q, talk %q", args, status, out, talk)
+		}
+		if created, err := rendezvous.Created(state); created || err != nil {
+			t.Fatalf("%v made keys, %v", args, err)
+		}
+	}
+}
+
+func TestB17OpenKeyFileStopsTheServer(t *testing.T) {
+	state, config, url := configured(t)
+	serving(t, "tucdesk-setup:", "run", "--url", url, "--state", state, "--config", config)
+	for _, name := range []string{"access.key", "grant.key", "audit.key", "tls.key", "relay.secret"} {
+		path := filepath.Join(state, name)
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, verb := range []string{"check", "run"} {
+			status, _, talk := typed(t.Context(), verb, "--state", state, "--config", config)
+			if status == 0 || !strings.Contains(talk, path) || !strings.Contains(talk, "chmod 600") {
+				t.Errorf("%s with open %s: %d %s", verb, name, status, talk)
+			}
+		}
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestConfigurationMistakesAreNamed(t *testing.T) {
+	for text, want := range map[string]string{
+		"name = \"rv\"\nurl = \"https://h\"\nlistne = \":1\"":          "listne",
+		"name = \"RV\"\nurl = \"https://h\"":                           "name",
+		"name = \"rv\"\nurl = \"http://h\"":                            "url",
+		"name = \"rv\"\nurl = \"https://h\"\nlisten = \"1\"":           "listen",
+		"name = \"rv\"\nurl = \"https://h\"\n[relay]\nexternal = [{}]": "relay.external",
+	} {
+		config := filepath.Join(t.TempDir(), "server.toml")
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if status, _, talk := typed(t.Context(), "check", "--config", config, "--state", t.TempDir()); status == 0 || !strings.Contains(talk, want) {
+			t.Errorf("%q: %d %s", text, status, talk)
+		}
+	}
+}
+
+func TestWrittenConfigurationReadsBack(t *testing.T) {
+	at := place{config: filepath.Join(t.TempDir(), "server.toml")}
+	want := rendezvous.Config{Name: "rv-1.example", URL: "https://[::1]:8443", Listen: "[::1]:8443", Database: "postgres://u@h/d?passfile=/x y",
+		Relay: rendezvous.Relay{Secret: `/a "b"\c`, Listen: ":3479", Public: "h:3479", External: []rendezvous.External{{UDP: "a:1"}, {TCP: "b:2"}}}}
+	if err := rendezvous.WriteConfig(at.config, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Name != want.Name || got.URL != want.URL || got.Listen != want.Listen || got.Database != want.Database ||
+		got.Relay.Secret != want.Relay.Secret || got.Relay.Public != want.Relay.Public || len(got.Relay.External) != 2 || got.Relay.External[1] != want.Relay.External[1] {
+		t.Fatalf("%+v", got)
+	}
+	if err := rendezvous.WriteConfig(at.config, want); err == nil {
+		t.Fatal("overwrote a configuration")
+	}
+}

@@ -1,0 +1,51 @@
+package rendezvous
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/approval"
+)
+
+// history makes a team's life: a session, an approved one, a denied one.
+func history(t testing.TB, c *crew) {
+	t.Helper()
+	web, db := c.newHost("web-1").accepting(), c.newHost("db-1", "prod").accepting()
+	op, ap := c.people[policy.Operator], c.people[policy.Approver]
+	must(c.api.OpenSession(t.Context(), op.cred, c.request(op, web, nil)))
+	for _, d := range []approval.Decision{approval.Approve, approval.Deny} {
+		open := gated(c, db)
+		must(c.api.OpenSession(t.Context(), op.cred, open))
+		must(c.api.Approve(t.Context(), ap.cred, open.Request.Hash(), decision(t, ap, open, op, d)))
+		_, _ = c.api.OpenSession(t.Context(), op.cred, open)
+	}
+}
+
+func TestExportVerifiesOffline(t *testing.T) {
+	c := found(t, startNode(t))
+	history(t, c)
+	r, err := c.api.AuditExport(t.Context(), c.cred(policy.Admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := audit.Verify(bytes.NewReader(data), c.state.Fingerprint(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range report.Findings {
+		t.Errorf("finding: %+v", f)
+	}
+	c.logged(audit.AuditExport, "")
+	_, err = c.api.AuditExport(t.Context(), c.cred(policy.Approver))
+	wantCode(t, err, refusal.Forbidden)
+}
