@@ -188,6 +188,8 @@ func (i *Issuer) checkHeader(text string) (string, error) {
 		return "", refusal.New(refusal.WrongType, "not an access token")
 	case len(parts) != 3:
 		return "", refusal.New(refusal.BadToken, "token does not have three parts")
+	case strings.ContainsAny(text, "\r\n"): // base64 decoders skip them
+		return "", refusal.New(refusal.BadToken, "token is broken into lines")
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(parts[0])
 	if err != nil {
