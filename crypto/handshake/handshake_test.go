@@ -11,11 +11,11 @@ import (
 
 // run is one honest handshake, stopped where a test wants to interfere.
 type run struct {
-	operator   key.Private[key.Operator]
-	identity   key.Private[key.Agent]
-	op         *Operator
-	agent      *Agent
-	m1, m2, m3 []byte
+	operator key.Private[key.Operator]
+	identity key.Private[key.Agent]
+	op       *Operator
+	agent    *Agent
+	m1, m2   []byte
 }
 
 func newRun(t testing.TB, suites ...Suite) *run {
