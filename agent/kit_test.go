@@ -24,6 +24,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/relay"
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"go.uber.org/goleak"
 )
 
 // patience bounds every wait of a test.
@@ -39,7 +40,7 @@ func TestMain(m *testing.M) {
 		actAsAgent(dir)
 		return
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func must[T any](v T, err error) T {

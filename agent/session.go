@@ -30,6 +30,9 @@ const (
 	endLimit = 6 * time.Second
 	// reportsPerSession bounds what a hostile session process can write into the log.
 	reportsPerSession = 16
+	// maxConfirms bounds the wrong CONFIRMs that a session process may show; an
+	// honest one stops earlier.
+	maxConfirms = 2048
 )
 
 // live is one session from ACCEPT to the end of its process.
@@ -50,6 +53,7 @@ type live struct {
 	answer    answer
 	limits    policy.Limits
 	reports   int
+	wrong     int
 	last      *exited
 	closed    *closed
 }
@@ -313,6 +317,9 @@ func (s *live) handle(f frame, timer *time.Timer) error {
 func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 	keys, err := s.handshake.Confirm(m3)
 	if err != nil {
+		if s.wrong++; s.wrong > maxConfirms {
+			return refusal.New(refusal.HandshakeFailed, "too many wrong CONFIRM messages")
+		}
 		return s.pair.send(frameRejected, nil)
 	}
 	if s.confirmed {
@@ -344,11 +351,11 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 // stop ends the child: it is asked, and killed when it does not listen. Its
 // program then dies with it (package process).
 func (s *live) stop(frames <-chan frame) {
-	code := s.why
+	var code refusal.Code
 	select {
 	case <-s.cut:
+		code = s.why
 	default:
-		code = ""
 	}
 	_ = s.pair.send(frameEnd, []byte(code))
 	kill := time.AfterFunc(endLimit, func() {

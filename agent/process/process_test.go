@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // helperEnv makes the test binary act as one of the programs below: real
@@ -24,7 +26,7 @@ const helperEnv = "TUCDESK_TEST_HELPER"
 func TestMain(m *testing.M) {
 	switch os.Getenv(helperEnv) {
 	case "":
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	case "argv":
 		for _, a := range os.Args {
 			fmt.Printf("%q\n", a)
