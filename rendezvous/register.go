@@ -7,10 +7,10 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
@@ -55,38 +55,21 @@ func readRegister(ctx context.Context, ws *websocket.Conn) (*newcomer, error) {
 	return n, decodeStrict(f.Body, &n.frame)
 }
 
-// verifyRegistration checks, cheapest first: the statement's own signature, time,
-// server and connection, the certificate's chain in the team's roster, and last
-// that it was never used.
+// verifyRegistration lets package principal check it by the roster of the team it
+// names, and last that it was never used.
 func (s *Server) verifyRegistration(ctx context.Context, n *newcomer, channel key.Hash, now time.Time) error {
-	var err error
-	n.reg, n.kid, err = statement.OpenSelfSigned(n.frame.Registration, func(r wire.Registration, kid key.ID) (statement.Verifier, error) {
-		return r.Agent, nil // Open compares its id with kid; the certificate says what it is worth
-	})
+	find := func(id wire.TeamID) (_ *roster.State, err error) {
+		if n.team, err = s.teamOf(ctx, id); err != nil {
+			return nil, err
+		}
+		n.state, err = s.refresh(ctx, n.team)
+		return n.state.roster, err
+	}
+	agent, err := principal.FromRegistration(n.frame, find, s.keys.access.ID(), channel, now)
 	if err != nil {
 		return err
 	}
-	age := now.Sub(n.reg.IssuedAt.Time())
-	switch {
-	case age > wire.RegistrationSkew || age < -wire.RegistrationSkew:
-		return refusal.New(refusal.Stale, "the registration was made %s away from the server's time; set the clock", age.Abs().Truncate(time.Second))
-	case n.reg.Server != s.keys.access.ID() || n.reg.Channel != channel:
-		return refusal.New(refusal.WrongChannel, "the registration was made for another server or connection")
-	case n.reg.Certificate != n.frame.Certificate.Hash():
-		return refusal.New(refusal.UnknownAgent, "the registration names another certificate")
-	}
-	if n.team, err = s.teamOf(ctx, n.reg.Team); err != nil {
-		return err
-	}
-	if n.state, err = s.refresh(ctx, n.team); err != nil {
-		return err
-	}
-	if n.cert, err = n.state.roster.VerifyAgent(n.frame.Token, n.frame.Certificate, now); err != nil {
-		return err
-	}
-	if n.cert.Agent != n.reg.Agent {
-		return refusal.New(refusal.UnknownAgent, "the certificate is for another key")
-	}
+	n.reg, n.cert, n.kid = agent.Registration, agent.Certificate, agent.Key.ID()
 	expires := n.reg.IssuedAt.Time().Add(2 * wire.RegistrationSkew)
 	return s.store.UseOnce(ctx, "register:"+n.kid.String(), n.reg.ID, expires)
 }

@@ -1,0 +1,229 @@
+package rendezvous
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/client"
+)
+
+// second runs another process' worth of server on n's keys and database, reached
+// under the same name at another address.
+func (n *node) second(t testing.TB) *node {
+	t.Helper()
+	cfg := n.cfg
+	var err error
+	if cfg.Listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	return runNode(t, cfg)
+}
+
+// reach dials a node whatever the address says, as a balancer would.
+func (n *node) reach(ctx context.Context, network, _ string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, n.Addr().String())
+}
+
+func TestD2ProofOnTwoNodes(t *testing.T) {
+	first := startNode(t)
+	c := found(t, first)
+	other := first.second(t)
+	a, b := attack(t, first), attack(t, other)
+	b.http.Transport.(*http.Transport).DialContext = other.reach
+	for range 5 {
+		f := c.tokenCall(nil)
+		var wg sync.WaitGroup
+		var got [2]answer
+		wg.Go(func() { got[0] = a.send(f) })
+		wg.Go(func() { got[1] = b.send(f) })
+		wg.Wait()
+		if (got[0].status == 200) == (got[1].status == 200) {
+			t.Fatalf("statuses %d and %d", got[0].status, got[1].status)
+		}
+	}
+}
+
+func TestRosterOfOneNodeBindsTheOther(t *testing.T) {
+	first := startNode(t)
+	c := found(t, first)
+	other := first.second(t)
+	cfg := first.config()
+	cfg.Dial = other.reach
+	there := must(client.New(cfg))
+	defer there.Close()
+	op := c.people[policy.Operator]
+	if _, err := there.Tokens(t.Context(), op.cred); err != nil {
+		t.Fatal(err)
+	}
+	c.publish(func(r *roster.Roster) { r.Revoke(op.key.ID()) })
+	_, err := there.Tokens(t.Context(), op.cred)
+	wantCode(t, err, refusal.KeyRevoked)
+
+	late := found(t, first) // a team that the other node has never heard of
+	if _, _, err := there.Login(t.Context(), late.people[policy.Viewer].key, late.state.Team()); err != nil {
+		eventually(t, "the other node lists teams again", func() bool {
+			_, _, err = there.Login(t.Context(), late.people[policy.Viewer].key, late.state.Team())
+			return err == nil
+		})
+	}
+}
+
+func TestE12OneApprovalOpensOneSession(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("db-1", "prod").accepting()
+	op, ap := c.people[policy.Operator], c.people[policy.Approver]
+	open := gated(c, h)
+	must(c.api.OpenSession(t.Context(), op.cred, open))
+	must(c.api.Approve(t.Context(), ap.cred, open.Request.Hash(), decision(t, ap, open, op, approval.Approve)))
+	results := make(chan error, 8)
+	for range cap(results) {
+		go func() {
+			_, err := c.api.OpenSession(t.Context(), op.cred, open)
+			results <- err
+		}()
+	}
+	opened := 0
+	for range cap(results) {
+		switch err := <-results; refusal.Of(err) {
+		case "":
+			if err != nil {
+				t.Error(err)
+			}
+			opened++
+		case refusal.ApprovalUsed:
+		default:
+			t.Error(err)
+		}
+	}
+	granted := 0
+	for _, e := range c.entries() {
+		if e.Type == audit.SessionOpen {
+			granted++
+		}
+	}
+	if opened != 1 || granted != 1 {
+		t.Fatalf("%d opened, %d in the log", opened, granted)
+	}
+}
+
+func TestK8DecisionsAtOnceEndInOneState(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("db-1", "prod").accepting()
+	op, ap, ad := c.people[policy.Operator], c.people[policy.Approver], c.people[policy.Admin]
+	for range 5 {
+		open := gated(c, h)
+		hash := open.Request.Hash()
+		must(c.api.OpenSession(t.Context(), op.cred, open))
+		yes, no := decision(t, ap, open, op, approval.Approve), decision(t, ad, open, op, approval.Deny)
+		var wg sync.WaitGroup
+		var denied, cancelled, opened error
+		wg.Go(func() { _, _ = c.api.Approve(t.Context(), ap.cred, hash, yes) })
+		wg.Go(func() { _, denied = c.api.Approve(t.Context(), ad.cred, hash, no) })
+		wg.Go(func() { _, cancelled = c.api.Cancel(t.Context(), op.cred, hash) })
+		wg.Go(func() {
+			var reply wire.SessionReply
+			if reply, opened = c.api.OpenSession(t.Context(), op.cred, open); opened == nil && reply.Pending != nil {
+				opened = refusal.New(refusal.ApprovalPending, "")
+			}
+		})
+		wg.Wait()
+		info := must(c.api.Request(t.Context(), op.cred, hash, 0))
+		won := 0
+		for _, err := range []error{denied, cancelled, opened} {
+			if err == nil {
+				won++
+			}
+		}
+		want := map[wire.RequestState]error{wire.RequestDenied: denied, wire.RequestCancelled: cancelled, wire.RequestUsed: opened}
+		if err, final := want[info.State]; won != 1 || !final || err != nil {
+			t.Fatalf("state %s; denied %v, cancelled %v, opened %v", info.State, denied, cancelled, opened)
+		}
+	}
+}
+
+func TestK1SlowCallersAreClosed(t *testing.T) {
+	n := startNode(t)
+	slow := map[string]string{
+		"silent":      "",
+		"half a line": "GET /heal",
+		"half a head": "GET /healthz HTTP/1.1\r\nHost: x\r\n",
+	}
+	var wg sync.WaitGroup
+	for name, text := range slow {
+		conn := raw(t, n)
+		wg.Go(func() {
+			start := time.Now()
+			_, _ = io.WriteString(conn, text)
+			_, _ = io.Copy(io.Discard, conn)
+			if d := time.Since(start); d > headerWithin+3*time.Second {
+				t.Errorf("%s: closed after %v", name, d)
+			}
+		})
+	}
+	idle := make([]net.Conn, 200) // sockets without a handshake
+	for i := range idle {
+		var err error
+		if idle[i], err = net.Dial("tcp", n.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		defer idle[i].Close()
+	}
+	if err := newAPI(t, n).Health(t.Context()); err != nil {
+		t.Errorf("beside them: %v", err)
+	}
+	_ = idle[0].SetReadDeadline(time.Now().Add(headerWithin + 3*time.Second))
+	if _, err := idle[0].Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("an idle socket: %v", err)
+	}
+	wg.Wait()
+}
+
+func TestLimiterForgetsWhoIsQuiet(t *testing.T) {
+	l := newLimiter[int](rate{perSecond: 1, burst: 2})
+	now := time.Unix(1_700_000_000, 0)
+	if !l.allow(1, now) || !l.allow(1, now) || l.allow(1, now) {
+		t.Fatal("burst")
+	}
+	if l.allow(1, now.Add(-time.Hour)) {
+		t.Fatal("a clock that went back gave a token")
+	}
+	if !l.allow(1, now.Add(time.Second)) || l.allow(1, now.Add(time.Second)) {
+		t.Fatal("filling")
+	}
+	if !l.allow(2, now.Add(time.Hour)) || len(l.buckets) != 1 {
+		t.Fatalf("%d buckets", len(l.buckets))
+	}
+	for i := range maxBuckets + 10 {
+		l.allow(i, now.Add(time.Hour))
+	}
+	if len(l.buckets) > maxBuckets || !l.allow(2, now.Add(time.Hour+time.Second)) {
+		t.Fatal("not bounded, or an old caller was forgotten")
+	}
+}
+
+func TestSourcesAreCountedByNetwork(t *testing.T) {
+	for a, b := range map[string]string{
+		"192.0.2.1:1":              "192.0.2.1:2",
+		"[::ffff:192.0.2.1]:1":     "192.0.2.1:2",
+		"[2001:db8:1:2::1]:1":      "[2001:db8:1:3::9]:2",
+		"[2001:db8:1:2::1%eth0]:1": "[2001:db8:1:2::2]:1",
+	} {
+		if sourceOf(a) != sourceOf(b) {
+			t.Errorf("%s and %s differ", a, b)
+		}
+	}
+	if sourceOf("192.0.2.1:1") == sourceOf("192.0.2.2:1") || sourceOf("x") != sourceOf("") {
+		t.Error("sources")
+	}
+}
