@@ -43,9 +43,10 @@ type conn struct {
 	mu      sync.Mutex // guards the rest
 	asked   map[uint64]chan wire.Frame
 	nextID  uint64
-	has     uint64 // roster version that the agent has or was sent
-	seen    uint64 // size of the log it was shown last
-	checked uint64 // roster version by which cert was verified last
+	has     uint64    // roster version that the agent has or was sent
+	seen    uint64    // size of the log it was shown last
+	noted   time.Time // when the database was last told that the agent is here
+	checked uint64    // roster version by which cert was verified last
 }
 
 // control upgrades a call to an agent's channel and serves it to its end.

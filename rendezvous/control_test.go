@@ -19,6 +19,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 )
 
@@ -480,5 +481,34 @@ func TestServerStopsWithAgentsConnected(t *testing.T) {
 	}
 	if err := c.node.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestHeartbeatsAreAnsweredAndNotedNowAndThen(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("web-1")
+	h.dial()
+	body := must(json.Marshal(wire.HeartbeatReply{RosterVersion: 1}))
+	for range 3 {
+		if err := h.ctl.Send(t.Context(), wire.Frame{Type: wire.FrameHeartbeat, Body: body}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "frames were read", func() bool { return c.node.Snapshot()["frames"] >= 3 })
+	var held *conn
+	c.node.bus.Each(c.node.known(c.state.Team()).id, func(_ key.ID, b bus.Conn) { held = b.(*conn) })
+	later := time.Now().Add(noteEvery)
+	if err := held.note(t.Context(), later); err != nil {
+		t.Fatal(err)
+	}
+	list := must(c.api.Agents(t.Context(), c.cred(policy.Viewer), ""))
+	if list.Agents[0].LastSeen != wire.At(later) {
+		t.Fatalf("last seen %v, want %v", list.Agents[0].LastSeen.Time(), later)
+	}
+	held.beat()
+	f, err := h.ctl.Receive(t.Context())
+	var beat wire.Heartbeat
+	if err != nil || f.Type != wire.FrameHeartbeat || json.Unmarshal(f.Body, &beat) != nil || beat.RosterVersion != 1 {
+		t.Fatalf("%s %+v, %v", f.Type, beat, err)
 	}
 }

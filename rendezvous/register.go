@@ -102,7 +102,7 @@ func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, no
 	news, _ := n.state.news(n.frame.Roster)
 	reply := wire.Registered{ServerTime: wire.At(now), Roster: news, Heartbeat: wire.Millis(wire.HeartbeatEvery.Milliseconds())}
 	c := &conn{s: s, ws: ws, team: n.team, agent: n.kid,
-		name: n.cert.Name, token: n.frame.Token, cert: n.frame.Certificate, checked: n.state.roster.Version(),
+		name: n.cert.Name, token: n.frame.Token, cert: n.frame.Certificate, noted: now, checked: n.state.roster.Version(),
 		out: make(chan wire.Frame, queueLength), asked: map[uint64]chan wire.Frame{}}
 	c.has = max(n.frame.Roster, lastOf(news, n.frame.Roster))
 	if err := c.firstGossip(ctx, &reply); err != nil {
@@ -232,8 +232,7 @@ func (s *Server) learn(ctx context.Context, c *conn, have snapshot, next *roster
 func (c *conn) alive() error {
 	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
 	defer cancel()
-	err := c.s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error { return tx.SawAgent(c.agent, time.Now()) })
-	if err != nil { // the channel outlives a database that is away for a while
+	if err := c.note(ctx, time.Now()); err != nil { // the channel outlives a database that is away for a while
 		c.s.log.Warn("noting an agent", "agent", c.agent.String(), "err", err)
 		return nil
 	}
@@ -243,6 +242,25 @@ func (c *conn) alive() error {
 	}
 	c.follow(state)
 	return nil
+}
+
+// noteEvery is how exact the last-seen time of a connected agent is: a write for
+// every heartbeat of every agent would be most of what the database does. Our
+// choice.
+const noteEvery = 5 * time.Minute
+
+// note stores that the agent was here, now and then.
+func (c *conn) note(ctx context.Context, now time.Time) error {
+	c.mu.Lock()
+	due := now.Sub(c.noted) >= noteEvery
+	if due {
+		c.noted = now
+	}
+	c.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return c.s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error { return tx.SawAgent(c.agent, now) })
 }
 
 // beat sends a heartbeat with the version in force and the newest checkpoint.
