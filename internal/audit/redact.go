@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
@@ -33,13 +34,19 @@ const (
 // A text without any of need, in lower case, cannot match: looking for words
 // costs a hundredth of running all expressions.
 type pattern struct {
-	find *regexp.Regexp
+	find func() *regexp.Regexp
 	with string
 	need []string
 }
 
 func compile(expr, with string, need ...string) pattern {
-	return pattern{regexp.MustCompile(expr), with, need}
+	return pattern{lazy(expr), with, need}
+}
+
+// lazy compiles at the first use: every session process links this package, few
+// ever redact, and compiling all of it costs two milliseconds of the prompt.
+func lazy(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }
 
 func (p pattern) possible(lower string) bool {
@@ -96,12 +103,12 @@ var patterns = []pattern{
 }
 
 // secretFlag matches a whole argument after which a secret stands on its own.
-var secretFlag = regexp.MustCompile(`(?i)^--?` + secretName + `$`)
+var secretFlag = lazy(`(?i)^--?` + secretName + `$`)
 
 // userFlag takes "user:password"; the short ones do so for few programs.
 var (
-	userFlag      = regexp.MustCompile(`^(?:--user|--proxy-user|--userpwd|--basic-auth|--creds)=?`)
-	shortUserFlag = regexp.MustCompile(`^-[uU]`)
+	userFlag      = lazy(`^(?:--user|--proxy-user|--userpwd|--basic-auth|--creds)=?`)
+	shortUserFlag = lazy(`^-[uU]`)
 	userPrograms  = map[string]bool{"curl": true, "wget": true, "http": true, "xh": true, "smbclient": true, "rpcclient": true}
 )
 
@@ -134,7 +141,7 @@ func RedactText(s string) string {
 		if !p.possible(lower) {
 			continue
 		}
-		s = p.find.ReplaceAllString(s, p.with)
+		s = p.find().ReplaceAllString(s, p.with)
 	}
 	return s
 }
@@ -178,12 +185,12 @@ func (p *place) see(name string) {
 
 // userNext reports whether "user:password" follows flag.
 func (p *place) userNext(flag string) bool {
-	return flag != "" && (userFlag.FindString(flag) == flag || userPrograms[p.name] && shortUserFlag.FindString(flag) == flag)
+	return flag != "" && (userFlag().FindString(flag) == flag || userPrograms[p.name] && shortUserFlag().FindString(flag) == flag)
 }
 
 // secretNext reports whether a secret follows flag.
 func (p *place) secretNext(flag string) bool {
-	return secretFlag.MatchString(flag) || p.known.next && flag == p.known.flag
+	return secretFlag().MatchString(flag) || p.known.next && flag == p.known.flag
 }
 
 // redact hides what one argument holds by itself.
@@ -191,10 +198,10 @@ func (p *place) redact(arg string) string {
 	if f := p.known.flag; f != "" && strings.HasPrefix(arg, f) && len(arg) > len(f) {
 		return f + redacted
 	}
-	if m := userFlag.FindString(arg); strings.HasSuffix(m, "=") {
+	if m := userFlag().FindString(arg); strings.HasSuffix(m, "=") {
 		return m + string(afterColon(wire.Bytes(arg[len(m):])))
 	}
-	if m := shortUserFlag.FindString(arg); m != "" && userPrograms[p.name] {
+	if m := shortUserFlag().FindString(arg); m != "" && userPrograms[p.name] {
 		return m + string(afterColon(wire.Bytes(arg[len(m):])))
 	}
 	return RedactText(arg)
