@@ -15,7 +15,7 @@ import (
 
 // Times of the start; our choice, within protocol 2.7.
 const (
-	confirmMin = 20 * time.Millisecond // first pause between two CONFIRMs, doubled each time
+	confirmMin = 5 * time.Millisecond // first pause between two CONFIRMs, doubled each time
 	confirmMax = time.Second
 	// DialLimit is how long the agent may take to answer.
 	DialLimit = 10 * time.Second
