@@ -25,9 +25,9 @@ func TestDialWithoutAgentIsUnreachable(t *testing.T) {
 		if refusal.Of(err) != refusal.Unreachable || time.Since(began) != DialLimit {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
-		// 20 ms, doubled up to 1 s: 15 copies in 10 s, each with the transport's
+		// 5 ms, doubled up to 1 s: 17 copies in 10 s, each with the transport's
 		// first packets, and the transport's own repeats.
-		if n := lo.count(); n < 15 || n > 15*(1+maxHeld)+30 {
+		if n := lo.count(); n < 17 || n > 17*(1+maxHeld)+30 {
 			t.Errorf("%d datagrams were sent", n)
 		}
 		if s.keys.Exporter() != [32]byte{} {
