@@ -99,10 +99,15 @@ func (a *Agent) address(attempt int) roster.Address {
 func (a *Agent) hello(server key.ID, channel key.Hash) (wire.Register, error) {
 	seq, head := a.spool.Head()
 	t, _ := a.keeper.get()
-	return register(a.identity, a.member, wire.Registration{
+	r, err := register(a.identity, a.member, wire.Registration{
 		Team: t.roster.Team(), Server: server, Channel: channel,
 		ClientVersion: a.version, AuditSeq: seq, AuditHead: head,
 	}, t.roster.Version())
+	if a.witness != nil {
+		r.Seen = uint64(a.witness.Size())
+	}
+	a.shown.set(int64(r.Seen))
+	return r, err
 }
 
 func register(identity key.Private[key.Agent], m membership, r wire.Registration, version uint64) (wire.Register, error) {
@@ -129,7 +134,6 @@ func (a *Agent) serve(ctx context.Context, c *client.Control, reg wire.Registere
 	defer children.Wait()
 	defer cancel()
 	defer c.Close()
-	a.shown.set(0)
 	a.applyNews(reg.Roster)
 	a.acked(reg.AuditSeq)
 	a.gossip(reg.Checkpoint)

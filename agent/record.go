@@ -202,9 +202,10 @@ func (a *Agent) acked(seq uint64) {
 	poke(a.acks)
 }
 
-// gossip takes a checkpoint of the team's log (protocol 5.3). One that comes
-// without a proof although it is newer proves nothing either way: the server may
-// not know what was seen here before.
+// gossip takes a checkpoint of the team's log (protocol 5.3). The server knows
+// from registration what was seen here, so a newer one without a proof is as bad
+// as one with a wrong proof. Only when this side could not store what it was
+// shown does the next proof start elsewhere; then the next connection sorts it out.
 func (a *Agent) gossip(g wire.AuditGossip) {
 	if a.witness == nil || g.Checkpoint == "" {
 		return
@@ -220,7 +221,7 @@ func (a *Agent) gossip(g wire.AuditGossip) {
 		return
 	}
 	known := a.witness.Size()
-	if known > 0 && c.Size > known && (len(g.Consistency) == 0 || !a.shown.follows(known)) {
+	if known > 0 && c.Size > known && !a.shown.is(known) {
 		a.shown.set(c.Size)
 		return
 	}
@@ -235,7 +236,7 @@ func (a *Agent) gossip(g wire.AuditGossip) {
 // to have shown; its next proof starts there.
 type shownLog struct {
 	mu   sync.Mutex
-	size int64 // guarded by mu; 0 before the first
+	size int64 // guarded by mu
 }
 
 func (s *shownLog) set(size int64) {
@@ -244,11 +245,10 @@ func (s *shownLog) set(size int64) {
 	s.size = size
 }
 
-// follows reports whether a proof that comes now starts at known.
-func (s *shownLog) follows(known int64) bool {
+func (s *shownLog) is(size int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.size == 0 || s.size == known
+	return s.size == size
 }
 
 // release is the last check, when the operator has proved its key and nothing

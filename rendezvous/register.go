@@ -102,7 +102,7 @@ func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, no
 	news, _ := n.state.news(n.frame.Roster)
 	reply := wire.Registered{ServerTime: wire.At(now), Roster: news, Heartbeat: wire.Millis(wire.HeartbeatEvery.Milliseconds())}
 	c := &conn{s: s, ws: ws, team: n.team, agent: n.kid,
-		name: n.cert.Name, token: n.frame.Token, cert: n.frame.Certificate, noted: now, checked: n.state.roster.Version(),
+		name: n.cert.Name, token: n.frame.Token, cert: n.frame.Certificate, noted: now, seen: n.frame.Seen, checked: n.state.roster.Version(),
 		out: make(chan wire.Frame, queueLength), asked: map[uint64]chan wire.Frame{}}
 	c.has = max(n.frame.Roster, lastOf(news, n.frame.Roster))
 	if err := c.firstGossip(ctx, &reply); err != nil {

@@ -25,16 +25,18 @@ type FrameType string
 
 // The frames. "A" is sent by the agent, "S" by the server.
 const (
-	FrameRegister   FrameType = "register"   // A, first: Register
-	FrameRegistered FrameType = "registered" // S: Registered
-	FrameHeartbeat  FrameType = "heartbeat"  // S: Heartbeat; A: HeartbeatReply
-	FrameRoster     FrameType = "roster"     // S: RosterNews, unasked or as answer; A: RosterWant
-	FrameOpen       FrameType = "open"       // S: OpenSession
-	FrameAccept     FrameType = "accept"     // A: AcceptSession, answers the open of the same ID
-	FrameRefuse     FrameType = "refuse"     // A: Refuse, answers the open of the same ID; S: before it closes
-	FrameAudit      FrameType = "audit"      // A: AuditEntries
-	FrameAuditAck   FrameType = "audit-ack"  // S: AuditAck
-	FrameCut        FrameType = "cut"        // S: Cut; the server may always end, never begin
+	FrameRegister   FrameType = "register"      // A, first: Register
+	FrameRegistered FrameType = "registered"    // S: Registered
+	FrameHeartbeat  FrameType = "heartbeat"     // S: Heartbeat; A: HeartbeatReply
+	FrameRoster     FrameType = "roster"        // S: RosterNews, unasked or as answer; A: RosterWant
+	FrameOpen       FrameType = "open"          // S: OpenSession
+	FrameAccept     FrameType = "accept"        // A: AcceptSession, answers the open of the same ID
+	FrameRefuse     FrameType = "refuse"        // A: Refuse, answers the open of the same ID; S: answers a relay, with ID 0 its last word
+	FrameAudit      FrameType = "audit"         // A: AuditEntries
+	FrameAuditAck   FrameType = "audit-ack"     // S: AuditAck
+	FrameCut        FrameType = "cut"           // S: Cut; the server may always end, never begin
+	FrameRelay      FrameType = "relay"         // A: RelayWant, for a session of its own
+	FrameRelayed    FrameType = "relay-renewed" // S: RelayRenewed, answers the relay of the same ID; so does a refuse
 )
 
 // Frame is one message. ID ties an answer to its question; 0 needs none.
@@ -52,6 +54,7 @@ type Register struct {
 	Platform     string           `json:"platform"`    // "linux/amd64"; for display only
 	Hostname     string           `json:"hostname"`    // for display only, hostile until escaped
 	Roster       uint64           `json:"roster"`      // version the agent has verified
+	Seen         uint64           `json:"seen"`        // size of the newest checkpoint that the agent's witness holds
 }
 
 // Registered accepts a registration.
@@ -111,6 +114,7 @@ type OpenSession struct {
 	Open      Bytes              `json:"open"` // M1, opaque to the server
 	Grant     statement.Signed   `json:"grant"`
 	Approvals []statement.Signed `json:"approvals"`
+	Lease     Lease              `json:"lease"` // of the relay credential in the grant
 }
 
 // AcceptSession is the agent's answer.
@@ -128,6 +132,18 @@ type Refuse struct {
 type Cut struct {
 	Session SessionID    `json:"session"`
 	Code    refusal.Code `json:"code"`
+}
+
+// RelayWant asks for the next relay credential of a session (protocol 6.2), in a
+// frame by its agent, as the body of a call by its operator.
+type RelayWant struct {
+	Ticket statement.Signed `json:"ticket"` // from the Lease
+}
+
+// RelayRenewed is the asker's next credential, of the same pair and role.
+type RelayRenewed struct {
+	Relay Relay `json:"relay"`
+	Lease Lease `json:"lease"`
 }
 
 // AuditEntries delivers the agent's own entries, in order, without gaps.
