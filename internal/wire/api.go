@@ -16,6 +16,7 @@ const (
 	PathAgents     = "/v1/agents"                       // J GET -> AgentList
 	PathAgent      = "/v1/agents/{agent}"               // P DELETE
 	PathSessions   = "/v1/sessions"                     // P POST SessionOpen -> SessionReply
+	PathRelay      = "/v1/sessions/{session}/relay"     // P POST RelayWant -> RelayRenewed
 	PathRequests   = "/v1/requests"                     // J GET -> RequestList
 	PathRequest    = "/v1/requests/{request}"           // J GET ?wait=SECONDS -> RequestInfo
 	PathApprovals  = "/v1/requests/{request}/approvals" // P POST ApprovalPublish -> RequestInfo
@@ -30,6 +31,7 @@ const (
 	ActToken   = "token.publish"
 	ActAgent   = "agent.delete"
 	ActSession = "session.open"
+	ActRenew   = "session.renew"
 	ActApprove = "request.approve"
 	ActCancel  = "request.cancel"
 	ActAudit   = "audit.export"
@@ -132,6 +134,7 @@ type SessionReply struct {
 	Accept  Bytes        `json:"accept"`  // M2; empty while pending
 	Grant   key.Hash     `json:"grant"`   // hash of the grant the agent got
 	Relay   Relay        `json:"relay"`   // the operator's side
+	Lease   Lease        `json:"lease"`   // of that credential
 	Pending *RequestInfo `json:"pending"` // with status 202
 }
 

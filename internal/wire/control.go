@@ -36,7 +36,7 @@ const (
 	FrameAuditAck   FrameType = "audit-ack"     // S: AuditAck
 	FrameCut        FrameType = "cut"           // S: Cut; the server may always end, never begin
 	FrameRelay      FrameType = "relay"         // A: RelayWant, for a session of its own
-	FrameRelayed    FrameType = "relay-renewed" // S: RelayRenewed, answers the relay of the same ID; so does a refuse
+	FrameRelayed    FrameType = "relay-renewed" // S: RelayRenewed, answers the relay of the same ID, as a refuse may
 )
 
 // Frame is one message. ID ties an answer to its question; 0 needs none.
@@ -132,18 +132,6 @@ type Refuse struct {
 type Cut struct {
 	Session SessionID    `json:"session"`
 	Code    refusal.Code `json:"code"`
-}
-
-// RelayWant asks for the next relay credential of a session (protocol 6.2), in a
-// frame by its agent, as the body of a call by its operator.
-type RelayWant struct {
-	Ticket statement.Signed `json:"ticket"` // from the Lease
-}
-
-// RelayRenewed is the asker's next credential, of the same pair and role.
-type RelayRenewed struct {
-	Relay Relay `json:"relay"`
-	Lease Lease `json:"lease"`
 }
 
 // AuditEntries delivers the agent's own entries, in order, without gaps.
