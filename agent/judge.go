@@ -270,6 +270,11 @@ func variables(env []wire.EnvVar) []process.Variable {
 // twice: before ACCEPT, and again when keys are about to be released, because a
 // right may have been taken away in between (attack E13).
 func (a *Agent) decide(q *question, now time.Time) (answer, error) {
+	if a.witness != nil { // a server that showed two logs gets no new session here (protocol 5.3)
+		if err := a.witness.Err(); err != nil {
+			return answer{}, err
+		}
+	}
 	t, err := a.keeper.usable(now)
 	if err != nil {
 		return answer{}, err

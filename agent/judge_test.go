@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/approval"
@@ -236,6 +237,19 @@ func TestE14ServerCannotWaiveAnApproval(t *testing.T) {
 	forged := must(approval.Make(must(key.Generate[key.Operator]()), q.request, q.signed.Hash(), approval.Approve, time.Now()))
 	q.offer.Approvals = []statement.Signed{forged}
 	q.wantRefusal(refusal.UnknownKey)
+}
+
+func TestServerThatShowedTwoLogsGetsNoSession(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	dir := k.join()
+	server := must(k.state.Server(k.access.ID()))
+	evidence := `{"format":"tucdesk-witness-v1","origin":"` + audit.Origin(server.Name, k.state.Team()) + `","checkpoint":"","evidence":["another log"]}` + "\n"
+	if err := os.WriteFile(filepath.Join(dir, witnessFile), []byte(evidence), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := k.open(dir)
+	t.Cleanup(func() { stop(a) })
+	k.askFor(a, "ann", nil).wantRefusal(refusal.AuditFork)
 }
 
 func TestF7F10OwnPolicyAndTagsDecide(t *testing.T) {
