@@ -17,6 +17,10 @@
 //	to the relay     4000 len payload   many of one size in one system call
 //	from the relay   4000 len payload   many in one system call, not copied
 //
+// The credential is renewed in place (Link.Renew): one Refresh of our own with
+// the new user name and integrity, and from then on pion's messages are signed
+// anew as they leave. Keep sees to it that this happens in time.
+//
 // Before the channel is bound, which pion does in the background, data goes
 // inside Send indications and may arrive inside Data indications.
 //

@@ -56,6 +56,8 @@ type path struct {
 	stats guard.Stats
 	turn  *turnClient
 
+	questions questions
+
 	full chan *batch
 	free chan *batch
 	held *batch // by the caller of read
@@ -164,7 +166,7 @@ func (b *batch) add(payload []byte) {
 // after half of it: with zero it would spin.
 const minLifetime = 60
 
-// control shows pion an answer of the relay.
+// control shows pion an answer of the relay, unless the question was ours.
 func (p *path) control(frame []byte) {
 	t := guard.TypeOf(frame)
 	if t == guard.AllocateSuccess {
@@ -173,6 +175,10 @@ func (p *path) control(frame []byte) {
 			p.stats.Count(guard.BadAttribute)
 			return
 		}
+	}
+	p.turn.identity.learn(frame)
+	if p.questions.answer(frame) {
+		return
 	}
 	p.turn.handle(frame)
 	if t == guard.ChannelBindSuccess {
@@ -231,6 +237,6 @@ func (p *path) close() {
 	p.turn.close()
 	// 3. Wake the reader.
 	p.sock.close()
-	// 4. Wait for it, and for the renewal.
+	// 4. Wait for it, and for the renewal of permission and channel.
 	p.wg.Wait()
 }

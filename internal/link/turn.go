@@ -31,6 +31,7 @@ const serverName = "192.0.2.2:3478"
 // turnClient is pion's client and what it needs around it.
 type turnClient struct {
 	server, peer net.Addr
+	identity     identity
 
 	mu      sync.Mutex
 	client  *turn.Client   // guarded by mu; nil before establish
@@ -115,12 +116,12 @@ func (c *turnClient) close() {
 type pionConn struct{ p *path }
 
 // WriteTo sends one control message. The first one is padded, so that the relay
-// may answer it (guard.PadRequest).
+// may answer it (guard.PadRequest); after a renewal they are signed anew.
 func (c pionConn) WriteTo(b []byte, _ net.Addr) (int, error) {
 	if c.p.turn.isAborted() {
 		return 0, errDone
 	}
-	if err := c.p.sock.frame(guard.PadRequest(b)); err != nil {
+	if err := c.p.sock.frame(guard.PadRequest(c.p.turn.identity.resign(b))); err != nil {
 		return 0, err
 	}
 	return len(b), nil

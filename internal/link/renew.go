@@ -1,0 +1,144 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+// Our choices.
+const (
+	// resendFirst and resendMost are between two sendings of one request; the
+	// interval doubles in between.
+	resendFirst = 500 * time.Millisecond
+	resendMost  = 4 * time.Second
+	// allocationLife is what a Refresh asks for. pion asks for as much, twice in
+	// that time; the credential is the bound that counts.
+	allocationLife = 10 * time.Minute
+)
+
+// Renew makes the allocation last as long as cred, a newer credential of the
+// same pair and role, and uses cred from then on. Data goes on meanwhile: socket,
+// allocation and channel stay. It sends until the relay answers or ctx ends, and
+// leaves everything as it was when that is no.
+//
+// Errors: the context's; net.ErrClosed or what else ended the link; the refusal
+// RelayFailed when the relay does not take cred. A relay does not answer at all
+// for somebody else's cred.
+func (l *Link) Renew(ctx context.Context, cred wire.Relay) error {
+	if err := l.path.prolong(ctx, cred); err != nil {
+		return fmt.Errorf("renewing the credential at relay %q: %w", l.path.info.Relay, err)
+	}
+	return nil
+}
+
+func (p *path) prolong(ctx context.Context, cred wire.Relay) error {
+	if _, err := credential.Parse(cred.Username); err != nil {
+		return refusal.New(refusal.RelayFailed, "the new credential is none")
+	}
+	for range renewTries {
+		answer, key, err := p.refresh(ctx, cred)
+		switch {
+		case err != nil:
+			return err
+		case guard.TypeOf(answer) == guard.RefreshSuccess:
+			if !answers(answer, key) {
+				return refusal.New(refusal.RelayFailed, "the relay's answer was not made by the relay")
+			}
+			p.turn.identity.take(cred)
+			return nil
+		case errorCode(answer) != staleNonce:
+			return refusal.New(refusal.RelayFailed, "the relay refused it with error %d", errorCode(answer))
+		}
+		// control has learnt the nonce that came with the answer.
+	}
+	return refusal.New(refusal.RelayFailed, "the relay takes no nonce of its own")
+}
+
+// refresh is one transaction with the relay.
+func (p *path) refresh(ctx context.Context, cred wire.Relay) (answer, key []byte, err error) {
+	var id [12]byte
+	rand.Read(id[:])
+	request := guard.NewMessage(guard.RefreshRequest, id)
+	request = guard.AppendAttribute(request, guard.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(allocationLife/time.Second)))
+	request, key = p.turn.identity.sign(request, cred.Username, credential.Text(cred.Password))
+	if len(request) > guard.MaxFrame {
+		return nil, nil, refusal.New(refusal.RelayFailed, "the relay's challenge is too long")
+	}
+	came := p.questions.ask(id)
+	defer p.questions.forget(id)
+	for wait := resendFirst; ; wait = min(2*wait, resendMost) {
+		if err := p.sock.frame(request); err != nil {
+			return nil, nil, err
+		}
+		again := time.NewTimer(wait)
+		select {
+		case answer = <-came:
+			again.Stop()
+			return answer, key, nil
+		case <-ctx.Done():
+			again.Stop()
+			return nil, nil, ctx.Err()
+		case <-p.done:
+			again.Stop()
+			return nil, nil, p.err
+		case <-again.C:
+		}
+	}
+}
+
+// staleNonce is the one error that asks for another try (RFC 8489, section 9.2.5).
+const staleNonce = 438
+
+// errorCode of an answer, 0 if it names none.
+func errorCode(frame []byte) int {
+	v, ok := guard.Find(frame, guard.AttrErrorCode)
+	if !ok {
+		return 0
+	}
+	return int(v[2]&7)*100 + int(v[3])
+}
+
+// questions are our own transactions under way.
+type questions struct {
+	mu sync.Mutex
+	m  map[[12]byte]chan []byte // guarded by mu
+}
+
+func (q *questions) ask(id [12]byte) <-chan []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.m == nil {
+		q.m = make(map[[12]byte]chan []byte)
+	}
+	q.m[id] = make(chan []byte, 1)
+	return q.m[id]
+}
+
+func (q *questions) forget(id [12]byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.m, id)
+}
+
+// answer delivers a copy of an answer to one of ours, once.
+func (q *questions) answer(frame []byte) bool {
+	id := guard.Transaction(frame)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	came, ok := q.m[id]
+	if ok {
+		delete(q.m, id)
+		came <- bytes.Clone(frame)
+	}
+	return ok
+}

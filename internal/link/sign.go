@@ -1,0 +1,94 @@
+package link
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha1"
+	"sync"
+
+	"github.com/pion/turn/v2"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+// identity is who we are to the relay: the newest credential that it took.
+//
+// pion's client cannot change its user. So from the first renewal on, what it
+// has signed with the old credential is signed anew on its way out, with the
+// newest one and the newest nonce. Its allocation, permission and channel hang
+// on the five-tuple, and the relay takes all credentials of one pair and role
+// for one user (protocol 6.2).
+type identity struct {
+	mu           sync.Mutex
+	realm, nonce []byte // guarded by mu; the relay's last challenge
+	username     string // guarded by mu; "" before the first renewal
+	password     string // guarded by mu
+}
+
+// learn takes the challenge out of an answer of the relay, if it has one.
+func (i *identity) learn(frame []byte) {
+	realm, ok := guard.Find(frame, guard.AttrRealm)
+	nonce, both := guard.Find(frame, guard.AttrNonce)
+	if !ok || !both {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.realm, i.nonce = bytes.Clone(realm), bytes.Clone(nonce)
+}
+
+// take makes cred the one that pion's messages are signed with.
+func (i *identity) take(cred wire.Relay) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.username, i.password = cred.Username, credential.Text(cred.Password)
+}
+
+// resign signs what pion has signed with its own credential; anything else is
+// returned as it is.
+func (i *identity) resign(frame []byte) []byte {
+	i.mu.Lock()
+	username, password := i.username, i.password
+	i.mu.Unlock()
+	if username == "" || guard.IsChannelData(frame) {
+		return frame
+	}
+	head, ok := guard.Before(frame, guard.AttrUsername)
+	if !ok {
+		return frame
+	}
+	signed, _ := i.sign(head, username, password)
+	return signed
+}
+
+// sign appends user, challenge and integrity (RFC 8489, section 9.2) and returns
+// the key, with which the answer is signed too.
+func (i *identity) sign(frame []byte, username, password string) (signed, key []byte) {
+	i.mu.Lock()
+	realm, nonce := i.realm, i.nonce
+	i.mu.Unlock()
+	frame = guard.AppendAttribute(frame, guard.AttrUsername, []byte(username))
+	frame = guard.AppendAttribute(frame, guard.AttrRealm, realm)
+	frame = guard.AppendAttribute(frame, guard.AttrNonce, nonce)
+	key = turn.GenerateAuthKey(username, string(realm), password)
+	// The length that is signed counts the integrity itself (section 14.5).
+	signed = guard.AppendAttribute(frame, guard.AttrIntegrity, make([]byte, sha1.Size))
+	_, mac, _ := guard.Integrity(signed)
+	copy(mac, integrity(signed, key))
+	return signed, key
+}
+
+// integrity computes the MAC of a message whose last attribute it is to be.
+func integrity(frame, key []byte) []byte {
+	m := hmac.New(sha1.New, key)
+	m.Write(frame[:len(frame)-4-sha1.Size])
+	return m.Sum(nil)
+}
+
+// answers reports whether a message of the relay was signed with key. Nothing
+// may follow the integrity: the relay adds nothing.
+func answers(frame, key []byte) bool {
+	signed, mac, ok := guard.Integrity(frame)
+	return ok && len(signed)+4+sha1.Size == len(frame) && hmac.Equal(mac, integrity(frame, key))
+}
