@@ -6,9 +6,11 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay/credential"
 )
 
 // MaxConfig is the size limit of a configuration file in bytes; our choice.
@@ -79,6 +81,23 @@ type Relay struct {
 	// Public is "host:port" under which that relay is reached. Default: the host
 	// of URL with the port of Listen.
 	Public string `toml:"public"`
+
+	// Lifetime is how many seconds a relay credential lives, 60 to 3600. Default
+	// 3600. Sessions that last longer renew theirs in time, so this is how long
+	// one goes on over the relay without this server, and how long a stolen one
+	// is worth something.
+	Lifetime int `toml:"lifetime"`
+
+	// LifetimeForTest, if not 0, is used instead of Lifetime, without its limits.
+	LifetimeForTest time.Duration `toml:"-"`
+}
+
+// lifetime of a credential; r has its defaults filled in.
+func (r Relay) lifetime() time.Duration {
+	if r.LifetimeForTest > 0 {
+		return r.LifetimeForTest
+	}
+	return time.Duration(r.Lifetime) * time.Second
 }
 
 // External is one relay that runs elsewhere. At least one address is set.
@@ -101,6 +120,10 @@ const (
 const (
 	defaultListen      = ":443"
 	defaultRelayListen = ":3478"
+
+	// minLifetime leaves time for several attempts to renew a credential; our
+	// choice. The upper bound is protocol 6.2's.
+	minLifetime = 60 * time.Second
 )
 
 // WithDefaults returns c with every empty field that has a default filled in.
@@ -116,6 +139,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.Relay.Listen == "" {
 		c.Relay.Listen = defaultRelayListen
+	}
+	if c.Relay.Lifetime == 0 {
+		c.Relay.Lifetime = int(credential.MaxLifetime / time.Second)
 	}
 	if host, err := c.hostPort(); err == nil && c.Relay.Public == "" {
 		name, _, _ := net.SplitHostPort(host)
@@ -139,6 +165,9 @@ func (c Config) Check() error {
 	}
 	if len(c.Relay.External) > wire.MaxRelayEndpoints {
 		return refusal.New(refusal.TooMany, "relay.external: at most %d relays", wire.MaxRelayEndpoints)
+	}
+	if l := c.Relay.Lifetime; l != 0 && (l < int(minLifetime/time.Second) || l > int(credential.MaxLifetime/time.Second)) {
+		return refusal.New(refusal.BadRequest, "relay.lifetime: want %d to %d seconds", minLifetime/time.Second, credential.MaxLifetime/time.Second)
 	}
 	for i, x := range c.Relay.External {
 		if x.UDP == "" && x.TCP == "" || !emptyOrHostPort(x.UDP) || !emptyOrHostPort(x.TCP) {

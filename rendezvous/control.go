@@ -236,6 +236,8 @@ func (c *conn) handle(f wire.Frame) error {
 			return err
 		}
 		return c.takeAudit(batch)
+	case wire.FrameRelay:
+		return c.renew(f)
 	}
 	return refusal.New(refusal.ProtocolError, "a frame that an agent does not send")
 }

@@ -35,6 +35,7 @@ type call struct {
 	op    roster.Operator // the caller's entry in it
 
 	open     *sessionCall // what sessionSubject read, for openSession
+	renew    *renewCall   // what relaySubject read, for renewRelay
 	recorded bool         // the refusal is in the audit log already
 }
 

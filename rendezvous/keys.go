@@ -168,11 +168,14 @@ func (c Config) text() []byte {
 	line("url", c.URL)
 	line("listen", c.Listen)
 	line("database", c.Database)
-	if c.Relay.Secret+c.Relay.Listen+c.Relay.Public != "" || len(c.Relay.External) > 0 {
+	if c.Relay.Secret+c.Relay.Listen+c.Relay.Public != "" || c.Relay.Lifetime != 0 || len(c.Relay.External) > 0 {
 		b.WriteString("\n[relay]\n")
 		line("secret", c.Relay.Secret)
 		line("listen", c.Relay.Listen)
 		line("public", c.Relay.Public)
+		if c.Relay.Lifetime != 0 {
+			fmt.Fprintf(&b, "lifetime = %d\n", c.Relay.Lifetime)
+		}
 	}
 	for _, x := range c.Relay.External {
 		b.WriteString("\n[[relay.external]]\n")

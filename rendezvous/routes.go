@@ -62,6 +62,8 @@ func routes() []route {
 
 		{method: http.MethodPost, path: wire.PathSessions, auth: authProof, role: policy.Operator,
 			action: wire.ActSession, limit: limitRequest, subject: (*Server).sessionSubject, handle: (*Server).openSession},
+		{method: http.MethodPost, path: wire.PathRelay, auth: authProof, role: policy.Operator,
+			action: wire.ActRenew, limit: limitSmall, subject: (*Server).relaySubject, handle: (*Server).renewRelay},
 
 		{method: http.MethodGet, path: wire.PathRequests, auth: authToken, role: policy.Viewer, handle: (*Server).requests},
 		{method: http.MethodGet, path: wire.PathRequest, auth: authToken, role: policy.Viewer,

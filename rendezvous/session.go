@@ -275,11 +275,11 @@ func (s *Server) resume(tx *store.Tx, c *call, out *outcome, r store.Request) (r
 // introduce mints the grant and relay credentials, puts the request to the agent
 // and passes on what it says.
 func (s *Server) introduce(c *call, out outcome) (any, error) {
-	operator, grant, err := s.grant(c, out)
+	g, err := s.grant(c, out)
 	if err != nil {
 		return nil, err
 	}
-	body, err := encodeBody(wire.OpenSession{Request: c.open.signed, Open: c.open.open, Grant: grant, Approvals: out.approvals})
+	body, err := encodeBody(wire.OpenSession{Request: c.open.signed, Open: c.open.open, Grant: g.grant, Approvals: out.approvals, Lease: g.lease})
 	if err != nil {
 		return nil, err
 	}
@@ -294,25 +294,42 @@ func (s *Server) introduce(c *call, out outcome) (any, error) {
 		s.recordAgentRefusal(c, out, err)
 		return nil, err
 	}
-	return wire.SessionReply{Accept: accept, Grant: grant.Hash(), Relay: operator}, nil
+	return wire.SessionReply{Accept: accept, Grant: g.grant.Hash(), Relay: g.operator, Lease: g.lease}, nil
 }
 
-func (s *Server) grant(c *call, out outcome) (wire.Relay, statement.Signed, error) {
+// granted is what the two ends of a session get: the agent its credential in the
+// grant, the operator its own.
+type granted struct {
+	grant    statement.Signed
+	operator wire.Relay
+	lease    wire.Lease // of both credentials
+}
+
+func (s *Server) grant(c *call, out outcome) (g granted, err error) {
 	if len(s.cfg.Endpoints) == 0 {
-		return wire.Relay{}, nil, refusal.New(refusal.RelayFailed, "this server has no relay configured")
+		return g, refusal.New(refusal.RelayFailed, "this server has no relay configured")
 	}
 	now := time.Now()
-	lifetime := credential.MaxLifetime
-	if limit := out.decision.Limits.Session; limit > 0 {
-		lifetime = min(lifetime, limit)
+	req := c.open.req
+	t := wire.RelayTicket{
+		IssuedAt: wire.At(now), Team: c.who.Team.Wire(), Session: req.Session, RequestHash: c.open.hash,
+		Operator: req.Operator, Agent: req.Agent, Pair: wire.NewNonce(),
 	}
-	op, ag := credential.MintPair(s.relay, now, lifetime)
-	signed, err := statement.Sign(s.keys.grant, wire.Grant{
+	if limit := out.decision.Limits.Session; limit > 0 {
+		t.EndsAt = wire.At(now.Add(limit))
+	}
+	ticket, err := s.signTicket(t)
+	if err != nil {
+		return g, err
+	}
+	agent, _ := s.credentialOf(t, ticket, credential.Agent, now)
+	g.operator, g.lease = s.credentialOf(t, ticket, credential.Operator, now)
+	g.grant, err = statement.Sign(s.keys.grant, wire.Grant{
 		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(wire.GrantLifetime)),
-		Team: c.who.Team.Wire(), RequestHash: c.open.hash, Agent: c.open.req.Agent,
-		Rule: out.decision.Rule, PolicyHash: out.decision.PolicyHash, Relay: s.relayOf(ag),
+		Team: t.Team, RequestHash: t.RequestHash, Agent: t.Agent,
+		Rule: out.decision.Rule, PolicyHash: out.decision.PolicyHash, Relay: agent,
 	})
-	return s.relayOf(op), signed, err
+	return g, err
 }
 
 func (s *Server) relayOf(c credential.Credential) wire.Relay {

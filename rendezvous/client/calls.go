@@ -78,18 +78,40 @@ func (c *Client) DeleteAgent(ctx context.Context, cred Credentials, agent key.ID
 // OpenSession asks for a session. A reply with Pending waits for approvals: the
 // caller waits with Request and then calls again with the same body.
 func (c *Client) OpenSession(ctx context.Context, cred Credentials, open wire.SessionOpen) (wire.SessionReply, error) {
-	own := func(key.ID) (statement.Verifier, error) { return cred.Key.Public(), nil }
-	req, _, err := statement.Open[wire.Request](open.Request, own)
+	p, err := aboutRequest(wire.ActSession, cred, open.Request)
 	if err != nil {
 		return wire.SessionReply{}, err
 	}
-	p := about(wire.ActSession)
-	p.Session = req.Session
-	p.Context.Agent = req.Agent
-	p.Context.RequestHash = open.Request.Hash()
 	var reply wire.SessionReply
 	err = c.quick(ctx, call{method: http.MethodPost, target: wire.PathSessions, body: open, cred: &cred, proof: p}, &reply)
 	return reply, err
+}
+
+// RenewRelay asks for the next relay credential of a session that one opened with
+// request (protocol 6.2). ticket is from the lease of the last credential.
+func (c *Client) RenewRelay(ctx context.Context, cred Credentials, request, ticket statement.Signed) (wire.RelayRenewed, error) {
+	p, err := aboutRequest(wire.ActRenew, cred, request)
+	if err != nil {
+		return wire.RelayRenewed{}, err
+	}
+	var reply wire.RelayRenewed
+	target := strings.Replace(wire.PathRelay, "{session}", p.Session.String(), 1)
+	err = c.quick(ctx, call{method: http.MethodPost, target: target, body: wire.RelayWant{Ticket: ticket}, cred: &cred, proof: p}, &reply)
+	return reply, err
+}
+
+// aboutRequest is a proof's context for an act on one's own session request.
+func aboutRequest(action string, cred Credentials, request statement.Signed) (*wire.Proof, error) {
+	own := func(key.ID) (statement.Verifier, error) { return cred.Key.Public(), nil }
+	req, _, err := statement.Open[wire.Request](request, own)
+	if err != nil {
+		return nil, err
+	}
+	p := about(action)
+	p.Session = req.Session
+	p.Context.Agent = req.Agent
+	p.Context.RequestHash = request.Hash()
+	return p, nil
 }
 
 // Requests lists the team's requests that need approval, newest first.

@@ -1,0 +1,135 @@
+package rendezvous
+
+import (
+	"context"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/relay/credential"
+)
+
+// signTicket makes what both ends of a new session show when they ask for their
+// next credential (protocol 6.2).
+func (s *Server) signTicket(t wire.RelayTicket) (statement.Signed, error) {
+	return statement.Sign(s.keys.grant, t)
+}
+
+// openTicket reads a ticket of ours. One that is not does not exist: whoever
+// guesses at sessions learns nothing about them (attack K10).
+func (s *Server) openTicket(signed statement.Signed) (wire.RelayTicket, error) {
+	t, _, err := statement.Open[wire.RelayTicket](signed, func(kid key.ID) (statement.Verifier, error) {
+		if kid != s.keys.grant.ID() {
+			return nil, errNotFound()
+		}
+		return s.keys.grant.Public(), nil
+	})
+	if err != nil {
+		return wire.RelayTicket{}, errNotFound()
+	}
+	return t, nil
+}
+
+// credentialOf mints one side's credential of a ticket's pair. It never lives
+// beyond the session; the one that lives as long comes without the ticket.
+func (s *Server) credentialOf(t wire.RelayTicket, signed statement.Signed, role credential.Role, now time.Time) (wire.Relay, wire.Lease) {
+	lifetime := s.cfg.Relay.lifetime()
+	if t.EndsAt != 0 {
+		if left := t.EndsAt.Time().Sub(now); left <= lifetime {
+			lifetime, signed = left, nil
+		}
+	}
+	c := credential.Mint(s.relay, credential.Pair(t.Pair), role, now, lifetime)
+	return s.relayOf(c), wire.Lease{Lifetime: wire.Millis(c.ExpiresAt.Sub(now).Milliseconds()), Ticket: signed}
+}
+
+// renewal judges a ticket again by the roster of now and mints. The caller has
+// made sure that the ticket is the asker's.
+func (s *Server) renewal(t wire.RelayTicket, signed statement.Signed, role credential.Role, state snapshot, now time.Time) (wire.RelayRenewed, error) {
+	if err := state.mayOpen(now); err != nil {
+		return wire.RelayRenewed{}, err
+	}
+	op, err := state.roster.Operator(t.Operator, now)
+	if err != nil {
+		return wire.RelayRenewed{}, err
+	}
+	if !op.Role.AtLeast(policy.Operator) {
+		return wire.RelayRenewed{}, refusal.New(refusal.WrongRole, "role %s has no sessions", op.Role)
+	}
+	if t.EndsAt != 0 && !now.Before(t.EndsAt.Time()) {
+		return wire.RelayRenewed{}, refusal.New(refusal.Expired, "the session reached the longest duration that the policy allows")
+	}
+	r, lease := s.credentialOf(t, signed, role, now)
+	s.count("renewed")
+	return wire.RelayRenewed{Relay: r, Lease: lease}, nil
+}
+
+// relaySubject finds the caller's own session by its ticket.
+func (s *Server) relaySubject(c *call) (subject, error) {
+	var body wire.RelayWant
+	if err := decodeStrict(c.body, &body); err != nil {
+		return subject{}, err
+	}
+	t, err := s.openTicket(body.Ticket)
+	if err != nil {
+		return subject{}, err
+	}
+	if t.Team != c.who.Team.Wire() || t.Operator != c.who.Operator || t.Session.String() != c.vars["session"] {
+		return subject{}, errNotFound()
+	}
+	c.renew = &renewCall{ticket: t, signed: body.Ticket}
+	return subject{session: t.Session, agent: t.Agent, request: t.RequestHash}, nil
+}
+
+// renewCall is what relaySubject read, for renewRelay.
+type renewCall struct {
+	ticket wire.RelayTicket
+	signed statement.Signed
+}
+
+// renewRelay is an operator's call for the next credential of a session.
+func (s *Server) renewRelay(c *call) (any, error) {
+	return s.renewal(c.renew.ticket, c.renew.signed, credential.Operator, c.state, c.now)
+}
+
+// renew answers an agent that asks for one of its sessions. A refusal is an
+// answer, not the end of the channel: the roster may just have changed.
+func (c *conn) renew(f wire.Frame) error {
+	var want wire.RelayWant
+	if f.ID == 0 {
+		return refusal.New(refusal.ProtocolError, "a question without an id")
+	}
+	if err := decodeStrict(f.Body, &want); err != nil {
+		return err
+	}
+	renewed, err := c.renewal(want.Ticket)
+	if err != nil {
+		code := codeOf(err)
+		c.s.count("refused_" + string(code))
+		c.s.log.Info("a relay credential was not renewed", "agent", c.agent.String(), "err", err)
+		c.tell(wire.FrameRefuse, f.ID, wire.Refuse{Code: code, Detail: "the relay credential is not renewed"})
+		return nil
+	}
+	c.tell(wire.FrameRelayed, f.ID, renewed)
+	return nil
+}
+
+func (c *conn) renewal(signed statement.Signed) (wire.RelayRenewed, error) {
+	t, err := c.s.openTicket(signed)
+	if err != nil {
+		return wire.RelayRenewed{}, err
+	}
+	if t.Team != c.team.id.Wire() || t.Agent != c.agent {
+		return wire.RelayRenewed{}, errNotFound()
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+	defer cancel()
+	state, err := c.s.refresh(ctx, c.team)
+	if err != nil {
+		return wire.RelayRenewed{}, err
+	}
+	return c.s.renewal(t, signed, credential.Agent, state, time.Now())
+}
