@@ -359,3 +359,25 @@ func BenchmarkSpoolAppend(b *testing.B) {
 		}
 	}
 }
+
+// Two agents of one machine, or one restored from an image: the chain is tied to
+// the key, so the log takes only one of them.
+func TestRestoredSpoolIsNoticed(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	dir := t.TempDir()
+	w.say(m, Entry{Type: AgentStart})
+	image, err := os.ReadFile(m.spool.path)
+	check(t, err)
+	w.say(m, Entry{Type: AgentStop})
+	check(t, os.WriteFile(filepath.Join(dir, spoolFile), image, 0o600))
+	old, err := OpenSpool(dir, m.key, w.state.Team())
+	check(t, err)
+	defer old.Close()
+	wantCode(t, old.Acked(2), refusal.AuditFork) // the server holds what the image does not know
+	_, err = old.Append(Entry{Type: SessionRefuse, Time: wire.At(w.now)})
+	check(t, err)
+	list := pending(t, old, 16)
+	_, err = w.log.Accept(w.rows, m.key.Public(), list)
+	wantCode(t, err, refusal.AuditFork)
+}

@@ -155,3 +155,32 @@ func TestWitnessFileOfAnotherKind(t *testing.T) {
 		t.Error("opened for a name that is none")
 	}
 }
+
+// Whatever stands in the file: it opens as exactly what it says, or not at all.
+func FuzzWitnessFile(f *testing.F) {
+	w := newWorld(f)
+	path := filepath.Join(f.TempDir(), "witness")
+	wit := openWitness(f, w, path)
+	check(f, wit.Update(w.gossip(0), w.server.Public()))
+	raw, err := os.ReadFile(path)
+	check(f, err)
+	f.Add(raw)
+	f.Add([]byte(`{"format":"tucdesk-witness-v1","origin":"` + w.log.Origin() + `","checkpoint":"","evidence":[]}` + "\n"))
+	f.Add([]byte("{}\n"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		wit := &Witness{origin: w.log.Origin()}
+		if wit.decode(content) != nil {
+			return
+		}
+		wit.path = filepath.Join(t.TempDir(), "witness")
+		wit.mu.Lock()
+		err := wit.saveLocked(wit.state)
+		wit.mu.Unlock()
+		check(t, err)
+		again, err := os.ReadFile(wit.path)
+		check(t, err)
+		if string(again) != string(content) {
+			t.Errorf("%q is written as %q", content, again)
+		}
+	})
+}

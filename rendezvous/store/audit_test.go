@@ -221,6 +221,9 @@ func TestSecondCheckpointOfASizeIsRefused(t *testing.T) {
 			if n := must[[]string](t)(tx.Checkpoints(3, 5)); len(n) != 1 {
 				t.Errorf("after 3: %q", n)
 			}
+			if _, err := audit.ProveInclusion(tx, 0, 1); refusal.Of(err) != refusal.NotFound {
+				t.Errorf("proof of an entry that is not there: %v", err)
+			}
 			if _, err := tx.AuditHashes([]int64{0}); err == nil {
 				t.Error("a hash that is not there was read")
 			}
@@ -276,4 +279,19 @@ func BenchmarkUseOnceSQLite(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// A fault stays a fault when the log puts it into its own words.
+func TestK18WrappedFaultsAreUnavailable(t *testing.T) {
+	s := open(t, "sqlite:"+filepath.Join(t.TempDir(), "x.db"))
+	l := newLedger(t, s)
+	if _, err := l.checkpoint(t, s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.write.Exec(`DROP TABLE audit_hashes`); err != nil {
+		t.Fatal(err)
+	}
+	_, err := l.checkpoint(t, s)
+	want(t, err, refusal.Unavailable)
+	want(t, l.record(t, s), refusal.Unavailable)
 }

@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 )
 
@@ -74,10 +76,12 @@ type dbError struct {
 func (e dbError) Error() string { return e.doing + ": " + e.cause.Error() }
 func (e dbError) Unwrap() error { return e.cause }
 
-// hide gives a driver's error the code of a fault and leaves refusals alone.
+// hide gives a driver's error, also one that the caller put into words of its
+// own, the code of a fault and leaves refusals alone.
 func hide(err error) error {
-	if e, ok := err.(dbError); ok {
-		return fault(e.doing, e.cause)
+	var e dbError
+	if errors.As(err, &e) && refusal.Of(err) == "" {
+		return fault(e.doing, err)
 	}
 	return err
 }
