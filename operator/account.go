@@ -2,10 +2,12 @@ package operator
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -58,7 +60,11 @@ func open(home Home) (*account, error) {
 		return nil, err
 	}
 	a := &account{home: home, key: k, member: member, server: server}
-	return a, a.loadRoster()
+	if err := a.loadRoster(); err != nil {
+		a.close()
+		return nil, err
+	}
+	return a, nil
 }
 
 // close gives connections back.
@@ -86,36 +92,57 @@ func (a *account) loadRoster() error {
 	return a.takePolicy(text)
 }
 
-// takePolicy parses the policy text if it is the one that the roster binds.
+// takePolicy parses text if it is the policy that the roster binds. Any other is
+// no policy: a file that was damaged or is out of date comes again with the next
+// news, and must not keep a command from fetching them.
 func (a *account) takePolicy(text []byte) error {
 	a.rules = nil
-	want := a.state.Roster().PolicyHash
-	if want.IsZero() || len(text) == 0 {
+	if want := a.state.PolicyHash(); want.IsZero() || sha256.Sum256(text) != want {
 		return nil
 	}
 	rules, err := policy.Parse(text)
 	if err != nil {
 		return fmt.Errorf("reading the team's policy: %w", err)
 	}
-	if rules.Hash() == want {
-		a.rules = rules
-	}
+	a.rules = rules
 	return nil
+}
+
+// begin makes the account ready for calls to the server.
+func (a *account) begin(ctx context.Context) error {
+	if a.state == nil {
+		if err := a.login(ctx); err != nil {
+			return err
+		}
+	}
+	return a.signIn(ctx)
 }
 
 // signIn makes sure that there is a JWT with some life left. The roster key is
 // the proof, so this never asks anybody anything; after "logout" it refuses.
 func (a *account) signIn(ctx context.Context) error {
+	err := a.loadLogin()
+	switch {
+	case refusal.Of(err) == refusal.NotLoggedIn:
+		return err
+	case err == nil && time.Until(a.cred.Expires) > renewBefore:
+		return nil
+	}
+	return a.login(ctx) // which also writes a damaged file anew
+}
+
+// loadLogin takes the saved JWT, which may have expired. Without one the person
+// has logged out.
+func (a *account) loadLogin() error {
 	var saved savedLogin
 	err := a.home.readJSON(loginFile, maxLoginFile, &saved)
 	if errors.Is(err, fs.ErrNotExist) {
 		return refusal.New(refusal.NotLoggedIn, "you are logged out")
 	}
-	if err == nil && time.Until(saved.Expires) > renewBefore {
+	if err == nil {
 		a.cred = client.Credentials{Key: a.key, Team: a.member.Team, Token: saved.Token, Expires: saved.Expires}
-		return nil
 	}
-	return a.login(ctx)
+	return err
 }
 
 // login gets a fresh JWT and the newest roster.
@@ -124,6 +151,9 @@ func (a *account) login(ctx context.Context) error {
 	switch refusal.Of(err) {
 	case refusal.NotLoggedIn, refusal.UnknownKey, refusal.UnknownKid:
 		return a.askOwner(err)
+	}
+	if err == nil {
+		err = a.sameRoster(reply)
 	}
 	if err != nil {
 		return err
@@ -138,22 +168,43 @@ func (a *account) login(ctx context.Context) error {
 	return nil
 }
 
-// refresh fetches the roster updates that are missing here and verifies each.
+// sameRoster refuses a server that has our version of the roster with other
+// content: one of the two was never meant for both of us (protocol 3.3).
+func (a *account) sameRoster(reply wire.LoginReply) error {
+	if a.state != nil && a.state.Version() == reply.RosterVersion && a.state.Hash() != reply.RosterHash {
+		return refusal.New(refusal.Fork, "the server has another roster version %d than this client has verified", reply.RosterVersion)
+	}
+	return nil
+}
+
+// refresh fetches the roster updates that are missing here and verifies each. A
+// long chain comes in several answers, the last of them with the policy. It ends,
+// since every answer but the last has to bring a version that owners have signed.
 func (a *account) refresh(ctx context.Context) error {
-	var from uint64
-	if a.state != nil {
-		from = a.state.Version()
+	for {
+		var from uint64
+		if a.state != nil {
+			from = a.state.Version()
+		}
+		news, err := a.server.Roster(ctx, a.cred, from)
+		if err != nil {
+			return err
+		}
+		if err := a.learn(news); err != nil {
+			return err
+		}
+		if len(news.Updates) == 0 || len(news.Policy) > 0 {
+			return nil
+		}
 	}
-	news, err := a.server.Roster(ctx, a.cred, from)
-	if err != nil {
-		return err
-	}
-	return a.learn(news)
 }
 
 // learn applies news, stores it and only then uses it (protocol 3.3).
 func (a *account) learn(news wire.RosterNews) error {
 	state, updates := a.state, news.Updates
+	if a.rules != nil && len(updates) == 0 {
+		return nil // two synced files less to write for most commands
+	}
 	if state == nil {
 		if len(updates) == 0 {
 			return refusal.New(refusal.Gap, "the server sent no roster")
@@ -196,7 +247,7 @@ func (a *account) policyText(state *roster.State, sent wire.Bytes) ([]byte, erro
 	if err != nil {
 		return nil, fmt.Errorf("reading the team's policy: %w", err)
 	}
-	if rules.Hash() != state.Roster().PolicyHash {
+	if rules.Hash() != state.PolicyHash() {
 		return nil, refusal.New(refusal.PolicyMismatch, "the server's policy text is not the one that the roster binds")
 	}
 	return sent, nil
@@ -219,7 +270,7 @@ func (a *account) warnings(now time.Time) []string {
 	if a.state == nil {
 		return nil
 	}
-	left := a.state.Roster().ExpiresAt.Time().Sub(now)
+	left := a.state.ExpiresAt().Sub(now)
 	switch {
 	case left <= 0:
 		return []string{"the team's roster has expired; machines refuse new sessions until an owner runs: tucdesk team renew"}
@@ -292,14 +343,33 @@ func (a *account) find(ctx context.Context, name string) (machine, error) {
 	return a.pick(list, name)
 }
 
-func (a *account) pick(list []wire.AgentInfo, name string) (machine, error) {
-	var found []machine
-	good, _ := a.verified(list, time.Now())
-	for _, m := range good {
-		if m.cert.Name == name || m.cert.Agent.ID().String() == name {
-			found = append(found, m)
+// claim is what an unverified certificate says of itself. It only chooses which
+// certificates are worth two signature checks each: to verify all of 10,000
+// machines would cost seconds before every session.
+type claim struct {
+	Name  string                `json:"name"`
+	Agent key.Public[key.Agent] `json:"agent"`
+}
+
+func (c claim) is(name string) bool { return c.Name == name || c.Agent.ID().String() == name }
+
+func claiming(list []wire.AgentInfo, wanted func(claim) bool) (some []wire.AgentInfo) {
+	for _, info := range list {
+		var envelope struct {
+			Payload wire.Bytes `json:"payload"`
+		}
+		var c claim
+		if json.Unmarshal(info.Certificate, &envelope) == nil && json.Unmarshal(envelope.Payload, &c) == nil && wanted(c) {
+			some = append(some, info)
 		}
 	}
+	return some
+}
+
+func (a *account) pick(list []wire.AgentInfo, name string) (machine, error) {
+	found, _ := a.verified(claiming(list, func(c claim) bool { return c.is(name) }), time.Now())
+	// Judged again by the verified certificate: a claim proves nothing.
+	found = slices.DeleteFunc(found, func(m machine) bool { return !claim{m.cert.Name, m.cert.Agent}.is(name) })
 	switch len(found) {
 	case 1:
 		return found[0], nil

@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 )
@@ -79,6 +79,7 @@ func (a *account) tryConnect(ctx context.Context, io *cli.IO, w want) (*opened, 
 	if err != nil {
 		return nil, err
 	}
+	defer r.shake.Close()                     // forgets the ephemeral keys of a session that did not come to be
 	reply, err := a.ask(ctx, io, r, w.noWait) // sets r.asked
 	if err != nil {
 		return nil, err
@@ -106,8 +107,11 @@ func (a *account) prepare(m machine, w want, now time.Time) (*signedRequest, err
 		PolicyHash: a.state.PolicyHash(), Suites: []uint16{uint16(handshake.Hybrid), uint16(handshake.X25519)},
 		Protocols: []uint16{tdsVersion}, Eph: shake.EphHash(), Action: w.action, Params: w.params, Reason: w.reason,
 	}
-	r.signed, err = statement.Sign(a.key, r.request)
-	return r, err
+	if r.signed, err = statement.Sign(a.key, r.request); err != nil {
+		shake.Close()
+		return nil, err
+	}
+	return r, nil
 }
 
 // ask sends the request, and sends it again once it is approved.
@@ -136,37 +140,40 @@ func (a *account) ask(ctx context.Context, io *cli.IO, r *signedRequest, noWait 
 	return reply, err
 }
 
-// pollWait is how long one question about a waiting request stays open.
-const pollWait = 25 * time.Second
+const (
+	pollWait  = 25 * time.Second // how long one question about a waiting request stays open
+	pollEvery = time.Second      // between two questions, whatever the server answers; our choice
+)
 
-// wait shows what the request waits for until it is decided. Ctrl-C withdraws it.
+// wait shows what the request waits for until it is decided. When it gives up,
+// for Ctrl-C too, it withdraws the request: the ephemeral key that the request
+// was signed for goes with this process, so nobody could use an approval.
 func (a *account) wait(ctx context.Context, io *cli.IO, r *signedRequest, info wire.RequestInfo, noWait bool) error {
 	hash := r.signed.Hash()
+	short := hash.String()[:shortHash]
 	w := waiting{info: info, request: r.request, hash: hash, host: r.machine.cert.Name}
-	io.Say("request %s waits for an approval: %s on %s", hash.String()[:shortHash], w.command(), w.host)
-	io.Say("  needs %d of: %v (rule %s), until %s", info.Need, info.Roles, info.Rule, r.request.ExpiresAt.Time().Format(time.TimeOnly+" MST"))
-	io.Say("  an approver runs: tucdesk requests approve %s", hash.String()[:shortHash])
+	io.Say("request %s waits for an approval: %s on %s", short, w.command(), w.host)
+	io.Say("  needs %s, until %s", terminal.Escape(needs(info)), r.request.ExpiresAt.Time().Format(time.RFC3339))
 	if noWait {
-		return refusal.New(refusal.ApprovalPending, "request %s", hash.String()[:shortHash])
+		return refusal.New(refusal.ApprovalPending, "request %s; only a client that waits can use an approval", short)
 	}
+	io.Say("  an approver runs: tucdesk requests approve %s", short)
 	for {
-		switch info.State {
-		case wire.RequestApproved:
+		if info.State == wire.RequestApproved {
 			io.Say("approved")
 			return nil
-		case wire.RequestDenied:
-			return refusal.New(refusal.ApprovalDenied, "request %s", hash.String()[:shortHash])
-		case wire.RequestExpired:
+		}
+		if err := settled(info.State, short); err != nil {
+			return err
+		}
+		if !time.Now().Before(r.request.ExpiresAt.Time()) { // whatever the server says
 			return refusal.New(refusal.ApprovalExpired, "nobody approved in time")
-		case wire.RequestCancelled:
-			return refusal.New(refusal.ApprovalCancelled, "request %s", hash.String()[:shortHash])
-		case wire.RequestUsed:
-			return refusal.New(refusal.ApprovalUsed, "request %s", hash.String()[:shortHash])
 		}
-		if err := a.signIn(ctx); err != nil {
-			return a.withdraw(ctx, hash, err)
+		next, err := a.poll(ctx, hash)
+		switch refusal.Of(err) {
+		case refusal.Unreachable, refusal.Unavailable:
+			continue // the server may be restarting; the request is in its database
 		}
-		next, err := a.server.Request(ctx, a.cred, hash, pollWait)
 		if err != nil {
 			return a.withdraw(ctx, hash, err)
 		}
@@ -174,20 +181,55 @@ func (a *account) wait(ctx context.Context, io *cli.IO, r *signedRequest, info w
 	}
 }
 
-// withdrawLimit bounds the farewell to the server after Ctrl-C.
+// settled names the end of a request that will not be approved any more; nil
+// while it may be.
+func settled(state wire.RequestState, short string) error {
+	switch state {
+	case wire.RequestPending, wire.RequestApproved:
+		return nil
+	case wire.RequestDenied:
+		return refusal.New(refusal.ApprovalDenied, "request %s", short)
+	case wire.RequestExpired:
+		return refusal.New(refusal.ApprovalExpired, "nobody approved in time")
+	case wire.RequestCancelled:
+		return refusal.New(refusal.ApprovalCancelled, "request %s", short)
+	case wire.RequestUsed:
+		return refusal.New(refusal.ApprovalUsed, "request %s", short)
+	}
+	return refusal.New(refusal.ProtocolError, "the server says that the request is in a state which this client does not know")
+}
+
+// poll asks once how a request stands. It takes at least pollEvery, so that a
+// server which answers at once cannot make this client spin.
+func (a *account) poll(ctx context.Context, hash key.Hash) (wire.RequestInfo, error) {
+	pause := time.NewTimer(pollEvery)
+	defer pause.Stop()
+	var info wire.RequestInfo
+	err := a.signIn(ctx)
+	if err == nil {
+		info, err = a.server.Request(ctx, a.cred, hash, pollWait)
+	}
+	if err == nil && info.State != wire.RequestPending {
+		return info, nil
+	}
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+		return info, ctx.Err()
+	}
+	return info, err
+}
+
+// withdrawLimit bounds the farewell to the server; our choice.
 const withdrawLimit = 3 * time.Second
 
-// withdraw cancels a request that nobody waits for any more.
+// withdraw cancels a request that nobody waits for any more and returns cause.
+// It also works after Ctrl-C. When it fails, the request stays until it expires.
 func (a *account) withdraw(ctx context.Context, hash key.Hash, cause error) error {
-	if ctx.Err() == nil {
-		return cause
-	}
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawLimit)
 	defer cancel()
-	if _, err := a.server.Cancel(late, a.cred, hash); err != nil {
-		return errors.Join(ctx.Err(), fmt.Errorf("withdrawing the request: %v", err))
-	}
-	return ctx.Err()
+	_, _ = a.server.Cancel(late, a.cred, hash)
+	return cause
 }
 
 // establish checks the machine's answer and opens the sealed session. The

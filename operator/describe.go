@@ -2,12 +2,12 @@ package operator
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -26,8 +26,8 @@ type waiting struct {
 	host    string // from the machine's verified certificate; "" when it is not known
 }
 
-// openRequest verifies what the server shows.
-func (a *account) openRequest(info wire.RequestInfo, now time.Time) (waiting, error) {
+// openRequest verifies what the server shows; hosts are from hostNames.
+func (a *account) openRequest(info wire.RequestInfo, hosts map[key.ID]string, now time.Time) (waiting, error) {
 	req, signer, err := statement.Open[wire.Request](info.Request, a.state.FindOperator(now))
 	if err != nil {
 		return waiting{}, err
@@ -43,14 +43,17 @@ func (a *account) openRequest(info wire.RequestInfo, now time.Time) (waiting, er
 	if err != nil {
 		return waiting{}, err
 	}
-	w := waiting{info: info, request: req, hash: hash, email: by.Email}
+	return waiting{info: info, request: req, hash: hash, email: by.Email, host: hosts[req.Agent]}, nil
+}
+
+// hostNames are the verified names of the machines as last seen, by their key.
+func (a *account) hostNames(now time.Time) map[key.ID]string {
+	names := map[key.ID]string{}
 	good, _ := a.verified(a.knownAgents(), now)
 	for _, m := range good {
-		if m.cert.Agent.ID() == req.Agent {
-			w.host = m.cert.Name
-		}
+		names[m.cert.Agent.ID()] = m.cert.Name
 	}
-	return w, nil
+	return names
 }
 
 // command shows exactly what would run, argument by argument.
@@ -81,6 +84,11 @@ func (w waiting) doubts() (list []string) {
 			list = append(list, t.name+" "+why)
 		}
 	}
+	for _, e := range p.Env {
+		if why := terminal.Suspicious([]byte(e.Name + "=" + string(e.Value))); why != "" {
+			list = append(list, fmt.Sprintf("the variable %s %s", terminal.Escape(e.Name), why))
+		}
+	}
 	return list
 }
 
@@ -92,29 +100,37 @@ func orDefault(s, otherwise string) string {
 }
 
 // print shows a request in full, one field per line, everything escaped.
-func (w waiting) print(io *cli.IO) {
+func (w waiting) print(out io.Writer) {
 	p := w.request.Params
-	line := func(name, text string) { fmt.Fprintf(io.Out, "%-11s%s\n", name, terminal.Escape(text)) }
+	line := func(name, text string) { fmt.Fprintf(out, "%-11s%s\n", name, terminal.Escape(text)) }
 	line("request", w.hash.String())
 	line("state", string(w.info.State))
 	line("who", w.email)
 	line("machine", orDefault(w.host, "unknown, key "+w.request.Agent.String()))
 	line("user", orDefault(p.User, "the agent's own"))
 	line("action", string(w.request.Action))
-	fmt.Fprintf(io.Out, "%-11s%s\n", "command", w.command()) // quoted and escaped already
+	fmt.Fprintf(out, "%-11s%s\n", "command", w.command()) // quoted and escaped already
 	for i, arg := range p.Argv {
-		fmt.Fprintf(io.Out, "  argv[%d]  %s\n", i, terminal.Quote(arg))
+		fmt.Fprintf(out, "  argv[%d]  %s\n", i, terminal.Quote(arg))
+	}
+	if p.TTY {
+		line("terminal", "yes: whoever runs it types into it")
 	}
 	line("directory", orDefault(string(p.Cwd), "the user's home"))
 	for _, e := range p.Env {
 		line("variable", e.Name+"="+string(e.Value))
 	}
 	line("reason", orDefault(w.request.Reason, "none given"))
-	line("needs", fmt.Sprintf("%d of: %s (rule %s)", w.info.Need, strings.Join(w.info.Roles, ", "), w.info.Rule))
+	line("needs", needs(w.info))
 	line("until", w.request.ExpiresAt.Time().Format(time.RFC3339))
 	for _, d := range w.doubts() {
-		fmt.Fprintf(io.Out, "WARNING    %s\n", d)
+		fmt.Fprintf(out, "WARNING    %s\n", d)
 	}
+}
+
+// needs is the server's word on who has to agree: escape it.
+func needs(info wire.RequestInfo) string {
+	return fmt.Sprintf("%d of: %s (rule %s)", info.Need, strings.Join(info.Roles, ", "), info.Rule)
 }
 
 // decisions counts the approvals that this client has verified itself.

@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
@@ -59,7 +60,10 @@ func enter(io *cli.IO, home Home, arg string) error {
 	if err := keyfile.CreateDir(home.dir); err != nil {
 		return err
 	}
-	if old, err := home.membership(); err == nil && old.Fingerprint != info.Fingerprint() {
+	switch old, err := home.membership(); {
+	case err != nil && refusal.Of(err) != refusal.NotLoggedIn:
+		return err // which team a damaged file was for nobody can say
+	case err == nil && old.Fingerprint != info.Fingerprint():
 		return &cli.Error{Err: refusal.New(refusal.AlreadyJoined, "%q belongs to another team", home.dir), Hints: []string{"choose another folder: --state DIR"}}
 	}
 	if _, err := keyfile.CreateKey[key.Operator](home.path(operatorKeyFile)); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -72,32 +76,81 @@ func enter(io *cli.IO, home Home, arg string) error {
 	})
 }
 
-// loggedIn is the answer of login and whoami.
+// loggedIn is the answer of login and whoami, and a part of that of status.
 type loggedIn struct {
 	Email   string    `json:"email"`
 	Role    string    `json:"role"`
 	Key     key.ID    `json:"key"`
 	Team    string    `json:"team"`
 	Server  string    `json:"server"`
-	Expires time.Time `json:"expires"`
+	Expires time.Time `json:"expires"` // of the login; commands renew it by themselves
 }
 
 func (a *account) loginCommand(ctx context.Context, io *cli.IO, asJSON bool) error {
 	if err := a.login(ctx); err != nil {
 		return err
 	}
-	me, err := a.me()
+	answer, err := a.identity()
 	if err != nil {
 		return err
 	}
 	if err := a.gossip(ctx); err != nil {
 		return err
 	}
-	answer := loggedIn{Email: me.Email, Role: me.Role.String(), Key: a.key.ID(), Team: a.member.Team.String(), Server: a.member.URL, Expires: a.cred.Expires.UTC().Truncate(time.Second)}
 	if asJSON {
 		return io.PrintJSON(answer)
 	}
-	fmt.Fprintf(io.Out, "logged in to %s as %s, role %s\n", answer.Server, answer.Email, answer.Role)
+	fmt.Fprintf(io.Out, "logged in to %s as %s, role %s\n", terminal.Escape(answer.Server), terminal.Escape(answer.Email), answer.Role)
+	return nil
+}
+
+// identity says who this client is, by the roster verified last.
+func (a *account) identity() (loggedIn, error) {
+	me, err := a.me()
+	return loggedIn{
+		Email: me.Email, Role: me.Role.String(), Key: a.key.ID(), Team: a.member.Team.String(),
+		Server: a.member.URL, Expires: a.cred.Expires.UTC().Truncate(time.Second),
+	}, err
+}
+
+func whoamiCommand() *cli.Command {
+	var o options
+	var quiet bool
+	return &cli.Command{
+		Use: "whoami", Short: "Show who you are in the team, without asking the server",
+		Long:    "Answers from the roster that this client verified last. Exits 250 when you are in no team or logged out.",
+		Example: "tucdesk whoami\ntucdesk whoami -q",
+		Flags: func(f *flag.FlagSet) {
+			o.jsonFlag(f)
+			f.BoolVar(&quiet, "quiet", false, quietUsage)
+			f.BoolVar(&quiet, "q", false, quietUsage)
+		},
+		Run: func(_ context.Context, io *cli.IO, _ []string) error {
+			return o.offline(io, func(a *account) error { return a.whoami(io, o.json, quiet) })
+		},
+	}
+}
+
+const quietUsage = "print the e-mail address alone"
+
+func (a *account) whoami(io *cli.IO, asJSON, quiet bool) error {
+	if err := a.loadLogin(); err != nil {
+		return err
+	}
+	if a.state == nil {
+		return refusal.New(refusal.NotLoggedIn, "this client has not seen the team's roster yet")
+	}
+	me, err := a.identity()
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return io.PrintJSON(me)
+	case quiet:
+		fmt.Fprintln(io.Out, terminal.Escape(me.Email))
+		return nil
+	}
+	fmt.Fprintf(io.Out, "%s, role %s, key %s, team %s\n", terminal.Escape(me.Email), me.Role, me.Key.ShortCode(), me.Team)
 	return nil
 }
 

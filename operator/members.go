@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
-	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
@@ -56,7 +54,7 @@ func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account, email, te
 	if err != nil {
 		return &cli.Error{Err: err, Exit: cli.ExitUsage}
 	}
-	if err := o.compare(io, email, pub.ID()); err != nil {
+	if err := o.compare(ctx, io, email, pub.ID()); err != nil {
 		return err
 	}
 	if o.person == "" {
@@ -78,16 +76,16 @@ func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account, email, te
 }
 
 // compare makes sure that a person has compared the code out of band.
-func (o *operatorAdd) compare(io *cli.IO, email string, id key.ID) error {
+func (o *operatorAdd) compare(ctx context.Context, io *cli.IO, email string, id key.ID) error {
 	code := id.ShortCode()
 	if o.code != "" {
 		if !strings.EqualFold(strings.ReplaceAll(o.code, "-", ""), strings.ReplaceAll(code, "-", "")) {
-			return refusal.New(refusal.WrongRole, "the key's short code is %s, not %s: this is not the key of the person you spoke to", code, o.code)
+			return refusal.New(refusal.BadArgument, "the key's short code is %s, not %s: this is not the key of the person you spoke to", code, o.code)
 		}
 		return nil
 	}
 	io.Say("short code of this key: %s", code)
-	if !confirm(io, fmt.Sprintf("Does %s see the same code?", email)) {
+	if !confirm(ctx, io, fmt.Sprintf("Does %s see the same code?", email)) {
 		return &cli.Error{Err: fmt.Errorf("the short code was not confirmed; nothing was changed"), Hints: []string{"without a terminal, give the code that you were told: --code CODE"}}
 	}
 	return nil
@@ -122,31 +120,56 @@ func operatorListCommand() *cli.Command {
 	}
 }
 
+type operatorRevoke struct {
+	ownerOptions
+	yes bool
+}
+
 func operatorRevokeCommand() *cli.Command {
-	var o ownerOptions
+	var o operatorRevoke
 	return &cli.Command{
 		Use: "revoke EMAIL|KEY-ID", Short: "Revoke a person's keys, or one key",
-		Long:    "Signs the next roster with the keys in its revoked list. Machines cut live sessions of a revoked key as soon as they have that roster; the server refuses the key at once.",
+		Long: "Signs the next roster with the keys in its revoked list. Machines cut live sessions of a revoked key as soon as\n" +
+			"they have that roster; the server refuses the key at once. A revoked key never comes back: for a person who\n" +
+			"returns, add a new one. Revoking the key of this very client locks it out and asks first.",
 		Example: "tucdesk operator revoke bob@example.com\ntucdesk operator revoke 3f6c...",
-		MinArgs: 1, MaxArgs: 1, Flags: o.ownerFlags,
+		MinArgs: 1, MaxArgs: 1,
+		Flags: func(f *flag.FlagSet) {
+			o.ownerFlags(f)
+			f.BoolVar(&o.yes, "yes", false, "do not ask before revoking the key of this client itself")
+		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withAccount(ctx, io, func(a *account) error {
-				ids := a.keysOf(args[0])
-				if len(ids) == 0 {
-					return refusal.New(refusal.NotFound, "nobody %q in the roster", args[0])
-				}
-				owner, err := o.owner(ctx, io, a.home)
-				if err != nil {
-					return err
-				}
-				if err := a.publish(ctx, owner, nil, func(r *roster.Roster) { r.Revoke(ids...) }); err != nil {
-					return err
-				}
-				fmt.Fprintf(io.Out, "revoked %d key(s) in roster version %d\n", len(ids), a.state.Version())
-				return nil
-			})
+			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a, args[0]) })
 		},
 	}
+}
+
+// revoked is the answer of operator revoke and agent rm.
+type revoked struct {
+	Keys    []key.ID `json:"revoked"`
+	Version uint64   `json:"rosterVersion"`
+}
+
+func (o *operatorRevoke) run(ctx context.Context, io *cli.IO, a *account, who string) error {
+	ids := a.keysOf(who)
+	if len(ids) == 0 {
+		return refusal.New(refusal.NotFound, "nobody %q with a key in force in the roster", who)
+	}
+	if slices.Contains(ids, a.key.ID()) && !o.yes && !confirm(ctx, io, "This is your own key; this client will be locked out. Revoke it?") {
+		return &cli.Error{Err: fmt.Errorf("nothing was revoked: this is your own key"), Hints: []string{"to lock this client out nevertheless: --yes"}}
+	}
+	owner, err := o.owner(ctx, io, a.home)
+	if err != nil {
+		return err
+	}
+	if err := a.publish(ctx, owner, nil, func(r *roster.Roster) { r.Revoke(ids...) }); err != nil {
+		return err
+	}
+	if o.json {
+		return io.PrintJSON(revoked{ids, a.state.Version()})
+	}
+	fmt.Fprintf(io.Out, "revoked %d key(s) in roster version %d\n", len(ids), a.state.Version())
+	return nil
 }
 
 // keysOf finds keys by e-mail address, key id or short code.
@@ -172,22 +195,36 @@ func agentCommand() *cli.Command {
 	}}}
 }
 
-func (o *ownerOptions) removeAgent(ctx context.Context, io *cli.IO, a *account, name string) error {
+// revokeAgent puts the machine's key into the revoked list. Where an earlier rm
+// did that and got no further, the key's id is enough.
+func (a *account) revokeAgent(ctx context.Context, io *cli.IO, o *ownerOptions, name string) (key.ID, error) {
+	if id, err := key.ParseID(name); err == nil && a.state.Revoked(id) {
+		return id, nil
+	}
 	m, err := a.find(ctx, name)
 	if err != nil {
-		return err
+		return key.ID{}, err
 	}
 	owner, err := o.owner(ctx, io, a.home)
 	if err != nil {
-		return err
+		return key.ID{}, err
 	}
 	id := m.cert.Agent.ID()
-	if err := a.publish(ctx, owner, nil, func(r *roster.Roster) { r.Revoke(id) }); err != nil {
+	return id, a.publish(ctx, owner, nil, func(r *roster.Roster) { r.Revoke(id) })
+}
+
+func (o *ownerOptions) removeAgent(ctx context.Context, io *cli.IO, a *account, name string) error {
+	id, err := a.revokeAgent(ctx, io, o, name)
+	if err != nil {
 		return err
 	}
 	if err := a.server.DeleteAgent(ctx, a.cred, id); err != nil {
-		return err
+		// By its name it can no longer be found: its certificate does not hold any more.
+		return &cli.Error{Err: fmt.Errorf("the machine is revoked, but the server still lists it: %w", err), Hints: []string{"tucdesk agent rm " + id.String()}}
 	}
-	fmt.Fprintf(io.Out, "removed %s at %s\n", m.cert.Name, wire.At(time.Now()).Time().Format(time.RFC3339))
+	if o.json {
+		return io.PrintJSON(revoked{[]key.ID{id}, a.state.Version()})
+	}
+	fmt.Fprintf(io.Out, "removed %s in roster version %d\n", name, a.state.Version())
 	return nil
 }

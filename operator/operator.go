@@ -40,11 +40,13 @@ func Command() *cli.Command {
 			"Exit status: the remote command's own; 255 session not had or lost, 253 denied, 252 approval\n" +
 			"missing, 251 machine offline, 250 not logged in, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{
-			teamCommand(), loginCommand(), logoutCommand(), statusCommand(), listCommand(), sshCommand(), execCommand(),
+			teamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), sshCommand(), execCommand(),
 			requestsCommand(), tokenCommand(), operatorCommand(), agentCommand(), policyCommand(), auditCommand(), versionCommand(),
 		},
 	}
 }
+
+const jsonUsage = "print the answer as JSON, in a form that stays stable"
 
 // options are the flags that every verb has.
 type options struct {
@@ -58,7 +60,7 @@ func (o *options) flags(f *flag.FlagSet) {
 
 func (o *options) jsonFlag(f *flag.FlagSet) {
 	o.flags(f)
-	f.BoolVar(&o.json, "json", false, "print the answer as JSON, in a form that stays stable")
+	f.BoolVar(&o.json, "json", false, jsonUsage)
 }
 
 func (o *options) home() (Home, error) {
@@ -72,12 +74,7 @@ func (o *options) home() (Home, error) {
 // withAccount opens the account, signs in and runs f.
 func (o *options) withAccount(ctx context.Context, io *cli.IO, f func(*account) error) error {
 	return o.offline(io, func(a *account) error {
-		if a.state == nil {
-			if err := a.login(ctx); err != nil {
-				return err
-			}
-		}
-		if err := a.signIn(ctx); err != nil {
+		if err := a.begin(ctx); err != nil {
 			return err
 		}
 		return f(a)
@@ -109,11 +106,15 @@ func (o *options) completeHosts(_ context.Context, typed string) []string {
 		return nil
 	}
 	a, err := open(home)
-	if err != nil || a.state == nil {
+	if err != nil {
 		return nil
 	}
 	defer a.close()
-	good, _ := a.verified(a.knownAgents(), time.Now())
+	if a.state == nil {
+		return nil
+	}
+	// Verified although it takes a moment: a shell shows these names as they are.
+	good, _ := a.verified(claiming(a.knownAgents(), func(c claim) bool { return strings.HasPrefix(c.Name, typed) }), time.Now())
 	var names []string
 	for _, m := range good {
 		if strings.HasPrefix(m.cert.Name, typed) {
@@ -124,8 +125,18 @@ func (o *options) completeHosts(_ context.Context, typed string) []string {
 }
 
 func versionCommand() *cli.Command {
-	return &cli.Command{Use: "version", Short: "Print this program's version", Run: func(_ context.Context, io *cli.IO, _ []string) error {
-		fmt.Fprintln(io.Out, "tucdesk", Version)
-		return nil
-	}}
+	var asJSON bool
+	return &cli.Command{
+		Use: "version", Short: "Print this program's version", Example: "tucdesk version --json",
+		Flags: func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, jsonUsage) },
+		Run: func(_ context.Context, io *cli.IO, _ []string) error {
+			if asJSON {
+				return io.PrintJSON(struct {
+					Version string `json:"version"`
+				}{Version})
+			}
+			fmt.Fprintln(io.Out, "tucdesk", Version)
+			return nil
+		},
+	}
 }

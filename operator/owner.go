@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -98,8 +99,9 @@ func (o *ownerOptions) newPassphrase(ctx context.Context) ([]byte, error) {
 }
 
 // publish makes the next roster version from edit, signs it as an owner and
-// hands it to the server. Every version is good for another 90 days. Where more
-// owners have to sign, the server refuses it with not_enough_signatures.
+// hands it to the server. Every version is good for another 90 days. It is checked
+// here as everybody will check it: where more owners have to sign, that refuses it
+// with not_enough_signatures before anybody has seen it.
 func (a *account) publish(ctx context.Context, owner key.Private[key.Owner], policyText []byte, edit func(*roster.Roster)) error {
 	if err := a.refresh(ctx); err != nil {
 		return err
@@ -121,15 +123,27 @@ func (a *account) publish(ctx context.Context, owner key.Private[key.Owner], pol
 	return a.learn(wire.RosterNews{Updates: []wire.RosterUpdate{update}, Policy: policyText})
 }
 
-// confirm asks a yes-or-no question at the terminal; without one the answer is no.
-func confirm(io *cli.IO, question string) bool {
+// confirm asks a yes-or-no question at the terminal. Without one, and after
+// Ctrl-C, the answer is no; the reader is left behind then, since a read of a
+// terminal cannot be called back, and ends with the process.
+func confirm(ctx context.Context, io *cli.IO, question string) bool {
 	if !terminal.IsTerminal(io.In) {
 		return false
 	}
 	fmt.Fprintf(io.Err, "%s [y/N] ", question)
-	var answer string
-	_, _ = fmt.Fscanln(io.In, &answer)
-	return answer == "y" || answer == "Y" || answer == "yes"
+	answer := make(chan string, 1)
+	go func() {
+		var word string
+		_, _ = fmt.Fscanln(io.In, &word)
+		answer <- word
+	}()
+	select {
+	case word := <-answer:
+		return strings.EqualFold(word, "y") || strings.EqualFold(word, "yes")
+	case <-ctx.Done():
+		fmt.Fprintln(io.Err)
+		return false
+	}
 }
 
 // readPublicFile reads a file that holds no secret, "-" being standard input.

@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -177,7 +177,7 @@ func status(exit session.Exit, err error) error {
 	case exit.Signal != "":
 		n, ok := signalNumbers[exit.Signal]
 		if !ok {
-			return refusal.New(refusal.ProtocolError, "the program was ended by an unknown signal")
+			return fmt.Errorf("the program was ended by signal %q", exit.Signal)
 		}
 		return cli.Status(128 + n)
 	case exit.Status != 0:

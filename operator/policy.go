@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"strings"
@@ -32,14 +33,37 @@ func policyShowCommand() *cli.Command {
 				if err := a.refresh(ctx); err != nil {
 					return err
 				}
-				text, err := keyfile.ReadPrivate(a.home.path(policyFile), maxPolicyFile)
-				if err == nil {
-					_, err = io.Out.Write(text)
-				}
-				return err
+				return a.showPolicy(io)
 			})
 		},
 	}
+}
+
+// showPolicy prints the stored text if it is the one in force: a server that
+// keeps the newest back must not have an older one shown in its place.
+func (a *account) showPolicy(io *cli.IO) error {
+	if err := a.needRules(); err != nil {
+		return err
+	}
+	text, err := keyfile.ReadPrivate(a.home.path(policyFile), maxPolicyFile)
+	if err == nil && sha256.Sum256(text) != a.state.PolicyHash() {
+		err = refusal.New(refusal.PolicyMismatch, "%q is not the policy in force", a.home.path(policyFile))
+	}
+	if err == nil {
+		_, err = io.Out.Write(text)
+	}
+	return err
+}
+
+// needRules refuses to answer from rules that this client does not have.
+func (a *account) needRules() error {
+	switch {
+	case a.rules != nil:
+		return nil
+	case a.state.PolicyHash().IsZero():
+		return refusal.New(refusal.NotFound, "the team has no policy")
+	}
+	return refusal.New(refusal.PolicyMismatch, "the server did not send the policy that the roster binds")
 }
 
 func readRules(io *cli.IO, name string) (*policy.Rules, []byte, error) {
@@ -55,17 +79,21 @@ func readRules(io *cli.IO, name string) (*policy.Rules, []byte, error) {
 }
 
 func policyCheckCommand() *cli.Command {
+	var asJSON bool
 	return &cli.Command{
 		Use: "check FILE", Short: "Read a rules file and name what is wrong or odd", Example: "tucdesk policy check policy.toml",
 		Long:    "Exits 0 when the file can be used. Oddities, such as a rule that can never match, are named but are no error.",
-		MinArgs: 1, MaxArgs: 1,
+		MinArgs: 1, MaxArgs: 1, Flags: func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, jsonUsage) },
 		Run: func(_ context.Context, io *cli.IO, args []string) error {
 			rules, _, err := readRules(io, args[0])
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return io.PrintJSON(viewCheck(rules))
+			}
 			for _, f := range rules.Check() {
-				fmt.Fprintf(io.Out, "%s:%d: %s\n", args[0], f.Line, terminal.Escape(f.String()))
+				fmt.Fprintf(io.Out, "%s: %s\n", args[0], terminal.Escape(f.String()))
 			}
 			fmt.Fprintf(io.Out, "%s can be used, hash %s\n", args[0], rules.Hash())
 			return nil
@@ -73,32 +101,76 @@ func policyCheckCommand() *cli.Command {
 	}
 }
 
+// checkView is the answer of policy check.
+type checkView struct {
+	PolicyHash key.Hash `json:"policyHash"`
+	Findings   []oddity `json:"findings"`
+}
+
+type oddity struct {
+	Rule string `json:"rule"` // "" when it is about the whole file
+	Line int    `json:"line"` // likewise 0
+	Text string `json:"text"`
+}
+
+func viewCheck(rules *policy.Rules) checkView {
+	v := checkView{PolicyHash: rules.Hash(), Findings: []oddity{}}
+	for _, f := range rules.Check() {
+		v.Findings = append(v.Findings, oddity(f))
+	}
+	return v
+}
+
 func policyTestCommand() *cli.Command {
+	var asJSON bool
 	return &cli.Command{
 		Use: "test FILE", Short: "Run the expectations that stand in a rules file", Example: "tucdesk policy test policy.toml",
 		Long:    "Asks the rules each question under [[expect]] and compares the answer. Exits 1 when one differs.",
-		MinArgs: 1, MaxArgs: 1,
+		MinArgs: 1, MaxArgs: 1, Flags: func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, jsonUsage) },
 		Run: func(_ context.Context, io *cli.IO, args []string) error {
 			rules, _, err := readRules(io, args[0])
 			if err != nil {
 				return err
 			}
-			failed, results := 0, rules.RunExpectations()
-			for _, r := range results {
-				if r.OK {
-					continue
-				}
-				failed++
-				fmt.Fprintf(io.Out, "%s:%d: %s: want %s %s, got %s by %s: %s\n", args[0], r.Line, terminal.Escape(r.Name), r.Want, terminal.Escape(r.Rule),
-					r.Got.Effect, terminal.Escape(orDefault(r.Got.Rule, "no rule")), terminal.Escape(r.Got.Reason))
-			}
-			fmt.Fprintf(io.Out, "%d expectations, %d failed\n", len(results), failed)
-			if failed > 0 {
-				return fmt.Errorf("%d of %d expectations failed", failed, len(results))
-			}
-			return nil
+			return testRules(io, args[0], rules.RunExpectations(), asJSON)
 		},
 	}
+}
+
+// resultView is one expectation in the answer of policy test.
+type resultView struct {
+	Name string       `json:"name"`
+	Line int          `json:"line"`
+	OK   bool         `json:"ok"`
+	Want string       `json:"want"`
+	Rule string       `json:"wantRule"` // "" is any
+	Got  decisionView `json:"got"`
+}
+
+func testRules(io *cli.IO, name string, results []policy.Result, asJSON bool) error {
+	failed, views := 0, []resultView{}
+	for _, r := range results {
+		views = append(views, resultView{r.Name, r.Line, r.OK, r.Want.String(), r.Rule, viewDecision(r.Got)})
+		if r.OK {
+			continue
+		}
+		failed++
+		if !asJSON {
+			fmt.Fprintf(io.Out, "%s:%d: %s: want %s, got %s by %s: %s\n", name, r.Line, terminal.Escape(r.Name), terminal.Escape(strings.TrimSpace(r.Want.String()+" "+r.Rule)),
+				r.Got.Effect, terminal.Escape(orDefault(r.Got.Rule, "no rule")), terminal.Escape(r.Got.Reason))
+		}
+	}
+	if asJSON {
+		if err := io.PrintJSON(views); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(io.Out, "%d expectations, %d failed\n", len(results), failed)
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d expectations failed", failed, len(results))
+	}
+	return nil
 }
 
 type policyExplain struct {
@@ -115,7 +187,7 @@ func policyExplainCommand() *cli.Command {
 		Example: "tucdesk policy explain web shell\ntucdesk policy explain --email bob@example.com --at 2026-11-22T23:00:00Z web exec -- systemctl restart nginx",
 		MinArgs: 2, MaxArgs: -1, Complete: o.completeHosts,
 		Flags: func(f *flag.FlagSet) {
-			o.flags(f)
+			o.jsonFlag(f)
 			f.StringVar(&o.email, "email", "", "ask for this `person` instead of you")
 			f.StringVar(&o.user, "user", "", "login `user` at the target")
 			f.StringVar(&o.at, "at", "", "ask for this `time`, as 2026-11-22T23:00:00Z")
@@ -130,8 +202,12 @@ func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account, args []
 	if err := a.refresh(ctx); err != nil {
 		return err
 	}
-	if a.rules == nil {
-		return refusal.New(refusal.PolicyMismatch, "the team has no policy")
+	if err := a.needRules(); err != nil {
+		return err
+	}
+	var action policy.Action
+	if err := action.UnmarshalText([]byte(args[1])); err != nil {
+		return &cli.Error{Err: err, Exit: cli.ExitUsage}
 	}
 	at := time.Now()
 	if o.at != "" {
@@ -144,7 +220,7 @@ func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account, args []
 	if err != nil {
 		return err
 	}
-	q, err := a.question(m, wire.Action(args[1]), wire.Params{User: o.user, Argv: toArgv(afterDashes(args[2:]))})
+	q, err := a.question(m, wire.Action(action), wire.Params{User: o.user, Argv: toArgv(afterDashes(args[2:]))})
 	if err != nil {
 		return err
 	}
@@ -153,10 +229,50 @@ func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account, args []
 			return err
 		}
 	}
-	for _, line := range strings.Split(strings.TrimSpace(a.rules.Explain(&q, at).String()), "\n") {
+	e := a.rules.Explain(&q, at)
+	if o.json {
+		return io.PrintJSON(viewExplanation(e))
+	}
+	for _, line := range strings.Split(strings.TrimSpace(e.String()), "\n") {
 		fmt.Fprintln(io.Out, terminal.Escape(line))
 	}
 	return nil
+}
+
+// explanationView is the answer of policy explain.
+type explanationView struct {
+	decisionView
+	At    time.Time  `json:"at"`
+	Gated bool       `json:"gated"`
+	Rules []ruleView `json:"rules"`
+}
+
+type decisionView struct {
+	Effect    string   `json:"effect"`
+	Rule      string   `json:"rule"`
+	Reason    string   `json:"reason"`
+	Approvals int      `json:"approvals"`
+	Roles     []string `json:"roles"` // any of which may approve
+}
+
+type ruleView struct {
+	Rule    string `json:"rule"`
+	Line    int    `json:"line"`
+	Block   bool   `json:"block"`
+	Matched bool   `json:"matched"`
+	Why     string `json:"why"`
+}
+
+func viewDecision(d policy.Decision) decisionView {
+	return decisionView{d.Effect.String(), d.Rule, d.Reason, d.Approval.Count, splitList(d.Approval.Roles.String())}
+}
+
+func viewExplanation(e policy.Explanation) explanationView {
+	v := explanationView{decisionView: viewDecision(e.Decision), At: e.At.UTC(), Gated: e.Gated, Rules: []ruleView{}}
+	for _, r := range e.Rules {
+		v.Rules = append(v.Rules, ruleView{r.ID, r.Line, r.Block, r.Matched, r.Why})
+	}
+	return v
 }
 
 // askAs puts another member's identity into the question.
@@ -199,6 +315,12 @@ func (o *ownerOptions) publishPolicy(ctx context.Context, io *cli.IO, a *account
 	}
 	if err := a.publish(ctx, owner, text, func(r *roster.Roster) { r.PolicyHash = hash }); err != nil {
 		return err
+	}
+	if o.json {
+		return io.PrintJSON(struct {
+			PolicyHash key.Hash `json:"policyHash"`
+			Version    uint64   `json:"rosterVersion"`
+		}{hash, a.state.Version()})
 	}
 	fmt.Fprintf(io.Out, "policy %s is in force with roster version %d\n", hash.String()[:shortHash], a.state.Version())
 	return nil

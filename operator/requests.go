@@ -29,7 +29,10 @@ type requestView struct {
 	Agent    key.ID    `json:"agent"`
 	User     string    `json:"user"`
 	Action   string    `json:"action"`
-	Argv     []string  `json:"argv"` // escaped as on the terminal
+	Argv     []string  `json:"argv"`      // escaped as on the terminal
+	Cwd      string    `json:"directory"` // likewise; "" is the user's home
+	Env      []string  `json:"env"`       // likewise, as NAME=VALUE
+	TTY      bool      `json:"tty"`
 	Reason   string    `json:"reason"`
 	Need     int       `json:"need"`
 	Roles    []string  `json:"roles"`
@@ -43,14 +46,27 @@ type requestView struct {
 func (a *account) viewRequest(w waiting) requestView {
 	v := requestView{
 		Hash: w.hash, State: string(w.info.State), Email: w.email, Machine: w.host, Agent: w.request.Agent, User: w.request.Params.User,
-		Action: string(w.request.Action), Argv: []string{}, Reason: w.request.Reason, Need: w.info.Need, Roles: w.info.Roles,
-		Rule: w.info.Rule, Expires: w.request.ExpiresAt.Time(), Warnings: w.doubts(),
+		Action: string(w.request.Action), Argv: []string{}, Cwd: terminal.Escape(w.request.Params.Cwd), Env: []string{}, TTY: w.request.Params.TTY,
+		Reason: w.request.Reason, Need: w.info.Need, Roles: list(w.info.Roles), Rule: w.info.Rule,
+		Expires: w.request.ExpiresAt.Time(), Warnings: list(w.doubts()),
 	}
 	for _, arg := range w.request.Params.Argv {
 		v.Argv = append(v.Argv, terminal.Escape(arg))
 	}
-	v.Approved, v.Denied = a.decisions(w, time.Now())
+	for _, e := range w.request.Params.Env {
+		v.Env = append(v.Env, terminal.Escape(e.Name+"="+string(e.Value)))
+	}
+	approved, denied := a.decisions(w, time.Now())
+	v.Approved, v.Denied = list(approved), list(denied)
 	return v
+}
+
+// list makes an empty list [] in JSON: who reads it must not meet null.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
 }
 
 func requestsListCommand() *cli.Command {
@@ -67,24 +83,24 @@ func requestsListCommand() *cli.Command {
 const shortHash = 12
 
 func (a *account) listRequests(ctx context.Context, io *cli.IO, asJSON bool) error {
-	list, err := a.requests(ctx, io)
+	all, err := a.requests(ctx, io)
 	if err != nil {
 		return err
 	}
 	if asJSON {
 		views := []requestView{}
-		for _, w := range list {
+		for _, w := range all {
 			views = append(views, a.viewRequest(w))
 		}
 		return io.PrintJSON(views)
 	}
-	if len(list) == 0 {
+	if len(all) == 0 {
 		io.Say("no requests")
 		return nil
 	}
 	return table(io, []any{"REQUEST", "STATE", "WHO", "MACHINE", "UNTIL", "COMMAND"}, func(row func(...any)) {
-		for _, w := range list {
-			row(w.hash.String()[:shortHash], string(w.info.State), w.email, w.host, w.request.ExpiresAt.Time().Format(time.TimeOnly), shown(w.command()))
+		for _, w := range all {
+			row(w.hash.String()[:shortHash], string(w.info.State), w.email, w.host, w.request.ExpiresAt.Time().Format(time.RFC3339), shown(w.command()))
 		}
 	})
 }
@@ -103,25 +119,31 @@ func (a *account) requests(ctx context.Context, io *cli.IO) ([]waiting, error) {
 		return nil, err
 	}
 	var good []waiting
+	now := time.Now()
+	hosts := a.hostNames(now)
 	for _, info := range infos {
-		if w, err := a.openRequest(info, time.Now()); err == nil {
+		if w, err := a.openRequest(info, hosts, now); err == nil {
 			good = append(good, w)
 		}
 	}
 	if bad := len(infos) - len(good); bad > 0 {
-		io.Say("warning: %d requests are left out, nobody in the roster signed them", bad)
+		io.Say("warning: %d requests are left out, nobody in the roster today signed them", bad)
 	}
 	return good, nil
 }
 
 // request finds one by its hash or a unique beginning of it.
 func (a *account) request(ctx context.Context, io *cli.IO, prefix string) (waiting, error) {
-	list, err := a.requests(ctx, io)
+	all, err := a.requests(ctx, io)
 	if err != nil {
 		return waiting{}, err
 	}
+	return choose(all, prefix)
+}
+
+func choose(all []waiting, prefix string) (waiting, error) {
 	var found []waiting
-	for _, w := range list {
+	for _, w := range all {
 		if strings.HasPrefix(w.hash.String(), prefix) {
 			found = append(found, w)
 		}
@@ -149,7 +171,7 @@ func requestsShowCommand() *cli.Command {
 				if o.json {
 					return io.PrintJSON(a.viewRequest(w))
 				}
-				w.print(io)
+				w.print(io.Out)
 				return nil
 			})
 		},
@@ -197,8 +219,8 @@ func (o *decide) run(ctx context.Context, io *cli.IO, prefix string, d approval.
 			return err
 		}
 		if !o.yes {
-			w.print(io)
-			if !confirm(io, "Approve this, once?") {
+			w.print(io.Err) // talk: the answer is what became of the request
+			if !confirm(ctx, io, "Approve this, once?") {
 				return &cli.Error{Err: fmt.Errorf("not approved; nothing was signed"), Hints: []string{"without a terminal: --yes"}}
 			}
 		}

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 )
 
@@ -44,7 +46,8 @@ func (a *account) view() (teamView, error) {
 	v := teamView{
 		Team: a.member.Team.String(), Fingerprint: a.member.Fingerprint, TeamString: text,
 		Version: r.Version, Hash: a.state.Hash(), Expires: r.ExpiresAt.Time(),
-		Owners: len(r.Owners), Threshold: r.Threshold, PolicyHash: r.PolicyHash, Revoked: r.Revoked,
+		Owners: len(r.Owners), Threshold: r.Threshold, PolicyHash: r.PolicyHash,
+		Servers: []string{}, Operators: []memberView{}, Revoked: list(r.Revoked),
 	}
 	for _, s := range r.Servers {
 		v.Servers = append(v.Servers, s.URL)
@@ -137,7 +140,7 @@ func (a *account) list(ctx context.Context, io *cli.IO, asJSON bool, tags []stri
 	hosts := []hostView{}
 	for _, m := range good {
 		if !slices.ContainsFunc(tags, func(t string) bool { return !slices.Contains(m.cert.Tags, t) }) {
-			hosts = append(hosts, hostView{m.cert.Name, m.cert.Tags, m.info.Online, m.info.LastSeen.Time(), m.info.Platform, m.info.Hostname, m.info.Version, m.cert.Agent.ID()})
+			hosts = append(hosts, hostView{m.cert.Name, list(m.cert.Tags), m.info.Online, m.info.LastSeen.Time(), m.info.Platform, m.info.Hostname, m.info.Version, m.cert.Agent.ID()})
 		}
 	}
 	if bad > 0 {
@@ -146,13 +149,17 @@ func (a *account) list(ctx context.Context, io *cli.IO, asJSON bool, tags []stri
 	if asJSON {
 		return io.PrintJSON(hosts)
 	}
+	if len(hosts) == 0 && len(tags) > 0 {
+		io.Say("no machines that carry %s", terminal.Escape(strings.Join(tags, ",")))
+		return nil
+	}
 	if len(hosts) == 0 {
 		io.Say("no machines; add one with: tucdesk token create")
 		return nil
 	}
 	return table(io, []any{"NAME", "STATE", "LAST SEEN", "TAGS", "SYSTEM"}, func(row func(...any)) {
 		for _, h := range hosts {
-			row(h.Name, onlineText(h.Online), h.LastSeen.Format(time.DateTime), strings.Join(h.Tags, ","), h.Platform)
+			row(h.Name, onlineText(h.Online), h.LastSeen.Format(time.RFC3339), strings.Join(h.Tags, ","), h.Platform)
 		}
 	})
 }
@@ -168,9 +175,10 @@ func statusCommand() *cli.Command {
 	var o options
 	return &cli.Command{
 		Use: "status", Short: "Show who you are, your server and what expires when",
+		Long:    "Asks the server whether it answers. When it does not, the rest is shown as known here, and the exit status is 255.",
 		Example: "tucdesk status\ntucdesk status --json", Flags: o.jsonFlag,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.withAccount(ctx, io, func(a *account) error { return a.status(ctx, io, o.json) })
+			return o.offline(io, func(a *account) error { return a.status(ctx, io, o.json) })
 		},
 	}
 }
@@ -185,18 +193,23 @@ type statusView struct {
 }
 
 func (a *account) status(ctx context.Context, io *cli.IO, asJSON bool) error {
-	me, err := a.me()
+	failed := a.begin(ctx)
+	if failed == nil {
+		failed = a.server.Health(ctx)
+	}
+	if failed != nil && (a.state == nil || refusal.Of(failed) != refusal.Unreachable) {
+		return failed
+	}
+	me, err := a.identity()
 	if err != nil {
 		return err
 	}
 	v := statusView{
-		loggedIn:    loggedIn{Email: me.Email, Role: me.Role.String(), Key: a.key.ID(), Team: a.member.Team.String(), Server: a.member.URL, Expires: a.cred.Expires.UTC().Truncate(time.Second)},
-		Fingerprint: a.member.Fingerprint, RosterVersion: a.state.Version(), RosterExpires: a.state.ExpiresAt(),
+		loggedIn: me, Fingerprint: a.member.Fingerprint,
+		RosterVersion: a.state.Version(), RosterExpires: a.state.ExpiresAt(), Reachable: failed == nil,
 	}
-	failed := a.server.Health(ctx)
-	v.Reachable = failed == nil
 	if asJSON {
-		return io.PrintJSON(v)
+		return errors.Join(io.PrintJSON(v), failed)
 	}
 	state := "reachable"
 	if failed != nil {

@@ -32,9 +32,9 @@ func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
 	f.StringVar(&o.reason, "reason", "", "`text` that an approver sees and the log keeps")
 	f.Var(&o.env, "env", "`NAME=VALUE` to add to the environment, where the policy lets it; may be given again")
 	f.BoolVar(&o.tty, "t", false, "run on a pseudo-terminal")
-	f.BoolVar(&o.noTTY, "T", false, "run without a pseudo-terminal")
+	f.BoolVar(&o.noTTY, "T", false, "run without a pseudo-terminal, also with -t")
 	f.BoolVar(&o.talk, "v", false, "at the end, say which way the session went and how long it took to open")
-	f.BoolVar(&o.noWait, "nowait", false, "when an approval is missing, exit 252 rather than wait")
+	f.BoolVar(&o.noWait, "nowait", false, "when an approval is missing, exit 252 rather than wait; to get one, ask again without --nowait")
 }
 
 // listFlag is a flag that may be given more than once.
@@ -89,7 +89,7 @@ func sshCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			p.TTY = o.tty || command == "" && !o.noTTY && terminal.IsTerminal(io.In)
+			p.TTY = !o.noTTY && (o.tty || command == "" && terminal.IsTerminal(io.In))
 			return o.runSession(ctx, io, want{host: host, action: wire.Shell, params: p, reason: o.reason, noWait: o.noWait})
 		},
 	}
@@ -131,7 +131,7 @@ func (o *sessionOptions) runSession(ctx context.Context, io *cli.IO, w want) err
 		defer conn.Close()
 		p, err := play(ctx, io, conn, w)
 		if o.talk {
-			io.Say("path %s; session after %s, first output after %s", conn.path, conn.setup.Round(time.Millisecond), p.firstOutput(conn.asked))
+			io.Say("path %s; session after %s, first output after %s", terminal.Escape(conn.path), conn.setup.Round(time.Millisecond), p.firstOutput(conn.asked))
 		}
 		return err
 	})

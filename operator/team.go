@@ -83,10 +83,20 @@ func (o *teamInit) run(ctx context.Context, io *cli.IO, arg string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.found(ctx, setup, text); err != nil {
-		return errors.Join(err, f.undo())
+	err = f.found(ctx, setup, text)
+	switch {
+	case err == nil:
+		return o.finish(ctx, io, f)
+	case f.mayExist(err):
+		return errors.Join(o.show(io, f), &cli.Error{
+			Err: fmt.Errorf("the server may have taken the team, but its answer did not come: %w", err),
+			Hints: []string{
+				"tucdesk login tells: if it works, the team is founded and nothing is lost",
+				fmt.Sprintf("if not, remove %q and run tucdesk team init again", home.dir),
+			},
+		})
 	}
-	return o.finish(ctx, io, f)
+	return errors.Join(err, f.undo())
 }
 
 // inputs reads what the person gave before anything is made.
@@ -122,6 +132,7 @@ type founding struct {
 	email           string
 	tags            []string
 	member          membership
+	sent            bool // the server was told; see mayExist
 }
 
 // makeKeys writes all keys before the server hears of them: a crash in between
@@ -146,6 +157,17 @@ func (o *teamInit) makeKeys(home Home, pass []byte) (*founding, error) {
 	}
 	f.root = roster.Root{Team: wire.NewTeamID(), Name: o.name, Owners: []key.Public[key.Owner]{f.owner.Public(), f.recovery.Public()}, Threshold: 1}
 	return f, nil
+}
+
+// mayExist reports whether the team may have come to be although err says
+// otherwise: the server was told, and what came back is not its decision. The
+// keys of such a team must stay, its setup code is used up.
+func (f *founding) mayExist(err error) bool {
+	switch refusal.Of(err) {
+	case "", refusal.Unreachable, refusal.Unavailable, refusal.ProtocolError:
+		return f.sent
+	}
+	return false
 }
 
 // undo removes the keys of a team that never came to be.
@@ -183,9 +205,13 @@ func (f *founding) found(ctx context.Context, setup roster.SetupInfo, text []byt
 		return err
 	}
 	defer server.Close()
+	if err := server.Health(ctx); err != nil {
+		return err // while it is still certain that nothing has happened
+	}
 	if err := f.home.writeJSON(teamFile, f.member); err != nil {
 		return err
 	}
+	f.sent = true
 	return server.Setup(ctx, wire.SetupRequest{Code: setup.Code, Setup: signed, Root: root, Roster: state.Chain(), Policy: text})
 }
 
@@ -207,21 +233,29 @@ type founded struct {
 	Recovery    string      `json:"recoveryKey"`
 }
 
+// finish shows the recovery key before anything else can fail: it is in no file.
 func (o *teamInit) finish(ctx context.Context, io *cli.IO, f *founding) error {
-	a, err := open(f.home)
+	if err := o.show(io, f); err != nil {
+		return err
+	}
+	err := o.offline(io, func(a *account) error { return a.login(ctx) })
 	if err != nil {
-		return err
+		return &cli.Error{Err: fmt.Errorf("the team is founded; logging in to it: %w", err), Hints: []string{"tucdesk login"}}
 	}
-	defer a.close()
-	if err := a.login(ctx); err != nil {
-		return err
+	if !o.json {
+		io.Say("Next, a join token for the first machine:  tucdesk token create")
 	}
+	return nil
+}
+
+// show prints what has to be kept of a new team.
+func (o *teamInit) show(io *cli.IO, f *founding) error {
 	recovery, err := vault.Recovery(f.recovery)
 	if err != nil {
 		return err
 	}
 	defer clear(recovery)
-	text, err := a.member.teamString()
+	text, err := f.member.teamString()
 	if err != nil {
 		return err
 	}
@@ -231,7 +265,6 @@ func (o *teamInit) finish(ctx context.Context, io *cli.IO, f *founding) error {
 	}
 	fmt.Fprintf(io.Out, "team         %s\nfingerprint  %s\nteam string  %s\n", f.root.Name, answer.Fingerprint, answer.TeamString)
 	io.Say("\nRecovery key, shown this once. Write it down and keep it away from this machine:\n\n  %s\n", recovery)
-	io.Say("Next, a join token for the first machine:  tucdesk token create")
 	return nil
 }
 

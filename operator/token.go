@@ -39,8 +39,8 @@ func tokenCreateCommand() *cli.Command {
 		Flags: func(f *flag.FlagSet) {
 			o.ownerFlags(f)
 			f.StringVar(&o.tags, "tags", "", "comma-separated `tags` that machines with this token get")
-			f.IntVar(&o.uses, "uses", 1, "how many machines may join with it")
-			f.DurationVar(&o.ttl, "ttl", time.Hour, "how long it may be used")
+			f.IntVar(&o.uses, "uses", 1, "how many machines may join with it: a `number` from 1")
+			f.DurationVar(&o.ttl, "ttl", time.Hour, "how long it may be used: a `time` such as 30m or 24h")
 			f.BoolVar(&o.asOwn, "owner", false, "sign with the owner key")
 			f.BoolVar(&o.quiet, "quiet", false, "print the string alone")
 			f.BoolVar(&o.quiet, "q", false, "print the string alone")
@@ -123,13 +123,13 @@ type tokenLine struct {
 	Used    int        `json:"used"`
 	Uses    int        `json:"uses"`
 	Expires time.Time  `json:"expires"`
-	Valid   bool       `json:"valid"`
+	Valid   bool       `json:"valid"` // more machines may join with it
 }
 
 func tokenListCommand() *cli.Command {
 	var o options
 	return &cli.Command{
-		Use: "ls", Short: "List join tokens and how often they were used", Example: "tucdesk token ls --json", Flags: o.jsonFlag,
+		Use: "ls", Short: "List join tokens that have not expired, and how often they were used", Example: "tucdesk token ls --json", Flags: o.jsonFlag,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
 			return o.withAccount(ctx, io, func(a *account) error { return a.listTokens(ctx, io, o.json) })
 		},
@@ -143,10 +143,10 @@ func (a *account) listTokens(ctx context.Context, io *cli.IO, asJSON bool) error
 	}
 	now, lines := time.Now(), []tokenLine{}
 	for _, info := range infos {
-		// An expired token still verifies as of its own time; what no key of ours
-		// signed is not shown at all.
+		// What has expired or what no key of ours signed lets nobody join and is not
+		// shown: the server may not fill this list as it likes.
 		if t, err := a.state.VerifyToken(info.Token, now); err == nil {
-			lines = append(lines, tokenLine{t.ID, t.Tags, info.Used, t.MaxUses, t.ExpiresAt.Time(), info.Used < t.MaxUses})
+			lines = append(lines, tokenLine{t.ID, list(t.Tags), info.Used, t.MaxUses, t.ExpiresAt.Time(), info.Used < t.MaxUses})
 		}
 	}
 	if asJSON {
@@ -154,7 +154,7 @@ func (a *account) listTokens(ctx context.Context, io *cli.IO, asJSON bool) error
 	}
 	return table(io, []any{"TOKEN", "USED", "EXPIRES", "TAGS"}, func(row func(...any)) {
 		for _, l := range lines {
-			row(l.ID.String(), fmt.Sprintf("%d of %d", l.Used, l.Uses), l.Expires.Format(time.DateTime), strings.Join(l.Tags, ","))
+			row(l.ID.String(), fmt.Sprintf("%d of %d", l.Used, l.Uses), l.Expires.Format(time.RFC3339), strings.Join(l.Tags, ","))
 		}
 	})
 }
