@@ -73,7 +73,7 @@ var table = []row{
 	{"cmd/quickstart", "internal/cli internal/harden internal/terminal relay rendezvous agent operator", "golang.org/x/sync"},
 
 	// Tests of all of them together, as processes; it is imported by nobody.
-	{"internal/endtoend", "", ""},
+	{"internal/endtoend", "", "github.com/coder/websocket golang.org/x/sys"},
 }
 
 // shared are modules that more than one row uses, with the reason.
@@ -84,7 +84,7 @@ var shared = map[string]string{
 	"golang.org/x/sync":          "errgroup, the standard way to own goroutines",
 	"github.com/pion/turn/v2":    "the relay is its server half, the link its client half",
 	"github.com/pion/logging":    "turn takes its loggers from it, in both halves",
-	"github.com/coder/websocket": "the rendezvous is its server half, rendezvous/client its client half",
+	"github.com/coder/websocket": "the rendezvous is its server half, rendezvous/client its client half; tests play a server that lies",
 }
 
 // testOnly are modules that tests use and nothing else may.
