@@ -3,6 +3,7 @@ package operator
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -70,7 +71,7 @@ func (o *ownerOptions) owner(ctx context.Context, io *cli.IO, home Home) (key.Pr
 func (o *ownerOptions) readPassphrase(ctx context.Context, prompt string) ([]byte, error) {
 	if o.passphrase == "" {
 		pass, err := terminal.ReadPassphrase(ctx, prompt)
-		if err == terminal.ErrNoTerminal {
+		if errors.Is(err, terminal.ErrNoTerminal) {
 			return nil, &cli.Error{Err: err, Hints: []string{"give the passphrase with --passphrase-file FILE"}}
 		}
 		return pass, err

@@ -40,30 +40,51 @@ func Raw(f *os.File) (restore func(), err error) {
 
 // ReadPassphrase asks on the controlling terminal, not on standard input,
 // which may be a pipe, and shows nothing of the answer. Cancelling ctx puts the
-// terminal back. The caller clears the answer.
+// terminal back and returns at once. Without a terminal it is ErrNoTerminal. The
+// caller clears the answer.
 func ReadPassphrase(ctx context.Context, prompt string) ([]byte, error) {
-	tty, err := openTTY()
+	in, out, err := openTTY()
 	if err != nil {
 		return nil, ErrNoTerminal
 	}
-	defer tty.Close()
-	old, err := term.GetState(int(tty.Fd()))
+	old, err := term.GetState(int(in.Fd()))
 	if err != nil {
+		_, _ = in.Close(), out.Close()
 		return nil, ErrNoTerminal
 	}
-	stop := context.AfterFunc(ctx, func() {
-		_ = term.Restore(int(tty.Fd()), old)
-		_ = tty.Close()
-	})
-	defer stop()
-	fmt.Fprint(tty, prompt)
-	answer, err := term.ReadPassword(int(tty.Fd()))
-	fmt.Fprintln(tty)
-	if ctx.Err() != nil {
+	fmt.Fprint(out, prompt)
+	typed := make(chan answer, 1)
+	go func() {
+		text, err := term.ReadPassword(int(in.Fd()))
+		fmt.Fprintln(out)
+		_, _ = in.Close(), out.Close()
+		typed <- answer{text, err}
+	}()
+	select {
+	case a := <-typed:
+		if a.err != nil {
+			return nil, fmt.Errorf("reading the passphrase: %v", a.err)
+		}
+		return a.text, nil
+	case <-ctx.Done():
+		// A read of a terminal cannot be called back, nor does closing it end one:
+		// the reader is left to the next line end, or to the end of the process.
+		_ = term.Restore(int(in.Fd()), old)
 		return nil, ctx.Err()
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the passphrase: %v", err)
+}
+
+func openBoth(inName, outName string) (in, out *os.File, err error) {
+	if in, err = os.OpenFile(inName, os.O_RDWR, 0); err != nil {
+		return nil, nil, err
 	}
-	return answer, nil
+	if out, err = os.OpenFile(outName, os.O_RDWR, 0); err != nil {
+		return nil, nil, errors.Join(err, in.Close())
+	}
+	return in, out, nil
+}
+
+type answer struct {
+	text []byte
+	err  error
 }

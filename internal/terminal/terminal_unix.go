@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-func openTTY() (*os.File, error) { return os.OpenFile("/dev/tty", os.O_RDWR, 0) }
+// openTTY opens the terminal for reading and for writing.
+func openTTY() (in, out *os.File, err error) { return openBoth("/dev/tty", "/dev/tty") }
 
 // Resizes delivers the terminal's size each time it changes, newest only, until
 // ctx ends.

@@ -6,7 +6,9 @@ import (
 	"time"
 )
 
-func openTTY() (*os.File, error) { return os.OpenFile("CONIN$", os.O_RDWR, 0) }
+// openTTY opens the console's two ends, which Windows gives two names: a prompt
+// written to the first is shown nowhere.
+func openTTY() (in, out *os.File, err error) { return openBoth("CONIN$", "CONOUT$") }
 
 // pollSize is how often a Windows console is asked for its size: it has no
 // signal for a change. Our choice.
