@@ -66,6 +66,7 @@ type Agent struct {
 	refusals refusalMeter
 
 	up     uplink
+	asked  questions
 	shown  shownLog
 	news   chan struct{} // poked when the spool has something to deliver
 	acks   chan struct{} // poked when the server took some of it

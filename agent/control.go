@@ -169,6 +169,9 @@ func (a *Agent) handle(ctx context.Context, c *client.Control, f wire.Frame) err
 			a.acked(k.Seq)
 			return nil
 		})
+	case wire.FrameRelayed, wire.FrameRefuse:
+		a.asked.answer(f)
+		return nil
 	case wire.FrameCut:
 		return take(f, func(cut wire.Cut) error {
 			a.cut(cut)

@@ -18,6 +18,7 @@ const (
 	frameKeys     frameType = 2
 	frameRejected frameType = 3
 	frameEnd      frameType = 4
+	frameRelay    frameType = 5
 	frameConfirm  frameType = 16
 	frameStarted  frameType = 17
 	frameExited   frameType = 18
@@ -39,7 +40,7 @@ func (t frameType) limit() int {
 		return 64
 	case frameConfirm:
 		return 512
-	case frameStarted, frameExited:
+	case frameRelay, frameStarted, frameExited:
 		return 4 << 10
 	case frameClosed:
 		return 256

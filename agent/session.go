@@ -215,6 +215,8 @@ func (s *live) run() {
 	frames := make(chan frame)
 	var reader sync.WaitGroup
 	reader.Go(func() { s.read(frames) })
+	leave := s.keepRelay()
+	defer leave()
 	err := s.tell()
 	if err == nil {
 		err = s.serve(frames)

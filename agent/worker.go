@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
 // SessionArg is the argument by which a program that embeds the agent is asked
@@ -38,7 +39,7 @@ func SessionMain() int {
 		return 1
 	}
 	TuneMemory()
-	w := &worker{pair: &pair{rw: rw}, replies: make(chan frame, 1)}
+	w := &worker{pair: &pair{rw: rw}, replies: make(chan frame, 1), relays: make(chan wire.Relay, 1)}
 	if err := w.run(); err != nil {
 		return 1
 	}
@@ -49,8 +50,9 @@ func SessionMain() int {
 type worker struct {
 	pair    *pair
 	job     job
-	replies chan frame // answers to CONFIRM
-	idle    *idleTimer // set by confirm
+	replies chan frame      // answers to CONFIRM
+	relays  chan wire.Relay // the newest credential that the link does not have yet
+	idle    *idleTimer      // set by confirm
 	cancel  context.CancelCauseFunc
 }
 
@@ -92,6 +94,8 @@ func (w *worker) listen() {
 			default: // an answer to nothing; the supervisor does not do that
 				clear(body)
 			}
+		case frameRelay:
+			w.renewed(body)
 		case frameEnd:
 			w.cancel(&refusal.Error{Code: refusal.Code(plainCode(string(body)))})
 		}
@@ -104,6 +108,8 @@ func (w *worker) session(ctx context.Context) error {
 	if err != nil {
 		return w.cause(ctx, err)
 	}
+	leave := w.keepRelay(ctx, l)
+	defer leave()
 	conn, err := session.Accept(ctx, session.AcceptConfig{
 		Link: l, Index: w.job.Index,
 		Confirm: func(m3 []byte) (*handshake.Keys, session.Ready, error) { return w.confirm(ctx, m3) },
