@@ -32,7 +32,7 @@ func Keep(ctx context.Context, lease wire.Lease, renew func(context.Context, wir
 		end := arrived.Add(life)
 		next, told := end.Add(-life/renewAfter), false
 		for renewed := false; !renewed; {
-			if !sleep(ctx, time.Until(next)) || !time.Now().Before(end) {
+			if !sleep(ctx, min(time.Until(next), time.Until(end))) || !time.Now().Before(end) {
 				return
 			}
 			next = time.Now().Add(life / renewAgain)

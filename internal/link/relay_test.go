@@ -20,6 +20,7 @@ type proxy struct {
 
 	mu   sync.Mutex
 	seen map[guard.Type]int                // guarded by mu; control messages to the relay
+	user map[guard.Type]string             // guarded by mu; who signed the last of them
 	edit func(t guard.Type, b []byte) bool // guarded by mu; of control messages to the client; false drops
 }
 
@@ -33,7 +34,7 @@ func newProxy(t testing.TB, relay string, edit func(guard.Type, []byte) bool) *p
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{addr: near.LocalAddr().String(), seen: map[guard.Type]int{}, edit: edit}
+	p := &proxy{addr: near.LocalAddr().String(), seen: map[guard.Type]int{}, user: map[guard.Type]string{}, edit: edit}
 	var client net.Addr // guarded by p.mu
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -47,6 +48,8 @@ func newProxy(t testing.TB, relay string, edit func(guard.Type, []byte) bool) *p
 			client = from
 			if !guard.IsChannelData(buf[:n]) {
 				p.seen[guard.TypeOf(buf[:n])]++
+				name, _ := guard.Find(buf[:n], guard.AttrUsername)
+				p.user[guard.TypeOf(buf[:n])] = string(name)
 			}
 			p.mu.Unlock()
 			far.Write(buf[:n])
@@ -79,6 +82,12 @@ func (p *proxy) count(t guard.Type) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.seen[t]
+}
+
+func (p *proxy) signer(t guard.Type) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.user[t]
 }
 
 // TestFirstDatagramNeedsThreeRoundTrips: Allocate twice, CreatePermission once.

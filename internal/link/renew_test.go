@@ -1,0 +1,302 @@
+package link
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+// next mints the credential that follows cred.
+func (r *testRelay) next(t testing.TB, cred wire.Relay, life time.Duration) wire.Relay {
+	t.Helper()
+	name, err := credential.Parse(cred.Username)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := credential.Mint(r.secret, name.Pair, name.Role, time.Now(), life)
+	cred.Username, cred.Password, cred.ExpiresAt = c.Username, c.Password, wire.At(c.ExpiresAt)
+	return cred
+}
+
+func (l *Link) renewWithin(t testing.TB, limit time.Duration, cred wire.Relay) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	return l.Renew(ctx, cred)
+}
+
+// stream sends one numbered datagram every few milliseconds for a time and
+// returns how many were sent and which came.
+func stream(t testing.TB, from, to *Link, length time.Duration, meanwhile func(elapsed time.Duration)) (sent int, came []uint32) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			batch, err := to.ReadBatch(ctx)
+			if err != nil {
+				return
+			}
+			for _, d := range batch {
+				came = append(came, binary.BigEndian.Uint32(d))
+			}
+		}
+	}()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < length; <-tick.C {
+		b := segments(1, 64)
+		binary.BigEndian.PutUint32(b[Headroom:], uint32(sent))
+		if from.WriteSegments(b, 64) == nil {
+			sent++
+		}
+		meanwhile(time.Since(began))
+	}
+	time.AfterFunc(200*time.Millisecond, cancel) // what is under way arrives
+	<-done
+	return sent, came
+}
+
+// TestRenewedCredentialCarriesTheLinkOn: credentials of two seconds, a link of
+// six, and nothing is lost. Without renewal the same link ends.
+func TestRenewedCredentialCarriesTheLinkOn(t *testing.T) {
+	const life, length = 2 * time.Second, 6 * time.Second
+	r := startRelay(t)
+	for name, e := range map[string]wire.RelayEndpoint{"udp": {UDP: r.udp}, "tcp": {TCP: r.tcp}, "not renewed": {UDP: r.udp}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			co, ca := r.mint(e)
+			co, ca = r.next(t, co, life), r.next(t, ca, life)
+			operator, agent := dial(t, co), dial(t, ca)
+			until(t, "the channels", func() bool { return operator.path.bound.Load() && agent.path.bound.Load() })
+			due := time.Duration(0)
+			sent, came := stream(t, operator, agent, length, func(elapsed time.Duration) {
+				if elapsed < due || name == "not renewed" {
+					return
+				}
+				due = elapsed + life/3
+				for l, cred := range map[*Link]wire.Relay{operator: co, agent: ca} {
+					if err := l.renewWithin(t, patience, r.next(t, cred, life)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			if name == "not renewed" {
+				if len(came) > sent*3/4 {
+					t.Errorf("%d of %d datagrams came over a link without a credential", len(came), sent)
+				}
+				return
+			}
+			if len(came) != sent || !slices.IsSorted(came) {
+				t.Errorf("%d of %d datagrams came", len(came), sent)
+			}
+		})
+	}
+}
+
+// TestT4OnlyTheSameUserRenews: what the relay refuses, or does not answer, leaves
+// the link as it was.
+func TestT4OnlyTheSameUserRenews(t *testing.T) {
+	r := startRelay(t)
+	for _, e := range []wire.RelayEndpoint{{UDP: r.udp}, {TCP: r.tcp}} {
+		co, ca := r.mint(e)
+		operator, agent := dial(t, co), dial(t, ca)
+		stranger, _ := r.mint(e)
+		wrong := r.next(t, co, 30*time.Minute)
+		wrong.Password = append(wire.Bytes{1}, wrong.Password[1:]...)
+		for name, c := range map[string]struct {
+			cred wire.Relay
+			want error
+		}{
+			"another session":  {stranger, context.DeadlineExceeded},
+			"the other role":   {r.next(t, ca, time.Hour), context.DeadlineExceeded},
+			"wrong password":   {wrong, refusal.New(refusal.RelayFailed, "")},
+			"expired":          {r.next(t, co, -time.Second), refusal.New(refusal.RelayFailed, "")},
+			"not a credential": {wire.Relay{Username: "x"}, refusal.New(refusal.RelayFailed, "")},
+		} {
+			err := operator.renewWithin(t, 300*time.Millisecond, c.cred)
+			if !errors.Is(err, c.want) && (refusal.Of(c.want) == "" || refusal.Of(err) != refusal.Of(c.want)) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if operator.path.turn.identity.username != "" {
+			t.Error("a refused credential is in use")
+		}
+		if err := operator.WriteSegments(segments(2, 64), 64); err != nil {
+			t.Fatal(err)
+		}
+		receive(t, agent, 2)
+	}
+}
+
+// TestEverythingIsSignedByTheNewestCredential: the old one would be refused after
+// its end, and with it permission, channel and the farewell.
+func TestEverythingIsSignedByTheNewestCredential(t *testing.T) {
+	r := startRelay(t)
+	p := newProxy(t, r.udp, nil)
+	old, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
+	l := dial(t, old)
+	until(t, "the channel", l.path.bound.Load)
+	cred := r.next(t, old, 50*time.Minute)
+	if err := l.renewWithin(t, patience, cred); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.path.turn.permit(); err != nil {
+		t.Errorf("permission: %v", err)
+	}
+	if got := p.signer(guard.CreatePermissionRequest); got != cred.Username {
+		t.Errorf("permission asked by %q", got)
+	}
+	until(t, "the allocation", func() bool { return r.server.Snapshot().Allocations == 1 })
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	until(t, "the farewell", func() bool { return r.server.Snapshot().Allocations == 0 })
+	if got := p.signer(guard.RefreshRequest); got != cred.Username {
+		t.Errorf("farewell by %q", got)
+	}
+	if err := l.renewWithin(t, patience, cred); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestRenewalSurvivesLossAndAnOldNonce(t *testing.T) {
+	r := startRelay(t)
+	lost := 0
+	p := newProxy(t, r.udp, func(typ guard.Type, _ []byte) bool {
+		if typ == guard.RefreshSuccess {
+			lost++
+		}
+		return typ != guard.RefreshSuccess || lost > 1
+	})
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
+	l := dial(t, cred)
+	id := &l.path.turn.identity
+	id.mu.Lock()
+	id.nonce = []byte("0123456789abcdef")
+	id.mu.Unlock()
+	if err := l.renewWithin(t, patience, r.next(t, cred, time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.count(guard.RefreshRequest); n != 3 { // old nonce, lost answer, answer
+		t.Errorf("%d Refresh requests", n)
+	}
+}
+
+// TestForgedAnswerRenewsNothing: every bit of the integrity is looked at.
+func TestForgedAnswerRenewsNothing(t *testing.T) {
+	r := startRelay(t)
+	bit := 0
+	p := newProxy(t, r.udp, func(typ guard.Type, b []byte) bool {
+		if mac, ok := guard.Find(b, guard.AttrIntegrity); ok && typ == guard.RefreshSuccess {
+			mac[bit/8] ^= 1 << (bit % 8)
+		}
+		return true
+	})
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
+	l := dial(t, cred)
+	for range 160 {
+		if err := l.renewWithin(t, patience, r.next(t, cred, time.Hour)); refusal.Of(err) != refusal.RelayFailed {
+			t.Fatalf("bit %d: %v", bit, err)
+		}
+		p.mu.Lock()
+		bit++
+		p.mu.Unlock()
+	}
+}
+
+// asks runs Keep against a server that answers as told and returns when it was
+// asked, and what was said of failures.
+func asks(t *testing.T, lease wire.Lease, answer func(n int) (wire.Lease, error)) (at []time.Duration, told []time.Duration, ended time.Duration) {
+	t.Helper()
+	began := time.Now()
+	Keep(t.Context(), lease, func(context.Context, wire.Lease) (wire.Lease, error) {
+		at = append(at, time.Since(began))
+		return answer(len(at))
+	}, func(left time.Duration, _ error) { told = append(told, left) })
+	return at, told, time.Since(began)
+}
+
+func lease(life time.Duration) wire.Lease {
+	return wire.Lease{Lifetime: wire.Millis(life.Milliseconds()), Ticket: []byte("{}")}
+}
+
+func TestKeepAsksInTimeAndStopsWithTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at, told, ended := asks(t, lease(time.Hour), func(n int) (wire.Lease, error) {
+			if n == 3 {
+				return wire.Lease{Lifetime: 1000}, nil // the last one: it lives as long as the session may
+			}
+			return lease(30 * time.Minute), nil
+		})
+		if want := []time.Duration{40 * time.Minute, time.Hour, 80 * time.Minute}; !slices.Equal(at, want) || told != nil || ended != want[2] {
+			t.Errorf("asked at %v, told %v, ended after %v", at, told, ended)
+		}
+		if at, _, ended := asks(t, wire.Lease{Lifetime: 3_600_000}, nil); at != nil || ended != 0 {
+			t.Errorf("asked at %v without a ticket", at)
+		}
+	})
+}
+
+func TestKeepTriesUntilTheCredentialEndsAndTellsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at, told, ended := asks(t, lease(time.Hour), func(int) (wire.Lease, error) { return wire.Lease{}, errors.New("no") })
+		if len(at) != 8 || at[1]-at[0] != 150*time.Second {
+			t.Errorf("asked at %v", at)
+		}
+		if len(told) != 1 || told[0] != 10*time.Minute || ended != time.Hour {
+			t.Errorf("told with %v left, ended after %v", told, ended)
+		}
+		at, told, _ = asks(t, lease(time.Hour), func(n int) (wire.Lease, error) {
+			if n == 1 {
+				return wire.Lease{}, errors.New("no")
+			}
+			return wire.Lease{}, nil
+		})
+		if len(at) != 2 || told != nil {
+			t.Errorf("asked at %v, told %v", at, told)
+		}
+	})
+}
+
+// TestKeepIsNotMadeToSpin: a server may say anything.
+func TestKeepIsNotMadeToSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, life := range []time.Duration{-time.Hour, 0, time.Millisecond} {
+			at, _, ended := asks(t, lease(life), func(int) (wire.Lease, error) { return wire.Lease{}, errors.New("no") })
+			if len(at) > 9 || ended > time.Second {
+				t.Errorf("life %v: asked at %v, ended after %v", life, at, ended)
+			}
+		}
+		at, _, _ := asks(t, lease(1000*time.Hour), func(int) (wire.Lease, error) { return wire.Lease{}, nil })
+		if len(at) != 1 || at[0] != 40*time.Minute {
+			t.Errorf("asked at %v", at)
+		}
+	})
+}
+
+func TestKeepEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 41*time.Minute)
+		defer cancel()
+		began := time.Now()
+		Keep(ctx, lease(time.Hour), func(ctx context.Context, _ wire.Lease) (wire.Lease, error) {
+			<-ctx.Done()
+			return wire.Lease{}, ctx.Err()
+		}, func(time.Duration, error) { t.Error("told, though nobody waits") })
+		if d := time.Since(began); d != 41*time.Minute {
+			t.Errorf("ended after %v", d)
+		}
+	})
+}
