@@ -44,6 +44,7 @@ type signedRequest struct {
 // opened is a session that stands, and what may be told about it.
 type opened struct {
 	*session.Conn
+	renew renewal       // of its place on the relay
 	path  string        // "relay-udp 192.0.2.7:3478"
 	asked time.Time     // when the request that was answered left us
 	setup time.Duration // from then until READY
@@ -259,5 +260,6 @@ func (a *account) establish(ctx context.Context, r *signedRequest, reply wire.Se
 	if err != nil {
 		return nil, err
 	}
-	return &opened{Conn: conn, path: fmt.Sprintf("%s %s", info.Kind, info.Relay), asked: r.asked, setup: time.Since(r.asked)}, nil
+	renew := renewal{account: a, link: path, request: r.signed, lease: reply.Lease}
+	return &opened{Conn: conn, renew: renew, path: fmt.Sprintf("%s %s", info.Kind, info.Relay), asked: r.asked, setup: time.Since(r.asked)}, nil
 }

@@ -19,7 +19,7 @@ import (
 // play runs what w asks for on an open session and joins it to our own input
 // and output until it ends.
 func play(ctx context.Context, tio *cli.IO, conn *opened, w want) (*player, error) {
-	p := &player{io: tio, conn: conn.Conn, gone: make(chan struct{})}
+	p := &player{io: tio, conn: conn.Conn, renew: &conn.renew, gone: make(chan struct{})}
 	ch, err := conn.OpenSession(ctx)
 	if err != nil {
 		return p, err
@@ -52,11 +52,12 @@ func start(ctx context.Context, ch *session.Channel, w want) error {
 
 // player joins one channel to the terminal or to pipes.
 type player struct {
-	io   *cli.IO
-	ch   *session.Channel
-	conn *session.Conn
-	raw  bool
-	gone chan struct{} // closed when the person asked to leave by an escape
+	io    *cli.IO
+	ch    *session.Channel
+	conn  *session.Conn
+	renew *renewal
+	raw   bool
+	gone  chan struct{} // closed when the person asked to leave by an escape
 
 	first atomic.Int64 // nanoseconds since 1970 of the first output; 0 until then
 }
@@ -122,6 +123,8 @@ func remoteSize(s terminal.Size) session.Size {
 // copy of our input is left behind: a read of a terminal cannot be called back,
 // and the process ends with it.
 func (p *player) run(ctx context.Context) error {
+	leave := p.renew.keep(p.warn)
+	defer leave()
 	go p.feed()
 	var out sync.WaitGroup
 	out.Go(func() { _, _ = io.Copy(firstByte{p, p.io.Out}, p.ch.Stdout()) })
