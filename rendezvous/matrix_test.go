@@ -39,6 +39,7 @@ var matrix = map[string]struct {
 	"GET " + wire.PathAudit:      {},
 	"DELETE " + wire.PathAgent:   {named: (*idor).agentRow},
 	"POST " + wire.PathSessions:  {named: (*idor).sessionRow},
+	"POST " + wire.PathRelay:     {named: (*idor).relayRow},
 	"GET " + wire.PathRequest:    {named: (*idor).requestRow},
 	"POST " + wire.PathApprovals: {named: (*idor).approvalRow},
 	"POST " + wire.PathCancel:    {named: (*idor).requestRow},
@@ -82,6 +83,18 @@ func (w *idor) sessionRow(id key.ID) (string, []byte, func(*wire.Proof)) {
 	return wire.PathSessions, must(encode(open)), func(p *wire.Proof) {
 		p.Session, p.Context.Agent, p.Context.RequestHash = req.Session, id, open.Request.Hash()
 	}
+}
+
+// relayRow shows a true ticket of their operator for their host, for any other id
+// one that nobody has signed.
+func (w *idor) relayRow(id key.ID) (string, []byte, func(*wire.Proof)) {
+	ticket := wire.RelayTicket{Team: w.theirs.state.Team(), Session: wire.NewSessionID(), Operator: w.theirs.people[policy.Operator].key.ID(), Agent: id}
+	signed := must(w.mine.node.signTicket(ticket))
+	if id != w.theirHost.key.ID() {
+		signed = sign(w.mine.t, must(key.Generate[key.Grant]()), ticket)
+	}
+	return strings.Replace(wire.PathRelay, "{session}", ticket.Session.String(), 1), must(encode(wire.RelayWant{Ticket: signed})),
+		func(p *wire.Proof) { p.Session, p.Context.Agent = ticket.Session, id }
 }
 
 func (w *idor) requestRow(id key.ID) (string, []byte, func(*wire.Proof)) {
@@ -225,7 +238,7 @@ func TestK10NoTokenNoAnswer(t *testing.T) {
 		if r.auth == authNone {
 			continue
 		}
-		target := strings.NewReplacer("{agent}", w.ownHost.key.ID().String(), "{request}", w.ownRequest.String()).Replace(r.path)
+		target := strings.NewReplacer("{agent}", w.ownHost.key.ID().String(), "{request}", w.ownRequest.String(), "{session}", wire.NewSessionID().String()).Replace(r.path)
 		a.want(r.path, a.send(forged{method: r.method, target: target}), 401, refusal.NotLoggedIn)
 		for _, role := range allRoles {
 			if !role.AtLeast(r.role) {
