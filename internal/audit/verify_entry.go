@@ -53,6 +53,7 @@ func (v *verifier) entry(it *item) {
 		return
 	}
 	v.serverEntry(index, it)
+	v.decided(index, &it.entry, approvals)
 }
 
 // compareKnown compares the tree with what the reader remembers.
@@ -183,6 +184,30 @@ func (v *verifier) approved(index int64, e *Entry, agent key.ID, offered []state
 	}
 	if need := max(e.Policy.Need, 1); len(people) < need {
 		v.found(index, ApprovalMissing, "%d of %d people are shown to have approved", len(people), need)
+	}
+}
+
+// decided checks what stands before a server's entry: exactly the approvals and
+// denials that the entry names, as their signers made them. A denial is shown by
+// the server's entry alone, so nobody else would miss it.
+func (v *verifier) decided(index int64, e *Entry, offered []statement.Signed) {
+	for _, hash := range e.Approvals {
+		if !slices.ContainsFunc(offered, func(s statement.Signed) bool { return s.Hash() == hash }) {
+			v.found(index, ApprovalMissing, "a decision that the entry names is not here")
+		}
+	}
+	for _, s := range offered {
+		if !slices.Contains(e.Approvals, s.Hash()) {
+			v.found(index, BadLine, "a decision that the entry does not name stands before it")
+			continue
+		}
+		_, _, err := statement.Open[approval.Approval](s, func(kid key.ID) (statement.Verifier, error) {
+			by, err := v.history.Operator(kid, e.Time.Time())
+			return by.Key, err
+		})
+		if err != nil {
+			v.found(index, ApprovalInvalid, "a decision does not hold: %v", err)
+		}
 	}
 }
 
