@@ -273,13 +273,19 @@ func (w *world) agent(name, tags string) *machine {
 // start runs the agent until it is connected.
 func (m *machine) start() {
 	m.w.t.Helper()
+	m.proc = m.run()
+	m.proc.says("msg=connected", 1)
+}
+
+// run starts the agent and does not wait.
+func (m *machine) run() *process {
+	m.w.t.Helper()
 	cmd := exec.Command(program(m.w.t, "tucdesk-agent"), "run", "--state", m.dir)
 	cmd.Env = cleanEnv("SUPERVISOR_SECRET=only-for-the-agent")
 	if m.cmd != nil {
 		m.cmd(cmd)
 	}
-	m.proc = launch(m.w.t, cmd)
-	m.proc.says("msg=connected", 1)
+	return launch(m.w.t, cmd)
 }
 
 // online waits until the server says so.

@@ -1,0 +1,146 @@
+package endtoend
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// report is what audit verify --json prints.
+type report struct {
+	Entries, Machines, OpenSessions, Behind int
+	Findings                                []struct {
+		Entry        int
+		Code, Detail string
+	}
+}
+
+// verify checks a log with ann's client and returns the exit status.
+func (w *world) verify(lines []string) (report, int) {
+	w.t.Helper()
+	file := w.path("tampered.audit")
+	write(w.t, file, strings.Join(lines, ""))
+	a := w.ann.run("audit", "verify", "--json", file)
+	var r report
+	if json.Valid([]byte(a.out)) {
+		decode(w.t, a.out, &r)
+	} else if a.code == 0 {
+		w.t.Fatalf("no report: %s", a.out)
+	}
+	return r, a.code
+}
+
+// TestN1ExportedLog takes the log of a busy team out, has it verified, and does
+// everything to the file that a thief of the file can.
+func TestN1ExportedLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	bob := w.enter("bob", "approver")
+	web := w.agent("web", "web")
+	w.agent("prod", "prod")
+	w.ann.run("exec", "web", "--", "sh", "-c", "exit 3", "--password=hunter2").is(t, 3)
+	w.ann.run("ssh", "web", "echo hello").is(t, 0)
+	asks := w.ann.start("exec", "prod", "--", "true")
+	bob.run("requests", "approve", "--yes", waiting(t, asks)).is(t, 0)
+	asks.finish().is(t, 0)
+	asks = w.ann.start("exec", "prod", "--", "false")
+	bob.run("requests", "deny", waiting(t, asks)).is(t, 0)
+	asks.finish().is(t, 253)
+	w.ann.run("exec", "web", "--", "no-such-program").is(t, 127)
+	web.proc.stop()
+
+	file := w.path("acme.audit")
+	var whole []string
+	eventually(t, "all machines have handed their entries in", func() bool {
+		w.ann.run("audit", "export", "--out", file).is(t, 0)
+		whole = slices.Collect(strings.Lines(string(must(os.ReadFile(file)))))
+		r, code := w.verify(whole)
+		return code == 0 && r.OpenSessions == 0 && r.Behind == 0
+	})
+	r, _ := w.verify(whole)
+	if r.Machines != 2 || r.Entries < 30 || len(r.Findings) != 0 {
+		t.Fatalf("report: %+v", r)
+	}
+	if strings.Contains(strings.Join(whole, ""), "hunter2") {
+		t.Error("N8: a password of a command line is in the log")
+	}
+	fingerprint := w.ann.member().Fingerprint.String()
+	stranger := w.person("auditor") // has the file and the fingerprint, nothing else
+	a := stranger.run("audit", "verify", "--fingerprint", fingerprint, file).is(t, 0)
+	if !strings.Contains(a.out, "nothing was edited, deleted, inserted, reordered or cut off") {
+		t.Errorf("verify says %q", a.out)
+	}
+	stranger.run("audit", "verify", "--fingerprint", strings.Repeat("0", 64), file).is(t, 1)
+
+	for what, tamper := range map[string]func(i int) []string{
+		"edited":   func(i int) []string { return slices.Concat(whole[:i], []string{edit(whole[i])}, whole[i+1:]) },
+		"deleted":  func(i int) []string { return slices.Delete(slices.Clone(whole), i, i+1) },
+		"inserted": func(i int) []string { return slices.Insert(slices.Clone(whole), i, whole[i]) },
+		"swapped": func(i int) []string {
+			l := slices.Clone(whole)
+			j := (i + 1) % len(l)
+			l[i], l[j] = l[j], l[i]
+			return l
+		},
+		"cut off":           func(i int) []string { return whole[:i] },
+		"cut in the middle": func(i int) []string { return append(slices.Clone(whole[:i]), whole[i][:len(whole[i])/2]) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			for i := range whole {
+				r, code := w.verify(tamper(i))
+				if code == 0 && harmless(what, kind(whole[i])) {
+					continue
+				}
+				if code != 1 {
+					t.Errorf("line %d, %s %s: exit %d, %+v\n%s", i, kind(whole[i]), what, code, r, tail(whole[i], 300))
+				}
+			}
+		})
+	}
+}
+
+// kind names what a line of an export holds.
+func kind(line string) string {
+	var l map[string]json.RawMessage
+	if json.Unmarshal([]byte(line), &l) == nil {
+		for _, name := range []string{"entry", "checkpoint", "approval", "agent", "roster", "root", "format", "end"} {
+			if l[name] != nil {
+				return name
+			}
+		}
+	}
+	return "?"
+}
+
+// harmless reports what may go unnoticed, because what the log says stays the
+// same: a version, a decision or a checkpoint that stands there twice, a
+// checkpoint less on the way to the last one, machines in another order.
+func harmless(what, kind string) bool {
+	switch what {
+	case "inserted":
+		return kind == "roster" || kind == "checkpoint" || kind == "approval"
+	case "deleted":
+		return kind == "checkpoint"
+	case "swapped":
+		return kind == "agent"
+	}
+	return false
+}
+
+// edit changes one character in the middle of a line for another of its kind.
+func edit(line string) string {
+	b := []byte(line)
+	for i := len(b) / 2; i < len(b); i++ {
+		switch c := b[i]; {
+		case c >= '0' && c <= '9':
+			b[i] = '0' + (c-'0'+1)%10
+			return string(b)
+		case c >= 'a' && c <= 'z':
+			b[i] = 'a' + (c-'a'+1)%26
+			return string(b)
+		}
+	}
+	return "x" + line
+}
