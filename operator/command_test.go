@@ -1,0 +1,215 @@
+package operator
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+func TestPolicyVerbsOnFiles(t *testing.T) {
+	good := write(t, "policy.toml", string(policy.Default()), 0o644)
+	bad := write(t, "bad.toml", "format = 1\nnonsense = true\n", 0o644)
+	wrong := write(t, "wrong.toml", string(policy.Default())+`
+[[expect]]
+name = "nobody copies \u001b[2J"
+role = "viewer"
+action = "copy"
+want = "allow"
+`, 0o644)
+	for _, c := range []struct {
+		args   []string
+		status int
+		out    string
+		talk   string
+	}{
+		{[]string{"policy", "check", good}, 0, "can be used, hash ", ""},
+		{[]string{"policy", "check", bad}, 1, "", "error: " + bad + ": "},
+		{[]string{"policy", "check", filepath.Join(t.TempDir(), "none")}, 1, "", "no such file"},
+		{[]string{"policy", "check"}, 2, "", "error: "},
+		{[]string{"policy", "test", good}, 0, "0 failed", ""},
+		{[]string{"policy", "test", bad}, 1, "", "error: "},
+		{[]string{"policy", "test", wrong}, 1, `nobody copies \x1b[2J: want allow`, "1 of "},
+	} {
+		status, out, talk := tucdesk(t, c.args...)
+		if status != c.status || !strings.Contains(out, c.out) || !strings.Contains(talk, c.talk) || c.out == "" && out != "" {
+			t.Errorf("%q: status %d, printed %q, said %q; want %d, %q, %q", c.args, status, out, talk, c.status, c.out, c.talk)
+		}
+	}
+}
+
+func TestJSONIsOneValueOnStandardOutput(t *testing.T) {
+	m := newTeam(t)
+	m.account(t)
+	if err := m.home.writeJSON(loginFile, savedLogin{Token: "x", Expires: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, "policy.toml", string(m.text), 0o644)
+	for _, c := range []struct {
+		args   []string
+		status int
+		key    string
+	}{
+		{[]string{"version", "--json"}, 0, "version"},
+		{[]string{"whoami", "--json", "--state", m.home.dir}, 0, "email"},
+		{[]string{"policy", "check", "--json", file}, 0, "findings"},
+		{[]string{"policy", "test", "--json", file}, 0, ""},
+		{[]string{"status", "--json", "--state", m.home.dir}, cli.ExitTransport, "reachable"},
+	} {
+		status, out, _ := tucdesk(t, c.args...)
+		if status != c.status || !json.Valid([]byte(out)) || c.key != "" && !strings.Contains(out, `"`+c.key+`": `) {
+			t.Errorf("%q: status %d, printed %q; want %d and %q", c.args, status, out, c.status, c.key)
+		}
+		if strings.Contains(out, "null") {
+			t.Errorf("%q: null for an empty list in %s", c.args, out)
+		}
+	}
+}
+
+func TestWhoamiAndLogoutNeedNoServer(t *testing.T) {
+	m := newTeam(t)
+	m.account(t)
+	if status, _, talk := tucdesk(t, "whoami", "--state", m.home.dir); status != cli.ExitNotLoggedIn || !strings.Contains(talk, "hint: tucdesk login") {
+		t.Errorf("logged out: status %d, said %q", status, talk)
+	}
+	if err := m.home.writeJSON(loginFile, savedLogin{Token: "x", Expires: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if status, out, talk := tucdesk(t, "whoami", "-q", "--state", m.home.dir); status != 0 || out != "ann@example.org\n" || talk != "" {
+		t.Errorf("status %d, printed %q, said %q", status, out, talk)
+	}
+	for range 2 { // the second time there is nothing left to forget
+		if status, out, _ := tucdesk(t, "logout", "--state", m.home.dir); status != 0 || out != "" {
+			t.Errorf("logout: status %d, printed %q", status, out)
+		}
+	}
+	if status, _, _ := tucdesk(t, "ls", "--state", m.home.dir); status != cli.ExitNotLoggedIn {
+		t.Errorf("ls after logout: status %d", status)
+	}
+	if status, _, _ := tucdesk(t, "ls", "--state", filepath.Join(t.TempDir(), "none")); status != cli.ExitNotLoggedIn {
+		t.Errorf("ls in no team: status %d", status)
+	}
+}
+
+func TestFolderOfAnotherTeamIsNotTaken(t *testing.T) {
+	m, other := newTeam(t), newTeam(t)
+	theirs := must(must(other.home.membership()).teamString())
+	before := must(os.ReadFile(m.home.path(teamFile)))
+	if status, _, talk := tucdesk(t, "login", theirs, "--state", m.home.dir); status != 1 || !strings.Contains(talk, "already_joined") {
+		t.Errorf("status %d, said %q", status, talk)
+	}
+	if string(must(os.ReadFile(m.home.path(teamFile)))) != string(before) {
+		t.Error("team.json was changed")
+	}
+	if err := os.WriteFile(m.home.path(teamFile), before[:20], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, talk := tucdesk(t, "login", theirs, "--state", m.home.dir); status != 1 || !strings.Contains(talk, "damaged") {
+		t.Errorf("over a damaged file: status %d, said %q", status, talk)
+	}
+	for _, bad := range []string{"tucdesk-team:", theirs[:len(theirs)-2], "tucdesk-setup:e30", "x"} {
+		dir := filepath.Join(t.TempDir(), "new")
+		if status, _, talk := tucdesk(t, "login", bad, "--state", dir); status == 0 || !strings.Contains(talk, "hint: the string begins with tucdesk-team:") {
+			t.Errorf("%.20q: status %d, said %q", bad, status, talk)
+		}
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%.20q made a folder", bad)
+		}
+	}
+}
+
+func TestWrongCommandLinesOfOurVerbs(t *testing.T) {
+	m := newTeam(t)
+	m.account(t)
+	for _, args := range [][]string{
+		{"exec", "web", "--"}, {"exec", "--env", "X", "web", "--", "true"}, {"token", "create", "--uses", "many"}, {"requests", "approve"},
+		{"team", "init", must(roster.SetupString(setupOf("https://127.0.0.1:1", key.Hash{1})))}, // no e-mail
+	} {
+		status, out, talk := tucdesk(t, append(slices.Clone(args), stateAt(args, m.home.dir)...)...)
+		if status != cli.ExitUsage || out != "" || !strings.HasPrefix(talk, "error: ") {
+			t.Errorf("%q: status %d, printed %q, said %q", args, status, out, talk)
+		}
+	}
+}
+
+// stateAt is empty for verbs whose last words belong to a remote command.
+func stateAt(args []string, dir string) []string {
+	if args[0] == "exec" {
+		return nil
+	}
+	return []string{"--state", dir + "-new"}
+}
+
+func setupOf(url string, pin key.Hash) roster.SetupInfo {
+	return roster.SetupInfo{URL: url, Code: make(wire.Bytes, 32), Keys: wire.ServerKeys{
+		Access: generate[key.Access]().Public(), Grant: generate[key.Grant]().Public(), Audit: generate[key.Audit]().Public(), TLS: pin,
+	}}
+}
+
+// serve runs a server of ours on loopback and returns what a setup string needs.
+func serve(t *testing.T, setup http.HandlerFunc) roster.SetupInfo {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc(wire.PathHealth, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	mux.HandleFunc(wire.PathSetup, setup)
+	s := httptest.NewTLSServer(mux)
+	t.Cleanup(s.Close)
+	return setupOf(s.URL, sha256.Sum256(s.Certificate().RawSubjectPublicKeyInfo))
+}
+
+func TestFailedFoundingLeavesKeysOnlyWhereTheTeamMayExist(t *testing.T) {
+	t.Parallel() // scrypt takes its time
+	pass := write(t, "pass", "correct horse\n", 0o600)
+	refuse := func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`{"code":"not_found","detail":"no"}`))
+	}
+	cut := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	for name, c := range map[string]struct {
+		setup roster.SetupInfo
+		keep  bool
+	}{
+		"nobody listens":             {setupOf("https://127.0.0.1:1", key.Hash{1}), false},
+		"the server refuses":         {serve(t, refuse), false},
+		"another server's key":       {setupOf(serve(t, refuse).URL, key.Hash{1}), false},
+		"the answer does not come":   {serve(t, cut), true},
+		"a proxy answers in between": {serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }), true},
+	} {
+		dir := filepath.Join(t.TempDir(), "state")
+		status, out, talk := tucdesk(t, "team", "init", must(roster.SetupString(c.setup)), "--email", "ann@example.org", "--passphrase-file", pass, "--state", dir)
+		if status == 0 {
+			t.Errorf("%s: status 0", name)
+		}
+		want := []string{enrollerKeyFile, operatorKeyFile, ownerKeyFile, teamFile}
+		if !c.keep {
+			want = nil
+		}
+		if got := folder(t, dir); !slices.Equal(got, want) {
+			t.Errorf("%s: left %q, want %q", name, got, want)
+		}
+		if shown := strings.Contains(talk, "tucdesk-recovery:"); shown != c.keep || c.keep != strings.Contains(talk, "hint: tucdesk login tells") {
+			t.Errorf("%s: printed %q, said %q", name, out, talk)
+		}
+	}
+}
+
+func TestFoundingOverATeamIsRefused(t *testing.T) {
+	m := newTeam(t)
+	before := folder(t, m.home.dir)
+	status, _, talk := tucdesk(t, "team", "init", "tucdesk-setup:x", "--state", m.home.dir)
+	if status != 1 || !strings.Contains(talk, "already_joined") || !slices.Equal(folder(t, m.home.dir), before) {
+		t.Errorf("status %d, said %q", status, talk)
+	}
+}

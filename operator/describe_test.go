@@ -1,0 +1,146 @@
+package operator
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/approval"
+)
+
+// hostile is a request in which every text field tries to be something else.
+func hostile(r *wire.Request) {
+	r.Params = wire.Params{
+		User: "root\x1b[8m", Cwd: wire.Bytes("/tmp\r/etc"), TTY: true,
+		Argv: []wire.Bytes{wire.Bytes("rm\n-rf"), wire.Bytes("/h\u043eme"), wire.Bytes("\u202etxt.exe"), wire.Bytes("plain"), {0xff}},
+		Env:  []wire.EnvVar{{Name: "PATH", Value: wire.Bytes("\x1b]52;c;cm0=\a")}},
+	}
+	r.Reason = "routine\nstate      approved"
+}
+
+func TestE9E10ApproverSeesEverythingEscaped(t *testing.T) {
+	m := newTeam(t)
+	a := m.account(t)
+	info := m.request(m.ann, hostile)
+	info.Rule, info.Roles = "x\x1b[2J", []string{"appr\nover"} // the server is no better than the requester
+	w, err := a.openRequest(info, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	w.print(&out)
+	text := out.String()
+	if strings.ContainsFunc(text, func(r rune) bool {
+		return r != '\n' && unicode.IsControl(r) || r == '\u202e' || r == unicode.ReplacementChar
+	}) {
+		t.Errorf("something reached the terminal:\n%q", text)
+	}
+	if strings.Count(text, "\nstate ") != 1 {
+		t.Errorf("a field began a line of its own:\n%s", text)
+	}
+	for _, want := range []string{
+		`'rm\n-rf'`, `'\u202etxt.exe'`, `'\xff'`, "argv[3]  plain", `root\x1b[8m`, `/tmp\r/etc`, `PATH=\x1b]52;c;cm0=\x07`, `routine\nstate`, "terminal   yes",
+		"WARNING    argument 0 contains control", "WARNING    argument 1 mixes", "WARNING    argument 2 contains", "WARNING    argument 4 contains bytes",
+		"WARNING    the directory", "WARNING    the user name", "WARNING    the reason", "WARNING    the variable PATH",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not shown:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "argument 3") {
+		t.Error("a plain argument is doubted")
+	}
+}
+
+func TestJSONShowsAllThatAnApproverNeeds(t *testing.T) {
+	m := newTeam(t)
+	a := m.account(t)
+	raw := must(json.Marshal(a.viewRequest(must(a.openRequest(m.request(m.ann, hostile), nil, time.Now())))))
+	for _, want := range []string{`"argv":["rm\\n-rf"`, `"directory":"/tmp\\r/etc"`, `"env":["PATH=\\x1b]52`, `"tty":true`, `"email":"ann@example.org"`, `"warnings":["`} {
+		if !bytes.Contains(raw, []byte(want)) {
+			t.Errorf("%s is not in %s", want, raw)
+		}
+	}
+	plain := m.request(m.ann, nil)
+	plain.Roles = nil
+	raw = must(json.Marshal(a.viewRequest(must(a.openRequest(plain, nil, time.Now())))))
+	if bytes.Contains(raw, []byte("null")) {
+		t.Errorf("an empty list is null in %s", raw)
+	}
+}
+
+func TestRequestsAreTheirSigners(t *testing.T) {
+	m, other := newTeam(t), newTeam(t)
+	a := m.account(t)
+	good := m.request(m.bob, nil)
+	if w, err := a.openRequest(good, map[key.ID]string{{}: "web"}, time.Now()); err != nil || w.email != "bob@example.org" || w.host != "web" {
+		t.Fatalf("an honest request: %v, %+v", err, w)
+	}
+	renamed, flipped, foreign := good, good, other.request(m.bob, nil)
+	renamed.Hash = key.Hash{1}
+	flipped.Request = bytes.Replace(good.Request, []byte(`"payload":"e`), []byte(`"payload":"f`), 1)
+	onBehalf := m.request(m.bob, func(r *wire.Request) { r.Operator = m.ann.ID() })
+	for name, c := range map[string]struct {
+		info wire.RequestInfo
+		want refusal.Code
+	}{
+		"another hash":       {renamed, refusal.BadStatement},
+		"another content":    {flipped, refusal.BadSignature},
+		"another team":       {foreign, refusal.WrongTeam},
+		"a stranger":         {m.request(generate[key.Operator](), nil), refusal.UnknownKey},
+		"in another's name":  {onBehalf, refusal.BadStatement},
+		"nothing":            {wire.RequestInfo{}, refusal.BadStatement},
+		"another's approval": {wire.RequestInfo{Request: must(approval.Make(m.bob, must(a.openRequest(m.request(m.ann, nil), nil, time.Now())).request, key.Hash{1}, approval.Deny, time.Now()))}, refusal.WrongType},
+	} {
+		if _, err := a.openRequest(c.info, nil, time.Now()); refusal.Of(err) != c.want {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+func TestOnlyVerifiedDecisionsAreCounted(t *testing.T) {
+	m := newTeam(t)
+	a := m.account(t)
+	w := must(a.openRequest(m.request(m.ann, nil), nil, time.Now()))
+	another := must(a.openRequest(m.request(m.ann, nil), nil, time.Now()))
+	yes := must(approval.Make(m.bob, w.request, w.hash, approval.Approve, time.Now()))
+	no := must(approval.Make(m.ann, w.request, w.hash, approval.Deny, time.Now()))
+	w.info.Approvals = []statement.Signed{
+		yes, no,
+		must(approval.Make(m.bob, another.request, another.hash, approval.Approve, time.Now())),
+		must(approval.Make(generate[key.Operator](), w.request, w.hash, approval.Approve, time.Now())),
+		bytes.Replace(yes, []byte(`"sig":"`), []byte(`"sig":"A`), 1), nil,
+	}
+	approved, denied := a.decisions(w, time.Now())
+	if strings.Join(approved, " ") != "bob@example.org" || strings.Join(denied, " ") != "ann@example.org" {
+		t.Errorf("approved by %q, denied by %q", approved, denied)
+	}
+}
+
+func TestRequestIsChosenByAUniqueBeginning(t *testing.T) {
+	all := []waiting{{hash: key.Hash{0xab, 0xcd}}, {hash: key.Hash{0xab, 0xce}}}
+	for prefix, want := range map[string]refusal.Code{"abcd": "", "abce00": "", "ab": refusal.BadRequest, "": refusal.BadRequest, "ff": refusal.NotFound, "ABCD": refusal.NotFound} {
+		w, err := choose(all, prefix)
+		if refusal.Of(err) != want || err == nil && !strings.HasPrefix(w.hash.String(), prefix) {
+			t.Errorf("%q: %v, %v; want %q", prefix, w.hash, err, want)
+		}
+	}
+}
+
+func TestSettledNamesEveryEnd(t *testing.T) {
+	for state, want := range map[wire.RequestState]refusal.Code{
+		wire.RequestPending: "", wire.RequestApproved: "", wire.RequestDenied: refusal.ApprovalDenied, wire.RequestExpired: refusal.ApprovalExpired,
+		wire.RequestCancelled: refusal.ApprovalCancelled, wire.RequestUsed: refusal.ApprovalUsed, "": refusal.ProtocolError, "approved!": refusal.ProtocolError,
+	} {
+		if err := settled(state, "abc"); refusal.Of(err) != want {
+			t.Errorf("%q: %v, want %q", state, err, want)
+		}
+	}
+}
