@@ -55,7 +55,10 @@ func (r *Role) UnmarshalText(text []byte) error {
 }
 
 // ParseRole reads a role's name.
-func ParseRole(s string) (r Role, err error) { return r, r.UnmarshalText([]byte(s)) }
+func ParseRole(s string) (r Role, err error) {
+	err = r.UnmarshalText([]byte(s))
+	return r, err
+}
 
 // RoleSet is a set of roles, one bit each.
 type RoleSet uint8

@@ -1,14 +1,8 @@
 package key
 
-import (
-	"crypto"
-	"crypto/ed25519"
-)
+import "crypto"
 
 // AccessSigner lends the rendezvous' access key to a JWT library, which wants
 // the standard interface. Only this role has such a door: its signatures are
 // JWTs (protocol 4.1, "JWT stays a JWT") and carry no label of ours.
 func AccessSigner(p Private[Access]) crypto.Signer { return p.k() }
-
-// AccessVerifier is the public half for a JWT library.
-func AccessVerifier(p Public[Access]) crypto.PublicKey { return ed25519.PublicKey(p.Bytes()) }

@@ -15,7 +15,11 @@ type ID [32]byte
 type Hash = ID
 
 // ParseID reads the text form.
-func ParseID(s string) (id ID, err error) { return id, id.UnmarshalText([]byte(s)) }
+func ParseID(s string) (id ID, err error) {
+	// Not in one return: the language leaves open whether id is read before the call.
+	err = id.UnmarshalText([]byte(s))
+	return id, err
+}
 
 // IsZero reports whether id is all zero, which names nothing.
 func (id ID) IsZero() bool { return id == ID{} }
@@ -32,9 +36,11 @@ func (id *ID) UnmarshalText(text []byte) error {
 	if len(text) != 2*len(id) || strings.ToLower(string(text)) != string(text) {
 		return fmt.Errorf("reading a key id: want %d lower-case hex digits", 2*len(id))
 	}
-	if _, err := hex.Decode(id[:], text); err != nil {
+	var raw ID
+	if _, err := hex.Decode(raw[:], text); err != nil {
 		return fmt.Errorf("reading a key id: want %d lower-case hex digits", 2*len(id))
 	}
+	*id = raw
 	return nil
 }
 

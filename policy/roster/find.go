@@ -62,11 +62,6 @@ func (s *State) FindAudit(id key.ID) (statement.Verifier, error) {
 	return findServerKey(s, id, func(k wire.ServerKeys) key.Public[key.Audit] { return k.Audit })
 }
 
-// FindAccess finds the servers' keys that sign JWTs.
-func (s *State) FindAccess(id key.ID) (statement.Verifier, error) {
-	return findServerKey(s, id, func(k wire.ServerKeys) key.Public[key.Access] { return k.Access })
-}
-
 // Server returns the server that has this access key.
 func (s *State) Server(access key.ID) (Server, error) {
 	if err := s.notRevoked(access); err != nil {

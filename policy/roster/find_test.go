@@ -74,9 +74,8 @@ func TestServerKeysAreFoundByUse(t *testing.T) {
 			t.Errorf("server %d: %v, %v", n, s.Name, err)
 		}
 		for what, got := range map[string]func() (statement.Verifier, error){
-			"access": func() (statement.Verifier, error) { return m.state.FindAccess(s.Keys.Access.ID()) },
-			"grant":  func() (statement.Verifier, error) { return m.state.FindGrant(s.Keys.Grant.ID()) },
-			"audit":  func() (statement.Verifier, error) { return m.state.FindAudit(s.Keys.Audit.ID()) },
+			"grant": func() (statement.Verifier, error) { return m.state.FindGrant(s.Keys.Grant.ID()) },
+			"audit": func() (statement.Verifier, error) { return m.state.FindAudit(s.Keys.Audit.ID()) },
 		} {
 			if _, err := got(); err != nil {
 				t.Errorf("server %d, %s: %v", n, what, err)
