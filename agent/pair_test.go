@@ -26,7 +26,7 @@ func (*memory) Close() error { return nil }
 
 func TestPairTakesItsOwnFramesOnly(t *testing.T) {
 	for typ := range frameType(32) {
-		toChild, toParent := typ >= frameJob && typ <= frameEnd, typ >= frameConfirm && typ <= frameClosed
+		toChild, toParent := typ >= frameJob && typ <= frameRelay, typ >= frameConfirm && typ <= frameClosed
 		var m memory
 		if err := (&pair{rw: &m, parent: true}).send(typ, nil); (err == nil) != toChild {
 			t.Errorf("the supervisor sends frame %d: %v", typ, err)
