@@ -127,6 +127,52 @@ func TestRenewedCredentialProlongsAnAllocation(t *testing.T) {
 	}
 }
 
+// TestM10NobodyElseProlongsAnAllocation: what another user signs on this
+// five-tuple, as from a forged source, is dropped, and what nobody can have
+// signed is refused; the end stays where it was.
+func TestM10NobodyElseProlongsAnAllocation(t *testing.T) {
+	for _, network := range []string{"udp", "tcp"} {
+		s := serve(t, nil)
+		now := time.Now()
+		oc, _ := credential.MintPair(secret(s), now, 30*time.Second)
+		own, err := credential.Parse(oc.Username)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := dialRaw(t, s, network, oc).join()
+		longer := func(p credential.Pair, r credential.Role) credential.Credential {
+			return credential.Mint(secret(s), p, r, now, 30*time.Minute)
+		}
+		forged := longer(own.Pair, own.Role)
+		forged.Password = oc.Password
+		foreign := credential.Mint(credential.NewSecret(), own.Pair, own.Role, now, 30*time.Minute)
+		for name, cred := range map[string]credential.Credential{
+			"old password":    forged,
+			"another secret":  foreign,
+			"beyond one hour": credential.Mint(secret(s), own.Pair, own.Role, now.Add(2*time.Hour), time.Hour),
+		} {
+			o.cred = cred
+			if got := code(o.exchange(o.signed(stun.MethodRefresh), patience)); got != 400 {
+				t.Errorf("%s, %s: error %d", network, name, got)
+			}
+		}
+		for _, cred := range []credential.Credential{longer(credential.Pair{1}, own.Role), longer(own.Pair, own.Role.Other())} {
+			o.cred = cred
+			o.send(o.signed(stun.MethodRefresh).Raw)
+		}
+		o.cred = oc
+		if got := code(o.exchange(o.signed(stun.MethodRefresh), patience)); got != 0 {
+			t.Errorf("%s: the owner is refused with %d", network, got)
+		}
+		if n := s.Snapshot().Events["foreign_user"]; n != 2 {
+			t.Errorf("%s: %d requests of other users", network, n)
+		}
+		if expired, _ := s.table.sweep(now.Add(31 * time.Second)); len(expired) != 1 {
+			t.Errorf("%s: the allocation outlives its credential", network)
+		}
+	}
+}
+
 func TestCloseIsIdempotentAndWorksWithoutRun(t *testing.T) {
 	s, err := Start(t.Context(), Config{UDP: anyPort(), TCP: anyPort(), Secret: credential.NewSecret()})
 	if err != nil {
