@@ -93,10 +93,11 @@ func (b Bytes) MarshalText() ([]byte, error) {
 	return base64.RawURLEncoding.AppendEncode(nil, b), nil
 }
 
-// UnmarshalText reads strict base64url without padding.
+// UnmarshalText reads base64url without padding in its one spelling. The decoder
+// skips line ends even when strict, so the length is compared too.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(text))
-	if err != nil {
+	if err != nil || base64.RawURLEncoding.EncodedLen(len(raw)) != len(text) {
 		return fmt.Errorf("reading a byte string: not base64url")
 	}
 	*b = raw
