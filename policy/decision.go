@@ -69,23 +69,19 @@ func (a Approval) impossible() bool { return a.Count > 0 && a.Roles == 0 }
 // Limits bound a session. A zero field sets no limit here; the protocol's own
 // limits still hold.
 type Limits struct {
-	Session    time.Duration // from first prompt to forced end
-	Idle       time.Duration // without any traffic of the user's
-	Resume     time.Duration // how long a lost connection may be taken up again
-	RelayBytes int64         // through a relay, both directions together
+	Session time.Duration // from first prompt to forced end
+	Idle    time.Duration // without any traffic of the user's
 }
 
 // and takes the smaller of each limit.
 func (l Limits) and(m Limits) Limits {
 	return Limits{
-		Session:    smaller(l.Session, m.Session),
-		Idle:       smaller(l.Idle, m.Idle),
-		Resume:     smaller(l.Resume, m.Resume),
-		RelayBytes: smaller(l.RelayBytes, m.RelayBytes),
+		Session: smaller(l.Session, m.Session),
+		Idle:    smaller(l.Idle, m.Idle),
 	}
 }
 
-func smaller[T time.Duration | int64](a, b T) T {
+func smaller(a, b time.Duration) time.Duration {
 	if a == 0 || b != 0 && b < a {
 		return b
 	}

@@ -21,8 +21,6 @@
 //	[limits]                          # of every session
 //	session = "24h"
 //	idle = "2h"
-//	resume = "30m"
-//	relay_bytes = "20GiB"
 //
 //	[gate]                            # on these hosts everything needs approval but listed commands
 //	where.tags_any = ["prod"]

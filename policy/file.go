@@ -112,10 +112,8 @@ type approvalFile struct {
 }
 
 type limitsFile struct {
-	Session    leaf[duration]  `toml:"session"`
-	Idle       leaf[duration]  `toml:"idle"`
-	Resume     leaf[duration]  `toml:"resume"`
-	RelayBytes leaf[byteCount] `toml:"relay_bytes"`
+	Session leaf[duration] `toml:"session"`
+	Idle    leaf[duration] `toml:"idle"`
 }
 
 type gateFile struct {

@@ -164,25 +164,6 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// byteCount is a size such as "500MiB".
-type byteCount int64
-
-func (b *byteCount) UnmarshalText(text []byte) error {
-	digits := strings.TrimRight(string(text), "BKMGTi")
-	shift, known := map[string]uint{"B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}[string(text[len(digits):])]
-	var n int64
-	if known && len(digits) <= 6 && digits != "" && only(digits, alphabet[26:]) {
-		for _, c := range digits {
-			n = 10*n + int64(c-'0')
-		}
-	}
-	if n == 0 {
-		return fmt.Errorf("%q is not a size: write for example \"500MiB\" or \"2GiB\"", text)
-	}
-	*b = byteCount(n << shift)
-	return nil
-}
-
 // mode is the file's main switch.
 type mode string
 
