@@ -47,7 +47,7 @@ const (
 func Verify(r io.Reader, fingerprint key.Hash, now time.Time, known ...string) (Report, error) {
 	v := &verifier{
 		fingerprint: fingerprint, now: now,
-		hosts: map[key.ID]*host{}, servers: map[key.ID]*chain{}, sessions: map[wire.SessionID]key.ID{},
+		hosts: map[key.ID]*host{}, servers: map[key.ID]*chain{}, sessions: map[sessionAt]key.Hash{},
 	}
 	v.report.Fingerprint = fingerprint
 	err := v.read(bufio.NewReaderSize(r, 256<<10), known)
@@ -75,7 +75,7 @@ type verifier struct {
 	mismatch     bool  // the root was wrong once; later ones say nothing new
 	known        []Checkpoint
 	ids          idSet
-	sessions     map[wire.SessionID]key.ID
+	sessions     map[sessionAt]key.Hash // open ones, with the hash of the request
 	approvals    []statement.Signed // before the next entry
 	serverTime   wire.Millis        // of the last entry of a server
 	aheadTime    wire.Millis        // largest time of an agent's entry since then

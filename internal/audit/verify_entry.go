@@ -142,22 +142,32 @@ func (v *verifier) follow(index int64, c *chain, it *item) {
 	*c = chain{seq: max(e.Seq, c.seq), hash: it.hash, time: max(e.Time, c.time)}
 }
 
+// sessionAt is one session at one agent. Operators draw session ids, and nobody keeps
+// one of them from giving two agents the same: that is no fault of the log, and
+// must not become a finding that stays for ever.
+type sessionAt struct {
+	agent   key.ID
+	session wire.SessionID
+}
+
+// session follows what an agent says of its sessions. An id that is accepted
+// again for another request is a new session: the agent was killed in the first.
 func (v *verifier) session(index int64, e *Entry, agent key.ID) {
-	open, known := v.sessions[e.Session]
+	at := sessionAt{agent, e.Session}
+	request, open := v.sessions[at]
 	switch e.Type {
 	case SessionAccept:
-		if known {
+		if open && request == e.RequestHash {
 			v.found(index, BadSession, "the session was accepted before")
 		}
-		v.sessions[e.Session] = agent
+		v.sessions[at] = e.RequestHash
 	case SessionEnd:
-		if !known || open != agent {
+		if !open {
 			v.found(index, BadSession, "the session ends without a start at this agent")
-			return
 		}
-		delete(v.sessions, e.Session)
+		delete(v.sessions, at)
 	case ExecStart, ExecEnd:
-		if !known || open != agent {
+		if !open {
 			v.found(index, BadSession, "a command outside of a session at this agent")
 		}
 	case SpoolGap:

@@ -332,6 +332,27 @@ func TestSessionOrder(t *testing.T) {
 	}
 }
 
+// An operator draws the ids of its sessions and may draw one twice. If that were
+// a finding, any operator could make the whole log look tampered with for ever.
+func TestOperatorCannotSpoilTheLogWithASessionID(t *testing.T) {
+	w := newWorld(t)
+	m, n := w.agents[0], w.agents[1]
+	id := wire.NewSessionID()
+	w.say(m, Entry{Type: SessionAccept, Session: id, RequestHash: key.Hash{1}})
+	w.say(n, Entry{Type: SessionAccept, Session: id, RequestHash: key.Hash{2}}) // at the same time
+	for _, a := range []*machine{m, n} {
+		w.say(a, Entry{Type: ExecStart, Session: id})
+		w.say(a, Entry{Type: ExecEnd, Session: id})
+		w.say(a, Entry{Type: SessionEnd, Session: id})
+	}
+	w.say(m, Entry{Type: SessionAccept, Session: id, RequestHash: key.Hash{3}}) // the agent is killed in it
+	w.say(m, Entry{Type: SessionAccept, Session: id, RequestHash: key.Hash{4}})
+	w.say(m, Entry{Type: SessionEnd, Session: id})
+	if r := w.verify(w.export()); len(r.Findings) != 0 || r.OpenSessions != 0 {
+		t.Errorf("report %+v", r)
+	}
+}
+
 func TestTimesAgainstNeighbours(t *testing.T) {
 	w := newWorld(t)
 	at := func(shift time.Duration, record func()) {
