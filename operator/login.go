@@ -122,16 +122,13 @@ func whoamiCommand() *cli.Command {
 		Example: "tucdesk whoami\ntucdesk whoami -q",
 		Flags: func(f *flag.FlagSet) {
 			o.jsonFlag(f)
-			f.BoolVar(&quiet, "quiet", false, quietUsage)
-			f.BoolVar(&quiet, "q", false, quietUsage)
+			quietFlag(f, &quiet, "print the e-mail address alone")
 		},
 		Run: func(_ context.Context, io *cli.IO, _ []string) error {
 			return o.offline(io, func(a *account) error { return a.whoami(io, o.json, quiet) })
 		},
 	}
 }
-
-const quietUsage = "print the e-mail address alone"
 
 func (a *account) whoami(io *cli.IO, asJSON, quiet bool) error {
 	if err := a.loadLogin(); err != nil {

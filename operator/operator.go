@@ -63,6 +63,12 @@ func (o *options) jsonFlag(f *flag.FlagSet) {
 	f.BoolVar(&o.json, "json", false, jsonUsage)
 }
 
+// quietFlag is for verbs whose answer has one word that scripts want alone.
+func quietFlag(f *flag.FlagSet, quiet *bool, usage string) {
+	f.BoolVar(quiet, "quiet", false, usage)
+	f.BoolVar(quiet, "q", false, usage)
+}
+
 func (o *options) home() (Home, error) {
 	if o.state != "" {
 		return Home{dir: o.state}, nil

@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -115,20 +116,29 @@ type hostView struct {
 	Key      key.ID    `json:"key"`
 }
 
+type listing struct {
+	options
+	quiet bool
+}
+
 func listCommand() *cli.Command {
-	var o options
+	var o listing
 	return &cli.Command{
 		Use: "ls [TAG,...]", Short: "List the team's machines",
 		Long:    "Lists the machines whose certificates this client has verified, all or those that carry every TAG.\nWhether a machine is online is the server's word; the name and tags are not.",
-		Example: "tucdesk ls\ntucdesk ls prod,eu\ntucdesk ls --json",
-		MaxArgs: 1, Flags: o.jsonFlag,
+		Example: "tucdesk ls\ntucdesk ls prod,eu\ntucdesk ls -q prod\ntucdesk ls --json",
+		MaxArgs: 1,
+		Flags: func(f *flag.FlagSet) {
+			o.jsonFlag(f)
+			quietFlag(f, &o.quiet, "print the names alone, one per line")
+		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withAccount(ctx, io, func(a *account) error { return a.list(ctx, io, o.json, splitList(strings.Join(args, ","))) })
+			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a, splitList(strings.Join(args, ","))) })
 		},
 	}
 }
 
-func (a *account) list(ctx context.Context, io *cli.IO, asJSON bool, tags []string) error {
+func (o *listing) run(ctx context.Context, io *cli.IO, a *account, tags []string) error {
 	infos, err := a.fetchAgents(ctx)
 	if err != nil {
 		return err
@@ -137,24 +147,37 @@ func (a *account) list(ctx context.Context, io *cli.IO, asJSON bool, tags []stri
 		return err
 	}
 	good, bad := a.verified(infos, time.Now())
+	if bad > 0 {
+		io.Say("warning: %d machines are left out, their certificates do not hold", bad)
+	}
+	return o.print(io, viewHosts(good, tags), tags)
+}
+
+// viewHosts are those machines that carry every tag.
+func viewHosts(machines []machine, tags []string) []hostView {
 	hosts := []hostView{}
-	for _, m := range good {
+	for _, m := range machines {
 		if !slices.ContainsFunc(tags, func(t string) bool { return !slices.Contains(m.cert.Tags, t) }) {
 			hosts = append(hosts, hostView{m.cert.Name, list(m.cert.Tags), m.info.Online, m.info.LastSeen.Time(), m.info.Platform, m.info.Hostname, m.info.Version, m.cert.Agent.ID()})
 		}
 	}
-	if bad > 0 {
-		io.Say("warning: %d machines are left out, their certificates do not hold", bad)
-	}
-	if asJSON {
+	return hosts
+}
+
+func (o *listing) print(io *cli.IO, hosts []hostView, tags []string) error {
+	switch {
+	case o.json:
 		return io.PrintJSON(hosts)
-	}
-	if len(hosts) == 0 && len(tags) > 0 {
+	case len(hosts) == 0 && len(tags) > 0:
 		io.Say("no machines that carry %s", terminal.Escape(strings.Join(tags, ",")))
 		return nil
-	}
-	if len(hosts) == 0 {
+	case len(hosts) == 0:
 		io.Say("no machines; add one with: tucdesk token create")
+		return nil
+	case o.quiet:
+		for _, h := range hosts {
+			fmt.Fprintln(io.Out, terminal.Escape(h.Name))
+		}
 		return nil
 	}
 	return table(io, []any{"NAME", "STATE", "LAST SEEN", "TAGS", "SYSTEM"}, func(row func(...any)) {

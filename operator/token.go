@@ -42,8 +42,7 @@ func tokenCreateCommand() *cli.Command {
 			f.IntVar(&o.uses, "uses", 1, "how many machines may join with it: a `number` from 1")
 			f.DurationVar(&o.ttl, "ttl", time.Hour, "how long it may be used: a `time` such as 30m or 24h")
 			f.BoolVar(&o.asOwn, "owner", false, "sign with the owner key")
-			f.BoolVar(&o.quiet, "quiet", false, "print the string alone")
-			f.BoolVar(&o.quiet, "q", false, "print the string alone")
+			quietFlag(f, &o.quiet, "print the string alone")
 		},
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
 			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a) })

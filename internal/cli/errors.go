@@ -31,6 +31,7 @@ type Error struct {
 	Exit  int      // 0: by the refusal in Err's chain
 }
 
+// Error returns the text of the cause.
 func (e *Error) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
@@ -40,6 +41,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // there was to say the remote command has said.
 type Status int
 
+// Error is for programs that look; report says nothing.
 func (s Status) Error() string { return fmt.Sprintf("remote exit status %d", int(s)) }
 
 // report prints err for a person and returns the exit status.

@@ -30,6 +30,7 @@ func New(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
+// Error returns "code: detail", or the code alone.
 func (e *Error) Error() string {
 	if e.Detail == "" {
 		return string(e.Code)
