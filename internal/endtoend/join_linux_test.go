@@ -16,9 +16,17 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 )
 
-func TestTokenIsGoodForOneMachine(t *testing.T) {
+func TestJoining(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	t.Run("a token is good for one machine", w.tokenIsUsedOnce)
+	t.Run("a join string is one checked string", w.joinStringIsChecked)
+	t.Run("B17 a key file that others can read", w.openKeyFile)
+	t.Run("K5 an agent cannot speak for another", w.agentSpeaksForAnother)
+	t.Run("K6 two machines with one identity", w.twoWithOneIdentity)
+}
+
+func (w *world) tokenIsUsedOnce(t *testing.T) {
 	token := w.token("web")
 	first, second := &machine{w: w, name: "one", dir: w.path("machines", "one")}, &machine{w: w, name: "two", dir: w.path("machines", "two")}
 	first.joinWith(token).is(t, 0)
@@ -32,10 +40,8 @@ func TestTokenIsGoodForOneMachine(t *testing.T) {
 	w.ann.run("token", "create", "--tags", "no-such-tag").refused(t, 1, "wider_than_allowed")
 }
 
-func TestB17KeyFileThatOthersCanRead(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	m := w.join("web", "web")
+func (w *world) openKeyFile(t *testing.T) {
+	m := w.join("open", "web")
 	for path, run := range map[string]func() answer{
 		filepath.Join(m.dir, "identity"): func() answer {
 			cmd := exec.Command(program(t, "tucdesk-agent"), "run", "--state", m.dir)
@@ -87,9 +93,7 @@ func TestSecondOperatorComesInByShortCode(t *testing.T) {
 
 // K5: nothing in a frame says who speaks; the registration does, and it is signed
 // for its connection. So claiming to be another machine means signing as it.
-func TestK5AgentCannotSpeakForAnother(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func (w *world) agentSpeaksForAnother(t *testing.T) {
 	web, db := w.join("web", "web"), w.join("db", "web")
 	member := w.ann.member()
 	papers := func(m *machine) (p struct{ Token, Certificate statement.Signed }) {
@@ -161,23 +165,19 @@ func (m membership) config() client.Config {
 }
 
 // B15 is checked by the store; here a disk that was cloned meets K6.
-func TestK6TwoMachinesWithOneIdentity(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	web := w.agent("web", "web")
-	twin := &machine{w: w, name: "web", dir: w.path("machines", "twin")}
-	if err := copyState(web.dir, twin.dir); err != nil {
+func (w *world) twoWithOneIdentity(t *testing.T) {
+	first := w.agent("first", "web")
+	twin := &machine{w: w, name: "first", dir: w.path("machines", "twin")}
+	if err := copyState(first.dir, twin.dir); err != nil {
 		t.Fatal(err)
 	}
 	twin.start()
-	web.proc.says("key_in_use", 1)
+	first.proc.says("key_in_use", 1)
 }
 
-func TestJoinStringIsOneCheckedString(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func (w *world) joinStringIsChecked(t *testing.T) {
 	token := w.token("web")
-	m := &machine{w: w, name: "web", dir: w.path("machines", "web")}
+	m := &machine{w: w, name: "whole", dir: w.path("machines", "whole")}
 	for name, text := range map[string]string{
 		"cut off":        token[:len(token)-1],
 		"one character":  token[:40] + swapped(token[40]) + token[41:],

@@ -152,7 +152,7 @@ func TestLiarCannotRewriteTheTeam(t *testing.T) {
 		{"G2 signed by a stranger", refusal.NotEnoughSignatures, wire.RosterNews{Updates: []wire.RosterUpdate{next(stranger, st, nil)}}},
 		{"G2 a new owner signs its own entry", refusal.NotEnoughSignatures, wire.RosterNews{Updates: []wire.RosterUpdate{next(stranger, st, func(r *roster.Roster) { r.Owners = append(r.Owners, stranger.Public()) })}}},
 		{"G3 of another team", refusal.WrongTeam, wire.RosterNews{Updates: []wire.RosterUpdate{next(owner, st, func(r *roster.Roster) { r.Team = wire.NewTeamID() })}}},
-		{"another policy", refusal.PolicyMismatch, wire.RosterNews{Policy: lax}},
+		{"another policy", refusal.PolicyMismatch, wire.RosterNews{Updates: []wire.RosterUpdate{v3}, Policy: lax}},
 	} {
 		t.Run("client "+c.name, func(t *testing.T) {
 			l.set(func() { l.tells = func(uint64) wire.RosterNews { return c.news } })

@@ -53,6 +53,16 @@ func TestThreeMachines(t *testing.T) {
 			t.Errorf("the machine ran %q, want %q", a.out, want)
 		}
 	})
+	t.Run("the owner key and its passphrase", func(t *testing.T) {
+		wrong := w.path("wrong-passphrase")
+		write(t, wrong, "not the passphrase\n")
+		w.ann.run("team", "renew", "--passphrase-file", wrong).is(t, 1)
+		a := w.ann.run("team", "renew", "--passphrase-file", w.path("ann-passphrase")).is(t, 0)
+		if !strings.Contains(a.out, "version 2") {
+			t.Errorf("renew prints %q", a.out)
+		}
+		web.proc.says("roster applied", 1)
+	})
 	t.Run("agent stops and starts", func(t *testing.T) {
 		web.proc.stop()
 		w.ann.run("exec", "web", "--", "true").refused(t, 251, "offline")

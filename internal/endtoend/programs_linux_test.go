@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -42,18 +43,18 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	binaries = dir
+	flag.Parse()
+	_ = flag.Set("test.parallel", "4") // they wait for each other's processes, not for a core
 	code := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
-// buildPrograms builds the four programs once for all tests, with the race
-// detector when the tests have it.
+// buildPrograms builds the four programs once for all tests. A test with -race
+// does not give them the race detector, because every command of a client would
+// take a second; GOFLAGS=-race gives it to both, for those who have the time.
 var buildPrograms = sync.OnceValue(func() error {
 	args := []string{"build", "-o", binaries + "/"}
-	if raceDetector {
-		args = append(args, "-race")
-	}
 	for _, name := range []string{"tucdesk", "tucdesk-agent", "tucdesk-relay", "tucdesk-server"} {
 		files, err := filepath.Glob(filepath.Join("../../cmd", name, "*.go"))
 		if err != nil || len(files) == 0 {

@@ -122,8 +122,17 @@ func (s *screen) ask(line, pattern string) {
 	s.shows(from, pattern)
 }
 
-func TestShellOnATerminal(t *testing.T) {
+func TestTerminals(t *testing.T) {
 	t.Parallel()
+	w := newWorld(t)
+	w.agent("web", "web")
+	t.Run("a shell", w.shellOnATerminal)
+	t.Run("an escape leaves a stuck session", w.escapeLeaves)
+	t.Run("pipes are no terminal", w.pipesAreNoTerminal)
+	t.Run("H6 a clean child", w.cleanChild)
+}
+
+func (w *world) shellOnATerminal(t *testing.T) {
 	for _, name := range []string{"less", "vi", "stty"} {
 		if _, err := exec.LookPath(name); err != nil {
 			if os.Getenv("CI") == "true" {
@@ -132,8 +141,6 @@ func TestShellOnATerminal(t *testing.T) {
 			t.Skipf("%s is missing: install the packages less, vim and coreutils", name)
 		}
 	}
-	w := newWorld(t)
-	w.agent("web", "web")
 	s := w.ann.at(91, 31, "xterm-256color", "ssh", "web")
 	s.shows(0, `[#$] `)
 	s.ask("PS1='rea''dy> '; echo", `ready> `)
@@ -194,10 +201,7 @@ func TestShellOnATerminal(t *testing.T) {
 	}
 }
 
-func TestEscapeLeavesAStuckSession(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.agent("web", "web")
+func (w *world) escapeLeaves(t *testing.T) {
 	s := w.ann.at(80, 24, "vt100", "ssh", "web")
 	s.shows(0, `[#$] `)
 	s.ask("stty -isig; echo [$TERM]", `\[vt100\]`)
@@ -209,10 +213,7 @@ func TestEscapeLeavesAStuckSession(t *testing.T) {
 }
 
 // What is not typed at a terminal is no terminal there, unless it is asked for.
-func TestPipesAreNoTerminal(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.agent("web", "web")
+func (w *world) pipesAreNoTerminal(t *testing.T) {
 	w.ann.run("exec", "web", "--", "tty").is(t, 1)
 	if a := w.ann.run("exec", "-t", "web", "--", "stty", "size").is(t, 0); strings.TrimSpace(a.out) != "24 80" {
 		t.Errorf("the terminal that was asked for has size %q", a.out)

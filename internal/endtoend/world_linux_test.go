@@ -189,10 +189,11 @@ func (p *person) feed(in io.Reader, args ...string) answer {
 // start types a command and leaves it running.
 func (p *person) start(args ...string) *process { return launch(p.w.t, p.cmd(args...)) }
 
-// owner is run for a verb that needs the owner key.
+// owner is run for a verb that needs an owner's key. The recovery key is one and
+// costs no second of work, as the passphrase does.
 func (p *person) owner(args ...string) answer {
 	p.w.t.Helper()
-	return p.run(append(args, "--passphrase-file", p.w.path("ann-passphrase"))...)
+	return p.run(append(args, "--recovery-key-file", p.w.path("ann-recovery"))...)
 }
 
 // key loads the person's key, as whoever broke into the machine could.

@@ -1,6 +1,0 @@
-//go:build !race && linux
-
-package endtoend
-
-// raceDetector is off in this build.
-const raceDetector = false
