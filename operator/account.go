@@ -203,7 +203,8 @@ func (a *account) refresh(ctx context.Context) error {
 func (a *account) learn(news wire.RosterNews) error {
 	state, updates := a.state, news.Updates
 	if a.rules != nil && len(updates) == 0 {
-		return nil // two synced files less to write for most commands
+		_, err := a.policyText(state, news.Policy) // a server that lies is named, although nothing is taken
+		return err                                 // two synced files less to write for most commands
 	}
 	if state == nil {
 		if len(updates) == 0 {

@@ -55,6 +55,7 @@ func TestNewsThatDoNotVerifyChangeNothing(t *testing.T) {
 		"no valid signature":        {wire.RosterNews{Updates: []wire.RosterUpdate{stranger}}, ""},
 		"right, then wrong":         {wire.RosterNews{Updates: []wire.RosterUpdate{good, stranger}}, ""},
 		"text of another policy":    {wire.RosterNews{Updates: []wire.RosterUpdate{good}, Policy: append(bytes.Clone(m.text), '\n')}, refusal.PolicyMismatch},
+		"another text, no roster":   {wire.RosterNews{Policy: append(bytes.Clone(m.text), '\n')}, refusal.PolicyMismatch},
 		"text that is not a policy": {wire.RosterNews{Updates: []wire.RosterUpdate{good}, Policy: other}, ""},
 	} {
 		err := a.learn(c.news)

@@ -32,8 +32,14 @@ func TestIdentifiersHaveOneSpelling(t *testing.T) {
 }
 
 func TestIdentifiersAreRandom(t *testing.T) {
-	if wire.NewNonce() == wire.NewNonce() || wire.NewSessionID() == wire.NewSessionID() || wire.NewTeamID() == wire.NewTeamID() {
-		t.Error("two alike")
+	seen := map[string]bool{}
+	for range 100 {
+		for _, id := range []string{wire.NewNonce().String(), wire.NewSessionID().String(), wire.NewTeamID().String()} {
+			if seen[id] {
+				t.Fatalf("%s twice", id)
+			}
+			seen[id] = true
+		}
 	}
 }
 
