@@ -180,12 +180,37 @@ func (c *conn) read() error {
 			return err
 		}
 		c.s.count("frames")
-		if !allowance.take(rateFrames, time.Now()) {
-			return refusal.New(refusal.RateLimited, "too many frames on this channel")
+		for !c.awaited(f) && !allowance.take(rateFrames, time.Now()) {
+			if err := c.pause(); err != nil {
+				return err
+			}
 		}
 		if err := c.handle(f); err != nil {
 			return err
 		}
+	}
+}
+
+// awaited reports an answer to a question of ours. It does not count against the
+// agent: how much it is asked is up to operators, and a few busy ones must not
+// cost it its channel.
+func (c *conn) awaited(f wire.Frame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked[f.ID] != nil
+}
+
+// pause lets an agent that says too much wait for its next token. Nothing is read
+// meanwhile, so a flood fills the agent's own socket, and an honest agent, which
+// sends its log one batch at a time, makes larger batches.
+func (c *conn) pause() error {
+	t := time.NewTimer(time.Duration(float64(time.Second) / rateFrames.perSecond))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
 	}
 }
 
