@@ -48,13 +48,13 @@ type packet struct {
 // relay alone.
 func (p packet) isData() bool { return len(p.b) > 4 && p.b[0] >= 0x40 && p.b[0] <= 0x4f }
 
-func newTap(t testing.TB, relay string) *tapped {
+func newTap(t testing.TB, relay string, keep bool) *tapped {
 	t.Helper()
 	front, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &tapped{t: t, front: front, relay: must(net.ResolveUDPAddr("udp", relay)), flows: map[netip.AddrPort]*flow{}}
+	x := &tapped{t: t, keep: keep, front: front, relay: must(net.ResolveUDPAddr("udp", relay)), flows: map[netip.AddrPort]*flow{}}
 	_ = front.SetReadBuffer(4 << 20)
 	x.wg.Go(x.serve)
 	t.Cleanup(func() {
@@ -202,7 +202,7 @@ func TestHostileRelay(t *testing.T) {
 	t.Parallel()
 	var tap *tapped
 	w := newWorld(t, func(w *world, p *plan) {
-		tap = newTap(w.t, w.relay)
+		tap = newTap(w.t, w.relay, false)
 		p.public = tap.addr()
 	})
 	w.agent("web", "web")

@@ -89,8 +89,8 @@ func TestA20NothingSecretIsWritten(t *testing.T) {
 	t.Parallel()
 	var tap *tapped
 	w := newWorld(t, func(w *world, p *plan) {
-		tap = newTap(w.t, w.relay)
-		tap.keep, p.public = true, tap.addr()
+		tap = newTap(w.t, w.relay, true)
+		p.public = tap.addr()
 	})
 	loud := []string{"PION_LOG_TRACE=all", "PIONS_LOG_TRACE=all", "QUIC_GO_LOG_LEVEL=debug", "GOTRACEBACK=all", "QLOGDIR=" + w.path("qlog")}
 	w.server.stop()
