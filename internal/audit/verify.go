@@ -76,9 +76,9 @@ type verifier struct {
 	known        []Checkpoint
 	ids          idSet
 	sessions     map[sessionAt]key.Hash // open ones, with the hash of the request
-	approvals    []statement.Signed // before the next entry
-	serverTime   wire.Millis        // of the last entry of a server
-	aheadTime    wire.Millis        // largest time of an agent's entry since then
+	approvals    []statement.Signed     // before the next entry
+	serverTime   wire.Millis            // of the last entry of a server
+	aheadTime    wire.Millis            // largest time of an agent's entry since then
 	aheadEntry   int64
 	ended        bool
 	claimedTotal int64
