@@ -225,11 +225,14 @@ func (a *Agent) gossip(g wire.AuditGossip) {
 		a.shown.set(c.Size)
 		return
 	}
-	if err := a.witness.Update(g, server.Keys.Audit); err != nil {
+	err = a.witness.Update(g, server.Keys.Audit)
+	a.shown.set(c.Size) // also when it could not be stored: the next proof starts here
+	switch {
+	case refusal.Of(err) == refusal.AuditFork:
 		a.log.Error("the server shows different logs", "err", err)
-		return
+	case err != nil:
+		a.log.Error("storing what the server showed of the log", "err", err)
 	}
-	a.shown.set(c.Size)
 }
 
 // shownLog is the size of the log that this connection's server was last known

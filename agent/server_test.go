@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -240,5 +242,47 @@ func TestJoinRefusalsLeaveNothingBehind(t *testing.T) {
 		if list, err := os.ReadDir(dir); err == nil {
 			t.Errorf("%s left %v", name, list)
 		}
+	}
+}
+
+// A full disk keeps an agent from storing a checkpoint. The proof with the next
+// one starts at what it was shown, not at what it has: that is no second log, and
+// must not freeze the agent and accuse the server.
+func TestFullDiskAccusesNobody(t *testing.T) {
+	s := serve(t)
+	dir := filepath.Join(t.TempDir(), "agent")
+	if err := Join(t.Context(), dir, s.joinString(1), JoinOptions{Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	a := s.open(dir)
+	defer a.Close()
+	show := func(from int64) (size int64) {
+		t.Helper()
+		var g wire.AuditGossip
+		until(t, "a longer log", func() bool {
+			s.login("ann") // is an entry
+			g = must(s.api.Checkpoint(t.Context(), s.cred, uint64(from)))
+			text, _, _ := strings.Cut(g.Checkpoint, "\n\n")
+			size = must(strconv.ParseInt(strings.Split(text, "\n")[1], 10, 64))
+			return size > from
+		})
+		a.gossip(g)
+		return size
+	}
+	first := show(0)
+	if err := os.Rename(dir, dir+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	second := show(first) // cannot be written
+	if err := os.Rename(dir+"-away", dir); err != nil {
+		t.Fatal(err)
+	}
+	show(second)
+	if err := a.witness.Err(); err != nil || a.witness.Size() != first {
+		t.Fatalf("size %d, %v", a.witness.Size(), err)
+	}
+	a.shown.set(first) // as the next connection begins
+	if last := show(first); a.witness.Err() != nil || a.witness.Size() != last {
+		t.Errorf("size %d of %d, %v", a.witness.Size(), last, a.witness.Err())
 	}
 }
