@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -375,7 +376,7 @@ func (a *account) pick(list []wire.AgentInfo, name string) (machine, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return machine{}, refusal.New(refusal.NotFound, "no machine %q in this team", name)
+		return machine{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no machine %q in this team", name), Hints: []string{"tucdesk ls"}, Exit: cli.ExitTransport}
 	}
 	return machine{}, refusal.New(refusal.NameTaken, "%d machines are called %q; use the key id that tucdesk ls --json shows", len(found), name)
 }

@@ -24,7 +24,7 @@ type want struct {
 	action wire.Action
 	params wire.Params
 	reason string
-	noWait bool // exit with "approval pending" rather than wait
+	noWait bool // withdraw and exit with "approval pending" rather than wait
 }
 
 // tdsVersion is the protocol version that we offer (protocol 2.4).
@@ -156,7 +156,7 @@ func (a *account) wait(ctx context.Context, io *cli.IO, r *signedRequest, info w
 	io.Say("request %s waits for an approval: %s on %s", short, w.command(), w.host)
 	io.Say("  needs %s, until %s", terminal.Escape(needs(info)), r.request.ExpiresAt.Time().Format(time.RFC3339))
 	if noWait {
-		return refusal.New(refusal.ApprovalPending, "request %s; only a client that waits can use an approval", short)
+		return a.withdraw(ctx, hash, refusal.New(refusal.ApprovalPending, "only a client that waits can use an approval; the request is withdrawn"))
 	}
 	io.Say("  an approver runs: tucdesk requests approve %s", short)
 	for {

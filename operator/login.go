@@ -154,6 +154,12 @@ func (a *account) whoami(io *cli.IO, asJSON, quiet bool) error {
 // askOwner tells how this key gets into the roster. The server does not say
 // whether it knows the team, the key or neither.
 func (a *account) askOwner(cause error) error {
+	if a.state != nil && a.state.Revoked(a.key.ID()) {
+		return &cli.Error{Err: refusal.New(refusal.KeyRevoked, "the key in %q was revoked", a.home.dir), Exit: cli.ExitNotLoggedIn, Hints: []string{
+			"a new key needs an empty state folder: tucdesk login --state DIR TEAM-STRING",
+			"an owner then adds the new key as any other",
+		}}
+	}
 	return &cli.Error{Err: fmt.Errorf("your key is not in the team's roster: %w", cause), Exit: cli.ExitNotLoggedIn, Hints: []string{
 		fmt.Sprintf("ask an owner to run:  tucdesk operator add YOUR-EMAIL %s", a.key.Public()),
 		fmt.Sprintf("and compare the short code:  %s", a.key.ID().ShortCode()),

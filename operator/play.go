@@ -19,7 +19,7 @@ import (
 // play runs what w asks for on an open session and joins it to our own input
 // and output until it ends.
 func play(ctx context.Context, tio *cli.IO, conn *opened, w want) (*player, error) {
-	p := &player{io: tio, conn: conn.Conn, renew: &conn.renew, gone: make(chan struct{})}
+	p := &player{io: tio, conn: conn.Conn, renew: &conn.renew, gone: make(chan struct{}), broken: make(chan struct{})}
 	ch, err := conn.OpenSession(ctx)
 	if err != nil {
 		return p, err
@@ -59,6 +59,9 @@ type player struct {
 	raw   bool
 	gone  chan struct{} // closed when the person asked to leave by an escape
 
+	broken  chan struct{} // closed when nobody reads our output any more
+	breakIt sync.Once
+
 	first atomic.Int64 // nanoseconds since 1970 of the first output; 0 until then
 }
 
@@ -79,7 +82,11 @@ type firstByte struct {
 
 func (f firstByte) Write(b []byte) (int, error) {
 	f.p.first.CompareAndSwap(0, time.Now().UnixNano())
-	return f.w.Write(b)
+	n, err := f.w.Write(b)
+	if err != nil {
+		f.p.breakIt.Do(func() { close(f.p.broken) })
+	}
+	return n, err
 }
 
 // attachTerminal asks for a pseudo-terminal like ours, and where ours is real
@@ -140,6 +147,10 @@ func (p *player) run(ctx context.Context) error {
 		_ = p.ch.Close()
 		<-ended
 		return cli.Status(cli.ExitTransport)
+	case <-p.broken: // "| head": end what would go on for nobody
+		_ = p.ch.Close()
+		<-ended
+		return cli.Status(128 + signalNumbers["PIPE"])
 	case <-ctx.Done():
 		// Ctrl-C without a raw terminal: the remote program gets it too.
 		_ = p.ch.Signal("INT")

@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/approval"
 )
 
@@ -217,6 +218,12 @@ func (o *decide) run(ctx context.Context, io *cli.IO, prefix string, d approval.
 		w, err := a.request(ctx, io, prefix)
 		if err != nil {
 			return err
+		}
+		switch {
+		case d == approval.Approve && w.request.Operator == a.key.ID():
+			return refusal.New(refusal.SelfApproval, "this is your own request")
+		case w.info.State != wire.RequestPending:
+			return refusal.New(refusal.BadRequest, "request %s is %s already", w.hash.String()[:shortHash], w.info.State)
 		}
 		if !o.yes {
 			w.print(io.Err) // talk: the answer is what became of the request

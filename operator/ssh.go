@@ -34,7 +34,7 @@ func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
 	f.BoolVar(&o.tty, "t", false, "run on a pseudo-terminal")
 	f.BoolVar(&o.noTTY, "T", false, "run without a pseudo-terminal, also with -t")
 	f.BoolVar(&o.talk, "v", false, "at the end, say which way the session went and how long it took to open")
-	f.BoolVar(&o.noWait, "nowait", false, "when an approval is missing, exit 252 rather than wait; to get one, ask again without --nowait")
+	f.BoolVar(&o.noWait, "nowait", false, "when an approval is missing, withdraw the request and exit 252 rather than wait")
 }
 
 // listFlag is a flag that may be given more than once.

@@ -60,6 +60,9 @@ type tokenView struct {
 }
 
 func (o *tokenCreate) run(ctx context.Context, io *cli.IO, a *account) error {
+	if o.uses < 1 || o.uses > roster.MaxUses || o.ttl <= 0 || o.ttl > roster.MaxTokenLifetime {
+		return &cli.Error{Err: fmt.Errorf("a token is good for 1 to %d machines and up to %s", roster.MaxUses, roster.MaxTokenLifetime), Hints: []string{"--uses 20 --ttl 24h"}, Exit: cli.ExitUsage}
+	}
 	k, err := key.Generate[key.Token]()
 	if err != nil {
 		return err

@@ -44,10 +44,16 @@ func main() {
 	if len(args) > 0 {
 		args = args[1:]
 	}
+	// A reader that leaves ("| head") must not leave keys in the temporary folder.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status, err := run(ctx, args)
+	interrupted := ctx.Err() != nil
 	stop()
-	if err != nil {
+	if err != nil && interrupted {
+		fmt.Fprintln(os.Stderr, "interrupted; everything is removed")
+		status = cli.ExitInterrupted
+	} else if err != nil {
 		fmt.Fprintf(os.Stderr, "error: %s\n", terminal.Escape(err.Error()))
 	}
 	os.Exit(status)

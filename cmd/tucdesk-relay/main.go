@@ -67,6 +67,10 @@ func main() {
 	var path string
 	os.Exit(cli.Main(context.Background(), &cli.Command{
 		Use: "tucdesk-relay", Short: "forward sealed datagrams between the two ends of a session",
+		Long: "Runs a relay beside the one in tucdesk-server. The configuration file has two keys, both needed:\n\n" +
+			"  listen = \"192.0.2.20:3478\"              # local address for UDP and TCP\n" +
+			"  secret = \"/etc/tucdesk/relay.secret\"    # copy of relay.secret in the server's state folder, mode 0600\n\n" +
+			"List the relay under [[relay.external]] in server.toml; the server then runs none of its own.",
 		Example: "tucdesk-relay --config /etc/tucdesk/relay.toml",
 		Flags:   func(f *flag.FlagSet) { f.StringVar(&path, "config", defaultConfig, "configuration file") },
 		Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return run(ctx, io, path) },

@@ -174,9 +174,8 @@ func TestServerIsKilled(t *testing.T) {
 	w := newWorld(t)
 	bob := w.enter("bob", "approver")
 	web, prod := w.agent("web", "web"), w.agent("prod", "prod")
-	asks := w.ann.run("exec", "--nowait", "prod", "--", "true").refused(t, 252, "approval_pending")
-	_, rest, _ := strings.Cut(asks.err, "request ")
-	hash, _, _ := strings.Cut(rest, " ")
+	asks := w.ann.start("exec", "prod", "--", "true")
+	hash := waiting(t, asks)
 	token := w.token("web")
 
 	// A session runs on while there is no server: only the relay, here in the same
@@ -191,6 +190,7 @@ func TestServerIsKilled(t *testing.T) {
 	w.ann.run("exec", "web", "--", "echo", "after").is(t, 0)
 	bob.sees(t, hash, "pending")
 	bob.run("requests", "deny", hash).is(t, 0)
+	asks.finish().refused(t, 253, "approval_denied") // it waited through the restart
 	late := &machine{w: w, name: "late", dir: w.path("machines", "late")}
 	late.joinWith(token).is(t, 0)
 	(&machine{w: w, name: "later", dir: w.path("machines", "later")}).joinWith(token).refused(t, 1, "token_used")
@@ -202,7 +202,7 @@ func TestServerIsKilled(t *testing.T) {
 		t.Error("a server with a team prints another set-up string")
 	}
 	w.ann.run("team", "init", "--email", "eve@evil.example", "--state", w.path("eve"), "--passphrase-file", w.path("ann-passphrase"), w.setup).
-		refused(t, 253, "not_found") // G12: the code is used, for ever
+		refused(t, 1, "not_found") // G12: the code is used, for ever
 }
 
 // TestH2AgentIsKilled: nobody answers for a session any more, so its programs end.

@@ -177,7 +177,7 @@ func TestLiarCannotRewriteTheTeam(t *testing.T) {
 			info.Certificate = must(roster.SignAgent(token, tok, roster.AgentCert{Team: st.Team(), Agent: mine.Public(), Name: "trap", Tags: []string{"web"}, TokenID: tok.ID, IssuedAt: now()}))
 			l.papers[mine.ID()] = info
 		})
-		w.ann.run("exec", "trap", "--", "true").refused(t, 253, "not_found")
+		w.ann.run("exec", "trap", "--", "true").refused(t, 255, "not_found")
 		if a := w.ann.run("ls").is(t, 0); strings.Contains(a.out, "trap") {
 			t.Errorf("ls lists it:\n%s", a.out)
 		}
