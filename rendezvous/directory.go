@@ -14,6 +14,12 @@ import (
 const (
 	pageAgents   = 200 // agents in one answer; our choice
 	pageRequests = 200 // requests in one answer; our choice
+
+	// maxRequestList bounds the statements of one such answer, in bytes: well below
+	// what a client reads. maxOpenRequests are those of one operator that wait at
+	// once, so that nobody fills the list. Our choice.
+	maxRequestList  = 8 << 20
+	maxOpenRequests = 20
 )
 
 // numberOf reads a parameter that is "" or a number in its one spelling.

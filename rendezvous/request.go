@@ -58,6 +58,9 @@ func (w *waiters) wake(hash key.Hash) {
 	}
 }
 
+// requests lists what there is room for, open requests first. A list that no
+// client would read, or one full of somebody's own requests, would keep approvers
+// from all others.
 func (s *Server) requests(c *call) (any, error) {
 	if err := s.expire(c.http.Context(), c.team, c.now); err != nil {
 		return nil, err
@@ -65,7 +68,11 @@ func (s *Server) requests(c *call) (any, error) {
 	list := wire.RequestList{Requests: []wire.RequestInfo{}}
 	err := s.store.View(c.http.Context(), c.team.id, func(tx *store.Tx) error {
 		found, err := tx.Requests(pageRequests)
+		room := maxRequestList
 		for _, r := range found {
+			if room -= r.Size(); room < 0 {
+				break
+			}
 			list.Requests = append(list.Requests, r.Info())
 		}
 		return err

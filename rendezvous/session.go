@@ -240,7 +240,14 @@ func (s *Server) wait(tx *store.Tx, c *call, out *outcome) (refused, fault error
 		Need: out.decision.Approval.Count, Roles: roleNames(out.decision.Approval.Roles),
 		CreatedAt: wire.At(c.now), ExpiresAt: req.ExpiresAt, Approvals: []statement.Signed{},
 	}
-	err := tx.PutRequest(r)
+	open, err := tx.OpenRequests(req.Operator)
+	if err != nil {
+		return nil, err
+	}
+	if open >= maxOpenRequests {
+		return refusal.New(refusal.TooMany, "%d of your requests wait already; cancel some", open), nil
+	}
+	err = tx.PutRequest(r)
 	if refusal.Of(err) == refusal.Replay {
 		return err, nil
 	}

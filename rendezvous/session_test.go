@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
 func TestSessionIsIntroducedAndRecorded(t *testing.T) {
@@ -152,6 +154,45 @@ func gated(c *crew, h *host) wire.SessionOpen {
 		r.ExpiresAt = r.IssuedAt + wire.Millis(wire.GatedRequestLifetime.Milliseconds())
 		r.Action, r.Params.Argv = wire.Exec, []wire.Bytes{wire.Bytes("/bin/rm"), wire.Bytes("-rf"), wire.Bytes("/srv/x")}
 	})
+}
+
+// One operator must not keep approvers from everybody's requests: not with many
+// that wait, and not with settled ones that fill the list.
+func TestOneOperatorCannotHideRequests(t *testing.T) {
+	c := found(t, startNode(t))
+	h := c.newHost("db-1", "prod").accepting()
+	op, ap := c.people[policy.Operator], c.people[policy.Approver]
+	victim := gated(c, h)
+	if _, err := c.api.OpenSession(t.Context(), op.cred, victim); err != nil {
+		t.Fatal(err)
+	}
+	err := c.node.store.InTx(t.Context(), c.node.known(c.state.Team()).id, func(tx *store.Tx) error {
+		for i := range 2 * pageRequests { // settled, newer, 54 KiB each
+			big := c.request(op, h, func(r *wire.Request) { r.Reason = strings.Repeat("x", 40<<10) })
+			r := store.Request{Hash: big.Request.Hash(), Session: wire.NewSessionID(), Operator: op.key.ID(), Agent: h.key.ID(), Statement: big.Request,
+				Open: big.Open, State: wire.RequestDenied, Roles: []string{}, CreatedAt: wire.At(time.Now()) + wire.Millis(1000+i), ExpiresAt: wire.At(time.Now().Add(time.Hour))}
+			if err := tx.PutRequest(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.api.Requests(t.Context(), ap.cred)
+	if err != nil || len(list) < 100 || len(list) >= pageRequests || list[0].Hash != victim.Request.Hash() {
+		t.Fatalf("%d requests, %v", len(list), err)
+	}
+	for range maxOpenRequests {
+		eventually(t, "the request is answered", func() bool {
+			_, err = c.api.OpenSession(t.Context(), op.cred, gated(c, h))
+			return refusal.Of(err) != refusal.RateLimited
+		})
+	}
+	if refusal.Of(err) != refusal.TooMany {
+		t.Errorf("request %d: %v", maxOpenRequests+1, err)
+	}
 }
 
 func decision(t testing.TB, by *person, open wire.SessionOpen, asker *person, d approval.Decision) statement.Signed {

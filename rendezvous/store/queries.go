@@ -58,9 +58,11 @@ const (
 const (
 	insertRequest = `INSERT INTO requests (team_id, hash, session_id, operator, agent, statement, open, state, rule, need, roles, created_at, expires_at, changed_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $12) ON CONFLICT DO NOTHING`
-	requestColumns   = `SELECT hash, session_id, operator, agent, statement, open, state, rule, need, roles, created_at, expires_at FROM requests `
-	selectRequest    = requestColumns + `WHERE team_id = $1 AND hash = $2`
-	selectRequests   = requestColumns + `WHERE team_id = $1 ORDER BY created_at DESC, hash LIMIT $2`
+	requestColumns = `SELECT hash, session_id, operator, agent, statement, open, state, rule, need, roles, created_at, expires_at FROM requests `
+	selectRequest  = requestColumns + `WHERE team_id = $1 AND hash = $2`
+	selectRequests = requestColumns + `WHERE team_id = $1
+		ORDER BY CASE WHEN state IN ('pending', 'approved') THEN 0 ELSE 1 END, created_at DESC, hash LIMIT $2`
+	countOpen        = `SELECT count(*) FROM requests WHERE team_id = $1 AND operator = $2 AND state IN ('pending', 'approved')`
 	moveRequest      = `UPDATE requests SET state = $4, changed_at = $5 WHERE team_id = $1 AND hash = $2 AND state = $3`
 	touchOpenRequest = `UPDATE requests SET changed_at = $3
 		WHERE team_id = $1 AND hash = $2 AND state IN ('pending', 'approved') AND expires_at > $3`

@@ -36,6 +36,15 @@ func (r Request) Info() wire.RequestInfo {
 	}
 }
 
+// Size is about how long Info is on the wire, in bytes.
+func (r Request) Size() int {
+	n := len(r.Statement)
+	for _, a := range r.Approvals {
+		n += len(a)
+	}
+	return n
+}
+
 // PutRequest stores a verified request in the state it carries. A request or a
 // session id that is stored already is replay.
 func (t *Tx) PutRequest(r Request) error {
@@ -63,7 +72,14 @@ func (t *Tx) Request(hash key.Hash) (Request, error) {
 	return list[0], nil
 }
 
-// Requests returns the newest limit requests, newest first; limit is 1 to MaxPage.
+// OpenRequests counts the requests of an operator that are neither used nor over.
+func (t *Tx) OpenRequests(operator key.ID) (n int, err error) {
+	_, err = t.row("counting requests", countOpen, []any{t.id, operator[:]}, &n)
+	return n, err
+}
+
+// Requests returns limit requests, the open ones first and then the newest first;
+// limit is 1 to MaxPage. Settled ones must not push out what people have to decide.
 func (t *Tx) Requests(limit int) ([]Request, error) {
 	if limit < 1 || limit > MaxPage {
 		return nil, refusal.New(refusal.BadCursor, "a list has 1 to %d rows", MaxPage)

@@ -61,6 +61,28 @@ func TestRequestComesBackAsItWasPut(t *testing.T) {
 	})
 }
 
+func TestOpenRequestsComeFirst(t *testing.T) {
+	both(t, func(t *testing.T, dsn string) {
+		s := open(t, dsn)
+		team := found(t, s)
+		r := put(t, s, team)
+		for i := range 3 {
+			later := request(t, team, "rule")
+			later.State, later.CreatedAt = wire.RequestDenied, r.CreatedAt+wire.Millis(i+1)
+			in(t, s, team, "", func(tx *Tx) error { return tx.PutRequest(later) })
+		}
+		look(t, s, team, func(tx *Tx) error {
+			if list := must[[]Request](t)(tx.Requests(2)); len(list) != 2 || list[0].Hash != r.Hash || list[1].CreatedAt != r.CreatedAt+3 {
+				t.Errorf("list %+v", list)
+			}
+			if n := must[int](t)(tx.OpenRequests(r.Operator)); n != 1 {
+				t.Errorf("%d open", n)
+			}
+			return nil
+		})
+	})
+}
+
 // Whoever completes the number must see that it is complete, however the two
 // approvals fall together; otherwise the request would wait for ever.
 func TestK8ConcurrentApprovalsAreNotLost(t *testing.T) {
