@@ -10,9 +10,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -212,6 +214,24 @@ func TestH7SessionRunsAsTheUserWithItsGroupsOnly(t *testing.T) {
 		t.Errorf("%q, want %q; %+v, %v", out, want, exit, err)
 	}
 	k.askFor(a, "ann", func(r *wire.Request) { r.Params.User = "nobody" }).wantRefusal(refusal.UserNotAllowed)
+}
+
+func TestProgramDoesNotInheritTheStartersMaskOrNohup(t *testing.T) {
+	k, a := liveTeam(t)
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	ch := must(k.askFor(a, "ann", func(r *wire.Request) {
+		r.Params.Argv = []wire.Bytes{[]byte("sh"), []byte("-c"), []byte("umask; kill -HUP $$; echo survived")}
+	}).dial().OpenSession(within(t)))
+	if err := ch.Exec(within(t), [][]byte{[]byte("sh"), []byte("-c"), []byte("umask; kill -HUP $$; echo survived")}); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := io.ReadAll(ch.Stdout())
+	if exit, err := ch.Wait(); string(out) != "0022\n" || exit.Signal != "HUP" || err != nil {
+		t.Errorf("said %q, ended %v, %v", out, exit, err)
+	}
 }
 
 func TestH6SessionProgramHasNoForeignDescriptors(t *testing.T) {

@@ -38,6 +38,7 @@ func SessionMain() int {
 		fmt.Fprintln(os.Stderr, "tucdesk-agent session:", err)
 		return 1
 	}
+	process.ForgetStarter()
 	TuneMemory()
 	w := &worker{pair: &pair{rw: rw}, replies: make(chan frame, 1), relays: make(chan wire.Relay, 1)}
 	if err := w.run(); err != nil {

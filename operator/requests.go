@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -101,9 +102,21 @@ func (a *account) listRequests(ctx context.Context, io *cli.IO, asJSON bool) err
 	}
 	return table(io, []any{"REQUEST", "STATE", "WHO", "MACHINE", "UNTIL", "COMMAND"}, func(row func(...any)) {
 		for _, w := range all {
-			row(w.hash.String()[:shortHash], string(w.info.State), w.email, w.host, w.request.ExpiresAt.Time().Format(time.RFC3339), shown(w.command()))
+			row(w.hash.String()[:shortHash], string(w.info.State), w.email, w.host, w.request.ExpiresAt.Time().Format(time.RFC3339), shown(short(w.command())))
 		}
 	})
+}
+
+// maxCommand is how much of a command a listing shows; show has all of it.
+const maxCommand = 120
+
+// short cuts a command for a listing, visibly. It is escaped text, so a cut
+// between two bytes of one character is all that has to be avoided.
+func short(command string) string {
+	if len(command) <= maxCommand {
+		return command
+	}
+	return strings.ToValidUTF8(command[:maxCommand], "") + "… (" + strconv.Itoa(len(command)) + " characters, see requests show)"
 }
 
 // requests fetches and verifies all requests; those that do not verify are

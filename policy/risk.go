@@ -65,13 +65,15 @@ var wrappers = [...]string{
 	"env", "sudo", "sudoedit", "doas", "su", "runuser", "pkexec", "run0", "runas", "setpriv", "capsh", "nice", "ionice", "chrt", "taskset",
 	"nohup", "timeout", "setsid", "stdbuf", "time", "watch", "flock", "script", "screen", "tmux", "unbuffer", "expect", "xargs",
 	"parallel", "find", "chroot", "unshare", "nsenter", "setarch", "linux32", "linux64", "strace", "ltrace", "gdb", "start-stop-daemon",
-	"systemd-run", "systemd-nspawn", "machinectl", "at", "batch", "crontab", "run-parts", "ld.so", "ld-linux-x86-64.so", "ld-linux-aarch64.so",
+	"systemctl", "systemd-run", "systemd-inhibit", "systemd-nspawn", "busctl", "machinectl", "sg", "newgrp", "prlimit", "choom", "bwrap", "fakeroot",
+	"ip", "valgrind", "perf", "ssh-agent", "dbus-run-session", "xvfb-run", "logrotate", "visudo", "vipw", "at", "batch", "crontab", "run-parts", "ld.so", "ld-linux-x86-64.so", "ld-linux-aarch64.so",
 	// interpreters with inline code
 	"python", "pypy", "perl", "ruby", "node", "nodejs", "deno", "bun", "php", "lua", "luajit", "tclsh", "wish", "awk", "gawk", "mawk", "nawk", "sed",
-	"ed", "ex", "vi", "vim", "view", "vimdiff", "nvim", "nano", "emacs", "less", "more", "man", "make", "gmake", "osascript", "wscript", "cscript", "mshta", "rundll32",
+	"ed", "ex", "vi", "vim", "view", "vimdiff", "nvim", "nano", "emacs", "less", "more", "man", "make", "gmake", "dc", "r", "rscript", "erl", "java", "mono", "dotnet", "nix", "osascript", "wscript", "cscript", "mshta", "rundll32",
 	// other hosts, containers, package tools, and tools with hooks
 	"ssh", "scp", "sftp", "rsync", "git", "docker", "podman", "nerdctl", "ctr", "crictl", "runc", "kubectl", "lxc", "lxc-attach", "tar", "zip",
-	"socat", "nc", "ncat", "telnet", "rpm", "dpkg", "apt", "apt-get", "pip", "npm", "npx", "cargo", "go", "psql", "mysql", "sqlite",
+	"socat", "nc", "ncat", "nmap", "telnet", "ftp", "tcpdump", "openvpn", "wget", "ansible", "ansible-playbook", "helm", "snap", "flatpak", "apk",
+	"yum", "dnf", "zypper", "pacman", "gcc", "cc", "rpm", "dpkg", "apt", "apt-get", "pip", "npm", "npx", "cargo", "go", "psql", "mysql", "mariadb", "sqlite",
 }
 
 // RunsOthers reports whether a path or name is that of a wrapper (protocol 4.3):

@@ -48,6 +48,10 @@ func LookUp(name string) (Account, error) {
 		return Account{}, refused
 	}
 	if int(a.UID) == self {
+		// A second name of the agent's own user would slip past a rule that names the first.
+		if me, err := own(self); err != nil || me.Name != a.Name {
+			return Account{}, refused
+		}
 		return a, nil
 	}
 	info, err := os.Stat(a.Home)
