@@ -140,3 +140,60 @@ func TestCwdRestrictsARule(t *testing.T) {
 		expectEffect(t, r, in(dir), noon, Deny)
 	}
 }
+
+// Only a last "..." is a pattern; everything else is bytes.
+func TestE4EdgesOfPatterns(t *testing.T) {
+	const any = "..."
+	for _, c := range []struct {
+		pattern string
+		args    []string
+		want    Effect
+	}{
+		{`"a", "...", "z"`, []string{"a", any, "z"}, Allow},
+		{`"a", "...", "z"`, []string{"a", "b", "z"}, Deny},
+		{`"a", "...", "z"`, []string{"a", "z"}, Deny},
+		{`"a", "...", "z"`, []string{"a", any, "y"}, Deny},
+		{`"...", "..."`, []string{any}, Allow},
+		{`"...", "..."`, []string{any, "x", "y"}, Allow},
+		{`"...", "..."`, []string{"x"}, Deny},
+		{`"a..."`, []string{"ab"}, Deny},
+		{`"a", "... "`, []string{"a", "b"}, Deny},
+		{`"*"`, []string{"a"}, Deny},
+		{`""`, []string{}, Deny},
+		{`""`, []string{"", ""}, Deny},
+		{`"", ""`, []string{"", ""}, Allow},
+		{`"a", ""`, []string{"a"}, Deny},
+		{`"", "..."`, []string{"x", ""}, Deny},
+		{`"\uFFFD"`, []string{"\xff"}, Deny},
+		{`"\uFFFD"`, []string{"\uFFFD"}, Allow},
+		{`"\u00e9"`, []string{"\xe9"}, Deny},
+		{`"\u00e9"`, []string{"e\u0301"}, Deny},
+		{`"\u00e9"`, []string{"\xc3\xa9"}, Allow},
+		{`"a", "..."`, []string{"a", "\xff\xfe"}, Allow},
+		{`"a\nb"`, []string{"a", "b"}, Deny},
+	} {
+		r := load(t, "[[allow]]\nid='p'\nwho.roles=['operator']\nactions=['exec']\ncommands=[[\"/opt/t\", "+c.pattern+"]]\n")
+		if d := r.Decide(ask(exec(append([]string{"/opt/t"}, c.args...)...)), noon); d.Effect != c.want {
+			t.Errorf("[%s] and %q: %s", c.pattern, c.args, d.Effect)
+		}
+	}
+}
+
+// A block rule must hold at the rendezvous as well, which knows only the spelling.
+func TestE6BlockedCommandBeforeItIsResolved(t *testing.T) {
+	r := load(t, team+"[[block]]\nid='no-rm'\nactions=['exec']\ncommands=[['/bin/rm', '-r', '...']]\n")
+	for _, c := range []struct {
+		argv []string
+		want Effect
+	}{
+		{[]string{"rm", "-r"}, Deny},
+		{[]string{"./rm", "-r", "/"}, Deny},
+		{[]string{"/opt/rm", "-r", "x"}, Deny},
+		{[]string{"rm", "x", "-r"}, Allow},
+		{[]string{"rm"}, Allow},
+		{[]string{"rmdir", "-r"}, Allow},
+	} {
+		q := ask(exec(c.argv...), func(q *Request) { q.File, q.Unresolved = "", true })
+		expectEffect(t, r, q, noon, c.want)
+	}
+}

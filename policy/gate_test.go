@@ -147,3 +147,52 @@ func TestF10StricterKeepsTheStricterAnswersRule(t *testing.T) {
 		t.Error("an answer that nobody filled in opened something")
 	}
 }
+
+func TestF10StricterJoinsDemandsOrDenies(t *testing.T) {
+	wait := func(rule string, count int, roles ...Role) Decision {
+		return Decision{Effect: NeedApproval, Code: refusal.ApprovalRequired, Rule: rule, Approval: Approval{count, Roles(roles...)}}
+	}
+	open := Decision{Effect: Allow, Rule: "open", Limits: Limits{Session: time.Hour}}
+	for name, c := range map[string]struct {
+		a, b     Decision
+		effect   Effect
+		rule     string
+		approval Approval
+	}{
+		"a role in common":       {wait("a", 1, Approver, Admin), wait("b", 3, Admin, Owner), NeedApproval, "a", Approval{3, Roles(Admin)}},
+		"no role in common":      {wait("a", 1, Approver), wait("b", 1, Admin, Owner), Deny, "a", Approval{}},
+		"no roles at all":        {wait("a", 2), open, Deny, "a", Approval{}},
+		"only the second waits":  {open, wait("b", 2, Owner), NeedApproval, "b", Approval{2, Roles(Owner)}},
+		"impossible, but denied": {wait("a", 1, Approver), Decision{Rule: "no", Reason: "r"}, Deny, "no", Approval{}},
+	} {
+		d := Stricter(c.a, c.b)
+		if d.Effect != c.effect || d.Rule != c.rule || d.Approval != c.approval {
+			t.Errorf("%s: %+v", name, d)
+		}
+		if d.Effect == Deny && d.Limits != (Limits{}) || (d.Reason == noApprover) != (c.effect == Deny && c.rule == "a") {
+			t.Errorf("%s: limits %+v, reason %q", name, d.Limits, d.Reason)
+		}
+	}
+}
+
+func TestErrPassesTheCodeOn(t *testing.T) {
+	for _, c := range []struct {
+		d    Decision
+		code refusal.Code
+		text string
+	}{
+		{Decision{}, refusal.PolicyDenied, "policy_denied"},
+		{Decision{Reason: "why"}, refusal.PolicyDenied, "policy_denied: why"},
+		{Decision{Code: refusal.UserNotAllowed, Reason: "100%d"}, refusal.UserNotAllowed, "user_not_allowed: 100%d"},
+		{Decision{Effect: NeedApproval, Code: refusal.ApprovalRequired, Reason: "ask"}, refusal.ApprovalRequired, "approval_required: ask"},
+		{Decision{Effect: NeedApproval}, refusal.PolicyDenied, "policy_denied"},
+		{Decision{Effect: Allow + 1}, refusal.PolicyDenied, "policy_denied"},
+	} {
+		if err := c.d.Err(); refusal.Of(err) != c.code || err.Error() != c.text {
+			t.Errorf("%+v: %v", c.d, err)
+		}
+	}
+	if d := (Decision{Effect: Allow, Code: refusal.PolicyDenied}); d.Err() != nil {
+		t.Errorf("allowed, and %v", d.Err())
+	}
+}

@@ -123,12 +123,13 @@ func TestF11SizeAndDepthAreBounded(t *testing.T) {
 		fmt.Fprintf(&hundredThousand, "[[block]]\nid='%d'\n", i)
 	}
 	for name, c := range map[string]struct{ body, text string }{
-		"10 MB":         {strings.Repeat("# padding\n", 1<<20), "the limit is 1048576"},
-		"100,000 rules": {hundredThousand.String(), "the limit is"},
-		"10,001 rules":  {many.String(), "10001 rules, the limit is 10000"},
-		"deep arrays":   {"a=" + strings.Repeat("[", 1<<19), "nested deeper"},
-		"deep tables":   {"a=" + strings.Repeat("{a=", 1<<18), "nested deeper"},
-		"deep keys":     {strings.Repeat("a.", 1<<19-100) + "a=1", "a key of more than"},
+		"10 MB":               {strings.Repeat("# padding\n", 1<<20), "the limit is 1048576"},
+		"100,000 rules":       {hundredThousand.String(), "the limit is"},
+		"10,001 rules":        {many.String(), "10001 rules, the limit is 10000"},
+		"10,001 expectations": {strings.Repeat("[[expect]]\n", MaxExpect+1), "10001 expectations, the limit is 10000"},
+		"deep arrays":         {"a=" + strings.Repeat("[", 1<<19), "nested deeper"},
+		"deep tables":         {"a=" + strings.Repeat("{a=", 1<<18), "nested deeper"},
+		"deep keys":           {strings.Repeat("a.", 1<<19-100) + "a=1", "a key of more than"},
 	} {
 		start := time.Now()
 		if _, err := Parse([]byte(head + c.body)); err == nil || !strings.Contains(err.Error(), c.text) {
@@ -263,4 +264,52 @@ func FuzzParse(f *testing.F) {
 			t.Error("the same bytes made another policy")
 		}
 	})
+}
+
+// Whoever edits the file sees the line and the key, whatever table it is in.
+func TestMistakesInEachTableNameLineAndKey(t *testing.T) {
+	const allow, expect = head + "[[allow]]\nid='a'\nwho.roles=['admin']\n", head + "[[expect]]\nname='n'\n"
+	for body, text := range map[string]string{
+		head + "environment.allow='LANG'":                    "line 3: environment.allow: ",
+		head + "environment.deny=[]":                         "line 3: environment.deny: unknown key",
+		head + "environment.allow=[{}]":                      "environment.allow: no. 1 is not a string",
+		head + "environment.allow=['LANG','LD_PRELOAD']":     `environment.allow: "LD_PRELOAD" can never be allowed`,
+		head + "[limits]\n\nidle='soon'":                     `line 5: limits.idle: "soon" is not a duration`,
+		head + "[limits]\ntotal='1h'":                        "line 4: limits.total: unknown key",
+		head + "[gate]\nwhere.tag=['a']":                     "line 4: gate.where.tag: unknown key",
+		head + "[gate]\napproval.count='1'":                  "line 4: gate.approval.count: ",
+		head + "gate={}":                                     "[gate]: approval.count: say how many",
+		allow + "actions=['exec']\nactions=['copy']":         "line 7: actions: key actions is already defined",
+		allow + "who.role=['admin']":                         "line 6: allow.who.role: unknown key",
+		allow + "actions=['exec']\ncwd=['/a',{}]":            `line 3: [[allow]] rule "a": cwd: no. 2 is not a string`,
+		allow + "actions=['exec']\napproval={}":              `line 3: [[allow]] rule "a": approval.count: 0 is not from`,
+		allow + "actions=['exec']\ncommands=[['/b'],['c']]":  `line 3: [[allow]] rule "a": commands: no. 2: the first element`,
+		allow + "actions=['exec']\ncommands=[['/b',1]]":      "line 7: allow.commands: ",
+		allow + "actions=['exec']\nlimits.session='31d'":     "line 7: allow.limits.session: ",
+		allow + "actions=['exec']\n [[ block ]] # x\nid='a'": `line 7: [[block]] rule "a": id: another rule`,
+		head + "allow=[{id='x',who.roles=['owner']}]":        `line 0: [[allow]] rule "x": actions: an allow rule lists`,
+		head + "[[block]]\nid='b'\nwhen.to='6'":              `line 5: block.when.to: "6" is not a time of day`,
+		head + "[[block]]\nid='b'\nwhen={}":                  `line 3: [[block]] rule "b": when.zone: say whose clock`,
+		expect + "who='x'":                                   "line 5: expect.who: unknown key",
+		expect + "user='*'":                                  `line 5: expect.user: "*" is not a login name`,
+		expect + "\nkey='zz'":                                "line 6: expect.key: reading a key id",
+		expect + "want={}":                                   `line 3: [[expect]] "n": want: write`,
+		head + "# \xff":                                      "line 3: invalid UTF-8",
+	} {
+		if r, err := Parse([]byte(body)); r != nil || err == nil || !strings.HasPrefix(err.Error(), "reading the policy: ") || !strings.Contains(err.Error(), text) {
+			t.Errorf("%q:\n got %v\nwant %s", body, err, text)
+		}
+	}
+}
+
+func TestRosterGraceBounds(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"1s": time.Second, "1m30s": 90 * time.Second, "720h": 30 * 24 * time.Hour,
+		"999ms": 0, "720h0m1s": 0, "-1h": 0, "0": 0, "0s": 0, "": 0, "12": 0, "1d": 0, "9999999h": 0, "+Inf": 0,
+	} {
+		r, err := Parse([]byte(head + "roster_grace='" + text + "'\n"))
+		if (err == nil) != (want > 0) || err == nil && r.RosterGrace() != want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -184,5 +185,30 @@ func TestEffects(t *testing.T) {
 	}
 	if Effect(9).String() != "deny" {
 		t.Error("an unknown effect is not a denial")
+	}
+}
+
+func TestRoleSetsAsText(t *testing.T) {
+	for _, c := range []struct {
+		set  RoleSet
+		text string
+		has  []Role
+	}{
+		{Roles(), "", nil},
+		{Roles(0, 6, 255), "", nil},
+		{RoleSet(1), "", nil},
+		{RoleSet(1 << 6), "", nil},
+		{Roles(Admin, Admin), "admin", []Role{Admin}},
+		{Roles(Owner, Approver, Operator), "operator, approver, owner", []Role{Operator, Approver, Owner}},
+		{allRoles, "viewer, operator, approver, admin, owner", []Role{Viewer, Operator, Approver, Admin, Owner}},
+	} {
+		if c.set.String() != c.text {
+			t.Errorf("%08b is %q, want %q", c.set, c.set, c.text)
+		}
+		for r := range Role(16) {
+			if c.set.Has(r) != slices.Contains(c.has, r) {
+				t.Errorf("%q has %v: %v", c.text, r, c.set.Has(r))
+			}
+		}
 	}
 }

@@ -144,3 +144,39 @@ func TestManyZones(t *testing.T) {
 		}
 	}
 }
+
+// A year's end and a leap day are days like others, each in its own zone: at one
+// instant the two zones are in different days, months or years.
+func TestF3LeapDayAndYearChangeInTwoZones(t *testing.T) {
+	for _, c := range []struct {
+		name, zone, from, to, day string
+		rows                      []moment
+	}{
+		// 2028-02-29 is a Tuesday, 2027-02-28 a Sunday.
+		{"leap day in Auckland", "Pacific/Auckland", "00:00", "23:59", "tue", []moment{
+			{"2028-02-28T10:59:59Z", Deny}, {"2028-02-28T11:00:00Z", Allow}, {"2028-02-29T10:58:59Z", Allow},
+			{"2028-02-29T10:59:00Z", Deny}, {"2028-02-29T11:00:00Z", Deny},
+		}},
+		{"leap day in Los Angeles", "America/Los_Angeles", "00:00", "23:59", "tue", []moment{
+			{"2028-02-29T07:59:59Z", Deny}, {"2028-02-29T08:00:00Z", Allow}, {"2028-03-01T07:58:59Z", Allow}, {"2028-03-01T08:00:00Z", Deny},
+		}},
+		{"night into March after a leap day", "Pacific/Auckland", "22:00", "02:00", "tue", []moment{
+			{"2028-02-29T22:00:00+13:00", Allow}, {"2028-03-01T01:59:59+13:00", Allow}, {"2028-03-01T02:00:00+13:00", Deny},
+			{"2028-02-29T01:00:00+13:00", Deny},
+		}},
+		{"night into March without one", "Pacific/Auckland", "22:00", "02:00", "sun", []moment{
+			{"2027-02-28T22:00:00+13:00", Allow}, {"2027-03-01T01:59:59+13:00", Allow}, {"2027-03-01T22:00:00+13:00", Deny},
+		}},
+		// 2026-12-31 is a Thursday.
+		{"new year in Auckland", "Pacific/Auckland", "22:00", "02:00", "thu", []moment{
+			{"2026-12-31T08:59:59Z", Deny}, {"2026-12-31T09:00:00Z", Allow}, {"2026-12-31T12:59:59Z", Allow}, {"2026-12-31T13:00:00Z", Deny},
+			{"2027-01-01T09:00:00Z", Deny},
+		}},
+		{"new year in Los Angeles", "America/Los_Angeles", "22:00", "02:00", "thu", []moment{
+			{"2027-01-01T05:59:59Z", Deny}, {"2027-01-01T06:00:00Z", Allow}, {"2027-01-01T09:59:59Z", Allow}, {"2027-01-01T10:00:00Z", Deny},
+			{"2026-12-31T09:00:00Z", Deny},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) { table(t, hours(t, c.zone, c.from, c.to, c.day), c.rows) })
+	}
+}
