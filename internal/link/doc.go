@@ -8,21 +8,23 @@
 //
 // # On the relay
 //
-// pion's TURN client makes the allocation, the permission and the channel, and
-// renews them. It sits behind relay/guard and is shown nothing but control
-// messages: every frame from the relay, and only from there, is checked here
-// first, because the client's parser can be crashed by one packet and its relay
-// is not trusted. Data is ours:
+// pion's TURN client makes the allocation and the permission, and renews them. It
+// sits behind relay/guard and is shown nothing but control messages: every frame
+// from the relay, and only from there, is checked here first, because the client's
+// parser can be crashed by one packet and its relay is not trusted. Data is ours:
 //
 //	to the relay     4000 len payload   many of one size in one system call
 //	from the relay   4000 len payload   many in one system call, not copied
 //
 // The credential is renewed in place (Link.Renew): one Refresh of our own with
-// the new user name and integrity, and from then on pion's messages are signed
-// anew as they leave. Keep sees to it that this happens in time.
+// the new user name and integrity. What pion asks is signed anew as it leaves,
+// always with the newest credential. Keep sees to it that this happens in time.
 //
-// Before the channel is bound, which pion does in the background, data goes
-// inside Send indications and may arrive inside Data indications.
+// The channel is ours too (keepBound): pion gives up for good when the answers to
+// its ChannelBind are lost for a few seconds, and a session without a channel is
+// some hundred times slower. Until the channel is bound, data goes inside Send
+// indications, which the relay counts as control messages, and may arrive inside
+// Data indications.
 //
 // Round trips to the relay, from credential to the first datagram: Allocate
 // without and with credentials, CreatePermission; three. ChannelBind is the

@@ -31,9 +31,14 @@ type testRelay struct {
 
 func startRelay(t testing.TB) *testRelay {
 	t.Helper()
+	return startLimitedRelay(t, relay.Limits{ControlPerSecond: 1 << 20, ControlTotal: 1 << 20})
+}
+
+func startLimitedRelay(t testing.TB, limits relay.Limits) *testRelay {
+	t.Helper()
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
 	secret := credential.NewSecret()
-	s, err := relay.Start(t.Context(), relay.Config{UDP: loopback, TCP: loopback, Secret: secret, Limits: relay.Limits{ControlPerSecond: 1 << 20, ControlTotal: 1 << 20}})
+	s, err := relay.Start(t.Context(), relay.Config{UDP: loopback, TCP: loopback, Secret: secret, Limits: limits})
 	if err != nil {
 		t.Fatal(err)
 	}

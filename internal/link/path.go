@@ -57,13 +57,14 @@ type path struct {
 	turn  *turnClient
 
 	questions questions
+	slow      allowance // of Send indications
 
 	full chan *batch
 	free chan *batch
 	held *batch // by the caller of read
 
 	ready atomic.Bool   // established: data may wait for its reader
-	bound atomic.Bool   // the channel is bound: data goes out as ChannelData
+	bound atomic.Bool   // the channel is bound, keepBound says: data goes out as ChannelData
 	done  chan struct{} // closed when the path ends
 	err   error         // why; written before done is closed
 	once  sync.Once     // fail
@@ -181,9 +182,6 @@ func (p *path) control(frame []byte) {
 		return
 	}
 	p.turn.handle(frame)
-	if t == guard.ChannelBindSuccess {
-		p.bound.Store(true)
-	}
 }
 
 // write sends datagrams, by channel as soon as there is one.
@@ -200,7 +198,9 @@ func (p *path) write(b []byte, size int) error {
 		return p.sock.segments(b, size)
 	}
 	for frame := range udp.Segments(b, size) {
-		_ = p.turn.send(frame[Headroom:])
+		if err := p.indicate(frame[Headroom:]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -237,6 +237,6 @@ func (p *path) close() {
 	p.turn.close()
 	// 3. Wake the reader.
 	p.sock.close()
-	// 4. Wait for it, and for the renewal of permission and channel.
+	// 4. Wait for it, and for those that keep permission and channel.
 	p.wg.Wait()
 }

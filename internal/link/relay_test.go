@@ -20,8 +20,10 @@ type proxy struct {
 
 	mu   sync.Mutex
 	seen map[guard.Type]int                // guarded by mu; control messages to the relay
+	data int                               // guarded by mu; ChannelData to the relay
 	user map[guard.Type]string             // guarded by mu; who signed the last of them
 	edit func(t guard.Type, b []byte) bool // guarded by mu; of control messages to the client; false drops
+	drop map[guard.Type]bool               // guarded by mu; never reach the relay
 }
 
 func newProxy(t testing.TB, relay string, edit func(guard.Type, []byte) bool) *proxy {
@@ -46,13 +48,18 @@ func newProxy(t testing.TB, relay string, edit func(guard.Type, []byte) bool) *p
 			}
 			p.mu.Lock()
 			client = from
-			if !guard.IsChannelData(buf[:n]) {
+			if guard.IsChannelData(buf[:n]) {
+				p.data++
+			} else {
 				p.seen[guard.TypeOf(buf[:n])]++
 				name, _ := guard.Find(buf[:n], guard.AttrUsername)
 				p.user[guard.TypeOf(buf[:n])] = string(name)
 			}
+			lost := !guard.IsChannelData(buf[:n]) && p.drop[guard.TypeOf(buf[:n])]
 			p.mu.Unlock()
-			far.Write(buf[:n])
+			if !lost {
+				far.Write(buf[:n])
+			}
 		}
 	})
 	wg.Go(func() {
@@ -148,11 +155,11 @@ func TestRenewalKeepsPermissionAndChannel(t *testing.T) {
 	if err := l.path.turn.permit(); err != nil {
 		t.Errorf("permission: %v", err)
 	}
-	if err := l.path.turn.send(nil); err != nil {
+	if err := l.path.bind(patience); err != nil {
 		t.Errorf("channel: %v", err)
 	}
-	if n := p.count(guard.CreatePermissionRequest); n != 2 {
-		t.Errorf("%d CreatePermission requests", n)
+	if c, b := p.count(guard.CreatePermissionRequest), p.count(guard.ChannelBindRequest); c != 2 || b != 2 {
+		t.Errorf("%d CreatePermission and %d ChannelBind requests", c, b)
 	}
 }
 

@@ -64,35 +64,47 @@ func (p *path) prolong(ctx context.Context, cred wire.Relay) error {
 	return refusal.New(refusal.RelayFailed, "the relay takes no nonce of its own")
 }
 
-// refresh is one transaction with the relay.
+// refresh is one transaction with the relay, sent until it is answered.
 func (p *path) refresh(ctx context.Context, cred wire.Relay) (answer, key []byte, err error) {
-	var id [12]byte
-	rand.Read(id[:])
-	request := guard.NewMessage(guard.RefreshRequest, id)
+	request := newRequest(guard.RefreshRequest)
 	request = guard.AppendAttribute(request, guard.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(allocationLife/time.Second)))
 	request, key = p.turn.identity.sign(request, cred.Username, credential.Text(cred.Password))
 	if len(request) > guard.MaxFrame {
 		return nil, nil, refusal.New(refusal.RelayFailed, "the relay's challenge is too long")
 	}
+	id := guard.Transaction(request)
 	came := p.questions.ask(id)
 	defer p.questions.forget(id)
 	for wait := resendFirst; ; wait = min(2*wait, resendMost) {
-		if err := p.sock.frame(request); err != nil {
-			return nil, nil, err
+		answer, err = p.try(ctx, request, came, wait)
+		if answer != nil || err != nil {
+			return answer, key, err
 		}
-		again := time.NewTimer(wait)
-		select {
-		case answer = <-came:
-			again.Stop()
-			return answer, key, nil
-		case <-ctx.Done():
-			again.Stop()
-			return nil, nil, ctx.Err()
-		case <-p.done:
-			again.Stop()
-			return nil, nil, p.err
-		case <-again.C:
-		}
+	}
+}
+
+func newRequest(t guard.Type) []byte {
+	var id [12]byte
+	rand.Read(id[:])
+	return guard.NewMessage(t, id)
+}
+
+// try sends a request once and waits for its answer, which is nil when none came.
+func (p *path) try(ctx context.Context, request []byte, came <-chan []byte, wait time.Duration) ([]byte, error) {
+	if err := p.sock.frame(request); err != nil {
+		return nil, err
+	}
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	select {
+	case answer := <-came:
+		return answer, nil
+	case <-over.C:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-p.done:
+		return nil, p.err
 	}
 }
 

@@ -131,7 +131,7 @@ func TestT4OnlyTheSameUserRenews(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if operator.path.turn.identity.username != "" {
+		if name, _ := operator.path.turn.identity.newest(); name != co.Username {
 			t.Error("a refused credential is in use")
 		}
 		if err := operator.WriteSegments(segments(2, 64), 64); err != nil {

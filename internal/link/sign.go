@@ -14,15 +14,14 @@ import (
 
 // identity is who we are to the relay: the newest credential that it took.
 //
-// pion's client cannot change its user. So from the first renewal on, what it
-// has signed with the old credential is signed anew on its way out, with the
-// newest one and the newest nonce. Its allocation, permission and channel hang
-// on the five-tuple, and the relay takes all credentials of one pair and role
-// for one user (protocol 6.2).
+// pion's client cannot change its user. So what it has signed is signed anew on
+// its way out, with the newest credential and the newest nonce. Allocation,
+// permission and channel hang on the five-tuple, and the relay takes all
+// credentials of one pair and role for one user (protocol 6.2).
 type identity struct {
 	mu           sync.Mutex
 	realm, nonce []byte // guarded by mu; the relay's last challenge
-	username     string // guarded by mu; "" before the first renewal
+	username     string // guarded by mu; "" before establish
 	password     string // guarded by mu
 }
 
@@ -38,19 +37,23 @@ func (i *identity) learn(frame []byte) {
 	i.realm, i.nonce = bytes.Clone(realm), bytes.Clone(nonce)
 }
 
-// take makes cred the one that pion's messages are signed with.
+// take makes cred the one that everything is signed with.
 func (i *identity) take(cred wire.Relay) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.username, i.password = cred.Username, credential.Text(cred.Password)
 }
 
+func (i *identity) newest() (username, password string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.username, i.password
+}
+
 // resign signs what pion has signed with its own credential; anything else is
 // returned as it is.
 func (i *identity) resign(frame []byte) []byte {
-	i.mu.Lock()
-	username, password := i.username, i.password
-	i.mu.Unlock()
+	username, password := i.newest()
 	if username == "" || guard.IsChannelData(frame) {
 		return frame
 	}

@@ -16,9 +16,8 @@ import (
 	"github.com/tucdesk/tucdesk/relay/guard"
 )
 
-// renewEvery is how often permission and channel are looked after. pion renews a
-// channel only when it is written to and five minutes have passed; the relay
-// forgets it after ten (RFC 8656, section 12). Our choice.
+// renewEvery is how often the permission is renewed. The relay forgets it after
+// five minutes (RFC 8656, section 9). Our choice.
 const renewEvery = time.Minute
 
 // renewTries: the first may be answered with a fresh nonce.
@@ -75,25 +74,17 @@ func (c *turnClient) use(relayed net.PacketConn) {
 	c.relayed = relayed
 }
 
-func (c *turnClient) get() (*turn.Client, net.PacketConn) {
+func (c *turnClient) get() *turn.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.client, c.relayed
+	return c.client
 }
 
 // handle shows pion one checked control message.
 func (c *turnClient) handle(frame []byte) {
-	if client, _ := c.get(); client != nil {
+	if client := c.get(); client != nil {
 		_, _ = client.HandleInbound(frame, c.server) // what it dislikes is lost, as in a network
 	}
-}
-
-// send sends one datagram as pion does: in a Send indication until the channel
-// is bound. Losses are no errors.
-func (c *turnClient) send(datagram []byte) error {
-	_, relayed := c.get()
-	_, err := relayed.WriteTo(datagram, c.peer)
-	return err
 }
 
 // close deletes the allocation and ends every transaction.
@@ -116,7 +107,7 @@ func (c *turnClient) close() {
 type pionConn struct{ p *path }
 
 // WriteTo sends one control message. The first one is padded, so that the relay
-// may answer it (guard.PadRequest); after a renewal they are signed anew.
+// may answer it (guard.PadRequest); the others are signed anew.
 func (c pionConn) WriteTo(b []byte, _ net.Addr) (int, error) {
 	if c.p.turn.isAborted() {
 		return 0, errDone
@@ -155,6 +146,7 @@ func (p *path) establish(ctx context.Context, cred wire.Relay) error {
 		return err
 	}
 	p.turn.start(client)
+	p.turn.identity.take(cred)
 	// pion knows no contexts; what it waits for ends with its client.
 	stop := context.AfterFunc(ctx, p.turn.abort)
 	defer stop()
@@ -163,10 +155,7 @@ func (p *path) establish(ctx context.Context, cred wire.Relay) error {
 		return firstError(ctx, err)
 	}
 	p.turn.use(relayed)
-	// The empty datagram is dropped at the other end. Writing it is how pion is
-	// told to ask for the permission, for which it waits, and then for the
-	// channel, for which it does not.
-	if err := p.turn.send(nil); err != nil {
+	if err := p.turn.permit(); err != nil {
 		return firstError(ctx, err)
 	}
 	if !stop() {
@@ -174,6 +163,7 @@ func (p *path) establish(ctx context.Context, cred wire.Relay) error {
 	}
 	p.ready.Store(true)
 	p.wg.Go(p.renew)
+	p.wg.Go(p.keepBound)
 	return nil
 }
 
@@ -184,9 +174,8 @@ func firstError(ctx context.Context, err error) error {
 	return err
 }
 
-// renew keeps permission and channel alive. The permission comes first: its
-// answer brings a fresh nonce if the old one is stale, and pion never binds
-// again once a renewal of the channel was refused for that.
+// renew keeps the permission alive. An answer that is lost does no harm: the
+// next try comes four times before the permission ends.
 func (p *path) renew() {
 	t := time.NewTicker(renewEvery)
 	defer t.Stop()
@@ -198,16 +187,13 @@ func (p *path) renew() {
 		}
 		if err := p.turn.permit(); err != nil {
 			p.log.Warn("relay does not renew our permission", "relay", p.info.Relay, "error", err)
-			continue
-		}
-		if err := p.turn.send(nil); err != nil {
-			p.log.Warn("relay does not renew our channel", "relay", p.info.Relay, "error", err)
 		}
 	}
 }
 
+// permit asks for the permission, once more if the nonce was too old.
 func (c *turnClient) permit() (err error) {
-	client, _ := c.get()
+	client := c.get()
 	for range renewTries {
 		if err = client.CreatePermission(c.peer); err == nil {
 			return nil

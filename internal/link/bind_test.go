@@ -1,0 +1,332 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+func (p *proxy) lose(t guard.Type, lost bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop = map[guard.Type]bool{t: lost}
+}
+
+func (p *proxy) channelData() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.data
+}
+
+// TestLostChannelBindsDoNotSlowTheSessionForLife: no ChannelBind arrives for three
+// seconds while the sender is in full flow, at a relay with its usual limits. The
+// channel is bound all the same, soon after, and data goes that way.
+func TestLostChannelBindsDoNotSlowTheSessionForLife(t *testing.T) {
+	const outage = 3 * time.Second
+	r := startLimitedRelay(t, relay.Limits{})
+	p := newProxy(t, r.udp, nil)
+	p.lose(guard.ChannelBindRequest, true)
+	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: p.addr}, wire.RelayEndpoint{UDP: r.udp})
+	if err := operator.WriteSegments(segments(2, 64), 64); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, agent, 2) // slow, but not silent
+	heal := time.AfterFunc(outage, func() { p.lose(guard.ChannelBindRequest, false) })
+	defer heal.Stop()
+	began := time.Now()
+	until(t, "the channel", func() bool {
+		if err := operator.WriteSegments(segments(8, 1200), 1200); err != nil {
+			t.Fatal(err)
+		}
+		return operator.path.bound.Load()
+	})
+	if d := time.Since(began); d < outage || d > 2*outage {
+		t.Errorf("bound after %v", d)
+	}
+	if n := p.count(guard.SendIndication); n > indicationBurst+2*indicationRate*int(2*outage/time.Second) {
+		t.Errorf("%d Send indications", n)
+	}
+	slow, asked, fast := p.count(guard.SendIndication), p.count(guard.ChannelBindRequest), p.channelData()
+	last := segments(1, 1000)
+	last[Headroom] = 0xff
+	if err := operator.WriteSegments(last, 1000); err != nil {
+		t.Fatal(err)
+	}
+	for !slices.ContainsFunc(receive(t, agent, 1), func(d []byte) bool { return bytes.Equal(d, last[Headroom:]) }) {
+		continue // what was sent before comes before
+	}
+	if p.count(guard.SendIndication) != slow || p.count(guard.ChannelBindRequest) != asked || p.channelData() <= fast {
+		t.Error("data does not go by the channel, or it is bound again and again")
+	}
+}
+
+// scripted is a relay's end without a network, so that a test can use a clock of
+// its own. It answers ChannelBind as told.
+type scripted struct {
+	answer func(request []byte) []byte // nil is silence
+
+	mu    sync.Mutex
+	asked []time.Time // guarded by mu; ChannelBind requests
+
+	in   chan []byte
+	done chan struct{}
+	once sync.Once
+}
+
+func (s *scripted) receive(b *batch) error {
+	select {
+	case f := <-s.in:
+		b.frames = append(b.frames, f)
+		return nil
+	case <-s.done:
+		return errDone
+	}
+}
+
+func (s *scripted) segments([]byte, int) error { return nil }
+func (s *scripted) close()                     { s.once.Do(func() { close(s.done) }) }
+
+func (s *scripted) frame(b []byte) error {
+	if guard.TypeOf(b) != guard.ChannelBindRequest {
+		return nil
+	}
+	s.mu.Lock()
+	s.asked = append(s.asked, time.Now())
+	s.mu.Unlock()
+	if a := s.answer(b); a != nil {
+		s.in <- a
+	}
+	return nil
+}
+
+// tries returns when the channel was asked for since the last call.
+func (s *scripted) tries(since time.Time) (at []time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.asked {
+		at = append(at, a.Sub(since))
+	}
+	s.asked = nil
+	return at
+}
+
+// scriptedPath keeps a channel with a relay that answers so.
+func scriptedPath(answer func(p *path, request []byte) []byte) (*path, *scripted) {
+	s := &scripted{in: make(chan []byte, 9), done: make(chan struct{})}
+	p := newPath(s, Info{}, slog.New(slog.DiscardHandler))
+	s.answer = func(request []byte) []byte { return answer(p, request) }
+	p.turn.identity.take(wire.Relay{Username: "somebody", Password: make([]byte, 32)})
+	p.turn.identity.learn(challenge(guard.NewMessage(guard.AllocateError, [12]byte{}), "first"))
+	p.wg.Go(p.keepBound)
+	return p, s
+}
+
+func challenge(msg []byte, nonce string) []byte {
+	msg = guard.AppendAttribute(msg, guard.AttrRealm, []byte("realm"))
+	return guard.AppendAttribute(msg, guard.AttrNonce, []byte(nonce))
+}
+
+// granted answers a request as the relay does: signed with the key of its user,
+// and nothing but that.
+func granted(p *path, request []byte) []byte {
+	name, password := p.turn.identity.newest()
+	_, key := p.turn.identity.sign(guard.NewMessage(guard.ChannelBindRequest, [12]byte{}), name, password)
+	msg := guard.AppendAttribute(guard.NewMessage(guard.ChannelBindSuccess, guard.Transaction(request)), guard.AttrIntegrity, make([]byte, 20))
+	copy(msg[len(msg)-20:], integrity(msg, key))
+	return msg
+}
+
+func refused(request []byte, code int) []byte {
+	msg := guard.NewMessage(guard.ChannelBindError, guard.Transaction(request))
+	return guard.AppendAttribute(msg, guard.AttrErrorCode, []byte{0, 0, byte(code / 100), byte(code % 100)})
+}
+
+func TestChannelIsAskedForUntilItIsBoundAndThenRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var heard atomic.Bool
+		p, s := scriptedPath(func(p *path, request []byte) []byte {
+			if !heard.Load() {
+				return nil
+			}
+			return granted(p, request)
+		})
+		began := time.Now()
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		at := s.tries(began)
+		if len(at) < 30 || len(at) > 40 || at[0] != 0 || at[1] != resendFirst || at[2] > 2*time.Second {
+			t.Errorf("asked at %v", at)
+		}
+		for i := 1; i < len(at); i++ {
+			if pause := at[i] - at[i-1]; pause < resendFirst || pause > bindMost {
+				t.Errorf("pause of %v", pause)
+			}
+		}
+		if p.bound.Load() {
+			t.Error("bound without an answer")
+		}
+		heard.Store(true)
+		time.Sleep(bindMost)
+		synctest.Wait()
+		if !p.bound.Load() || len(s.tries(began)) != 1 {
+			t.Error("not bound, or asked on")
+		}
+		began = time.Now()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if at := s.tries(began); len(at) != 12 {
+			t.Errorf("in an hour renewed at %v", at)
+		}
+		p.close()
+		time.Sleep(time.Hour)
+		if at := s.tries(began); len(at) != 0 {
+			t.Errorf("asked after the end at %v", at)
+		}
+	})
+}
+
+// TestFailedRenewalOfTheChannelIsMadeUpFor: it stays in use as long as the relay
+// must still have it, no longer, and is bound again when the relay answers.
+func TestFailedRenewalOfTheChannelIsMadeUpFor(t *testing.T) {
+	for name, no := range map[string]func(request []byte) []byte{
+		"silence": func([]byte) []byte { return nil },
+		"refused": func(request []byte) []byte { return refused(request, 400) },
+		"forged": func(request []byte) []byte {
+			return guard.NewMessage(guard.ChannelBindSuccess, guard.Transaction(request))
+		},
+		"no nonce is good": func(request []byte) []byte { return challenge(refused(request, staleNonce), "other") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var failing atomic.Bool
+				p, s := scriptedPath(func(p *path, request []byte) []byte {
+					if failing.Load() {
+						return no(request)
+					}
+					return granted(p, request)
+				})
+				defer p.close()
+				synctest.Wait()
+				failing.Store(true)
+				for _, c := range []struct {
+					sleep time.Duration
+					bound bool
+				}{{time.Second, true}, {channelLife - 2*time.Second, true}, {2*bindMost + time.Second, false}} {
+					time.Sleep(c.sleep)
+					synctest.Wait()
+					if p.bound.Load() != c.bound {
+						t.Fatalf("after another %v bound: %v", c.sleep, !c.bound)
+					}
+				}
+				if n := len(s.tries(time.Now())); n < 15 || n > 40*renewTries {
+					t.Errorf("asked %d times", n)
+				}
+				failing.Store(false)
+				time.Sleep(bindMost)
+				synctest.Wait()
+				if !p.bound.Load() {
+					t.Error("not bound again")
+				}
+			})
+		})
+	}
+}
+
+func TestChannelIsBoundWithAFreshNonceAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, s := scriptedPath(func(p *path, request []byte) []byte {
+			if nonce, _ := guard.Find(request, guard.AttrNonce); string(nonce) != "fresh" {
+				return challenge(refused(request, staleNonce), "fresh")
+			}
+			return granted(p, request)
+		})
+		defer p.close()
+		began := time.Now()
+		synctest.Wait()
+		if at := s.tries(began); !p.bound.Load() || !slices.Equal(at, []time.Duration{0, 0}) {
+			t.Errorf("asked at %v", at)
+		}
+	})
+}
+
+// TestEveryBitOfTheChannelsAnswerIsSigned: a forged success would send the data
+// into a channel that is none.
+func TestEveryBitOfTheChannelsAnswerIsSigned(t *testing.T) {
+	r := startRelay(t)
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp})
+	l := dial(t, cred)
+	until(t, "the channel", l.path.bound.Load)
+	answer := granted(l.path, guard.NewMessage(guard.ChannelBindRequest, [12]byte{1}))
+	name, password := l.path.turn.identity.newest()
+	_, key := l.path.turn.identity.sign(guard.NewMessage(guard.ChannelBindRequest, [12]byte{}), name, password)
+	if !answers(answer, key) {
+		t.Fatal("the answer itself is refused")
+	}
+	for i := range len(answer) * 8 {
+		answer[i/8] ^= 1 << (i % 8)
+		if guard.Check(answer) == nil && answers(answer, key) {
+			t.Errorf("bit %d is not covered", i)
+		}
+		answer[i/8] ^= 1 << (i % 8)
+	}
+}
+
+// TestIndicationsLeaveRoomForControl: a burst, then a steady rate, with unused
+// time saved up to the burst only.
+func TestIndicationsLeaveRoomForControl(t *testing.T) {
+	var a allowance
+	now := time.Now()
+	spend := func() (n int) {
+		for a.take(now) {
+			n++
+		}
+		return n
+	}
+	if n := spend(); n != indicationBurst {
+		t.Errorf("%d at once", n)
+	}
+	for _, c := range []struct {
+		later time.Duration
+		want  int
+	}{{0, 0}, {time.Second, indicationRate}, {time.Hour, indicationBurst}} {
+		now = now.Add(c.later)
+		if n := spend(); n != c.want {
+			t.Errorf("%d after %v", n, c.later)
+		}
+	}
+}
+
+func TestDatagramTooLongForAnIndicationIsLost(t *testing.T) {
+	r := startRelay(t)
+	p := newProxy(t, r.udp, nil)
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
+	l := dial(t, cred)
+	if err := l.path.indicate(make([]byte, guard.MaxFrame-32)); err != nil {
+		t.Error(err)
+	}
+	if err := l.path.bind(patience); err != nil { // and the link goes on
+		t.Error(err)
+	}
+	if n := p.count(guard.SendIndication); n != 0 {
+		t.Errorf("%d Send indications", n)
+	}
+	if _, err := l.path.try(canceled(), newRequest(guard.RefreshRequest), nil, patience); err != context.Canceled {
+		t.Errorf("got %v", err)
+	}
+}
+
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
