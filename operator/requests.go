@@ -235,8 +235,11 @@ func (o *decide) run(ctx context.Context, io *cli.IO, prefix string, d approval.
 		switch {
 		case d == approval.Approve && w.request.Operator == a.key.ID():
 			return refusal.New(refusal.SelfApproval, "this is your own request")
-		case w.info.State != wire.RequestPending:
-			return refusal.New(refusal.BadRequest, "request %s is %s already", w.hash.String()[:shortHash], w.info.State)
+		case w.info.State == wire.RequestApproved && d == approval.Approve:
+			return refusal.New(refusal.BadRequest, "request %s is approved already", w.hash.String()[:shortHash])
+		}
+		if err := settled(w.info.State, w.hash.String()[:shortHash]); err != nil {
+			return err
 		}
 		if !o.yes {
 			w.print(io.Err) // talk: the answer is what became of the request

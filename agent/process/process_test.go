@@ -26,6 +26,7 @@ const helperEnv = "TUCDESK_TEST_HELPER"
 func TestMain(m *testing.M) {
 	switch os.Getenv(helperEnv) {
 	case "":
+		ForgetStarter() // as a session process does: the tests may run under nohup
 		goleak.VerifyTestMain(m)
 	case "argv":
 		for _, a := range os.Args {

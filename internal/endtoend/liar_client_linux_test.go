@@ -64,12 +64,12 @@ func TestLiarCannotAnswerForMachines(t *testing.T) {
 		{"B4 the machine's index", refusal.HandshakeFailed, 255, change(func(r *wire.SessionReply) { r.Accept = flipped(r.Accept, 9) })},
 		{"B4 a bit of the sealed part", refusal.HandshakeFailed, 255, change(func(r *wire.SessionReply) { r.Accept = flipped(r.Accept, len(r.Accept)-20) })},
 		{"B4 a bit of the tag", refusal.HandshakeFailed, 255, change(func(r *wire.SessionReply) { r.Accept = flipped(r.Accept, len(r.Accept)-1) })},
-		{"B4 another session", refusal.BadMessage, 1, change(func(r *wire.SessionReply) { r.Accept = flipped(r.Accept, 16) })},
-		{"B4 reserved bits", refusal.BadMessage, 1, change(func(r *wire.SessionReply) { r.Accept = flipped(r.Accept, 12) })},
-		{"B4 cut short", refusal.BadMessage, 1, change(func(r *wire.SessionReply) { r.Accept = r.Accept[:len(r.Accept)-1] })},
-		{"B4 an earlier answer", refusal.BadMessage, 1, change(func(r *wire.SessionReply) { r.Accept = earlier })},
-		{"B1 low-order E_a", refusal.BadEphemeral, 1, change(func(r *wire.SessionReply) { clear(r.Accept[96:128]) })},
-		{"B7 suite 2 to 1 in the answer", refusal.BadMessage, 1, change(func(r *wire.SessionReply) { r.Accept = flipped(r.Accept, 3); r.Accept[3] = 1 })},
+		{"B4 another session", refusal.BadMessage, 255, change(func(r *wire.SessionReply) { r.Accept = flipped(r.Accept, 16) })},
+		{"B4 reserved bits", refusal.BadMessage, 255, change(func(r *wire.SessionReply) { r.Accept = flipped(r.Accept, 12) })},
+		{"B4 cut short", refusal.BadMessage, 255, change(func(r *wire.SessionReply) { r.Accept = r.Accept[:len(r.Accept)-1] })},
+		{"B4 an earlier answer", refusal.BadMessage, 255, change(func(r *wire.SessionReply) { r.Accept = earlier })},
+		{"B1 low-order E_a", refusal.BadEphemeral, 255, change(func(r *wire.SessionReply) { clear(r.Accept[96:128]) })},
+		{"B7 suite 2 to 1 in the answer", refusal.BadMessage, 255, change(func(r *wire.SessionReply) { r.Accept = flipped(r.Accept, 3); r.Accept[3] = 1 })},
 		{"B7 suite 2 to 1, ciphertext taken off", refusal.HandshakeFailed, 255, change(func(r *wire.SessionReply) {
 			r.Accept = append(bytes.Clone(r.Accept[:128]), r.Accept[128+1088:]...)
 			binary.BigEndian.PutUint16(r.Accept[2:], 1)
@@ -80,11 +80,11 @@ func TestLiarCannotAnswerForMachines(t *testing.T) {
 		{"B5 another machine of the team answers", refusal.UnknownAgent, 255, func(open wire.SessionOpen) (wire.SessionReply, error) {
 			return l.answers(db.key(), open) // as if db had been broken into
 		}},
-		{"another grant than the machine got", refusal.GrantMismatch, 1, change(func(r *wire.SessionReply) { r.Grant[0] ^= 1 })},
+		{"another grant than the machine got", refusal.GrantMismatch, 255, change(func(r *wire.SessionReply) { r.Grant[0] ^= 1 })},
 		{"approved and pending at once", refusal.ApprovalPending, 252, func(open wire.SessionOpen) (wire.SessionReply, error) {
 			return wire.SessionReply{Pending: &wire.RequestInfo{Hash: open.Request.Hash(), Request: open.Request, State: wire.RequestApproved, Roles: []string{}}}, nil
 		}},
-		{"nothing", refusal.BadMessage, 1, func(wire.SessionOpen) (wire.SessionReply, error) { return wire.SessionReply{}, nil }},
+		{"nothing", refusal.BadMessage, 255, func(wire.SessionOpen) (wire.SessionReply, error) { return wire.SessionReply{}, nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l.on(c.tell)

@@ -126,7 +126,7 @@ func TestManInTheMiddleWithTheServersKey(t *testing.T) {
 	m := w.standBetween()
 
 	t.Run("C B16 a login names its connection", func(t *testing.T) {
-		w.ann.run("login").refused(t, 1, "wrong_channel")
+		w.ann.run("login").refused(t, 255, "wrong_channel")
 	})
 	t.Run("B16 so does a registration", func(t *testing.T) {
 		p := web.run()
