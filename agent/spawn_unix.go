@@ -15,12 +15,10 @@ import (
 // spawn starts a session process as the account's user. It inherits nothing but
 // its end of the pair: no environment, no descriptor, no group of ours.
 func spawn(command []string, account process.Account) (*exec.Cmd, io.ReadWriteCloser, error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	fds, err := socketPair()
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting a session process: %v", err)
 	}
-	syscall.CloseOnExec(fds[0])
-	syscall.CloseOnExec(fds[1])
 	theirs := os.NewFile(uintptr(fds[1]), "session pair")
 	defer theirs.Close()
 	if err := syscall.SetNonblock(fds[0], true); err != nil {
@@ -41,6 +39,21 @@ func spawn(command []string, account process.Account) (*exec.Cmd, io.ReadWriteCl
 		return nil, nil, fmt.Errorf("starting a session process: %v", err)
 	}
 	return cmd, ours, nil
+}
+
+// socketPair makes both ends close-on-exec before anybody can fork: sessions start
+// side by side, and a process that inherited another one's pair could read its
+// keys and would keep it from seeing its supervisor's end (attacks H2, H6).
+func socketPair() ([2]int, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return fds, err
+	}
+	syscall.CloseOnExec(fds[0])
+	syscall.CloseOnExec(fds[1])
+	return fds, nil
 }
 
 // inheritedPair is the child's end.
