@@ -308,8 +308,11 @@ func (s *Server) checkpoint(c *call) (any, error) {
 	return g, err
 }
 
-// seal signs a checkpoint if the log grew since the last one.
+// seal signs a checkpoint if the log grew since the last one. One at a time: who
+// finds that nothing grew must not return while another still signs what did.
 func (s *Server) seal(ctx context.Context, t *team) error {
+	t.sealing.Lock()
+	defer t.sealing.Unlock()
 	if !t.grew.Swap(false) {
 		return nil
 	}

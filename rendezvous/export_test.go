@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"bytes"
 	"io"
+	"runtime"
 	"testing"
 	"time"
 
@@ -48,4 +49,29 @@ func TestExportVerifiesOffline(t *testing.T) {
 	c.logged(audit.AuditExport, "")
 	_, err = c.api.AuditExport(t.Context(), c.cred(policy.Approver))
 	wantCode(t, err, refusal.Forbidden)
+}
+
+// Who asks for a checkpoint while another call signs one waits for it: what it did
+// before must be covered when it is answered.
+func TestCheckpointWaitsForTheOneUnderWay(t *testing.T) {
+	c := found(t, startNode(t))
+	team := c.node.allTeams()[0]
+	team.sealing.Lock() // another call signs: it has taken note of what grew
+	team.grew.Store(false)
+	answered := make(chan error, 1)
+	go func() { answered <- c.node.seal(t.Context(), team) }()
+	for range 100 {
+		runtime.Gosched()
+	}
+	select {
+	case err := <-answered:
+		t.Errorf("answered before the other was done: %v", err)
+		team.sealing.Unlock()
+		return
+	default:
+	}
+	team.sealing.Unlock()
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
 }

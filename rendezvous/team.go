@@ -21,11 +21,12 @@ import (
 // verified chain is kept because verifying it again for every call would cost
 // more than the call.
 type team struct {
-	id   principal.TeamID
-	load sync.Mutex // serialises loading; held across the database on purpose, one loader is enough
-	have atomic.Pointer[snapshot]
-	grew atomic.Bool  // the log has entries that no checkpoint of ours covers
-	due  atomic.Int64 // when the next waiting request expires, in ms; 0: none waits
+	id      principal.TeamID
+	load    sync.Mutex // serialises loading; held across the database on purpose, one loader is enough
+	have    atomic.Pointer[snapshot]
+	grew    atomic.Bool  // the log has entries that no checkpoint of ours covers
+	sealing sync.Mutex   // serialises checkpoints; held across the database on purpose, the next one has to wait for it
+	due     atomic.Int64 // when the next waiting request expires, in ms; 0: none waits
 }
 
 // snapshot is a roster and the policy it binds. It never changes.
