@@ -163,6 +163,13 @@ func (s *Server) decideOnce(c *call) (outcome, error) {
 		if record.RosterVersion != c.state.roster.Version() {
 			return errRosterMoved
 		}
+		// Locked, so that no deletion overtakes what is decided here (attack K16).
+		switch there, err := tx.LockAgent(c.open.req.Agent); {
+		case err != nil:
+			return err
+		case !there:
+			return errNotFound()
+		}
 		if out.agent, err = tx.Agent(c.open.req.Agent); err != nil {
 			return err
 		}
