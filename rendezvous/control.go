@@ -109,7 +109,7 @@ func (s *Server) enter() (leave func(), err error) {
 }
 
 func (s *Server) serveControl(ws *websocket.Conn, c *call, channel key.Hash) {
-	conn, registered, err := s.admit(ws, c, channel)
+	conn, err := s.admit(ws, c, channel)
 	if err != nil {
 		s.count("refused_" + string(codeOf(err)))
 		s.log.Info("an agent's registration was refused", "request", c.id, "err", err)
@@ -120,7 +120,6 @@ func (s *Server) serveControl(ws *websocket.Conn, c *call, channel key.Hash) {
 	var writer sync.WaitGroup
 	gone := make(chan struct{})
 	writer.Go(func() { conn.write(gone) })
-	conn.tell(wire.FrameRegistered, 0, registered)
 	conn.catchUp()
 	err = conn.read()
 	close(gone)
@@ -193,8 +192,12 @@ func (c *conn) read() error {
 
 // awaited reports an answer to a question of ours. It does not count against the
 // agent: how much it is asked is up to operators, and a few busy ones must not
-// cost it its channel.
+// cost it its channel. Only what answers counts as one: the number of an open
+// question on other frames must not buy a flood.
 func (c *conn) awaited(f wire.Frame) bool {
+	if f.Type != wire.FrameAccept && f.Type != wire.FrameRefuse {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.asked[f.ID] != nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -169,6 +170,8 @@ func TestRevokedAndDeletedAgentsAreCutOff(t *testing.T) {
 	wantCode(t, err, refusal.KeyRevoked)
 	wantCode(t, h2.tryDial(nil), refusal.KeyRevoked)
 	wantCode(t, c.api.DeleteAgent(t.Context(), c.cred(policy.Admin), h2.key.ID()), refusal.NotFound)
+	_, err = c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h2, nil))
+	wantCode(t, err, refusal.NotFound)
 	c.logged(audit.AgentDelete, "")
 }
 
@@ -474,8 +477,44 @@ func TestFrameFloodIsSlowedDown(t *testing.T) {
 // Answers that the server waits for are not counted.
 func TestAnswersAreNotCountedAsFlood(t *testing.T) {
 	c := &conn{asked: map[uint64]chan wire.Frame{7: make(chan wire.Frame, 1)}}
+	if c.awaited(wire.Frame{Type: wire.FrameAudit, ID: 7}) || c.awaited(wire.Frame{Type: wire.FrameRoster, ID: 7}) {
+		t.Error("the number of an open question makes no answer of other frames")
+	}
 	if !c.awaited(wire.Frame{Type: wire.FrameRefuse, ID: 7}) || c.awaited(wire.Frame{Type: wire.FrameRefuse, ID: 8}) || c.awaited(wire.Frame{Type: wire.FrameAudit}) {
 		t.Error("an answer is one whose question is open")
+	}
+}
+
+// News, questions and heartbeats come to a channel as soon as it can be found, and
+// an agent takes nothing but the answer to its registration first.
+func TestNothingOvertakesTheAnswerToARegistration(t *testing.T) {
+	noLeaks(t)
+	c := found(t, startNode(t))
+	h := c.newHost("web-1")
+	h.dial()
+	team := c.node.allTeams()[0].id
+	done := make(chan struct{})
+	var eager sync.WaitGroup
+	defer eager.Wait()
+	defer close(done)
+	eager.Go(func() {
+		var last bus.Conn
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			c.node.bus.Each(team, func(_ key.ID, now bus.Conn) {
+				if now != last {
+					last = now
+					now.Tell(wire.Frame{Type: wire.FrameOpen, ID: 1})
+				}
+			})
+		}
+	})
+	for range 10 { // each takes the place of the one before, which is recorded meanwhile
+		h.dial()
 	}
 }
 

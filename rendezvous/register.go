@@ -25,20 +25,20 @@ type newcomer struct {
 }
 
 // admit reads the first frame and checks the registration in it (protocol 2.11).
-// It returns a channel that is on the bus, and what to tell the agent.
-func (s *Server) admit(ws *websocket.Conn, c *call, channel key.Hash) (*conn, wire.Registered, error) {
+// It returns a channel that is on the bus.
+func (s *Server) admit(ws *websocket.Conn, c *call, channel key.Hash) (*conn, error) {
 	ctx, cancel := context.WithTimeout(s.base, registerWithin)
 	defer cancel()
 	n, err := readRegister(ctx, ws)
 	if err != nil {
-		return nil, wire.Registered{}, err
+		return nil, err
 	}
 	now := time.Now()
 	if err := s.verifyRegistration(ctx, n, channel, now); err != nil {
-		return nil, wire.Registered{}, err
+		return nil, err
 	}
 	if err := s.storeRegistration(ctx, n, now); err != nil {
-		return nil, wire.Registered{}, err
+		return nil, err
 	}
 	return s.attach(ctx, ws, n, now)
 }
@@ -97,8 +97,10 @@ func (s *Server) storeRegistration(ctx context.Context, n *newcomer, now time.Ti
 }
 
 // attach puts the channel on the bus. An older one of the same agent is ended and
-// that is recorded: two hosts may have one identity (attack K6).
-func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, now time.Time) (*conn, wire.Registered, error) {
+// that is recorded: two hosts may have one identity (attack K6). The answer to the
+// registration is queued before anybody can find the channel, because the agent
+// takes nothing else for the first frame.
+func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, now time.Time) (*conn, error) {
 	news, _ := n.state.news(n.frame.Roster)
 	reply := wire.Registered{ServerTime: wire.At(now), Roster: news, Heartbeat: wire.Millis(wire.HeartbeatEvery.Milliseconds())}
 	c := &conn{s: s, ws: ws, team: n.team, agent: n.kid,
@@ -106,9 +108,10 @@ func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, no
 		out: make(chan wire.Frame, queueLength), asked: map[uint64]chan wire.Frame{}}
 	c.has = max(n.frame.Roster, lastOf(news, n.frame.Roster))
 	if err := c.firstGossip(ctx, &reply); err != nil {
-		return nil, wire.Registered{}, err
+		return nil, err
 	}
 	c.ctx, c.end = context.WithCancelCause(s.base)
+	c.tell(wire.FrameRegistered, 0, reply)
 	detach, displaced := s.bus.Attach(n.team.id, n.kid, c)
 	c.bound = detach
 	s.count("registered")
@@ -118,7 +121,7 @@ func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, no
 			s.log.Warn("recording a displaced channel", "agent", n.kid.String(), "err", err)
 		}
 	}
-	return c, reply, nil
+	return c, nil
 }
 
 // lastOf returns the version that someone at from has after news.
