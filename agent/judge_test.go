@@ -370,6 +370,21 @@ func TestSameVersionOtherHashIsRefusedForThisSessionOnly(t *testing.T) {
 	k.askFor(a, "ann", nil).wantAccept()
 }
 
+// What lies in the way of cleaning up must not keep a newer roster, which may
+// revoke, from being in force.
+func TestRosterCountsAlthoughAnOldPolicyStays(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	if err := os.MkdirAll(filepath.Join(a.dir, policyPrefix+"old", "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	version := k.state.Version() + 1
+	a.applyNews(k.setPolicy(openPolicy + "# changed\n"))
+	if now, _ := a.keeper.get(); now.roster.Version() != version {
+		t.Errorf("version %d in force, want %d", now.roster.Version(), version)
+	}
+}
+
 func TestMissingPolicyTextDenies(t *testing.T) {
 	k := newTeam(t, openPolicy)
 	a := k.agent()

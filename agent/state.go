@@ -125,6 +125,8 @@ func policyPath(dir string, hash key.Hash) string {
 
 // save writes t durably before anybody uses it (protocol 3.3, rule 5). The policy
 // comes first: a chain that names a policy which is not there denies everything.
+// An old policy that cannot be removed is no error: nothing names it, the next save
+// tries again, and a revocation must not wait for it.
 func (t *trust) save(dir string, policyText []byte) error {
 	hash := t.roster.PolicyHash()
 	if len(policyText) > 0 {
@@ -135,7 +137,8 @@ func (t *trust) save(dir string, policyText []byte) error {
 	if err := keyfile.WriteAtomic(filepath.Join(dir, chainFile), t.roster.Encode(), 0o600); err != nil {
 		return err
 	}
-	return dropOldPolicies(dir, hash)
+	_ = dropOldPolicies(dir, hash)
+	return nil
 }
 
 func dropOldPolicies(dir string, keep key.Hash) error {
