@@ -36,21 +36,28 @@ func wait(n int) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
+// after returns the number of the attempt that follows the n-th, whose connection
+// held that long: the first one again, also for address, when it had settled.
+func after(n int, held time.Duration) int {
+	if held >= settled {
+		return 0
+	}
+	return n + 1
+}
+
 // keepConnected dials, serves and dials again until ctx ends. It keeps nothing
 // between attempts, so it can go on for years without a server.
 func (a *Agent) keepConnected(ctx context.Context) {
-	for n := 0; ctx.Err() == nil; n++ {
+	for n := 0; ctx.Err() == nil; {
 		begun := time.Now()
 		err := a.connect(ctx, n)
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(begun) >= settled {
-			n = 0
-		}
+		n = after(n, time.Since(begun))
 		a.up.lost(err)
 		a.publish()
-		d := wait(n)
+		d := wait(max(n-1, 0))
 		a.log.Warn("not connected", "err", err, "again_in", d.Round(time.Millisecond).String())
 		select {
 		case <-time.After(d):

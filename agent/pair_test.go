@@ -231,6 +231,12 @@ func TestBackoffGrowsAndStaysBounded(t *testing.T) {
 			t.Errorf("attempt %d waits %v", n, d)
 		}
 	}
+	if n := after(3, settled-1); n != 4 {
+		t.Errorf("attempt %d after the third failed", n)
+	}
+	if n := after(3, settled); n != 0 {
+		t.Errorf("attempt %d after a settled connection: want the first server again", n)
+	}
 	if wait(50) < backoffMax/2 {
 		t.Error("late attempts come too soon")
 	}
