@@ -161,10 +161,12 @@ func (a *Agent) deliver(ctx context.Context, c *client.Control) {
 	for ctx.Err() == nil {
 		entries, err := a.spool.Pending(wire.MaxAuditBatch)
 		if err != nil {
-			a.log.Error("reading the audit log", "err", err)
-			return
+			a.log.Error("reading the audit log", "err", err) // the disk may come back
 		}
 		var again <-chan time.Time
+		if err != nil {
+			again = time.After(ackLimit)
+		}
 		if len(entries) > 0 {
 			if err := send(ctx, c, wire.FrameAudit, 0, wire.AuditEntries{Entries: entries}); err != nil {
 				return // the reader sees the channel's end
@@ -195,9 +197,13 @@ func (a *Agent) awaitNews(ctx context.Context, again <-chan time.Time, underway 
 
 // acked hears up to where the server holds the agent's chain.
 func (a *Agent) acked(seq uint64) {
-	if err := a.spool.Acked(seq); err != nil {
+	err := a.spool.Acked(seq)
+	switch {
+	case refusal.Of(err) == refusal.AuditFork:
 		a.log.Error("the server and this agent disagree on the audit log", "err", err)
 		return
+	case err != nil:
+		a.log.Error("removing delivered entries from the audit log", "err", err)
 	}
 	poke(a.acks)
 }

@@ -125,7 +125,8 @@ type Command struct {
 	BytesOut uint64       `json:"bytesOut"` // from the program
 }
 
-// Gap is what an agent could not record because its spool was full (attack N9).
+// Gap is what an agent could not record because its spool was full (attack N9) or
+// its disk failed.
 type Gap struct {
 	Open  bool        `json:"open"` // the gap begins with this entry; otherwise it ends
 	Lost  uint64      `json:"lost"` // entries that are missing, when it ends; those of a run that was killed are not counted

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
@@ -31,6 +32,10 @@ const (
 	maxPending = 56 << 10
 
 	maxSpoolLine = maxEntry*4/3 + 1024
+
+	// mendAgain is how long a spool whose disk failed waits until it looks at
+	// the disk again; our choice.
+	mendAgain = time.Second
 
 	spoolFile   = "audit.spool"
 	spoolFormat = "tucdesk-spool-v1"
@@ -57,8 +62,10 @@ type Spool struct {
 	start  []int64 // offset of each entry in the file
 	first  uint64  // number of the entry at start[0]
 	acked  uint64
-	gap    *Gap // while entries are being lost
-	broken error
+	gap    *Gap      // while entries are being lost; Open once the chain says so
+	broken error     // why nothing can be recorded
+	mendAt time.Time // when that may be tried again
+	closed bool
 }
 
 // spoolHeader is the first line: the chain's end before the first entry below.
@@ -91,11 +98,11 @@ func headerLine(h spoolHeader) ([]byte, error) {
 // OpenSpool opens the spool in dir and verifies all of it. A missing one
 // matches fs.ErrNotExist.
 func OpenSpool(dir string, signer key.Private[key.Agent], team wire.TeamID) (*Spool, error) {
-	return openSpool(dir, signer, team, MaxSpool)
+	return openSpool(filepath.Join(dir, spoolFile), signer, team, MaxSpool)
 }
 
-func openSpool(dir string, signer key.Private[key.Agent], team wire.TeamID, limit int64) (*Spool, error) {
-	s := &Spool{team: team, signer: signer, path: filepath.Join(dir, spoolFile), limit: limit}
+func openSpool(path string, signer key.Private[key.Agent], team wire.TeamID, limit int64) (*Spool, error) {
+	s := &Spool{team: team, signer: signer, path: path, limit: limit}
 	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening the audit spool: %w", err)
@@ -180,7 +187,7 @@ func (s *Spool) push(e Entry, hash key.Hash, bytes int64) {
 	s.seq, s.head = e.Seq, hash
 	s.gap = nil
 	if e.Type == SpoolGap && e.Gap != nil && e.Gap.Open {
-		s.gap = &Gap{Since: e.Gap.Since}
+		s.gap = &Gap{Open: true, Since: e.Gap.Since}
 	}
 }
 
@@ -201,11 +208,12 @@ func (s *Spool) cutTail(f *os.File, torn int) error {
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed, s.broken = true, errors.New("the audit spool is closed")
 	if s.file == nil {
 		return nil
 	}
 	err := s.file.Close()
-	s.file, s.broken = nil, errors.New("the audit spool is closed")
+	s.file = nil
 	return err
 }
 
@@ -213,27 +221,38 @@ func (s *Spool) Close() error {
 // disk. When the spool is full the entry is lost, which the chain says: an entry
 // spool.gap marks where, and another one how many when there is room again. The
 // caller then gets unavailable, and must not begin what it wanted to record
-// (attack N9). Any other error means that the disk failed; nothing is recorded
-// from then on.
+// (attack N9). Any other error means that the disk failed. That entry is lost
+// like the others until the disk works again, which is tried at most once a
+// second.
 func (s *Spool) Append(e Entry) (statement.Signed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.broken != nil {
-		return nil, s.broken
-	}
 	if e.Type == SpoolGap || !e.Type.byAgent() {
 		return nil, fmt.Errorf("recording %q: not an agent's event", e.Type)
 	}
+	err := s.mendLocked()
+	if err == nil {
+		var signed statement.Signed
+		if signed, err = s.appendLocked(e); err == nil {
+			return signed, nil
+		}
+	}
+	if s.broken != nil || refusal.Of(err) == refusal.Unavailable {
+		s.loseLocked(e.Time)
+	}
+	return nil, err
+}
+
+// appendLocked says first what was lost, if something was.
+func (s *Spool) appendLocked(e Entry) (statement.Signed, error) {
 	// Room for the largest entry, so that one that is signed is never given up.
 	full := s.waitingLocked()+maxSpoolLine > s.limit
-	if s.gap == nil && full {
-		mark := Entry{Type: SpoolGap, Time: e.Time, Gap: &Gap{Open: true, Since: e.Time}}
-		if _, err := s.writeLocked(mark); err != nil {
+	if s.gap != nil && !s.gap.Open || s.gap == nil && full {
+		if err := s.openGapLocked(e.Time); err != nil {
 			return nil, err
 		}
 	}
 	if full {
-		s.gap.Lost++
 		return nil, refusal.New(refusal.Unavailable, "the audit spool is full: the server has not taken any entries for too long")
 	}
 	if s.gap != nil {
@@ -242,6 +261,28 @@ func (s *Spool) Append(e Entry) (statement.Signed, error) {
 		}
 	}
 	return s.writeLocked(e)
+}
+
+// openGapLocked writes where the gap begins, which is in the past when the disk
+// had failed.
+func (s *Spool) openGapLocked(now wire.Millis) error {
+	mark := Gap{Open: true, Since: now}
+	lost := uint64(0)
+	if s.gap != nil {
+		mark.Since, lost = s.gap.Since, s.gap.Lost
+	}
+	if _, err := s.writeLocked(Entry{Type: SpoolGap, Time: now, Gap: &mark}); err != nil {
+		return err
+	}
+	s.gap.Lost = lost
+	return nil
+}
+
+func (s *Spool) loseLocked(now wire.Millis) {
+	if s.gap == nil {
+		s.gap = &Gap{Since: now}
+	}
+	s.gap.Lost++
 }
 
 // waitingLocked is how many bytes are not delivered.
@@ -264,10 +305,9 @@ func (s *Spool) writeLocked(e Entry) (statement.Signed, error) {
 		err = s.file.Sync()
 	}
 	if err != nil {
-		// What is on the disk now is unknown; after a failed sync even the system
-		// may not know. Opening it again reads what is really there.
-		s.broken = fmt.Errorf("writing the audit spool: %v", err)
-		return nil, s.broken
+		// What is on the disk behind the good part is unknown; after a failed sync
+		// even the system may not know. mendLocked cuts it off.
+		return nil, s.breakLocked(fmt.Errorf("writing the audit spool: %v", err))
 	}
 	s.push(e, signed.Hash(), int64(len(line)))
 	return signed, nil
@@ -286,8 +326,8 @@ func (s *Spool) Head() (uint64, key.Hash) {
 func (s *Spool) Pending(max int) ([]statement.Signed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.broken != nil {
-		return nil, s.broken
+	if err := s.mendLocked(); err != nil {
+		return nil, err
 	}
 	var list []statement.Signed
 	room := int64(maxPending)
@@ -314,9 +354,10 @@ func (s *Spool) Pending(max int) ([]statement.Signed, error) {
 func (s *Spool) Acked(seq uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.mendLocked(); err != nil {
+		return err
+	}
 	switch {
-	case s.broken != nil:
-		return s.broken
 	case seq > s.seq:
 		return refusal.New(refusal.AuditFork, "the server holds log entry %d of this agent, whose last is %d", seq, s.seq)
 	case seq <= s.acked:
@@ -349,13 +390,10 @@ func (s *Spool) compactLocked() error {
 	if err != nil {
 		return err
 	}
-	gap := s.gap
 	if err := s.replaceLocked(append(line, kept...)); err != nil {
-		s.broken = fmt.Errorf("rewriting the audit spool: %v", err)
+		_ = s.breakLocked(fmt.Errorf("rewriting the audit spool: %v", err))
+		s.mendAt = time.Time{} // nothing is lost: the old file is there, or the new one
 		return s.broken
-	}
-	if gap != nil {
-		s.gap = gap // its opening entry may be among those that are gone
 	}
 	return nil
 }
@@ -377,14 +415,5 @@ func (s *Spool) replaceLocked(content []byte) error {
 	if err := keyfile.WriteAtomic(s.path, content, 0o600); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	s.start = nil
-	if err := s.load(f); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	s.file = f
-	return nil
+	return s.reloadLocked()
 }
