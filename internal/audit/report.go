@@ -18,7 +18,7 @@ type Report struct {
 	Hosts         int      // agents that are proven
 	Checkpoints   int      // that hold
 	OpenSessions  int      // accepted and not ended
-	Gaps          int      // that agents marked themselves, because their spool was full
+	Gaps          int      // that agents marked themselves: their spool was full, or its disk failed
 	Behind        int      // agents that claim entries which may still be on their way
 	Findings      []Finding
 	More          int // findings beyond MaxFindings
