@@ -32,6 +32,7 @@ const (
 	// scrypt at age's cost makes each guess take about a second.
 	MinPassphrase = 10
 
+	workLog2     = 18      // scrypt cost of our files, age's own choice: 256 MiB and about a second
 	maxFile      = 4 << 10 // an age file of one key is about 300 bytes
 	maxWorkLog2  = 20      // scrypt cost a file may ask for: 1 GiB; a hostile file must not stall us longer
 	maxPlaintext = 128
@@ -43,6 +44,12 @@ var ErrPassphrase = errors.New("the passphrase does not open this owner key")
 // Create locks owner with passphrase and writes a new file at path, mode 0600.
 // The caller clears passphrase.
 func Create(path string, passphrase []byte, owner key.Private[key.Owner]) error {
+	return create(path, passphrase, owner, workLog2)
+}
+
+// create is Create at a cost of 2^work; tests of what does not depend on the
+// cost take a small one.
+func create(path string, passphrase []byte, owner key.Private[key.Owner], work int) error {
 	if len(passphrase) < MinPassphrase {
 		return fmt.Errorf("locking the owner key: the passphrase needs at least %d characters", MinPassphrase)
 	}
@@ -50,6 +57,7 @@ func Create(path string, passphrase []byte, owner key.Private[key.Owner]) error 
 	if err != nil {
 		return fmt.Errorf("locking the owner key: %v", err)
 	}
+	lock.SetWorkFactor(work)
 	text, err := encode(ownerPrefix, owner)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package vault_test
+package vault
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/operator/vault"
 )
 
 func newOwner(t *testing.T) key.Private[key.Owner] {
@@ -22,31 +21,35 @@ func newOwner(t *testing.T) key.Private[key.Owner] {
 
 func TestOnlyThePassphraseOpens(t *testing.T) {
 	owner, path := newOwner(t), filepath.Join(t.TempDir(), "owner.age")
-	if err := vault.Create(path, []byte("correct horse"), owner); err != nil {
+	if err := Create(path, []byte("correct horse"), owner); err != nil {
 		t.Fatal(err)
 	}
-	got, err := vault.Open(path, []byte("correct horse"))
+	got, err := Open(path, []byte("correct horse"))
 	if err != nil || got.ID() != owner.ID() {
 		t.Fatalf("opened %v, %v", got, err)
 	}
-	if _, err := vault.Open(path, []byte("correct horsf")); !errors.Is(err, vault.ErrPassphrase) {
+	path = filepath.Join(t.TempDir(), "cheap.age")
+	if err := create(path, []byte("correct horse"), owner, 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, []byte("correct horsf")); !errors.Is(err, ErrPassphrase) {
 		t.Errorf("wrong passphrase: %v, want ErrPassphrase", err)
 	}
-	if err := vault.Create(path, []byte("another one"), newOwner(t)); err == nil {
+	if err := create(path, []byte("another one"), newOwner(t), 10); err == nil {
 		t.Error("an owner key was overwritten")
 	}
 }
 
 func TestTheSeedIsNotInTheFile(t *testing.T) {
 	owner, path := newOwner(t), filepath.Join(t.TempDir(), "owner.age")
-	if err := vault.Create(path, []byte("correct horse"), owner); err != nil {
+	if err := create(path, []byte("correct horse"), owner, 10); err != nil {
 		t.Fatal(err)
 	}
 	var seed bytes.Buffer
 	if err := owner.WriteSeed(&seed); err != nil {
 		t.Fatal(err)
 	}
-	text, _ := vault.Recovery(owner)
+	text, _ := Recovery(owner)
 	file, _ := os.ReadFile(path)
 	if bytes.Contains(file, seed.Bytes()) || bytes.Contains(file, text[len(text)-43:]) {
 		t.Error("the file holds the seed in the clear")
@@ -55,7 +58,7 @@ func TestTheSeedIsNotInTheFile(t *testing.T) {
 
 func TestShortPassphraseLeavesNoFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "owner.age")
-	if err := vault.Create(path, []byte("short"), newOwner(t)); err == nil {
+	if err := Create(path, []byte("short"), newOwner(t)); err == nil {
 		t.Fatal("a short passphrase was taken")
 	}
 	if _, err := os.Stat(path); err == nil {
@@ -65,16 +68,16 @@ func TestShortPassphraseLeavesNoFile(t *testing.T) {
 
 func TestRecoveryKeyAsTypedByAPerson(t *testing.T) {
 	owner := newOwner(t)
-	text, err := vault.Recovery(owner)
+	text, err := Recovery(owner)
 	if err != nil {
 		t.Fatal(err)
 	}
 	typed := append([]byte("  "), bytes.ReplaceAll(text, []byte(":"), []byte(": \n"))...)
-	if got, err := vault.ParseRecovery(typed); err != nil || got.ID() != owner.ID() {
+	if got, err := ParseRecovery(typed); err != nil || got.ID() != owner.ID() {
 		t.Errorf("got %v, %v", got, err)
 	}
 	for n := range len(text) {
-		if _, err := vault.ParseRecovery(text[:n]); err == nil {
+		if _, err := ParseRecovery(text[:n]); err == nil {
 			t.Errorf("a recovery key cut to %d characters was taken", n)
 		}
 	}
