@@ -56,10 +56,14 @@ func (i *IO) PrintJSON(v any) error {
 	return enc.Encode(v)
 }
 
-// Main runs the command that args name and returns the exit status. SIGINT and
-// SIGTERM end its context once; a second one ends the program the hard way.
+// Main runs the command that args name and returns the exit status. SIGINT,
+// SIGTERM and SIGHUP end its context once; a second one ends the program the hard way.
 func Main(ctx context.Context, root *Command, args []string) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	end := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // a terminal that closes, unless under nohup
+		end = append(end, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(ctx, end...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	io := &IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
