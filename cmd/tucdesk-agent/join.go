@@ -12,6 +12,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/agent"
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // maxJoinFile is more than any join string has.
@@ -44,6 +45,9 @@ func joinCommand() *cli.Command {
 				return err
 			}
 			if err := agent.Join(ctx, state, token, agent.JoinOptions{Name: name, Version: version()}); err != nil {
+				if refusal.Of(err) == refusal.BadToken { // not a login that ran out, as elsewhere
+					return &cli.Error{Err: err, Hints: []string{"copy all of what tucdesk token create printed"}, Exit: cli.ExitFailed}
+				}
 				return err
 			}
 			io.Say("joined; the agent's state is in %s", state)
