@@ -100,10 +100,15 @@ type Relay struct {
 // MaxRelayEndpoints bounds what one grant may list; our choice.
 const MaxRelayEndpoints = 8
 
-// RelayEndpoint is one relay process, reachable by up to two transports.
+// RelayEndpoint is one relay process and the transports that lead to it; each is
+// "host:port" or "".
 type RelayEndpoint struct {
-	UDP string `json:"udp"` // "host:port" or ""
-	TCP string `json:"tcp"` // "host:port" or ""
+	UDP       string   `json:"udp"`
+	TCP       string   `json:"tcp"`
+	TLS       string   `json:"tls"`  // over TCP
+	DTLS      string   `json:"dtls"` // over UDP
+	WebSocket string   `json:"ws"`   // HTTPS, path /relay
+	Key       key.Hash `json:"key"`  // SHA-256 of the SubjectPublicKeyInfo behind TLS, DTLS and WebSocket; zero when there is none of them
 }
 
 // Login is signed by the operator to get a JWT (issue: proof of the roster key).
