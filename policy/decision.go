@@ -71,13 +71,19 @@ func (a Approval) impossible() bool { return a.Count > 0 && a.Roles == 0 }
 type Limits struct {
 	Session time.Duration // from first prompt to forced end
 	Idle    time.Duration // without any traffic of the user's
+	Resume  time.Duration // after the network between both ends was lost; 0 is DefaultResume
 }
+
+// DefaultResume is how long a session waits for its network to come back where
+// the policy does not say: a laptop that sleeps over night wakes to its shells.
+const DefaultResume = 24 * time.Hour
 
 // and takes the smaller of each limit.
 func (l Limits) and(m Limits) Limits {
 	return Limits{
 		Session: smaller(l.Session, m.Session),
 		Idle:    smaller(l.Idle, m.Idle),
+		Resume:  smaller(l.Resume, m.Resume),
 	}
 }
 

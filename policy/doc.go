@@ -21,6 +21,7 @@
 //	[limits]                          # of every session
 //	session = "24h"
 //	idle = "2h"
+//	resume = "8h"                     # how long it waits for a lost network; default 24h
 //
 //	[gate]                            # on these hosts everything needs approval but listed commands
 //	where.tags_any = ["prod"]

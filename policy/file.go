@@ -114,6 +114,7 @@ type approvalFile struct {
 type limitsFile struct {
 	Session leaf[duration] `toml:"session"`
 	Idle    leaf[duration] `toml:"idle"`
+	Resume  leaf[duration] `toml:"resume"`
 }
 
 type gateFile struct {

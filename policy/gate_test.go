@@ -70,11 +70,11 @@ approval.roles = ["approver", "admin"]
 	if want := (Approval{2, Roles(Approver, Admin)}); d.Approval != want || d.Rule != "c" {
 		t.Errorf("approval %+v by %s", d.Approval, d.Rule)
 	}
-	if want := (Limits{10 * time.Hour, 5 * time.Minute}); d.Limits != want {
+	if want := (Limits{10 * time.Hour, 5 * time.Minute, 0}); d.Limits != want {
 		t.Errorf("limits %+v", d.Limits)
 	}
 	d = expectEffect(t, r, ask(func(q *Request) { q.Tags = nil }), noon, Allow)
-	if want := (Limits{10 * time.Hour, time.Hour}); d.Limits != want || d.Approval != (Approval{}) {
+	if want := (Limits{10 * time.Hour, time.Hour, 0}); d.Limits != want || d.Approval != (Approval{}) {
 		t.Errorf("without prod: %+v", d)
 	}
 }
@@ -106,7 +106,7 @@ func TestF10StricterNeverMilderThanEither(t *testing.T) {
 			d.Code = refusal.ApprovalRequired
 			d.Approval = Approval{rapid.IntRange(1, 3).Draw(t, "count"), RoleSet(rapid.IntRange(1, 31).Draw(t, "roles")) << 1}
 		}
-		d.Limits = Limits{time.Duration(rapid.IntRange(0, 3).Draw(t, "session")), time.Duration(rapid.IntRange(0, 3).Draw(t, "idle"))}
+		d.Limits = Limits{time.Duration(rapid.IntRange(0, 3).Draw(t, "session")), time.Duration(rapid.IntRange(0, 3).Draw(t, "idle")), time.Duration(rapid.IntRange(0, 3).Draw(t, "resume"))}
 		return d
 	})
 	rapid.Check(t, func(t *rapid.T) {

@@ -238,7 +238,7 @@ func (a *approvalFile) approval(err *error) Approval {
 }
 
 func (l *limitsFile) limits() Limits {
-	return Limits{time.Duration(l.Session.v), time.Duration(l.Idle.v)}
+	return Limits{time.Duration(l.Session.v), time.Duration(l.Idle.v), time.Duration(l.Resume.v)}
 }
 
 // commands checks the patterns: an exact argv each, the program by its real path,

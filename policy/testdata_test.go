@@ -56,7 +56,7 @@ func TestRegulatedDemands(t *testing.T) {
 	if want := (Approval{2, Roles(Admin, Owner)}); d.Approval != want {
 		t.Errorf("%+v", d.Approval)
 	}
-	if want := (Limits{time.Hour, 15 * time.Minute}); d.Limits != want {
+	if want := (Limits{time.Hour, 15 * time.Minute, 8 * time.Hour}); d.Limits != want {
 		t.Errorf("%+v", d.Limits)
 	}
 	if r.RosterGrace() != 4*time.Hour {
