@@ -40,6 +40,7 @@ var table = []row{
 	{"internal/udp", "", "golang.org/x/net golang.org/x/sys"},
 	{"relay/guard", "", ""},
 	{"relay/credential", "", ""},
+	{"relay/hop", "internal/refusal", ""},
 	{"relay", "internal/udp relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging"},
 
 	// The server.
@@ -51,6 +52,7 @@ var table = []row{
 		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
+	{"internal/carrier", "crypto/key relay/hop", ""},
 	{"internal/link", "internal/refusal crypto/key crypto/seal internal/udp internal/wire relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging"},
 	{"internal/transport", "", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys"},
 	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/link internal/transport", ""},

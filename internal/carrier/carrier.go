@@ -1,0 +1,139 @@
+package carrier
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/relay/hop"
+)
+
+// within bounds one Dial, whatever the caller's context allows: the handshake of
+// every kind takes four round trips at most. Our choice.
+const within = 10 * time.Second
+
+// Kind is a way to carry frames to a relay.
+type Kind uint8
+
+// The kinds, in the order in which they are preferred: the first three need a
+// port of their own, WebSocket passes where only HTTPS does.
+const (
+	DTLS Kind = iota + 1
+	TCP
+	TLS
+	WebSocket
+)
+
+// String returns the kind's name: "dtls", "tcp", "tls" or "ws".
+func (k Kind) String() string {
+	switch k {
+	case DTLS:
+		return "dtls"
+	case TCP:
+		return "tcp"
+	case TLS:
+		return "tls"
+	case WebSocket:
+		return "ws"
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// Stream reports whether frames follow each other in a stream of bytes, so that
+// guard.NewConn reads them; otherwise every Read returns one frame and every Write
+// takes one.
+func (k Kind) Stream() bool { return k != DTLS }
+
+// Target is where Dial goes and how.
+type Target struct {
+	Kind Kind
+	// Addr is the relay's "host:port" for this kind.
+	Addr string
+	// Pin is the SHA-256 of the relay's SubjectPublicKeyInfo. Required, except for
+	// TCP, which has no key.
+	Pin key.Hash
+	// Proxy names the proxy for a request to https://Addr/, or nil for none, as
+	// http.Transport.Proxy does. nil means no proxy. DTLS asks nobody.
+	Proxy func(*http.Request) (*url.URL, error)
+}
+
+// Leg is the part of the way at which a Dial failed.
+type Leg string
+
+// The legs, in the order in which they are passed.
+const (
+	LegProxy     Leg = "proxy"     // finding, reaching or asking the proxy
+	LegConnect   Leg = "connect"   // reaching the relay: name, route, port
+	LegHandshake Leg = "handshake" // TLS or DTLS, the key among it
+	LegUpgrade   Leg = "upgrade"   // HTTP to WebSocket
+)
+
+// Error is why a Dial failed.
+type Error struct {
+	Kind Kind
+	Addr string // of the relay
+	Leg  Leg
+	Err  error // matches refusal.PinMismatch when the key is not the pinned one
+}
+
+// Error says what was tried, then where it ended.
+func (e *Error) Error() string {
+	return fmt.Sprintf("reaching relay %q over %v: %s: %v", e.Addr, e.Kind, e.Leg, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Dial reaches a relay. The connection outlives ctx, which bounds the dialling
+// only. It fails with an *Error. The caller closes what it gets.
+func Dial(ctx context.Context, to Target) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	conn, leg, err := to.dial(ctx)
+	if err == nil {
+		return conn, nil
+	}
+	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%v: %w", err, cause) // the library's text hides that time was up
+	}
+	return nil, &Error{to.Kind, to.Addr, leg, err}
+}
+
+func (t Target) dial(ctx context.Context) (net.Conn, Leg, error) {
+	if t.Kind != TCP && t.Pin.IsZero() {
+		return nil, LegHandshake, errors.New("no key is pinned")
+	}
+	switch t.Kind {
+	case TCP:
+		return t.stream(ctx)
+	case TLS:
+		return t.secure(ctx, hop.ProtoTURN)
+	}
+	return nil, LegConnect, errors.New("unknown kind")
+}
+
+// stream reaches the relay's port, through a proxy if one is named.
+func (t Target) stream(ctx context.Context) (net.Conn, Leg, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", t.Addr)
+	return conn, LegConnect, err
+}
+
+// secure adds TLS to the key that is pinned.
+func (t Target) secure(ctx context.Context, proto string) (net.Conn, Leg, error) {
+	plain, leg, err := t.stream(ctx)
+	if err != nil {
+		return nil, leg, err
+	}
+	conn := tls.Client(plain, hop.ClientTLS(hop.Pin(t.Pin), proto))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = plain.Close()
+		return nil, LegHandshake, err
+	}
+	return conn, "", nil
+}
