@@ -8,6 +8,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
+	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
@@ -150,12 +151,18 @@ func (s *Server) deleteAgent(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.bus.Each(c.team.id, func(agent key.ID, held bus.Conn) {
-		if conn, ok := held.(*conn); ok && agent == id {
-			conn.end(refusal.New(refusal.KeyRevoked, "this agent was deleted"))
+	s.endChannel(c.team.id, id, refusal.New(refusal.KeyRevoked, "this agent was deleted"))
+	return nil, nil
+}
+
+// endChannel ends an agent's channel on this node with a last word to it. A
+// channel that is on its way to the bus finds out by itself, see registered.
+func (s *Server) endChannel(team principal.TeamID, agent key.ID, why error) {
+	s.bus.Each(team, func(id key.ID, held bus.Conn) {
+		if conn, ok := held.(*conn); ok && id == agent {
+			conn.end(why)
 		}
 	})
-	return nil, nil
 }
 
 // certOf verifies what is stored about an agent by the roster of now.

@@ -114,6 +114,11 @@ func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, no
 	c.tell(wire.FrameRegistered, 0, reply)
 	detach, displaced := s.bus.Attach(n.team.id, n.kid, c)
 	c.bound = detach
+	if err := c.registered(ctx); err != nil {
+		c.end(err)
+		detach()
+		return nil, err
+	}
 	s.count("registered")
 	if displaced {
 		s.count("displaced")
@@ -122,6 +127,19 @@ func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, no
 		}
 	}
 	return c, nil
+}
+
+// registered reports whether the agent still is. It is asked once the channel is
+// on the bus: a deletion commits before it looks for channels there, so one of the
+// two sees the other, whichever comes first (attack K16).
+func (c *conn) registered(ctx context.Context) error {
+	return c.s.store.View(ctx, c.team.id, func(tx *store.Tx) error {
+		a, err := tx.Agent(c.agent)
+		if err == nil && a.DeletedAt != 0 {
+			err = refusal.New(refusal.KeyRevoked, "this agent was deleted")
+		}
+		return err
+	})
 }
 
 // lastOf returns the version that someone at from has after news.
@@ -235,7 +253,10 @@ func (s *Server) learn(ctx context.Context, c *conn, have snapshot, next *roster
 func (c *conn) alive() error {
 	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
 	defer cancel()
-	if err := c.note(ctx, time.Now()); err != nil { // the channel outlives a database that is away for a while
+	switch err := c.note(ctx, time.Now()); {
+	case refusal.Of(err) == refusal.KeyRevoked: // deleted by way of another node
+		return err
+	case err != nil: // the channel outlives a database that is away for a while
 		c.s.log.Warn("noting an agent", "agent", c.agent.String(), "err", err)
 		return nil
 	}

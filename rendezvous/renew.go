@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
 // signTicket makes what both ends of a new session show when they ask for their
@@ -46,18 +47,17 @@ func (s *Server) credentialOf(t wire.RelayTicket, signed statement.Signed, role 
 	return s.relayOf(c), wire.Lease{Lifetime: wire.Millis(c.ExpiresAt.Sub(now).Milliseconds()), Ticket: signed}
 }
 
-// renewal judges a ticket again by the roster of now and mints. The caller has
-// made sure that the ticket is the asker's.
-func (s *Server) renewal(t wire.RelayTicket, signed statement.Signed, role credential.Role, state snapshot, now time.Time) (wire.RelayRenewed, error) {
+// renewal judges a ticket again by the roster and the registry of now, both its
+// ends, and mints. The caller has made sure that the ticket is the asker's.
+func (s *Server) renewal(ctx context.Context, t wire.RelayTicket, signed statement.Signed, role credential.Role, state snapshot, now time.Time) (wire.RelayRenewed, error) {
 	if err := state.mayOpen(now); err != nil {
 		return wire.RelayRenewed{}, err
 	}
-	op, err := state.roster.Operator(t.Operator, now)
-	if err != nil {
+	if err := state.maySession(t.Operator, now); err != nil {
 		return wire.RelayRenewed{}, err
 	}
-	if !op.Role.AtLeast(policy.Operator) {
-		return wire.RelayRenewed{}, refusal.New(refusal.WrongRole, "role %s has no sessions", op.Role)
+	if err := s.agentGood(ctx, t, state, now); err != nil {
+		return wire.RelayRenewed{}, err
 	}
 	if t.EndsAt != 0 && !now.Before(t.EndsAt.Time()) {
 		return wire.RelayRenewed{}, refusal.New(refusal.Expired, "the session reached the longest duration that the policy allows")
@@ -65,6 +65,41 @@ func (s *Server) renewal(t wire.RelayTicket, signed statement.Signed, role crede
 	r, lease := s.credentialOf(t, signed, role, now)
 	s.count("renewed")
 	return wire.RelayRenewed{Relay: r, Lease: lease}, nil
+}
+
+// maySession reports why an operator has no sessions by this roster.
+func (s snapshot) maySession(operator key.ID, now time.Time) error {
+	op, err := s.roster.Operator(operator, now)
+	if err != nil {
+		return err
+	}
+	if !op.Role.AtLeast(policy.Operator) {
+		return refusal.New(refusal.WrongRole, "role %s has no sessions", op.Role)
+	}
+	return nil
+}
+
+// agentGood reports why the ticket's agent has no more sessions: it was deleted,
+// or its certificate does not hold by this roster. Whoever asks is an end of the
+// session, so there is nothing to hide.
+func (s *Server) agentGood(ctx context.Context, t wire.RelayTicket, state snapshot, now time.Time) error {
+	team, err := s.teamOf(ctx, t.Team)
+	if err != nil {
+		return err
+	}
+	var a store.Agent
+	err = s.store.View(ctx, team.id, func(tx *store.Tx) (err error) {
+		a, err = tx.Agent(t.Agent)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if a.DeletedAt != 0 {
+		return refusal.New(refusal.KeyRevoked, "this agent was deleted")
+	}
+	_, err = state.roster.VerifyAgent(a.Token, a.Certificate, now)
+	return err
 }
 
 // relaySubject finds the caller's own session by its ticket.
@@ -92,7 +127,7 @@ type renewCall struct {
 
 // renewRelay is an operator's call for the next credential of a session.
 func (s *Server) renewRelay(c *call) (any, error) {
-	return s.renewal(c.renew.ticket, c.renew.signed, credential.Operator, c.state, c.now)
+	return s.renewal(c.http.Context(), c.renew.ticket, c.renew.signed, credential.Operator, c.state, c.now)
 }
 
 // renew answers an agent that asks for one of its sessions. A refusal is an
@@ -131,5 +166,5 @@ func (c *conn) renewal(signed statement.Signed) (wire.RelayRenewed, error) {
 	if err != nil {
 		return wire.RelayRenewed{}, err
 	}
-	return c.s.renewal(t, signed, credential.Agent, state, time.Now())
+	return c.s.renewal(ctx, t, signed, credential.Agent, state, time.Now())
 }

@@ -215,7 +215,7 @@ func TestExpiredRosterRenewsNothing(t *testing.T) {
 	g := c.granted("web-1")
 	tk := must(c.node.openTicket(g.reply.Lease.Ticket))
 	state := *c.node.known(c.state.Team()).have.Load()
-	_, err := c.node.renewal(tk, g.reply.Lease.Ticket, credential.Operator, state, state.roster.ExpiresAt().Add(time.Second))
+	_, err := c.node.renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Operator, state, state.roster.ExpiresAt().Add(time.Second))
 	wantCode(t, err, refusal.RosterExpired)
 }
 
@@ -232,7 +232,7 @@ func TestNoCredentialOutlivesTheSession(t *testing.T) {
 		after, life time.Duration
 		more        bool
 	}{{0, time.Hour, true}, {29 * time.Minute, time.Hour, true}, {30 * time.Minute, time.Hour, false}, {89 * time.Minute, time.Minute, false}} {
-		r, err := c.node.renewal(tk, g.reply.Lease.Ticket, credential.Agent, state, now.Add(at.after))
+		r, err := c.node.renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Agent, state, now.Add(at.after))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +241,7 @@ func TestNoCredentialOutlivesTheSession(t *testing.T) {
 			t.Errorf("after %v: lives %v, ticket %v", at.after, left, r.Lease.Ticket != nil)
 		}
 	}
-	_, err := c.node.renewal(tk, g.reply.Lease.Ticket, credential.Agent, state, now.Add(90*time.Minute))
+	_, err := c.node.renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Agent, state, now.Add(90*time.Minute))
 	wantCode(t, err, refusal.Expired)
 }
 

@@ -210,9 +210,13 @@ func (t *Tx) DeleteAgent(kid key.ID, now time.Time) error {
 	return err
 }
 
-// SawAgent notes that the agent was connected at now.
+// SawAgent notes that the agent was connected at now. One that is not registered
+// any more is key_revoked: its channel has to end.
 func (t *Tx) SawAgent(kid key.ID, now time.Time) error {
-	_, err := t.exec("noting an agent", sawAgent, t.id, kid[:], millis(now))
+	n, err := t.exec("noting an agent", sawAgent, t.id, kid[:], millis(now))
+	if err == nil && n == 0 {
+		err = refusal.New(refusal.KeyRevoked, "this agent was deleted")
+	}
 	return err
 }
 

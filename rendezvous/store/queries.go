@@ -50,7 +50,7 @@ const (
 	selectAllByKid = agentColumns + `WHERE team_id = $1 AND kid > $2 ORDER BY kid LIMIT $3`
 	countName      = `SELECT count(*) FROM agents WHERE team_id = $1 AND name = $2`
 	deleteAgent    = `UPDATE agents SET deleted_at = $3, name = NULL WHERE team_id = $1 AND kid = $2 AND deleted_at = 0`
-	sawAgent       = `UPDATE agents SET last_seen = $3 WHERE team_id = $1 AND kid = $2 AND deleted_at = 0 AND last_seen < $3`
+	sawAgent       = `UPDATE agents SET last_seen = CASE WHEN last_seen < $3 THEN $3 ELSE last_seen END WHERE team_id = $1 AND kid = $2 AND deleted_at = 0`
 	lockAgent      = `UPDATE agents SET deleted_at = 0 WHERE team_id = $1 AND kid = $2 AND deleted_at = 0`
 )
 
