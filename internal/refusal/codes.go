@@ -50,6 +50,8 @@ const (
 	RosterBehind        Code = "roster_behind" // the operator names a newer roster that cannot be had
 	AlreadyJoined       Code = "already_joined"
 	BadFileMode         Code = "bad_file_mode"
+	Superseded          Code = "superseded"      // the roster moved on before this change had its signatures
+	ProgramTooOld       Code = "program_too_old" // the roster asks for a newer program (its minVersion)
 )
 
 // Policy and approvals (protocol 4.3).
