@@ -66,23 +66,11 @@ func (s *State) signerOf(must []quorum, id key.ID) (statement.Verifier, error) {
 	return nil, refusal.New(refusal.NotEnoughSignatures, "the signer is not one of the owners that must sign")
 }
 
-// countSigners verifies every cosignature and counts distinct owners. One
-// signature that does not hold spoils the update: an update has no parts that
-// may be garbage.
+// countSigners verifies every cosignature and counts distinct owners.
 func (s *State) countSigners(must []quorum, first key.ID, more []statement.Cosignature, of statement.Signed) error {
-	signed := keySet{first: {}}
-	for _, c := range more {
-		v, err := s.signerOf(must, c.Kid)
-		if err != nil {
-			return err
-		}
-		if _, twice := signed[c.Kid]; twice {
-			return refusal.New(refusal.NotEnoughSignatures, "owner %s signed twice", c.Kid.ShortCode())
-		}
-		if err := statement.CheckCosignature(of, c, v); err != nil {
-			return err
-		}
-		signed[c.Kid] = struct{}{}
+	signed, err := s.whoSigned(must, first, more, of)
+	if err != nil {
+		return err
 	}
 	for _, q := range must {
 		if n := q.count(signed); n < q.threshold {
@@ -90,6 +78,29 @@ func (s *State) countSigners(must []quorum, first key.ID, more []statement.Cosig
 		}
 	}
 	return nil
+}
+
+// whoSigned verifies every cosignature. One that does not hold spoils the update:
+// an update has no parts that may be garbage.
+func (s *State) whoSigned(must []quorum, first key.ID, more []statement.Cosignature, of statement.Signed) (keySet, error) {
+	if err := atMost("cosignatures", len(more), MaxCosignatures); err != nil {
+		return nil, err
+	}
+	signed := keySet{first: {}}
+	for _, c := range more {
+		v, err := s.signerOf(must, c.Kid)
+		if err != nil {
+			return nil, err
+		}
+		if _, twice := signed[c.Kid]; twice {
+			return nil, refusal.New(refusal.NotEnoughSignatures, "owner %s signed twice", c.Kid.ShortCode())
+		}
+		if err := statement.CheckCosignature(of, c, v); err != nil {
+			return nil, err
+		}
+		signed[c.Kid] = struct{}{}
+	}
+	return signed, nil
 }
 
 // count counts owners, not signatures. That no owner is listed twice is
@@ -105,24 +116,51 @@ func (q quorum) count(signed keySet) (n int) {
 
 // Missing returns how many signatures u still lacks to follow s, and the owners
 // who may give them, for an owner's client to show. It fails when u cannot
-// follow s whoever signs it.
+// follow s whoever signs it, or when a signature that it has does not hold.
 func (s *State) Missing(u wire.RosterUpdate) (short int, owners []key.ID, err error) {
 	_, must, first, err := s.openFirst(u.Statement)
 	if err != nil {
 		return 0, nil, err
 	}
-	signed := keySet{first: {}}
-	for _, c := range u.Cosignatures {
-		signed[c.Kid] = struct{}{}
+	signed, err := s.whoSigned(must, first, u.Cosignatures, u.Statement)
+	if err != nil {
+		return 0, nil, err
 	}
+	// A signature may serve both sets: it is asked for while either lacks one.
+	lacking := make([]quorum, 0, len(must))
 	for _, q := range must {
-		lacks := q.threshold - q.count(signed)
-		short = max(short, lacks)
+		if q.threshold -= q.count(signed); q.threshold > 0 {
+			lacking = append(lacking, q)
+		}
+	}
+	return fewest(lacking, signed), mayStillSign(lacking, signed), nil
+}
+
+// fewest is how many owners have to sign at least: those in both sets first.
+func fewest(lacking []quorum, signed keySet) int {
+	if len(lacking) < 2 {
+		if len(lacking) == 0 {
+			return 0
+		}
+		return lacking[0].threshold
+	}
+	both := 0
+	for _, o := range lacking[0].owners {
+		if _, done := signed[o.ID()]; !done && slices.Contains(lacking[1].owners, o) {
+			both++
+		}
+	}
+	a, b := lacking[0].threshold, lacking[1].threshold
+	return a + b - min(a, b, both)
+}
+
+func mayStillSign(lacking []quorum, signed keySet) (owners []key.ID) {
+	for _, q := range lacking {
 		for _, o := range q.owners {
-			if _, ok := signed[o.ID()]; !ok && lacks > 0 && !slices.Contains(owners, o.ID()) {
+			if _, done := signed[o.ID()]; !done && !slices.Contains(owners, o.ID()) {
 				owners = append(owners, o.ID())
 			}
 		}
 	}
-	return short, owners, nil
+	return owners
 }

@@ -179,3 +179,40 @@ func TestPreviewShowsWhatToCosign(t *testing.T) {
 	_, err = roster.Cosign(m.owners[1], wire.RosterUpdate{})
 	wantCode(t, "cosigning no statement", err, refusal.BadStatement)
 }
+
+// A file that collects signatures comes from somewhere: one that claims a
+// signature which does not hold must not look complete.
+func TestMissingCountsOnlySignaturesThatHold(t *testing.T) {
+	m := found(t, 0, 3, 2)
+	u := m.sign(roster.Next(m.state, renew), 1)
+	old, _ := statement.Cosign(m.owners[1], m.first.Statement)
+	u.Cosignatures = []statement.Cosignature{old}
+	_, _, err := m.state.Missing(u)
+	wantCode(t, "a signature of another version", err, refusal.BadSignature)
+	good, _ := statement.Cosign(m.owners[1], u.Statement)
+	u.Cosignatures = []statement.Cosignature{good, good}
+	_, _, err = m.state.Missing(u)
+	wantCode(t, "one signer twice", err, refusal.NotEnoughSignatures)
+}
+
+func TestMissingCountsBothSetsOfOwners(t *testing.T) {
+	m := found(t, 0, 3, 2)
+	a, b := private[key.Owner](t, 82), private[key.Owner](t, 83)
+	r := roster.Next(m.state, func(r *roster.Roster) {
+		renew(r)
+		r.Owners, r.Threshold = []key.Public[key.Owner]{a.Public(), b.Public()}, 2
+	})
+	u := m.sign(r, 1)
+	for want, by := range []key.Private[key.Owner]{{}, b, a, m.owners[2]} {
+		if want > 0 {
+			var err error
+			if u, err = roster.Cosign(by, u); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if short, _, err := m.state.Missing(u); err != nil || short != 3-want {
+			t.Errorf("with %d cosignatures: %d short, %v", want, short, err)
+		}
+	}
+	mustApply(t, m.state, u)
+}

@@ -113,9 +113,6 @@ func (s *State) extend(u wire.RosterUpdate) (*State, error) {
 
 // open verifies u's signatures.
 func (s *State) open(u wire.RosterUpdate) (Roster, error) {
-	if err := atMost("cosignatures", len(u.Cosignatures), MaxCosignatures); err != nil {
-		return Roster{}, err
-	}
 	r, must, first, err := s.openFirst(u.Statement)
 	if err != nil {
 		return Roster{}, err

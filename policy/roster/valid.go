@@ -29,8 +29,9 @@ func (r Roster) Validate() error {
 		return refusal.New(refusal.BadStatement, "roster version 0")
 	case r.IssuedAt <= 0 || r.ExpiresAt <= r.IssuedAt || int64(r.ExpiresAt-r.IssuedAt) > MaxLifetime.Milliseconds():
 		return refusal.New(refusal.BadTime, "a roster lives more than 0 and at most %v", MaxLifetime)
-	case len(r.MinVersion) > MaxName || !plain(r.MinVersion):
-		return refusal.New(refusal.BadStatement, "minimum version is not plain text")
+	}
+	if err := validMinVersion(r.MinVersion); err != nil {
+		return err
 	}
 	seen := make(keySet)
 	if err := validOwners(seen, r.Owners, r.Threshold); err != nil {
