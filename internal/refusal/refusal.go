@@ -53,3 +53,27 @@ func Of(err error) Code {
 	}
 	return ""
 }
+
+// MaxCode is the longest code, in bytes; our choice.
+const MaxCode = 32
+
+// Valid reports whether c has the form of a code: 1 to MaxCode of a-z, 0-9 and _.
+// It need not be one of ours, as a peer may be newer. Whatever takes a code from
+// a peer asks this first: codes are compared, logged and printed (attack J).
+func (c Code) Valid() bool {
+	for _, b := range []byte(c) {
+		if (b < 'a' || b > 'z') && (b < '0' || b > '9') && b != '_' {
+			return false
+		}
+	}
+	return len(c) > 0 && len(c) <= MaxCode
+}
+
+// Plain returns c when it is valid or "", which is no refusal; anything else a
+// peer may have sent becomes ProtocolError.
+func Plain(c Code) Code {
+	if c == "" || c.Valid() {
+		return c
+	}
+	return ProtocolError
+}

@@ -25,7 +25,7 @@ const (
 	maxArgs     = 4096
 	maxText     = 512 // text of a refusal, for people
 	maxName     = 64  // request and channel type names
-	maxCode     = 32  // refusal codes
+	maxCode     = refusal.MaxCode
 )
 
 // Names of requests and channel types.
@@ -299,12 +299,5 @@ func (p *parser) refusal() *refusal.Error {
 	return &refusal.Error{Code: refusal.Code(code), Detail: text}
 }
 
-// validCode: codes are compared and printed, so they are names and nothing else.
-func validCode(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && c != '_' {
-			return false
-		}
-	}
-	return len(s) <= maxCode
-}
+// validCode allows "", which CLOSE has for a normal end.
+func validCode(s string) bool { return s == "" || refusal.Code(s).Valid() }
