@@ -320,8 +320,8 @@ func (a *Agent) tell(ctx context.Context, c *client.Control, typ wire.FrameType,
 func (a *Agent) cut(cut wire.Cut) {
 	for _, s := range a.sessions.all() {
 		if s.question.request.Session == cut.Session {
-			a.log.Info("cut by the server", "session", cut.Session.String(), "code", plainCode(string(cut.Code)))
-			s.end(refusal.Code(plainCode(string(cut.Code))))
+			a.log.Info("cut by the server", "session", cut.Session.String(), "code", refusal.Plain(cut.Code))
+			s.end(refusal.Plain(cut.Code))
 		}
 	}
 }
@@ -344,19 +344,8 @@ func detailOf(err error) string {
 	return "an internal fault of the agent; its log says more"
 }
 
-// plainCode returns s when it has a code's form, else "protocol_error": codes
-// from a peer or a session process go into logs.
-func plainCode(s string) string {
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && c != '_' {
-			return string(refusal.ProtocolError)
-		}
-	}
-	if len(s) > 32 {
-		return string(refusal.ProtocolError)
-	}
-	return s
-}
+// plainCode is refusal.Plain for a report's text.
+func plainCode(s string) string { return string(refusal.Plain(refusal.Code(s))) }
 
 // uplink is the control channel while there is one.
 type uplink struct {

@@ -50,7 +50,7 @@ func refused(f wire.Frame) error {
 	if f.Type != wire.FrameRefuse || json.Unmarshal(f.Body, &r) != nil {
 		return refusal.New(refusal.ProtocolError, "the server's answer cannot be read")
 	}
-	return refusal.New(refusal.Code(plainCode(string(r.Code))), "the server refused")
+	return refusal.New(refusal.Plain(r.Code), "the server refused")
 }
 
 // ask puts a question to the server and waits for its answer.

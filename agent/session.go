@@ -324,10 +324,10 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 		}
 		return s.pair.send(frameRejected, nil)
 	}
+	defer keys.Erase() // also when they are asked for a second time
 	if s.confirmed {
 		return refusal.New(refusal.ProtocolError, "the session process asks for its keys twice")
 	}
-	defer keys.Erase()
 	ans, err := s.agent.release(s.question, time.Now())
 	if err != nil {
 		return err
@@ -378,7 +378,7 @@ func (s *live) stop(frames <-chan frame) {
 func (s *live) report(err error) {
 	code := refusal.Of(err)
 	if code == "" && s.closed != nil {
-		code = refusal.Code(plainCode(s.closed.Refusal))
+		code = refusal.Plain(refusal.Code(s.closed.Refusal))
 	}
 	if !s.confirmed {
 		s.agent.log.Info("session did not begin", "session", s.question.request.Session.String(), "code", code)

@@ -98,7 +98,7 @@ func (w *worker) listen() {
 		case frameRelay:
 			w.renewed(body)
 		case frameEnd:
-			w.cancel(&refusal.Error{Code: refusal.Code(plainCode(string(body)))})
+			w.cancel(&refusal.Error{Code: refusal.Plain(refusal.Code(body))})
 		}
 	}
 }

@@ -100,11 +100,12 @@ func (p *Process) attachTerminal(t Terminal) (theirs []*os.File, err error) {
 		return nil, fmt.Errorf("opening a terminal: %v", err)
 	}
 	master, err := pollable(pty.Master())
-	if err == nil {
-		err = setModes(pty.Slave(), t.Modes)
-	}
 	if err != nil {
 		_ = pty.Close()
+		return nil, fmt.Errorf("setting up a terminal: %v", err)
+	}
+	if err := setModes(pty.Slave(), t.Modes); err != nil {
+		_, _ = master.Close(), pty.Close()
 		return nil, fmt.Errorf("setting up a terminal: %v", err)
 	}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = pty.Slave(), pty.Slave(), pty.Slave()
