@@ -49,6 +49,7 @@ const (
 	RosterExpired       Code = "roster_expired"
 	RosterBehind        Code = "roster_behind" // the operator names a newer roster that cannot be had
 	AlreadyJoined       Code = "already_joined"
+	RosterNotSaved      Code = "roster_not_saved" // in force, but not on the disk yet
 	BadFileMode         Code = "bad_file_mode"
 	Superseded          Code = "superseded"      // the roster moved on before this change had its signatures
 	ProgramTooOld       Code = "program_too_old" // the roster asks for a newer program (its minVersion)
