@@ -47,12 +47,16 @@ func TestChainFileOfAnotherTeam(t *testing.T) {
 
 // What is left of a file cut short is either refused or, at the end of a line, an
 // older chain of the same team, which brings no right that was not signed.
-func TestChainFileCutAtEveryByte(t *testing.T) {
+func TestChainFileCutShort(t *testing.T) {
+	t.Parallel()
 	m := bare(t, 1, 1)
 	m.grow(renew)
 	file := m.state.Encode()
 	whole := 0
 	for n := range len(file) {
+		if n%5 != 0 && file[n] != '\n' && file[max(0, n-1)] != '\n' {
+			continue // all line ends, and every fifth place between
+		}
 		st, err := roster.Load(file[:n], m.fingerprint)
 		if err != nil {
 			continue
@@ -67,11 +71,14 @@ func TestChainFileCutAtEveryByte(t *testing.T) {
 	}
 }
 
-func TestChainFileWithAnyByteFlipped(t *testing.T) {
-	m := bare(t, 2, 2)
-	m.grow(renew)
+func TestChainFileWithAByteFlipped(t *testing.T) {
+	t.Parallel()
+	m := bare(t, 1, 1)
+	second := private[key.Owner](t, 31) // the last line has a cosignature
+	r := roster.Next(m.state, func(r *roster.Roster) { renew(r); r.Owners, r.Threshold = append(r.Owners, second.Public()), 2 })
+	m.state = mustApply(t, m.state, signWith(t, r, m.owners[0], second))
 	file := m.state.Encode()
-	for i := range file {
+	for i := 0; i < len(file); i += 3 { // every byte of every statement is flipped in flip_test.go
 		bad := bytes.Clone(file)
 		bad[i] ^= 1 << (i % 8)
 		if st, err := roster.Load(bad, m.fingerprint); err == nil {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,13 +29,22 @@ type tb interface {
 // private makes the n-th key of a role, the same in every run.
 func private[R key.Role](t tb, n int) key.Private[R] {
 	t.Helper()
-	seed := sha256.Sum256(fmt.Appendf(nil, "%T %d", *new(R), n))
+	name := fmt.Sprintf("%T %d", *new(R), n)
+	if k, ok := keys.Load(name); ok {
+		return k.(key.Private[R])
+	}
+	seed := sha256.Sum256([]byte(name))
 	k, err := key.FromSeed[R](seed[:])
 	if err != nil {
 		t.Fatal(err)
 	}
+	keys.Store(name, k)
 	return k
 }
+
+// keys are those that private has made; with the race detector a key costs more
+// than most of what is tested with it.
+var keys sync.Map
 
 func public[R key.Role](t tb, n int) key.Public[R] { return private[R](t, n).Public() }
 

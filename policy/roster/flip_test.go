@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
@@ -37,7 +39,12 @@ func flips(t *testing.T, what string, good []byte, accept func([]byte) error) {
 }
 
 func TestAnyByteFlippedInASignedObject(t *testing.T) {
-	m := found(t, 0, 2, 1)
+	t.Parallel()
+	m := foundWith(t, 0, 1, 1, func(r *roster.Roster) { // one of each: what is longer takes longer and shows the same
+		r.Servers = []roster.Server{server(t, 1)}
+		r.Operators = []roster.Operator{operator(t, alice, "alice", policy.Operator)}
+		r.Enrollers = []roster.Enroller{{Key: public[key.Enroller](t, 1), Tags: []string{"prod", "web"}, MaxLifetime: 3600}}
+	})
 	u := m.next(m.state, renew)
 	token, crt := m.signedToken(m.token()), m.signedCert(cert(t, 1))
 	setup, err := roster.SignSetup(m.owners[0], m.state, setupInfo(t), now)
@@ -69,6 +76,7 @@ func TestAnyByteFlippedInASignedObject(t *testing.T) {
 // The frame around an update is plain JSON: a flip may leave it saying the same,
 // but never something else that is accepted.
 func TestAnyByteFlippedInAnUpdateWithCosignatures(t *testing.T) {
+	t.Parallel()
 	m := bare(t, 3, 3)
 	u := m.next(m.state, renew)
 	good, err := json.Marshal(u)
