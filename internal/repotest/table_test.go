@@ -40,7 +40,7 @@ var table = []row{
 	{"internal/udp", "", "golang.org/x/net golang.org/x/sys"},
 	{"relay/guard", "", ""},
 	{"relay/credential", "", ""},
-	{"relay/hop", "internal/refusal", ""},
+	{"relay/hop", "internal/refusal internal/udp", "github.com/pion/dtls/v2 github.com/pion/logging golang.org/x/crypto"},
 	{"relay", "internal/udp relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging"},
 
 	// The server.
@@ -85,7 +85,7 @@ var shared = map[string]string{
 	"golang.org/x/crypto":        "a collection, not a library: ssh at the operator's local front, argon2 and others by name where they are needed",
 	"golang.org/x/sync":          "errgroup, the standard way to own goroutines",
 	"github.com/pion/turn/v2":    "the relay is its server half, the link its client half",
-	"github.com/pion/logging":    "turn takes its loggers from it, in both halves",
+	"github.com/pion/logging":    "turn and dtls take their loggers from it",
 	"github.com/coder/websocket": "the rendezvous is its server half, rendezvous/client its client half; tests play a server that lies",
 }
 

@@ -15,12 +15,61 @@ const (
 	DefaultMaxPerSource = 256
 )
 
+// Gate counts the open connections of each source and in total. Listeners that
+// share one share its caps. It may be used from any goroutine.
+type Gate struct {
+	maxConns, maxPerSource int
+
+	mu    sync.Mutex
+	total int                  // guarded by mu
+	count map[netip.Prefix]int // guarded by mu; open connections by SourceKey
+}
+
+// NewGate returns an empty Gate; caps that are not positive get their defaults.
+func NewGate(maxConns, maxPerSource int) *Gate {
+	setDefault(&maxConns, DefaultMaxConns)
+	setDefault(&maxPerSource, DefaultMaxPerSource)
+	return &Gate{maxConns: maxConns, maxPerSource: maxPerSource, count: make(map[netip.Prefix]int)}
+}
+
+// Enter takes a place for a connection from an address. leave gives it back; it
+// may be called more than once. With ok false there is no place, and no leave.
+func (g *Gate) Enter(from netip.Addr) (leave func(), ok bool) {
+	src := SourceKey(from)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.total >= g.maxConns || g.count[src] >= g.maxPerSource {
+		return nil, false
+	}
+	g.total++
+	g.count[src]++
+	return sync.OnceFunc(func() { g.leave(src) }), true
+}
+
+func (g *Gate) leave(src netip.Prefix) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.total--
+	if g.count[src]--; g.count[src] == 0 {
+		delete(g.count, src)
+	}
+}
+
+// Open returns the number of places taken.
+func (g *Gate) Open() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.total
+}
+
 // ListenerOptions of NewListener. Zero values mean the package's defaults.
 type ListenerOptions struct {
 	// MaxConns caps the open connections of this listener.
 	MaxConns int
 	// MaxPerSource caps those of one IPv4 address or one IPv6 /64.
 	MaxPerSource int
+	// Gate, if not nil, holds the caps instead, for several listeners.
+	Gate *Gate
 	// FirstFrame and Idle replace FirstFrameTimeout and IdleTimeout.
 	FirstFrame, Idle time.Duration
 	// Stats receives the counts of refused connections and frames. May be nil.
@@ -35,19 +84,16 @@ type Listener struct {
 	opt    ListenerOptions
 	closed chan struct{}
 	once   sync.Once
-
-	mu    sync.Mutex
-	total int                  // guarded by mu
-	count map[netip.Prefix]int // guarded by mu; open connections by source
 }
 
 // NewListener puts the guard in front of l, which it owns from then on.
 func NewListener(l net.Listener, opt ListenerOptions) *Listener {
-	setDefault(&opt.MaxConns, DefaultMaxConns)
-	setDefault(&opt.MaxPerSource, DefaultMaxPerSource)
+	if opt.Gate == nil {
+		opt.Gate = NewGate(opt.MaxConns, opt.MaxPerSource)
+	}
 	setDefault(&opt.FirstFrame, FirstFrameTimeout)
 	setDefault(&opt.Idle, IdleTimeout)
-	return &Listener{Listener: l, opt: opt, closed: make(chan struct{}), count: make(map[netip.Prefix]int)}
+	return &Listener{Listener: l, opt: opt, closed: make(chan struct{})}
 }
 
 func setDefault[T int | time.Duration](v *T, d T) {
@@ -60,6 +106,21 @@ func setDefault[T int | time.Duration](v *T, d T) {
 // when the listener is closed. A connection over a cap is closed at once and
 // counted.
 func (l *Listener) Accept() (net.Conn, error) {
+	conn, err := l.AcceptBare()
+	if err != nil {
+		return nil, err
+	}
+	return l.Guard(conn), nil
+}
+
+// Guard puts the guard in front of a stream that AcceptBare has returned, or of
+// another layer above it.
+func (l *Listener) Guard(conn net.Conn) *Conn {
+	return newConn(conn, Options{Side: Server, Stats: l.opt.Stats}, l.opt.FirstFrame, l.opt.Idle)
+}
+
+// AcceptBare is Accept without the guard: TLS comes first on some connections.
+func (l *Listener) AcceptBare() (net.Conn, error) {
 	wait := minBackoff
 	for {
 		conn, err := l.Listener.Accept()
@@ -78,42 +139,17 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 func (l *Listener) admit(conn net.Conn) net.Conn {
-	src := SourceKey(addrPort(conn.RemoteAddr()).Addr())
-	if !l.take(src) {
+	leave, ok := l.opt.Gate.Enter(addrPort(conn.RemoteAddr()).Addr())
+	if !ok {
 		l.opt.Stats.Count(TooManyConns)
 		conn.Close()
 		return nil
 	}
-	counted := &countedConn{Conn: conn, release: sync.OnceFunc(func() { l.give(src) })}
-	return newConn(counted, Options{Side: Server, Stats: l.opt.Stats}, l.opt.FirstFrame, l.opt.Idle)
+	return &countedConn{Conn: conn, release: leave}
 }
 
-func (l *Listener) take(src netip.Prefix) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.total >= l.opt.MaxConns || l.count[src] >= l.opt.MaxPerSource {
-		return false
-	}
-	l.total++
-	l.count[src]++
-	return true
-}
-
-func (l *Listener) give(src netip.Prefix) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.total--
-	if l.count[src]--; l.count[src] == 0 {
-		delete(l.count, src)
-	}
-}
-
-// Open returns the number of open connections.
-func (l *Listener) Open() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.total
-}
+// Open returns the number of open connections, of all listeners with its Gate.
+func (l *Listener) Open() int { return l.opt.Gate.Open() }
 
 func (l *Listener) pause(d time.Duration) bool {
 	t := time.NewTimer(d)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 
+	"github.com/pion/dtls/v2"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -68,4 +69,19 @@ func (p Pin) check(spki []byte) error {
 		return refusal.New(refusal.PinMismatch, "the relay's key is not the pinned one")
 	}
 	return nil
+}
+
+// clientDTLS is ClientTLS for DTLS: the pin decides here too. The library checks
+// the signature over the key exchange in any case.
+func clientDTLS(pin Pin) *dtls.Config {
+	cfg := base()
+	cfg.InsecureSkipVerify = true
+	cfg.VerifyPeerCertificate = pin.checkChain
+	return cfg
+}
+
+func (id *Identity) serverDTLS() *dtls.Config {
+	cfg := base()
+	cfg.Certificates = []tls.Certificate{id.cert}
+	return cfg
 }
