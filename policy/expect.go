@@ -57,7 +57,10 @@ func (p *parser) expectations(list []expectFile) error {
 }
 
 func (p *parser) expectation(f *expectFile) (e expectation, err error) {
+	at, q := optional(&err, "at", f.At).Time, f.request(&err)
 	switch {
+	case err != nil:
+		return e, err
 	case f.Name == "":
 		return e, errors.New("name: say in a few words what is expected")
 	case !f.Want.set:
@@ -66,22 +69,22 @@ func (p *parser) expectation(f *expectFile) (e expectation, err error) {
 		return e, errors.New("action: say what is asked for")
 	case !f.Role.set:
 		return e, errors.New("role: say who asks")
-	case f.At.v.IsZero() && len(p.r.zones) > 0:
+	case at.IsZero() && len(p.r.zones) > 0:
 		return e, errors.New(`at: this policy has hours, so say when, for example at = "2026-03-02T12:00:00+01:00"`)
 	case f.Rule != "" && !p.ids[f.Rule]:
 		return e, fmt.Errorf("rule: there is no rule %q", f.Rule)
 	}
-	e = expectation{name: f.Name, want: f.Want.v, rule: f.Rule, at: f.At.v.Time, q: f.request()}
+	e = expectation{name: f.Name, want: f.Want.v, rule: f.Rule, at: at, q: q}
 	if e.at.IsZero() {
 		e.at = anyTime
 	}
 	return e, nil
 }
 
-func (f *expectFile) request() Request {
+func (f *expectFile) request(err *error) Request {
 	q := Request{
-		Action: f.Action.v, Cwd: f.Cwd, Env: f.Env, User: string(f.User.v), Agent: f.Agent, Tags: f.Tags,
-		Operator: f.Key.v, Email: f.Email, Person: f.Person, Role: f.Role.v,
+		Action: f.Action.v, Cwd: f.Cwd, Env: f.Env, User: string(optional(err, "user", f.User)), Agent: f.Agent, Tags: f.Tags,
+		Operator: optional(err, "key", f.Key), Email: f.Email, Person: f.Person, Role: f.Role.v,
 	}
 	if q.User == AgentUser {
 		q.User = ""

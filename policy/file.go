@@ -46,6 +46,18 @@ func collect[T any](err *error, name string, list []leaf[T]) []T {
 	return out
 }
 
+// optional returns the value of a key that may be left out; nil is left out. What
+// the library takes for an empty table is a mistake, not a key left out.
+func optional[T any](err *error, name string, l *leaf[T]) (v T) {
+	if l == nil || *err != nil {
+		return v
+	}
+	if !l.set {
+		*err = fmt.Errorf("%s: want a string", name)
+	}
+	return l.v
+}
+
 func checkLength(name string, n int) error {
 	if n == 0 {
 		return fmt.Errorf("%s: the list is empty; name at least one, or remove the key", name)
@@ -59,7 +71,7 @@ func checkLength(name string, n int) error {
 type file struct {
 	Version     int             `toml:"version"`
 	Mode        leaf[mode]      `toml:"mode"`
-	RosterGrace leaf[duration]  `toml:"roster_grace"`
+	RosterGrace *leaf[duration] `toml:"roster_grace"`
 	Environment environmentFile `toml:"environment"`
 	Limits      limitsFile      `toml:"limits"`
 	Gate        *gateFile       `toml:"gate"`
@@ -100,10 +112,10 @@ type whereFile struct {
 }
 
 type whenFile struct {
-	Days []leaf[weekday] `toml:"days"`
-	From leaf[clockTime] `toml:"from"`
-	To   leaf[clockTime] `toml:"to"`
-	Zone leaf[zone]      `toml:"zone"`
+	Days []leaf[weekday]  `toml:"days"`
+	From *leaf[clockTime] `toml:"from"`
+	To   *leaf[clockTime] `toml:"to"`
+	Zone leaf[zone]       `toml:"zone"`
 }
 
 type approvalFile struct {
@@ -112,9 +124,9 @@ type approvalFile struct {
 }
 
 type limitsFile struct {
-	Session leaf[duration] `toml:"session"`
-	Idle    leaf[duration] `toml:"idle"`
-	Resume  leaf[duration] `toml:"resume"`
+	Session *leaf[duration] `toml:"session"`
+	Idle    *leaf[duration] `toml:"idle"`
+	Resume  *leaf[duration] `toml:"resume"`
 }
 
 type gateFile struct {
@@ -123,19 +135,19 @@ type gateFile struct {
 }
 
 type expectFile struct {
-	Name   string         `toml:"name"`
-	Action leaf[Action]   `toml:"action"`
-	Role   leaf[Role]     `toml:"role"`
-	Email  string         `toml:"email"`
-	Person string         `toml:"person"`
-	Key    leaf[key.ID]   `toml:"key"`
-	Agent  string         `toml:"agent"`
-	Tags   []string       `toml:"tags"`
-	User   leaf[userName] `toml:"user"`
-	Argv   []string       `toml:"argv"`
-	Cwd    string         `toml:"cwd"`
-	Env    []string       `toml:"env"`
-	At     leaf[instant]  `toml:"at"`
-	Want   leaf[Effect]   `toml:"want"`
-	Rule   string         `toml:"rule"`
+	Name   string          `toml:"name"`
+	Action leaf[Action]    `toml:"action"`
+	Role   leaf[Role]      `toml:"role"`
+	Email  string          `toml:"email"`
+	Person string          `toml:"person"`
+	Key    *leaf[key.ID]   `toml:"key"`
+	Agent  string          `toml:"agent"`
+	Tags   []string        `toml:"tags"`
+	User   *leaf[userName] `toml:"user"`
+	Argv   []string        `toml:"argv"`
+	Cwd    string          `toml:"cwd"`
+	Env    []string        `toml:"env"`
+	At     *leaf[instant]  `toml:"at"`
+	Want   leaf[Effect]    `toml:"want"`
+	Rule   string          `toml:"rule"`
 }

@@ -87,7 +87,13 @@ func (p *parser) file(f *file) error {
 	case len(f.Expect) > MaxExpect:
 		return fmt.Errorf("%d expectations, the limit is %d", len(f.Expect), MaxExpect)
 	}
-	p.r.mode, p.r.rosterGrace, p.r.limits = f.Mode.v, time.Duration(f.RosterGrace.v), f.Limits.limits()
+	var err error
+	p.r.mode = f.Mode.v
+	p.r.rosterGrace = time.Duration(optional(&err, "roster_grace", f.RosterGrace))
+	p.r.limits = f.Limits.limits(&err)
+	if err != nil {
+		return err
+	}
 	if err := p.environment(f.Environment.Allow); err != nil {
 		return err
 	}
@@ -201,7 +207,7 @@ func (p *parser) rule(f *ruleFile, block bool) (*rule, error) {
 	r.when = p.window(f.When, &err)
 	r.approval = f.Approval.approval(&err)
 	if f.Limits != nil {
-		r.limits = f.Limits.limits()
+		r.limits = f.Limits.limits(&err)
 	}
 	if err != nil {
 		return nil, err
@@ -237,8 +243,12 @@ func (a *approvalFile) approval(err *error) Approval {
 	return Approval{a.Count, roles}
 }
 
-func (l *limitsFile) limits() Limits {
-	return Limits{time.Duration(l.Session.v), time.Duration(l.Idle.v), time.Duration(l.Resume.v)}
+func (l *limitsFile) limits(err *error) Limits {
+	return Limits{
+		time.Duration(optional(err, "limits.session", l.Session)),
+		time.Duration(optional(err, "limits.idle", l.Idle)),
+		time.Duration(optional(err, "limits.resume", l.Resume)),
+	}
 }
 
 // commands checks the patterns: an exact argv each, the program by its real path,
@@ -286,21 +296,22 @@ func (p *parser) window(f *whenFile, err *error) *window {
 		return nil
 	}
 	days := collect(err, "when.days", f.Days)
+	from, to := int(optional(err, "when.from", f.From)), int(optional(err, "when.to", f.To))
 	switch {
 	case *err != nil:
 	case f.Zone.v.Location == nil:
 		*err = errors.New(`when.zone: say whose clock, for example "Europe/Berlin" or "UTC"`)
-	case f.From.set != f.To.set:
+	case (f.From == nil) != (f.To == nil):
 		*err = errors.New("when: from and to stand together, or neither for the whole day")
-	case !f.From.set && days == nil:
+	case f.From == nil && days == nil:
 		*err = errors.New("when: neither days nor from and to; remove it if the rule always holds")
-	case f.From.set && f.From.v == f.To.v:
+	case f.From != nil && from == to:
 		*err = errors.New("when: to equals from, so the window is empty; remove both for the whole day")
 	}
 	if *err != nil {
 		return nil
 	}
-	w := &window{days: 1<<7 - 1, from: int(f.From.v), to: int(f.To.v), zone: p.zone(f.Zone.v.Location)}
+	w := &window{days: 1<<7 - 1, from: from, to: to, zone: p.zone(f.Zone.v.Location)}
 	if days != nil {
 		w.days = 0
 	}

@@ -313,3 +313,20 @@ func TestRosterGraceBounds(t *testing.T) {
 		}
 	}
 }
+
+// The TOML library takes {} for any value that reads itself; it must not load as
+// a limit that was left out.
+func TestEmptyTableIsNoValue(t *testing.T) {
+	rule := "[[allow]]\nid = 'x'\nwho.roles = ['admin']\nactions = ['shell']\n"
+	hours := rule + "when.zone = 'UTC'\nwhen.days = ['mon']\n"
+	expect := "[[expect]]\nname = 'e'\nrole = 'admin'\naction = 'shell'\nwant = 'deny'\n"
+	for _, text := range []string{
+		"limits.session = {}", "limits = {idle = {}}", "[limits.resume]", "roster_grace = {}", rule + "limits.session = {}", rule + "limits.resume = {}",
+		hours + "when.from = {}\nwhen.to = '09:00'", hours + "when.from = {}\nwhen.to = {}", hours + "[allow.when.to]\n[allow.when.from]",
+		expect + "user = {}", expect + "key = {}", expect + "at = {}",
+	} {
+		if _, err := Parse([]byte("version = 1\nmode = 'enforce'\n" + text + "\n")); err == nil || !strings.Contains(err.Error(), "want a string") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
