@@ -30,7 +30,7 @@ func TestF5MistakesInWindowsAreLoadErrors(t *testing.T) {
 		"when.days=[{}]\nwhen.zone='UTC'":                        "not a string",
 		"when.zone='UTC'":                                        "neither days nor",
 		"when.day=['mon']\nwhen.zone='UTC'":                      "block.when.day: unknown key",
-		"when.from={}\nwhen.to='09:00'\nwhen.zone='UTC'":         "stand together",
+		"when.from={}\nwhen.to='09:00'\nwhen.zone='UTC'":         "when.from: want a string",
 	} {
 		if _, err := Parse([]byte(head + rule + when + "\n")); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v", when, err)
