@@ -52,6 +52,7 @@ var table = []row{
 		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
+	{"internal/path", "internal/refusal", ""},
 	{"internal/carrier", "crypto/key relay/hop", ""},
 	{"internal/link", "internal/refusal crypto/key crypto/seal internal/udp internal/wire relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging"},
 	{"internal/transport", "", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys"},
@@ -73,6 +74,9 @@ var table = []row{
 	{"cmd/tucdesk-relay", "internal/cli internal/conf internal/refusal relay relay/credential", ""},
 	{"cmd/tucdesk-server", "internal/cli internal/conf rendezvous relay", "golang.org/x/sync"},
 	{"cmd/quickstart", "internal/cli internal/harden internal/terminal relay rendezvous agent operator", "golang.org/x/sync"},
+
+	// A small internet for tests and benchmarks; it knows none of the parts.
+	{"internal/netlab", "", "golang.org/x/sys"},
 
 	// Tests of all of them together, as processes; it is imported by nobody.
 	{"internal/endtoend", "", "github.com/coder/websocket golang.org/x/sys"},
