@@ -18,6 +18,10 @@ import (
 // every kind takes four round trips at most. Our choice.
 const within = 10 * time.Second
 
+// readBuffer of a DTLS socket in bytes: what a fast sender delivers while we are
+// not scheduled. The system may grant less. Our choice.
+const readBuffer = 4 << 20
+
 // Kind is a way to carry frames to a relay.
 type Kind uint8
 
@@ -114,15 +118,30 @@ func (t Target) dial(ctx context.Context) (net.Conn, Leg, error) {
 		return t.stream(ctx)
 	case TLS:
 		return t.secure(ctx, hop.ProtoTURN)
+	case DTLS:
+		return t.datagrams(ctx)
+	case WebSocket:
+		return t.webSocket(ctx)
 	}
 	return nil, LegConnect, errors.New("unknown kind")
 }
 
-// stream reaches the relay's port, through a proxy if one is named.
+// stream reaches the relay's port, through a proxy if one is named. There is no
+// keep-alive of TCP: the layers above have their own, and the relay a time limit.
 func (t Target) stream(ctx context.Context) (net.Conn, Leg, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", t.Addr)
+	proxy, err := t.proxy()
+	if err != nil {
+		return nil, LegProxy, err
+	}
+	if proxy != nil {
+		conn, err := throughProxy(ctx, proxy, t.Addr)
+		return conn, LegProxy, err
+	}
+	conn, err := dialer().DialContext(ctx, "tcp", t.Addr)
 	return conn, LegConnect, err
 }
+
+func dialer() *net.Dialer { return &net.Dialer{KeepAlive: -1} }
 
 // secure adds TLS to the key that is pinned.
 func (t Target) secure(ctx context.Context, proto string) (net.Conn, Leg, error) {
@@ -133,6 +152,22 @@ func (t Target) secure(ctx context.Context, proto string) (net.Conn, Leg, error)
 	conn := tls.Client(plain, hop.ClientTLS(hop.Pin(t.Pin), proto))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = plain.Close()
+		return nil, LegHandshake, err
+	}
+	return conn, "", nil
+}
+
+// datagrams has a socket of its own: one that answers only the relay's address.
+func (t Target) datagrams(ctx context.Context) (net.Conn, Leg, error) {
+	sock, err := dialer().DialContext(ctx, "udp", t.Addr)
+	if err != nil {
+		return nil, LegConnect, err
+	}
+	if u, ok := sock.(*net.UDPConn); ok {
+		_ = u.SetReadBuffer(readBuffer) // only a hint
+	}
+	conn, err := hop.ClientDTLS(ctx, sock, hop.Pin(t.Pin))
+	if err != nil {
 		return nil, LegHandshake, err
 	}
 	return conn, "", nil

@@ -53,7 +53,7 @@ var table = []row{
 
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},
-	{"internal/carrier", "crypto/key relay/hop", ""},
+	{"internal/carrier", "crypto/key relay/hop", "github.com/coder/websocket golang.org/x/net"},
 	{"internal/link", "internal/refusal crypto/key crypto/seal internal/udp internal/wire relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging"},
 	{"internal/transport", "", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys"},
 	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/link internal/transport", ""},
@@ -85,12 +85,12 @@ var table = []row{
 // shared are modules that more than one row uses, with the reason.
 var shared = map[string]string{
 	"golang.org/x/sys":           "system calls; one package per concern of the system, each behind its own files per system",
-	"golang.org/x/net":           "only ipv4 and ipv6, for batches of datagrams and control messages; the socket and the seal need them",
+	"golang.org/x/net":           "ipv4 and ipv6, for batches of datagrams and control messages; the socket and the seal need them; the carrier asks it for proxies",
 	"golang.org/x/crypto":        "a collection, not a library: ssh at the operator's local front, argon2 and others by name where they are needed",
 	"golang.org/x/sync":          "errgroup, the standard way to own goroutines",
 	"github.com/pion/turn/v2":    "the relay is its server half, the link its client half",
 	"github.com/pion/logging":    "turn and dtls take their loggers from it",
-	"github.com/coder/websocket": "the rendezvous is its server half, rendezvous/client its client half; tests play a server that lies",
+	"github.com/coder/websocket": "rendezvous and relay are its server half, rendezvous/client and internal/carrier its client half; tests play a server that lies",
 }
 
 // testOnly are modules that tests use and nothing else may.

@@ -17,6 +17,12 @@ const (
 	ProtoHTTP = "http/1.1" // for the WebSocket
 )
 
+// Where a server's HTTPS port leads to its relay, and the subprotocol spoken there.
+const (
+	WebSocketPath  = "/relay"
+	WebSocketProto = "tucdesk-relay.v1"
+)
+
 // ServerTLS returns the configuration of the relay's TLS port. Sessions are not
 // resumed: a connection lives as long as its allocation, and tickets would be one
 // more key to keep.
