@@ -31,8 +31,8 @@ func auditExportCommand() *cli.Command {
 		Example: "tucdesk audit export --out acme.audit\ntucdesk audit export | xz > acme.audit.xz",
 		Flags: func(f *flag.FlagSet) {
 			o.flags(f)
-			f.StringVar(&out, "out", "", "`file` to write")
-			f.StringVar(&out, "o", "", "`file` to write")
+			f.StringVar(&out, "out", "", "new `file` to write")
+			f.StringVar(&out, "o", "", "")
 		},
 		Run: func(ctx context.Context, tio *cli.IO, _ []string) error {
 			return o.withAccount(ctx, tio, func(a *account) error { return a.export(ctx, tio, out) })

@@ -18,9 +18,6 @@ import (
 	"github.com/tucdesk/tucdesk/internal/harden"
 )
 
-// Version is the version of this client; the link step of a release sets it.
-var Version = "0.1-dev"
-
 // Main runs the operator's program and returns its exit status.
 func Main(ctx context.Context, args []string) int {
 	// An operator's memory holds session keys and, for a moment, owner keys: no core file.
@@ -41,7 +38,7 @@ func Command() *cli.Command {
 			"missing, 251 machine offline, 250 not logged in, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{
 			teamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), sshCommand(), execCommand(),
-			requestsCommand(), tokenCommand(), operatorCommand(), agentCommand(), policyCommand(), auditCommand(), versionCommand(),
+			requestsCommand(), tokenCommand(), operatorCommand(), agentCommand(), policyCommand(), auditCommand(),
 		},
 	}
 }
@@ -66,7 +63,7 @@ func (o *options) jsonFlag(f *flag.FlagSet) {
 // quietFlag is for verbs whose answer has one word that scripts want alone.
 func quietFlag(f *flag.FlagSet, quiet *bool, usage string) {
 	f.BoolVar(quiet, "quiet", false, usage)
-	f.BoolVar(quiet, "q", false, usage)
+	f.BoolVar(quiet, "q", false, "")
 }
 
 func (o *options) home() (Home, error) {
@@ -128,21 +125,4 @@ func (o *options) completeHosts(_ context.Context, typed string) []string {
 		}
 	}
 	return names
-}
-
-func versionCommand() *cli.Command {
-	var asJSON bool
-	return &cli.Command{
-		Use: "version", Short: "Print this program's version", Example: "tucdesk version --json",
-		Flags: func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, jsonUsage) },
-		Run: func(_ context.Context, io *cli.IO, _ []string) error {
-			if asJSON {
-				return io.PrintJSON(struct {
-					Version string `json:"version"`
-				}{Version})
-			}
-			fmt.Fprintln(io.Out, "tucdesk", Version)
-			return nil
-		},
-	}
 }

@@ -28,12 +28,16 @@ type sessionOptions struct {
 
 func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
 	o.flags(f)
-	f.StringVar(&o.user, "l", "", "login `user` at the target (default: the agent's own user)")
+	f.StringVar(&o.user, "user", "", "login `user` at the target (default: the agent's own user)")
+	f.StringVar(&o.user, "l", "", "")
 	f.StringVar(&o.reason, "reason", "", "`text` that an approver sees and the log keeps")
 	f.Var(&o.env, "env", "`NAME=VALUE` to add to the environment, where the policy lets it; may be given again")
-	f.BoolVar(&o.tty, "t", false, "run on a pseudo-terminal")
-	f.BoolVar(&o.noTTY, "T", false, "run without a pseudo-terminal, also with -t")
-	f.BoolVar(&o.talk, "v", false, "at the end, say which way the session went and how long it took to open")
+	f.BoolVar(&o.tty, "tty", false, "run on a pseudo-terminal")
+	f.BoolVar(&o.tty, "t", false, "")
+	f.BoolVar(&o.noTTY, "no-tty", false, "run without a pseudo-terminal, also with -t")
+	f.BoolVar(&o.noTTY, "T", false, "")
+	f.BoolVar(&o.talk, "verbose", false, "at the end, say which way the session went and how long it took to open")
+	f.BoolVar(&o.talk, "v", false, "")
 	f.BoolVar(&o.noWait, "nowait", false, "when an approval is missing, withdraw the request and exit 252 rather than wait")
 }
 

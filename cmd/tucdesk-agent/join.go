@@ -44,7 +44,7 @@ func joinCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := agent.Join(ctx, state, token, agent.JoinOptions{Name: name, Version: version()}); err != nil {
+			if err := agent.Join(ctx, state, token, agent.JoinOptions{Name: name, Version: cli.Version()}); err != nil {
 				if refusal.Of(err) == refusal.BadToken { // not a login that ran out, as elsewhere
 					return &cli.Error{Err: err, Hints: []string{"copy all of what tucdesk token create printed"}, Exit: cli.ExitFailed}
 				}

@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"os"
-	"runtime/debug"
 
 	"github.com/tucdesk/tucdesk/agent"
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -26,12 +25,4 @@ func commands() *cli.Command {
 			"It opens no port. Run it as root to let sessions run as other users, or as any user for sessions as that user.",
 		Sub: []*cli.Command{joinCommand(), runCommand(), statusCommand()},
 	}
-}
-
-// version is what the build recorded.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
 }

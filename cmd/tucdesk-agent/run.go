@@ -35,7 +35,7 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			a, err := agent.Open(state, agent.Config{Version: version(), MaxSessions: most, Logger: logger(io.Err, asJSON)})
+			a, err := agent.Open(state, agent.Config{Version: cli.Version(), MaxSessions: most, Logger: logger(io.Err, asJSON)})
 			if err != nil {
 				return err
 			}

@@ -73,6 +73,7 @@ func Main(ctx context.Context, root *Command, args []string) int {
 // Run is Main with streams of the caller's, without touching signals.
 func Run(ctx context.Context, io *IO, root *Command, args []string) int {
 	tree := build(root, io)
+	tree.AddCommand(build(versionCommand(root.Use), io))
 	tree.SetArgs(args)
 	tree.SetOut(io.Out)
 	tree.SetErr(io.Err)
@@ -93,9 +94,7 @@ func build(c *Command, io *IO) *cobra.Command {
 		return &Error{Err: err, Hints: []string{cmd.CommandPath() + " --help"}, Exit: ExitUsage}
 	})
 	if c.Flags != nil {
-		var set flag.FlagSet
-		c.Flags(&set)
-		cmd.Flags().AddGoFlagSet(&set)
+		addFlags(cmd, c.Flags)
 	}
 	// A noun alone shows its verbs; a wrong verb must not pass as that.
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
@@ -110,6 +109,33 @@ func build(c *Command, io *IO) *cobra.Command {
 		cmd.AddCommand(build(sub, io))
 	}
 	return cmd
+}
+
+// addFlags defines the command's flags. A name of one letter is the short form of
+// the other flag that sets the same variable, so that help shows them as one.
+func addFlags(cmd *cobra.Command, define func(*flag.FlagSet)) {
+	var set flag.FlagSet
+	define(&set)
+	short := map[flag.Value]string{}
+	set.VisitAll(func(f *flag.Flag) {
+		if len(f.Name) == 1 {
+			short[f.Value] = f.Name
+		}
+	})
+	scratch := new(cobra.Command).Flags() // a set keeps the short form a flag has when it is added
+	set.VisitAll(func(f *flag.Flag) {
+		if len(f.Name) == 1 {
+			return
+		}
+		scratch.AddGoFlag(f)
+		long := scratch.Lookup(f.Name)
+		long.Shorthand = short[f.Value]
+		cmd.Flags().AddFlag(long)
+		delete(short, f.Value)
+	})
+	for _, alone := range short {
+		panic("cli: internal error: flag -" + alone + " has no long form")
+	}
 }
 
 func completer(c *Command) cobra.CompletionFunc {

@@ -27,7 +27,10 @@ func tree(got *[]string, fail error) *cli.Command {
 	return &cli.Command{Use: "prog", Short: "a program", Sub: []*cli.Command{
 		{Use: "exec HOST -- ARGV...", Short: "run", MinArgs: 2, MaxArgs: -1, Run: run, Example: "prog exec web -- id",
 			Complete: func(_ context.Context, typed string) []string { return []string{typed + "-host"} },
-			Flags:    func(f *flag.FlagSet) { f.BoolVar(&loud, "loud", false, "say more") }},
+			Flags: func(f *flag.FlagSet) {
+				f.BoolVar(&loud, "loud", false, "say more")
+				f.BoolVar(&loud, "l", false, "say more")
+			}},
 		{Use: "ls", Short: "list", Run: run},
 		{Use: "noun", Short: "a noun", Sub: []*cli.Command{{Use: "verb", Short: "a verb", Run: run}}},
 	}}
@@ -102,5 +105,34 @@ func TestInterruptedWorkExits130(t *testing.T) {
 	var e bytes.Buffer
 	if status := cli.Run(ctx, &cli.IO{In: os.Stdin, Out: &e, Err: &e}, tree(&got, context.Canceled), []string{"ls"}); status != cli.ExitInterrupted {
 		t.Errorf("status %d, want %d", status, cli.ExitInterrupted)
+	}
+}
+
+func TestShortFlagIsShownBesideItsLongForm(t *testing.T) {
+	for _, loud := range []string{"-l", "--loud"} {
+		if _, got, _, talk := call(t, nil, "exec", loud, "web", "true"); !slices.Contains(got, "loud") {
+			t.Errorf("%s: got %q, said %q", loud, got, talk)
+		}
+	}
+	if _, _, out, _ := call(t, nil, "exec", "--help"); !strings.Contains(out, "-l, --loud ") || strings.Contains(out, "--l ") {
+		t.Errorf("help says %q", out)
+	}
+	if status, _, _, talk := call(t, nil, "exec", "--l", "web", "true"); status != cli.ExitUsage {
+		t.Errorf("--l: status %d, said %q", status, talk)
+	}
+}
+
+func TestEveryProgramSaysItsVersion(t *testing.T) {
+	if status, _, out, _ := call(t, nil, "version"); status != 0 || out != "prog "+cli.Version()+"\n" {
+		t.Errorf("status %d, printed %q", status, out)
+	}
+	if status, _, out, _ := call(t, nil, "version", "--json"); status != 0 || !strings.Contains(out, `"version": "`+cli.Version()+`"`) {
+		t.Errorf("status %d, printed %q", status, out)
+	}
+	// A program without verbs, such as a relay, has it too.
+	var out bytes.Buffer
+	alone := &cli.Command{Use: "alone", Run: func(context.Context, *cli.IO, []string) error { return errors.New("ran") }}
+	if status := cli.Run(context.Background(), &cli.IO{Out: &out, Err: &out}, alone, []string{"version"}); status != 0 || !strings.HasPrefix(out.String(), "alone ") {
+		t.Errorf("status %d, printed %q", status, out.String())
 	}
 }
