@@ -52,10 +52,17 @@ func ReadPassphrase(ctx context.Context, prompt string) ([]byte, error) {
 		_, _ = in.Close(), out.Close()
 		return nil, ErrNoTerminal
 	}
+	// Raw mode shows nothing, from before the question: who types at once must not
+	// see the beginning of a secret. ReadPassword goes on from there to whole lines.
+	if _, err := term.MakeRaw(int(in.Fd())); err != nil {
+		_, _ = in.Close(), out.Close()
+		return nil, ErrNoTerminal
+	}
 	fmt.Fprint(out, prompt)
 	typed := make(chan answer, 1)
 	go func() {
 		text, err := term.ReadPassword(int(in.Fd()))
+		_ = term.Restore(int(in.Fd()), old)
 		fmt.Fprintln(out)
 		_, _ = in.Close(), out.Close()
 		typed <- answer{text, err}
