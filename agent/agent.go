@@ -14,7 +14,9 @@ import (
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/replay"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/spool"
+	"github.com/tucdesk/tucdesk/internal/audit/witness"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -55,8 +57,8 @@ type Agent struct {
 
 	keeper  *keeper
 	ledger  *approval.Ledger
-	spool   *audit.Spool
-	witness *audit.Witness
+	spool   *spool.Spool
+	witness *witness.Witness
 
 	seen     *replay.Cache
 	waiting  waitingList
@@ -157,7 +159,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := process.SealDescriptors(); err != nil {
 		return err
 	}
-	if err := a.record(audit.Entry{Type: audit.AgentStart}); err != nil {
+	if err := a.record(entry.Entry{Type: entry.AgentStart}); err != nil {
 		return err
 	}
 	var loops sync.WaitGroup
@@ -169,7 +171,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.sessions.close()
 	a.running.Wait()
 	loops.Wait()
-	_ = a.record(audit.Entry{Type: audit.AgentStop})
+	_ = a.record(entry.Entry{Type: entry.AgentStop})
 	a.log.Info("agent stopped")
 	return nil
 }

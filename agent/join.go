@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/spool"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -240,7 +240,7 @@ func (n *newcomer) save(t *trust, text []byte) error {
 	if err := ledger.Close(); err != nil {
 		return fmt.Errorf("closing the ledger: %v", err)
 	}
-	if err := audit.CreateSpool(n.dir, n.identity, t.roster.Team()); err != nil {
+	if err := spool.Create(n.dir, n.identity, t.roster.Team()); err != nil {
 		return err
 	}
 	if err := writeClock(n.dir, t.roster.IssuedAt()); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/approval"
@@ -243,7 +243,7 @@ func TestServerThatShowedTwoLogsGetsNoSession(t *testing.T) {
 	k := newTeam(t, openPolicy)
 	dir := k.join()
 	server := must(k.state.Server(k.access.ID()))
-	evidence := `{"format":"tucdesk-witness-v1","origin":"` + audit.Origin(server.Name, k.state.Team()) + `","checkpoint":"","evidence":["another log"]}` + "\n"
+	evidence := `{"format":"tucdesk-witness-v1","origin":"` + checkpoint.Origin(server.Name, k.state.Team()) + `","checkpoint":"","evidence":["another log"]}` + "\n"
 	if err := os.WriteFile(filepath.Join(dir, witnessFile), []byte(evidence), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/spool"
+	"github.com/tucdesk/tucdesk/internal/audit/witness"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -29,22 +32,22 @@ const ackLimit = 30 * time.Second
 
 // openAudit opens what the agent remembers of its own deeds and of the team's log.
 func (a *Agent) openAudit(t *trust) (err error) {
-	if a.spool, err = audit.OpenSpool(a.dir, a.identity, t.roster.Team()); err != nil {
+	if a.spool, err = spool.Open(a.dir, a.identity, t.roster.Team()); err != nil {
 		return err
 	}
 	server, err := t.roster.Server(a.member.Server.Access)
 	if err != nil {
 		return nil // not in the roster any more: nothing it shows would be believed
 	}
-	a.witness, err = audit.OpenWitness(filepath.Join(a.dir, witnessFile), audit.Origin(server.Name, t.roster.Team()))
+	a.witness, err = witness.Open(filepath.Join(a.dir, witnessFile), checkpoint.Origin(server.Name, t.roster.Team()))
 	return err
 }
 
 // record appends e to the agent's chain. It is durable when record returns nil.
-func (a *Agent) record(e audit.Entry) error {
+func (a *Agent) record(e entry.Entry) error {
 	t, _ := a.keeper.get()
 	e.Time, e.RosterVersion = wire.At(time.Now()), t.roster.Version()
-	e.Target = audit.Target{Agent: a.ID(), Name: a.cert.Name}
+	e.Target = entry.Target{Agent: a.ID(), Name: a.cert.Name}
 	if _, err := a.spool.Append(e); err != nil {
 		a.log.Error("writing the audit log", "event", string(e.Type), "err", err)
 		return err
@@ -54,38 +57,38 @@ func (a *Agent) record(e audit.Entry) error {
 }
 
 // entry says who asked for what. Nothing that was not verified goes in.
-func (q *question) entry(typ audit.EventType) audit.Entry {
-	e := audit.Entry{Type: typ}
+func (q *question) entry(typ entry.EventType) entry.Entry {
+	e := entry.Entry{Type: typ}
 	if q.operator.Key.IsZero() {
 		return e
 	}
 	r := &q.request
-	e.Actor = audit.Actor{Kid: r.Operator, Email: q.operator.Email, Person: q.operator.Person}
+	e.Actor = entry.Actor{Kid: r.Operator, Email: q.operator.Email, Person: q.operator.Person}
 	e.Session, e.RequestHash = r.Session, q.hash
 	names := make([]string, len(r.Params.Env))
 	for i, v := range r.Params.Env {
 		names[i] = v.Name
 	}
-	e.Command = &audit.Command{Action: r.Action, User: r.Params.User, Argv: r.Params.Argv, Cwd: r.Params.Cwd, EnvNames: names, TTY: r.Params.TTY}
+	e.Command = &entry.Command{Action: r.Action, User: r.Params.User, Argv: r.Params.Argv, Cwd: r.Params.Cwd, EnvNames: names, TTY: r.Params.TTY}
 	return e
 }
 
-func (ans answer) describe(e *audit.Entry) {
+func (ans answer) describe(e *entry.Entry) {
 	d := ans.decision
-	e.Policy = audit.PolicyResult{Decision: d.Effect.String(), Rule: d.Rule, Hash: d.PolicyHash, Need: d.Approval.Count}
+	e.Policy = entry.PolicyResult{Decision: d.Effect.String(), Rule: d.Rule, Hash: d.PolicyHash, Need: d.Approval.Count}
 	for _, u := range ans.uses {
 		e.Approvals = append(e.Approvals, u.Hash)
 	}
 }
 
 func (a *Agent) recordAccept(q *question, ans answer) error {
-	e := q.entry(audit.SessionAccept)
+	e := q.entry(entry.SessionAccept)
 	ans.describe(&e)
 	return a.record(e)
 }
 
 func (a *Agent) recordStart(q *question, ans answer) error {
-	e := q.entry(audit.ExecStart)
+	e := q.entry(entry.ExecStart)
 	ans.describe(&e)
 	return a.record(e)
 }
@@ -93,12 +96,12 @@ func (a *Agent) recordStart(q *question, ans answer) error {
 // recordExit writes down what the session process says; it ran as the user, so it
 // is the user's word.
 func (a *Agent) recordExit(q *question, x exited) error {
-	e := q.entry(audit.ExecEnd)
+	e := q.entry(entry.ExecEnd)
 	e.Command.BytesIn, e.Command.BytesOut = uint64(max(x.BytesIn, 0)), uint64(max(x.BytesOut, 0))
 	if x.Signal != "" {
 		e.Command.Signal = plainSignal(x.Signal)
 	} else {
-		e.Command.ExitCode = audit.ExitCode(x.Code)
+		e.Command.ExitCode = entry.ExitCode(x.Code)
 	}
 	if x.Refusal != "" {
 		e.Refusal = refusal.Code(plainCode(x.Refusal))
@@ -107,7 +110,7 @@ func (a *Agent) recordExit(q *question, x exited) error {
 }
 
 func (a *Agent) recordEnd(q *question, code refusal.Code) {
-	e := q.entry(audit.SessionEnd)
+	e := q.entry(entry.SessionEnd)
 	e.Refusal = code
 	_ = a.record(e) // logged there; the session has ended anyway
 }
@@ -116,7 +119,7 @@ func (a *Agent) recordRefusal(q *question, code refusal.Code) {
 	if !a.refusals.take(time.Now()) {
 		return
 	}
-	e := q.entry(audit.SessionRefuse)
+	e := q.entry(entry.SessionRefuse)
 	e.Refusal = code
 	_ = a.record(e) // logged there; the refusal stands anyway
 }
@@ -126,7 +129,7 @@ func (a *Agent) recordRoster(code refusal.Code) {
 	if code != "" && !a.refusals.take(time.Now()) {
 		return
 	}
-	_ = a.record(audit.Entry{Type: audit.RosterApplied, Refusal: code})
+	_ = a.record(entry.Entry{Type: entry.RosterApplied, Refusal: code})
 }
 
 // plainSignal keeps a child's words out of the log unless they are a signal's name.
@@ -221,7 +224,7 @@ func (a *Agent) gossip(g wire.AuditGossip) {
 	if err != nil {
 		return
 	}
-	c, _, err := audit.OpenCheckpoint(g.Checkpoint, audit.Origin(server.Name, t.roster.Team()), server.Keys.Audit)
+	c, _, err := checkpoint.Open(g.Checkpoint, checkpoint.Origin(server.Name, t.roster.Team()), server.Keys.Audit)
 	if err != nil {
 		a.log.Warn("the server showed a checkpoint that is not signed rightly", "err", err)
 		return

@@ -21,7 +21,7 @@ import (
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -444,7 +444,7 @@ func TestAuditChainTellsTheSession(t *testing.T) {
 	k.askFor(a, "vic", nil).wantRefusal(refusal.WrongRole)
 	var got []string
 	for _, signed := range must(a.spool.Pending(wire.MaxAuditBatch)) {
-		e, _, err := statement.Open[audit.Entry](signed, a.cert.FindAgent)
+		e, _, err := statement.Open[entry.Entry](signed, a.cert.FindAgent)
 		if err != nil {
 			t.Fatal(err)
 		}

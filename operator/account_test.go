@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -196,7 +196,7 @@ func TestServerThatShowedTwoLogsGetsNoSession(t *testing.T) {
 	if err := a.trusted(); err != nil {
 		t.Fatalf("before anything was seen: %v", err)
 	}
-	origin := audit.Origin("main", m.root.Team)
+	origin := checkpoint.Origin("main", m.root.Team)
 	for _, seen := range []string{
 		`{"format":"tucdesk-witness-v1","origin":"` + origin + `","checkpoint":"","evidence":["a note"]}` + "\n",
 		"not what a witness writes",

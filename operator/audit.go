@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -104,7 +104,7 @@ func (o *auditVerify) run(tio *cli.IO, name string) error {
 		}
 		defer f.Close()
 	}
-	report, err := audit.Verify(f, fingerprint, time.Now(), known...)
+	report, err := verify.Export(f, fingerprint, time.Now(), known...)
 	if err != nil {
 		return fmt.Errorf("verifying %q: %w", name, err)
 	}
@@ -171,7 +171,7 @@ type findingView struct {
 	Detail string `json:"detail"`
 }
 
-func viewReport(r audit.Report) reportView {
+func viewReport(r verify.Report) reportView {
 	v := reportView{r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.RosterVersion, r.Hosts, r.Checkpoints, r.OpenSessions, r.Gaps, r.Behind, []findingView{}, r.More}
 	for _, f := range r.Findings {
 		v.Findings = append(v.Findings, findingView{f.Entry, f.Last, string(f.Code), f.Detail})
@@ -179,7 +179,7 @@ func viewReport(r audit.Report) reportView {
 	return v
 }
 
-func printReport(tio *cli.IO, r audit.Report) {
+func printReport(tio *cli.IO, r verify.Report) {
 	for _, f := range r.Findings {
 		where := "log"
 		if f.Entry >= 0 {

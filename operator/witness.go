@@ -3,18 +3,19 @@ package operator
 import (
 	"context"
 
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/witness"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // witness opens the memory of the team's log: everybody who sees checkpoints
 // remembers the last one, so a server cannot show two logs for long (protocol 5.3).
-func (a *account) witness() (*audit.Witness, error) {
+func (a *account) witness() (*witness.Witness, error) {
 	server, err := a.state.Server(a.member.Access)
 	if err != nil {
 		return nil, err
 	}
-	return audit.OpenWitness(a.home.path(auditSeenFile), audit.Origin(server.Name, a.member.Team))
+	return witness.Open(a.home.path(auditSeenFile), checkpoint.Origin(server.Name, a.member.Team))
 }
 
 // gossip asks for the newest checkpoint and the proof that it extends the one

@@ -6,7 +6,10 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/ledger"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -17,8 +20,8 @@ import (
 
 // record appends one entry of ours to the team's log, in the transaction of what
 // it records. It comes last in there, because it holds the log's lock.
-func (s *Server) record(tx *store.Tx, state snapshot, e audit.Entry) error {
-	l, err := audit.NewLog(state.name, tx.Team().Wire(), s.keys.audit)
+func (s *Server) record(tx *store.Tx, state snapshot, e entry.Entry) error {
+	l, err := ledger.New(state.name, tx.Team().Wire(), s.keys.audit)
 	if err != nil {
 		return err
 	}
@@ -31,57 +34,57 @@ func (s *Server) record(tx *store.Tx, state snapshot, e audit.Entry) error {
 }
 
 // entry begins an entry about what the caller did.
-func (c *call) entry(typ audit.EventType) audit.Entry {
-	return audit.Entry{Type: typ, Time: wire.At(c.now),
-		Actor: audit.Actor{Kid: c.who.Operator, Email: c.op.Email, Person: c.op.Person}}
+func (c *call) entry(typ entry.EventType) entry.Entry {
+	return entry.Entry{Type: typ, Time: wire.At(c.now),
+		Actor: entry.Actor{Kid: c.who.Operator, Email: c.op.Email, Person: c.op.Person}}
 }
 
 func (s *Server) recordLogin(c *call) error {
 	return s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
-		return s.record(tx, c.state, c.entry(audit.Login))
+		return s.record(tx, c.state, c.entry(entry.Login))
 	})
 }
 
 func (s *Server) recordFounding(tx *store.Tx, next snapshot, now time.Time) error {
-	return s.record(tx, next, audit.Entry{Type: audit.TeamFound, Time: wire.At(now)})
+	return s.record(tx, next, entry.Entry{Type: entry.TeamFound, Time: wire.At(now)})
 }
 
 func (s *Server) recordRoster(tx *store.Tx, c *call, next snapshot) error {
-	e := c.entry(audit.RosterPublish)
+	e := c.entry(entry.RosterPublish)
 	e.Policy.Hash = next.roster.PolicyHash()
 	return s.record(tx, next, e)
 }
 
 // recordLearnt names the agent that brought a roster as who did it.
 func (s *Server) recordLearnt(tx *store.Tx, c *conn, next snapshot) error {
-	return s.record(tx, next, audit.Entry{Type: audit.RosterPublish, Time: wire.At(time.Now()),
-		Actor: audit.Actor{Kid: c.agent}, Target: audit.Target{Agent: c.agent, Name: c.name}})
+	return s.record(tx, next, entry.Entry{Type: entry.RosterPublish, Time: wire.At(time.Now()),
+		Actor: entry.Actor{Kid: c.agent}, Target: entry.Target{Agent: c.agent, Name: c.name}})
 }
 
 func (s *Server) recordToken(tx *store.Tx, c *call, _ roster.Token) error {
-	return s.record(tx, c.state, c.entry(audit.TokenPublish))
+	return s.record(tx, c.state, c.entry(entry.TokenPublish))
 }
 
 func (s *Server) recordDelete(tx *store.Tx, c *call, a store.Agent) error {
-	e := c.entry(audit.AgentDelete)
-	e.Target = audit.Target{Agent: a.Kid, Name: a.Name}
+	e := c.entry(entry.AgentDelete)
+	e.Target = entry.Target{Agent: a.Kid, Name: a.Name}
 	return s.record(tx, c.state, e)
 }
 
 // recordDecision writes what became of a session request.
 func (s *Server) recordDecision(tx *store.Tx, c *call, out outcome, refused error) error {
-	e := c.entry(audit.SessionOpen)
+	e := c.entry(entry.SessionOpen)
 	switch {
 	case refused != nil:
-		e.Type, e.Refusal = audit.SessionDeny, codeOf(refused)
+		e.Type, e.Refusal = entry.SessionDeny, codeOf(refused)
 	case out.waits != nil && !out.isNew:
 		return nil // asked again while it waits: nothing happened
 	case out.waits != nil:
-		e.Type = audit.RequestWait
+		e.Type = entry.RequestWait
 	}
-	e.Target = audit.Target{Agent: out.agent.Kid, Name: out.cert.Name}
+	e.Target = entry.Target{Agent: out.agent.Kid, Name: out.cert.Name}
 	e.Session, e.RequestHash = c.open.req.Session, c.open.hash
-	e.Policy = audit.PolicyResult{Decision: out.decision.Effect.String(), Rule: out.decision.Rule,
+	e.Policy = entry.PolicyResult{Decision: out.decision.Effect.String(), Rule: out.decision.Rule,
 		Hash: out.decision.PolicyHash, Need: out.decision.Approval.Count}
 	e.Command = commandOf(c.open.req)
 	for _, u := range out.uses {
@@ -91,8 +94,8 @@ func (s *Server) recordDecision(tx *store.Tx, c *call, out outcome, refused erro
 }
 
 // commandOf is what was asked for; the log redacts it before it signs.
-func commandOf(req wire.Request) *audit.Command {
-	cmd := &audit.Command{Action: req.Action, User: req.Params.User, Argv: req.Params.Argv, Cwd: req.Params.Cwd, TTY: req.Params.TTY}
+func commandOf(req wire.Request) *entry.Command {
+	cmd := &entry.Command{Action: req.Action, User: req.Params.User, Argv: req.Params.Argv, Cwd: req.Params.Cwd, TTY: req.Params.TTY}
 	for _, v := range req.Params.Env {
 		cmd.EnvNames = append(cmd.EnvNames, v.Name)
 	}
@@ -112,27 +115,27 @@ func (s *Server) recordAgentRefusal(c *call, out outcome, refused error) {
 }
 
 func (s *Server) recordApproval(tx *store.Tx, c *call, r store.Request, a approval.Approval, signed statement.Signed) error {
-	e := c.entry(audit.RequestApprove)
+	e := c.entry(entry.RequestApprove)
 	if a.Decision == approval.Deny {
-		e.Type = audit.RequestDeny
+		e.Type = entry.RequestDeny
 	}
 	e.Approvals = []key.Hash{signed.Hash()}
 	return s.record(tx, c.state, about(e, r))
 }
 
 func (s *Server) recordCancel(tx *store.Tx, c *call, r store.Request) error {
-	return s.record(tx, c.state, about(c.entry(audit.RequestCancel), r))
+	return s.record(tx, c.state, about(c.entry(entry.RequestCancel), r))
 }
 
-func about(e audit.Entry, r store.Request) audit.Entry {
+func about(e entry.Entry, r store.Request) entry.Entry {
 	e.Target.Agent, e.Session, e.RequestHash = r.Agent, r.Session, r.Hash
-	e.Policy = audit.PolicyResult{Decision: policy.NeedApproval.String(), Rule: r.Rule, Need: r.Need}
+	e.Policy = entry.PolicyResult{Decision: policy.NeedApproval.String(), Rule: r.Rule, Need: r.Need}
 	return e
 }
 
 func (s *Server) recordExpired(tx *store.Tx, state snapshot, over []store.Request, now time.Time) error {
 	for _, r := range over {
-		e := about(audit.Entry{Type: audit.RequestExpire, Time: wire.At(now), Actor: audit.Actor{Kid: r.Operator}}, r)
+		e := about(entry.Entry{Type: entry.RequestExpire, Time: wire.At(now), Actor: entry.Actor{Kid: r.Operator}}, r)
 		e.Refusal = refusal.ApprovalExpired
 		if err := s.record(tx, state, e); err != nil {
 			return err
@@ -145,10 +148,10 @@ func (s *Server) recordExpired(tx *store.Tx, state snapshot, over []store.Reques
 // agent's own chain is not where the log has it: a host that was set back, or a
 // second host with its identity (protocol 5.4).
 func (s *Server) recordRegistration(tx *store.Tx, n *newcomer, isNew bool, now time.Time) error {
-	e := audit.Entry{Type: audit.AgentConnect, Time: wire.At(now), Actor: audit.Actor{Kid: n.kid},
-		Target: audit.Target{Agent: n.kid, Name: n.cert.Name}}
+	e := entry.Entry{Type: entry.AgentConnect, Time: wire.At(now), Actor: entry.Actor{Kid: n.kid},
+		Target: entry.Target{Agent: n.kid, Name: n.cert.Name}}
 	if isNew {
-		e.Type = audit.AgentJoin
+		e.Type = entry.AgentJoin
 	}
 	if err := s.record(tx, n.state, e); err != nil {
 		return err
@@ -157,7 +160,7 @@ func (s *Server) recordRegistration(tx *store.Tx, n *newcomer, isNew bool, now t
 	if err != nil || n.reg.AuditSeq > seq || n.reg.AuditSeq == seq && n.reg.AuditHead == head {
 		return err
 	}
-	e.Type, e.Refusal = audit.Alarm, refusal.AuditFork
+	e.Type, e.Refusal = entry.Alarm, refusal.AuditFork
 	return s.record(tx, n.state, e)
 }
 
@@ -169,8 +172,8 @@ func (s *Server) recordDisplaced(ctx context.Context, n *newcomer, now time.Time
 func (s *Server) alarm(ctx context.Context, t *team, agent key.ID, name string, code refusal.Code, now time.Time) error {
 	state := t.have.Load()
 	return s.store.InTx(ctx, t.id, func(tx *store.Tx) error {
-		return s.record(tx, *state, audit.Entry{Type: audit.Alarm, Time: wire.At(now), Actor: audit.Actor{Kid: agent},
-			Target: audit.Target{Agent: agent, Name: name}, Refusal: code})
+		return s.record(tx, *state, entry.Entry{Type: entry.Alarm, Time: wire.At(now), Actor: entry.Actor{Kid: agent},
+			Target: entry.Target{Agent: agent, Name: name}, Refusal: code})
 	})
 }
 
@@ -181,12 +184,12 @@ func (s *Server) recordRefusal(c *call, code refusal.Code) {
 		!s.refusals.allow(c.who.Operator, c.now) {
 		return
 	}
-	e := c.entry(audit.Alarm)
+	e := c.entry(entry.Alarm)
 	switch c.route.path {
 	case wire.PathSessions:
-		e.Type = audit.SessionDeny
+		e.Type = entry.SessionDeny
 	case wire.PathLogin:
-		e.Type = audit.LoginRefuse
+		e.Type = entry.LoginRefuse
 	}
 	if c.open != nil {
 		e.Target.Agent, e.Session, e.RequestHash, e.Command = c.open.req.Agent, c.open.req.Session, c.open.hash, commandOf(c.open.req)
@@ -212,7 +215,7 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 	}
 	var seq uint64
 	err = c.s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error {
-		l, err := audit.NewLog(c.team.have.Load().name, c.team.id.Wire(), c.s.keys.audit)
+		l, err := ledger.New(c.team.have.Load().name, c.team.id.Wire(), c.s.keys.audit)
 		if err != nil {
 			return err
 		}
@@ -277,20 +280,20 @@ func (c *conn) gossip(ctx context.Context) wire.AuditGossip {
 	return g
 }
 
-// gossip returns what audit.Log.Gossip does, and the size of the checkpoint.
+// gossip returns what ledger.Log.Gossip does, and the size of the checkpoint.
 func (s *Server) gossip(ctx context.Context, t *team, from uint64) (g wire.AuditGossip, size uint64, err error) {
-	l, err := audit.NewLog(t.have.Load().name, t.id.Wire(), s.keys.audit)
+	l, err := ledger.New(t.have.Load().name, t.id.Wire(), s.keys.audit)
 	if err != nil {
 		return g, 0, err
 	}
 	err = s.store.View(ctx, t.id, func(tx *store.Tx) error {
-		g, err = l.Gossip(tx, int64(min(from, audit.MaxSize)))
+		g, err = l.Gossip(tx, int64(min(from, tree.MaxSize)))
 		return err
 	})
 	if err != nil || g.Checkpoint == "" {
 		return g, 0, err
 	}
-	c, _, err := audit.OpenCheckpoint(g.Checkpoint, l.Origin(), s.keys.audit.Public())
+	c, _, err := checkpoint.Open(g.Checkpoint, l.Origin(), s.keys.audit.Public())
 	return g, uint64(c.Size), err
 }
 
@@ -316,7 +319,7 @@ func (s *Server) seal(ctx context.Context, t *team) error {
 	if !t.grew.Swap(false) {
 		return nil
 	}
-	l, err := audit.NewLog(t.have.Load().name, t.id.Wire(), s.keys.audit)
+	l, err := ledger.New(t.have.Load().name, t.id.Wire(), s.keys.audit)
 	if err != nil {
 		return err
 	}

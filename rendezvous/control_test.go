@@ -15,7 +15,9 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -47,10 +49,10 @@ func TestRegistrationTellsTheAgentWhereItStands(t *testing.T) {
 	if err != nil || next.Version() != 2 {
 		t.Fatalf("version %v, %v", next, err)
 	}
-	c.logged(audit.AgentJoin, "")
+	c.logged(entry.AgentJoin, "")
 	h.ctl.Close()
 	h.dial()
-	c.logged(audit.AgentConnect, "")
+	c.logged(entry.AgentConnect, "")
 }
 
 func TestB16RegistrationTimeNonceAndChannel(t *testing.T) {
@@ -142,7 +144,7 @@ func TestK6NewestConnectionWins(t *testing.T) {
 	if err != nil || reply.Accept[0] != 7 {
 		t.Fatalf("%+v, %v", reply, err)
 	}
-	c.logged(audit.Alarm, refusal.KeyInUse)
+	c.logged(entry.Alarm, refusal.KeyInUse)
 	if c.node.Snapshot()["displaced"] != 1 {
 		t.Error("not counted")
 	}
@@ -172,7 +174,7 @@ func TestRevokedAndDeletedAgentsAreCutOff(t *testing.T) {
 	wantCode(t, c.api.DeleteAgent(t.Context(), c.cred(policy.Admin), h2.key.ID()), refusal.NotFound)
 	_, err = c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h2, nil))
 	wantCode(t, err, refusal.NotFound)
-	c.logged(audit.AgentDelete, "")
+	c.logged(entry.AgentDelete, "")
 }
 
 func TestG5AgentCarriesNewsPastAServerThatLacksThem(t *testing.T) {
@@ -191,16 +193,16 @@ func TestG5AgentCarriesNewsPastAServerThatLacksThem(t *testing.T) {
 		news, err := c.api.Roster(t.Context(), c.cred(policy.Viewer), 1)
 		return err == nil && len(news.Updates) == 1 && news.Updates[0].Statement.Hash() == u.Statement.Hash()
 	})
-	c.logged(audit.RosterPublish, "")
+	c.logged(entry.RosterPublish, "")
 }
 
 func TestAuditEntriesOfAgents(t *testing.T) {
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
 	h.dial()
-	entry := func(seq uint64, previous key.Hash, edit func(*audit.Entry)) statement.Signed {
-		e := audit.Entry{ID: wire.NewNonce(), Type: audit.AgentStart, Time: wire.At(time.Now()), Team: c.state.Team(), Seq: seq, Previous: previous,
-			Actor: audit.Actor{Kid: h.key.ID()}}
+	signed := func(seq uint64, previous key.Hash, edit func(*entry.Entry)) statement.Signed {
+		e := entry.Entry{ID: wire.NewNonce(), Type: entry.AgentStart, Time: wire.At(time.Now()), Team: c.state.Team(), Seq: seq, Previous: previous,
+			Actor: entry.Actor{Kid: h.key.ID()}}
 		if edit != nil {
 			edit(&e)
 		}
@@ -222,13 +224,13 @@ func TestAuditEntriesOfAgents(t *testing.T) {
 			}
 		}
 	}
-	e1 := entry(1, key.Hash{}, nil)
-	e2 := entry(2, e1.Hash(), nil)
-	e3 := entry(3, e2.Hash(), nil)
+	e1 := signed(1, key.Hash{}, nil)
+	e2 := signed(2, e1.Hash(), nil)
+	e3 := signed(3, e2.Hash(), nil)
 	for i, tc := range []struct {
 		entries []statement.Signed
 		want    uint64
-	}{{[]statement.Signed{e1}, 1}, {[]statement.Signed{e1, e2}, 2}, {[]statement.Signed{entry(4, e3.Hash(), nil)}, 2}, {[]statement.Signed{e3}, 3}} {
+	}{{[]statement.Signed{e1}, 1}, {[]statement.Signed{e1, e2}, 2}, {[]statement.Signed{signed(4, e3.Hash(), nil)}, 2}, {[]statement.Signed{e3}, 3}} {
 		if seq, err := send(tc.entries...); err != nil || seq != tc.want {
 			t.Fatalf("batch %d: acknowledged %d, %v; want %d", i, seq, err, tc.want)
 		}
@@ -236,15 +238,15 @@ func TestAuditEntriesOfAgents(t *testing.T) {
 	if c.node.Snapshot()["audit_gap"] != 1 {
 		t.Error("gap not counted")
 	}
-	_, err := send(entry(4, key.Hash{9}, nil))
+	_, err := send(signed(4, key.Hash{9}, nil))
 	wantCode(t, err, refusal.BadChain)
-	c.logged(audit.Alarm, refusal.BadChain)
+	c.logged(entry.Alarm, refusal.BadChain)
 	h.dial()
 	// K5: an entry for another team.
-	_, err = send(entry(4, e3.Hash(), func(e *audit.Entry) { e.Team = wire.NewTeamID() }))
+	_, err = send(signed(4, e3.Hash(), func(e *entry.Entry) { e.Team = wire.NewTeamID() }))
 	wantCode(t, err, refusal.WrongTeam)
 	h.dial()
-	_, err = send(entry(4, e3.Hash(), func(e *audit.Entry) { e.Type = audit.SessionOpen }))
+	_, err = send(signed(4, e3.Hash(), func(e *entry.Entry) { e.Type = entry.SessionOpen }))
 	wantCode(t, err, refusal.WrongType)
 	// K5: another agent's entries.
 	h2 := c.newHost("web-2")
@@ -256,17 +258,17 @@ func TestAuditEntriesOfAgents(t *testing.T) {
 	h.ctl = own
 	// The agent lost its chain: recorded as an alarm when it comes back.
 	h.dial()
-	c.logged(audit.Alarm, refusal.AuditFork)
+	c.logged(entry.Alarm, refusal.AuditFork)
 }
 
 func TestCheckpointsAreConsistent(t *testing.T) {
 	c := found(t, startNode(t))
-	origin := audit.Origin("rv1", c.state.Team())
+	origin := checkpoint.Origin("rv1", c.state.Team())
 	first, err := c.api.Checkpoint(t.Context(), c.cred(policy.Viewer), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	older, _, err := audit.OpenCheckpoint(first.Checkpoint, origin, c.node.keys.audit.Public())
+	older, _, err := checkpoint.Open(first.Checkpoint, origin, c.node.keys.audit.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,11 +277,11 @@ func TestCheckpointsAreConsistent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer, _, err := audit.OpenCheckpoint(next.Checkpoint, origin, c.node.keys.audit.Public())
+	newer, _, err := checkpoint.Open(next.Checkpoint, origin, c.node.keys.audit.Public())
 	if err != nil || newer.Size <= older.Size {
 		t.Fatalf("%+v after %+v, %v", newer, older, err)
 	}
-	if err := audit.CheckConsistency(older, newer, next.Consistency); err != nil {
+	if err := tree.CheckConsistency(older.Head, newer.Head, next.Consistency); err != nil {
 		t.Fatal(err)
 	}
 }

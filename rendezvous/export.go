@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/ledger"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
@@ -25,7 +27,7 @@ func (s *Server) exportAudit(c *call) (any, error) {
 	}
 	ctx := c.http.Context()
 	err := s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error {
-		return s.record(tx, c.state, c.entry(audit.AuditExport))
+		return s.record(tx, c.state, c.entry(entry.AuditExport))
 	})
 	if err != nil {
 		return nil, err
@@ -33,12 +35,12 @@ func (s *Server) exportAudit(c *call) (any, error) {
 	if err := s.seal(ctx, c.team); err != nil {
 		return nil, err
 	}
-	l, err := audit.NewLog(c.state.name, c.team.id.Wire(), s.keys.audit)
+	l, err := ledger.New(c.state.name, c.team.id.Wire(), s.keys.audit)
 	if err != nil {
 		return nil, err
 	}
 	w := &stream{to: c.w, control: http.NewResponseController(c.w)}
-	err = l.Export(w, s.store.AuditSource(ctx, c.team.id))
+	err = export.Write(w, s.store.AuditSource(ctx, c.team.id), l.Origin(), l.Keys()...)
 	switch {
 	case err == nil:
 		return nil, errAnswered

@@ -7,7 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
@@ -39,14 +40,14 @@ func TestExportVerifiesOffline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := audit.Verify(bytes.NewReader(data), c.state.Fingerprint(), time.Now())
+	report, err := verify.Export(bytes.NewReader(data), c.state.Fingerprint(), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range report.Findings {
 		t.Errorf("finding: %+v", f)
 	}
-	c.logged(audit.AuditExport, "")
+	c.logged(entry.AuditExport, "")
 	_, err = c.api.AuditExport(t.Context(), c.cred(policy.Approver))
 	wantCode(t, err, refusal.Forbidden)
 }

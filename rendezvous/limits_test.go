@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -192,7 +192,7 @@ func TestC12RosterOfNowDecides(t *testing.T) {
 	h := c.newHost("web-1").accepting()
 	_, err := c.api.OpenSession(t.Context(), ap.cred, c.request(ap, h, nil))
 	wantCode(t, err, refusal.Forbidden)
-	c.logged(audit.SessionDeny, refusal.Forbidden)
+	c.logged(entry.SessionDeny, refusal.Forbidden)
 	_, _, err = c.api.Login(t.Context(), op.key, c.state.Team())
 	wantCode(t, err, refusal.NotLoggedIn)
 }
@@ -231,7 +231,7 @@ func TestLoginIsBoundToItsConnection(t *testing.T) {
 	a.want("audience", login(func(l *wire.Login) { l.Audience = key.ID{} }), 401, refusal.WrongChannel)
 	a.want("time", login(func(l *wire.Login) { l.IssuedAt -= 62_000 }), 401, refusal.ProofTimeSkew)
 	a.want("team", login(func(l *wire.Login) { l.Team = wire.NewTeamID() }), 401, refusal.NotLoggedIn)
-	c.logged(audit.LoginRefuse, refusal.WrongChannel)
+	c.logged(entry.LoginRefuse, refusal.WrongChannel)
 }
 
 func TestPinnedKeyOnly(t *testing.T) {
@@ -278,7 +278,7 @@ func TestRosterPublishRefusals(t *testing.T) {
 	wantCode(t, put(two), refusal.Fork)
 	c.state = must(c.state.Apply(one.Update, time.Now()))
 	wantCode(t, put(wire.RosterPublish{Update: c.state.Chain()[0]}), refusal.Rollback)
-	c.logged(audit.RosterPublish, "")
+	c.logged(entry.RosterPublish, "")
 	news, err := c.api.Roster(t.Context(), c.cred(policy.Viewer), 0)
 	if err != nil || len(news.Updates) != 2 || string(news.Policy) != testPolicy || news.Root.Hash() != c.state.Fingerprint() {
 		t.Fatalf("news %d updates, %v", len(news.Updates), err)

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -108,7 +108,7 @@ func TestE12OneApprovalOpensOneSession(t *testing.T) {
 	}
 	granted := 0
 	for _, e := range c.entries() {
-		if e.Type == audit.SessionOpen {
+		if e.Type == entry.SessionOpen {
 			granted++
 		}
 	}

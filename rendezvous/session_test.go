@@ -7,7 +7,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -27,7 +27,7 @@ func TestSessionIsIntroducedAndRecorded(t *testing.T) {
 	if key.Hash(reply.Accept) != reply.Grant || len(reply.Relay.Endpoints) != 1 || len(reply.Relay.Password) != 32 {
 		t.Fatalf("reply %+v", reply)
 	}
-	e := c.logged(audit.SessionOpen, "")
+	e := c.logged(entry.SessionOpen, "")
 	if e.Target.Name != "web-1" || e.Actor.Person != "operator" || e.Policy.Rule != "team" {
 		t.Fatalf("entry %+v", e)
 	}
@@ -71,7 +71,7 @@ func TestPolicyDeniesBeforeASessionExists(t *testing.T) {
 	})
 	_, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h, nil))
 	wantCode(t, err, refusal.PolicyDenied)
-	if e := c.logged(audit.SessionDeny, refusal.PolicyDenied); e.Policy.Rule != "vault" || e.Policy.Decision != "deny" {
+	if e := c.logged(entry.SessionDeny, refusal.PolicyDenied); e.Policy.Rule != "vault" || e.Policy.Decision != "deny" {
 		t.Fatalf("entry %+v", e)
 	}
 	select {
@@ -90,7 +90,7 @@ func TestAgentsRefusalReachesTheOperator(t *testing.T) {
 	})
 	_, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h, nil))
 	wantCode(t, err, refusal.EphMismatch)
-	c.logged(audit.SessionDeny, refusal.EphMismatch)
+	c.logged(entry.SessionDeny, refusal.EphMismatch)
 }
 
 func TestUnknownAndOfflineAgents(t *testing.T) {
@@ -142,7 +142,7 @@ func TestRequestsThatNameTheWrongThing(t *testing.T) {
 		}
 	}
 	for _, e := range c.entries() {
-		if e.Type == audit.SessionOpen {
+		if e.Type == entry.SessionOpen {
 			t.Error("a session was granted")
 		}
 	}
@@ -242,9 +242,9 @@ func TestApprovalGate(t *testing.T) {
 	}
 	_, err = c.api.OpenSession(t.Context(), op.cred, open)
 	wantCode(t, err, refusal.ApprovalUsed)
-	c.logged(audit.RequestWait, "")
-	c.logged(audit.RequestApprove, "")
-	if e := c.logged(audit.SessionOpen, ""); len(e.Approvals) != 1 || string(e.Command.Argv[0]) != "/bin/rm" {
+	c.logged(entry.RequestWait, "")
+	c.logged(entry.RequestApprove, "")
+	if e := c.logged(entry.SessionOpen, ""); len(e.Approvals) != 1 || string(e.Command.Argv[0]) != "/bin/rm" {
 		t.Fatalf("entry %+v", e)
 	}
 }
@@ -274,7 +274,7 @@ func TestE2RequesterCannotApprove(t *testing.T) {
 	op := c.people[policy.Operator]
 	_, err = c.api.Approve(t.Context(), op.cred, hash, decision(t, op, open, ad, approval.Approve))
 	wantCode(t, err, refusal.ApproverNotAllowed)
-	c.logged(audit.Alarm, refusal.SelfApproval)
+	c.logged(entry.Alarm, refusal.SelfApproval)
 	if info, err := c.api.Request(t.Context(), ad.cred, hash, 0); err != nil || info.State != wire.RequestPending || len(info.Approvals) != 0 {
 		t.Fatalf("request %+v, %v", info, err)
 	}
@@ -309,7 +309,7 @@ func TestE12DenyBeatsApproveAndCancelIsFinal(t *testing.T) {
 	_, err = c.api.OpenSession(t.Context(), op.cred, open)
 	wantCode(t, err, refusal.ApprovalCancelled)
 	for _, e := range c.entries() {
-		if e.Type == audit.SessionOpen {
+		if e.Type == entry.SessionOpen {
 			t.Fatal("a session was granted")
 		}
 	}
@@ -325,7 +325,7 @@ func TestE1RequestExpiresUnapproved(t *testing.T) {
 	if err != nil || info.State != wire.RequestExpired {
 		t.Fatalf("request %+v, %v", info, err)
 	}
-	c.logged(audit.RequestExpire, refusal.ApprovalExpired)
+	c.logged(entry.RequestExpire, refusal.ApprovalExpired)
 	_, err = c.api.OpenSession(t.Context(), op.cred, open)
 	wantCode(t, err, refusal.Expired)
 }

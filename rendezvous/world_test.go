@@ -18,7 +18,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -330,10 +330,10 @@ func (c *crew) request(p *person, h *host, edit func(*wire.Request)) wire.Sessio
 }
 
 // entries returns the team's log, decoded.
-func (c *crew) entries() []audit.Entry {
+func (c *crew) entries() []entry.Entry {
 	c.t.Helper()
 	t := c.node.known(c.state.Team())
-	var list []audit.Entry
+	var list []entry.Entry
 	err := c.node.store.View(context.Background(), t.id, func(tx *store.Tx) error {
 		list = nil
 		size, err := tx.AuditSize()
@@ -342,7 +342,7 @@ func (c *crew) entries() []audit.Entry {
 		}
 		raw, err := tx.AuditEntries(0, size)
 		for _, s := range raw {
-			e, _, err := statement.OpenSelfSigned(s, func(audit.Entry, key.ID) (statement.Verifier, error) { return c.node.keys.audit.Public(), nil })
+			e, _, err := statement.OpenSelfSigned(s, func(entry.Entry, key.ID) (statement.Verifier, error) { return c.node.keys.audit.Public(), nil })
 			if err != nil && refusal.Of(err) != refusal.BadSignature {
 				return err
 			}
@@ -357,10 +357,10 @@ func (c *crew) entries() []audit.Entry {
 }
 
 // logged fails unless the log has an entry of this type and refusal.
-func (c *crew) logged(typ audit.EventType, code refusal.Code) audit.Entry {
+func (c *crew) logged(typ entry.EventType, code refusal.Code) entry.Entry {
 	c.t.Helper()
 	all := c.entries()
-	i := slices.IndexFunc(all, func(e audit.Entry) bool { return e.Type == typ && e.Refusal == code })
+	i := slices.IndexFunc(all, func(e entry.Entry) bool { return e.Type == typ && e.Refusal == code })
 	if i < 0 {
 		c.t.Fatalf("no entry %s/%s in the log of %d entries", typ, code, len(all))
 	}

@@ -1,4 +1,4 @@
-package audit
+package audit_test
 
 import (
 	"bytes"
@@ -13,6 +13,9 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
@@ -48,8 +51,8 @@ func TestExportOfAnEmptyLog(t *testing.T) {
 	rows := newMemory()
 	rows.root, rows.rosters = w.rows.root, w.rows.rosters
 	var b bytes.Buffer
-	check(t, w.log.Export(&b, rows))
-	r, err := Verify(&b, w.state.Fingerprint(), w.now)
+	check(t, w.write(&b, rows))
+	r, err := verify.Export(&b, w.state.Fingerprint(), w.now)
 	check(t, err)
 	wantClean(t, r)
 	if r.Size != 0 || r.Checkpoints != 0 {
@@ -60,13 +63,13 @@ func TestExportOfAnEmptyLog(t *testing.T) {
 // More checkpoints and entries than one page of either.
 func TestExportOfManyPages(t *testing.T) {
 	w := newWorld(t)
-	for range 2*exportPage + 3 {
-		w.record(Entry{Type: Login})
+	for range 2*page + 3 {
+		w.record(entry.Entry{Type: entry.Login})
 		w.checkpoint()
 	}
 	r := w.verify(w.export())
 	wantClean(t, r)
-	if r.Checkpoints != 2*exportPage+3 || r.Size != int64(len(w.rows.entries)) {
+	if r.Checkpoints != 2*page+3 || r.Size != int64(len(w.rows.entries)) {
 		t.Errorf("report %+v", r)
 	}
 }
@@ -75,10 +78,10 @@ func TestExportOfManyPages(t *testing.T) {
 func TestExportLeavesOutWhatNoCheckpointCovers(t *testing.T) {
 	w := newWorld(t)
 	w.checkpoint()
-	w.record(Entry{Type: Login})
+	w.record(entry.Entry{Type: entry.Login})
 	var b bytes.Buffer
-	check(t, w.log.Export(&b, w.rows))
-	r, err := Verify(&b, w.state.Fingerprint(), w.now)
+	check(t, w.write(&b, w.rows))
+	r, err := verify.Export(&b, w.state.Fingerprint(), w.now)
 	check(t, err)
 	wantClean(t, r)
 	if r.Size != 3 {
@@ -103,7 +106,7 @@ func (l *lame) Root() (statement.Signed, error) { return l.root, l.step() }
 func (l *lame) Rosters(from uint64) ([]wire.RosterUpdate, error) {
 	return l.rosters, l.step()
 }
-func (l *lame) Hosts(after key.ID, limit int) ([]Host, key.ID, error) {
+func (l *lame) Hosts(after key.ID, limit int) ([]export.Host, key.ID, error) {
 	hosts, last, err := l.memory.Hosts(after, limit)
 	return hosts, last, errors.Join(l.step(), err)
 }
@@ -129,7 +132,7 @@ func TestExportPassesEveryErrorOn(t *testing.T) {
 	w.checkpoint()
 	for n := 0; ; n++ {
 		src := &lame{memory: w.rows, left: n}
-		err := w.log.Export(io.Discard, src)
+		err := w.write(io.Discard, src)
 		if src.left >= 0 {
 			if n < 8 || err != nil {
 				t.Errorf("only %d calls, %v", n, err)
@@ -140,11 +143,11 @@ func TestExportPassesEveryErrorOn(t *testing.T) {
 			t.Errorf("call %d: %v", n, err)
 		}
 	}
-	if err := w.log.Export(io.Discard, &lame{memory: w.rows, left: 99, short: true}); err == nil {
+	if err := w.write(io.Discard, &lame{memory: w.rows, left: 99, short: true}); err == nil {
 		t.Error("an export with a missing entry was written")
 	}
 	full := writerFunc(func([]byte) (int, error) { return 0, errDisk })
-	if err := w.log.Export(full, w.rows); !errors.Is(err, errDisk) {
+	if err := w.write(full, w.rows); !errors.Is(err, errDisk) {
 		t.Errorf("a full disk: %v", err)
 	}
 }
@@ -156,9 +159,12 @@ func TestLostApprovalIsFoundByVerify(t *testing.T) {
 	w.exec(w.agents[0], []string{"reboot"}, w.bob)
 	clear(w.rows.approvals)
 	r := w.verify(w.export())
-	wantFinding(t, r, ApprovalMissing, 4)
-	wantFinding(t, r, ApprovalMissing, 5)
+	wantFinding(t, r, verify.ApprovalMissing, 4)
+	wantFinding(t, r, verify.ApprovalMissing, 5)
 }
+
+// page is how many rows the exporter asks for at once.
+const page = 256
 
 const (
 	golden     = "testdata/export-v1.ndjson"
@@ -171,14 +177,14 @@ func TestGoldenExportVerifies(t *testing.T) {
 	raw, err := os.ReadFile(golden)
 	check(t, err)
 	w := newWorld(t)
-	r, err := Verify(bytes.NewReader(raw), w.state.Fingerprint(), start.Add(24*time.Hour))
+	r, err := verify.Export(bytes.NewReader(raw), w.state.Fingerprint(), start.Add(24*time.Hour))
 	check(t, err)
 	wantClean(t, r)
 	if r.Size != 22 || r.Hosts != 2 || r.Checkpoints != 3 || r.Root.String() != goldenRoot {
 		t.Errorf("report %+v", r)
 	}
 	for i, l := range strings.SplitAfter(strings.TrimSuffix(string(raw), "\n"), "\n") {
-		var read line
+		var read export.Line
 		check(t, json.Unmarshal([]byte(l), &read))
 		var again bytes.Buffer
 		enc := json.NewEncoder(&again)
@@ -190,26 +196,30 @@ func TestGoldenExportVerifies(t *testing.T) {
 	}
 }
 
+func hostOf(token, certificate, registration statement.Signed) export.Host {
+	return export.Host{Token: token, Certificate: certificate, Registration: registration}
+}
+
 func TestHostsThatDoNotHold(t *testing.T) {
 	w := newWorld(t)
 	m, n := w.agents[0], w.agents[1]
 	good := slices.Clone(w.rows.hosts)
-	for name, hosts := range map[string][]Host{
+	for name, hosts := range map[string][]export.Host{
 		"twice":                   {good[0], good[0], good[1]},
-		"registration of another": {{good[0].Token, good[0].Certificate, good[1].Registration}, good[1]},
-		"registration is junk":    {{good[0].Token, good[0].Certificate, statement.Signed(`{}`)}, good[1]},
-		"certificate of another":  {{good[1].Token, good[0].Certificate, good[0].Registration}, good[1]},
-		"token instead":           {{good[0].Token, good[0].Token, good[0].Registration}, good[1]},
-		"no certificate":          {{good[0].Token, nil, good[0].Registration}, good[1]},
+		"registration of another": {hostOf(good[0].Token, good[0].Certificate, good[1].Registration), good[1]},
+		"registration is junk":    {hostOf(good[0].Token, good[0].Certificate, statement.Signed(`{}`)), good[1]},
+		"certificate of another":  {hostOf(good[1].Token, good[0].Certificate, good[0].Registration), good[1]},
+		"token instead":           {hostOf(good[0].Token, good[0].Token, good[0].Registration), good[1]},
+		"no certificate":          {hostOf(good[0].Token, nil, good[0].Registration), good[1]},
 	} {
 		w.rows.hosts = hosts
 		r := w.verify(w.export())
-		if len(r.Findings) != 1 || r.Findings[0].Code != BadHost {
+		if len(r.Findings) != 1 || r.Findings[0].Code != verify.BadHost {
 			t.Errorf("%s: %v", name, r.Findings)
 		}
 	}
 	// Without a registration there is no claim, and nothing wrong.
-	w.rows.hosts = []Host{{good[0].Token, good[0].Certificate, nil}, good[1]}
+	w.rows.hosts = []export.Host{hostOf(good[0].Token, good[0].Certificate, nil), good[1]}
 	wantClean(t, w.verify(w.export()))
 	_, _ = m, n
 }
@@ -219,7 +229,7 @@ func TestHostsThatDoNotHold(t *testing.T) {
 func TestHistoryOutlivesRevocation(t *testing.T) {
 	w := newWorld(t)
 	m := w.agents[0]
-	w.say(m, Entry{Type: AgentStart})
+	w.say(m, entry.Entry{Type: entry.AgentStart})
 	w.pass(time.Hour)
 	w.grow(func(r *roster.Roster) {
 		r.Revoke(m.key.ID(), private[key.Enroller](t, 5).ID())
@@ -241,7 +251,7 @@ func TestEntryAfterTheCertificateEnded(t *testing.T) {
 		ID: wire.Nonce{80}, Team: w.state.Team(), Fingerprint: w.state.Fingerprint(), Server: w.state.Roster().Servers[0].Address(),
 		Tags: []string{}, IssuedAt: wire.At(w.now), ExpiresAt: wire.At(w.now.Add(time.Hour)), MaxUses: 1, Key: token.Public(),
 	}
-	var h Host
+	var h export.Host
 	var err error
 	h.Token, err = roster.SignToken(private[key.Enroller](t, 5), tok)
 	check(t, err)
@@ -253,7 +263,7 @@ func TestEntryAfterTheCertificateEnded(t *testing.T) {
 	w.rows.hosts = append(w.rows.hosts, h)
 	previous := key.Hash{}
 	for i, at := range []time.Duration{0, 2 * time.Hour} {
-		_, s, err := sign(k, Entry{Type: AgentStart, Time: wire.At(w.now.Add(at))}, w.state.Team(), uint64(i+1), previous)
+		_, s, err := entry.Sign(k, entry.Entry{Type: entry.AgentStart, Time: wire.At(w.now.Add(at))}, w.state.Team(), uint64(i+1), previous)
 		check(t, err)
 		_, err = w.log.Accept(w.rows, k.Public(), []statement.Signed{s})
 		check(t, err)
@@ -261,7 +271,7 @@ func TestEntryAfterTheCertificateEnded(t *testing.T) {
 	}
 	w.pass(3 * time.Hour)
 	r := w.verify(w.export())
-	wantFinding(t, r, BadSigner, 4)
+	wantFinding(t, r, verify.BadSigner, 4)
 	if len(r.Findings) != 1 {
 		t.Errorf("findings %v", r.Findings)
 	}

@@ -1,15 +1,24 @@
-package audit
+package audit_test
 
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/ledger"
+	"github.com/tucdesk/tucdesk/internal/audit/spool"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
+	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
@@ -24,17 +33,23 @@ var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 type memory struct {
 	entries []statement.Signed
 	hashes  []key.Hash
-	heads   map[key.ID]chain
+	heads   map[key.ID]head
 	notes   []string
 
 	root      statement.Signed
 	rosters   []wire.RosterUpdate
-	hosts     []Host
+	hosts     []export.Host
 	approvals map[key.Hash]statement.Signed
 }
 
+// head is the end of one signer's chain.
+type head struct {
+	seq  uint64
+	hash key.Hash
+}
+
 func newMemory() *memory {
-	return &memory{heads: map[key.ID]chain{}, approvals: map[key.Hash]statement.Signed{}}
+	return &memory{heads: map[key.ID]head{}, approvals: map[key.Hash]statement.Signed{}}
 }
 
 func (m *memory) AuditExtend(int64) (int64, error) { return int64(len(m.entries)), nil }
@@ -65,7 +80,7 @@ func (m *memory) AuditHead(signer key.ID) (uint64, key.Hash, error) {
 	return c.seq, c.hash, nil
 }
 func (m *memory) SetAuditHead(signer key.ID, seq uint64, hash key.Hash) error {
-	m.heads[signer] = chain{seq: seq, hash: hash}
+	m.heads[signer] = head{seq, hash}
 	return nil
 }
 func (m *memory) PutCheckpoint(_ int64, note string) error {
@@ -80,7 +95,7 @@ func (m *memory) LastCheckpoint() (string, error) {
 }
 func (m *memory) Checkpoints(after int64, limit int) (list []string, err error) {
 	for _, n := range m.notes {
-		if size, _ := sizeOf(n); size > after && len(list) < limit {
+		if c, _ := checkpoint.Peek(n); c.Size > after && len(list) < limit {
 			list = append(list, n)
 		}
 	}
@@ -90,18 +105,27 @@ func (m *memory) Root() (statement.Signed, error)                { return m.root
 func (m *memory) Rosters(uint64) ([]wire.RosterUpdate, error)    { return m.rosters, nil }
 func (m *memory) Entries(a, b int64) ([]statement.Signed, error) { return m.entries[a:b], nil }
 func (m *memory) Approval(h key.Hash) (statement.Signed, error)  { return m.approvals[h], nil }
-func (m *memory) Hosts(after key.ID, _ int) ([]Host, key.ID, error) {
+func (m *memory) Hosts(after key.ID, _ int) ([]export.Host, key.ID, error) {
 	if !after.IsZero() {
 		return nil, after, nil
 	}
 	return m.hosts, key.ID{1}, nil
 }
 
+// put stores an entry as a server does that checks nothing.
+func put(rows *memory, index int64, s statement.Signed) error {
+	first, hashes, err := tree.Grow(rows, index, s)
+	if err != nil {
+		return err
+	}
+	return errors.Join(rows.PutAuditEntry(index, wire.Nonce{}, s), rows.PutAuditHashes(first, hashes))
+}
+
 // world is a team with one server, two agents and some people.
 type world struct {
 	t      testing.TB
 	rows   *memory
-	log    *Log
+	log    *ledger.Log
 	owner  key.Private[key.Owner]
 	server key.Private[key.Audit]
 	ann    key.Private[key.Operator] // asks
@@ -115,9 +139,10 @@ type world struct {
 // machine is one agent with its spool.
 type machine struct {
 	key   key.Private[key.Agent]
-	spool *Spool
-	host  Host
+	spool *spool.Spool
+	host  export.Host
 	cert  roster.AgentCert
+	dir   string
 }
 
 // private makes the n-th key of a role, always the same.
@@ -152,9 +177,9 @@ func newWorld(t testing.TB) *world {
 	w.state, err = roster.Found(w.rows.root, w.rows.root.Hash(), first)
 	check(t, err)
 	w.rows.rosters = []wire.RosterUpdate{first}
-	w.log, err = NewLog("rendezvous.example", team, w.server)
+	w.log, err = ledger.New("rendezvous.example", team, w.server)
 	check(t, err)
-	w.record(Entry{Type: TeamFound})
+	w.record(entry.Entry{Type: entry.TeamFound})
 	w.join("web")
 	w.join("db")
 	return w
@@ -190,7 +215,7 @@ func (w *world) grow(edit func(*roster.Roster)) {
 	w.state, err = w.state.Apply(u, w.now)
 	check(w.t, err)
 	w.rows.rosters = append(w.rows.rosters, u)
-	w.record(Entry{Type: RosterPublish, RosterVersion: w.state.Version()})
+	w.record(entry.Entry{Type: entry.RosterPublish, RosterVersion: w.state.Version()})
 }
 
 // join adds an agent with a spool.
@@ -211,14 +236,14 @@ func (w *world) join(name string) *machine {
 	}
 	m.host.Certificate, err = roster.SignAgent(token, tok, m.cert)
 	check(w.t, err)
-	dir := w.t.TempDir()
-	check(w.t, CreateSpool(dir, m.key, w.state.Team()))
-	m.spool, err = OpenSpool(dir, m.key, w.state.Team())
+	m.dir = w.t.TempDir()
+	check(w.t, spool.Create(m.dir, m.key, w.state.Team()))
+	m.spool, err = spool.Open(m.dir, m.key, w.state.Team())
 	check(w.t, err)
 	w.t.Cleanup(func() { _ = m.spool.Close() })
 	w.agents = append(w.agents, m)
 	w.register(m)
-	w.record(Entry{Type: AgentJoin, Target: Target{Agent: m.key.ID(), Name: name}})
+	w.record(entry.Entry{Type: entry.AgentJoin, Target: entry.Target{Agent: m.key.ID(), Name: name}})
 	return m
 }
 
@@ -239,7 +264,7 @@ func (w *world) register(m *machine) {
 
 func (w *world) pass(d time.Duration) { w.now = w.now.Add(d) }
 
-func (w *world) record(e Entry) {
+func (w *world) record(e entry.Entry) {
 	w.t.Helper()
 	e.Time = wire.At(w.now)
 	_, err := w.log.Record(w.rows, e)
@@ -248,13 +273,13 @@ func (w *world) record(e Entry) {
 }
 
 // say makes the agent append an entry and deliver it.
-func (w *world) say(m *machine, e Entry) {
+func (w *world) say(m *machine, e entry.Entry) {
 	w.t.Helper()
 	w.sayOnly(m, e)
 	w.deliver(m)
 }
 
-func (w *world) sayOnly(m *machine, e Entry) {
+func (w *world) sayOnly(m *machine, e entry.Entry) {
 	w.t.Helper()
 	e.Time = wire.At(w.now)
 	_, err := m.spool.Append(e)
@@ -294,15 +319,15 @@ func (w *world) exec(m *machine, argv []string, by ...key.Private[key.Operator])
 		w.rows.approvals[s.Hash()] = s
 		approvals = append(approvals, s.Hash())
 	}
-	actor := Actor{Kid: w.ann.ID(), Email: "ann@example.org", Person: "ann"}
-	result := PolicyResult{Decision: NeedsApproval, Rule: "gate", Need: max(len(by), 1)}
-	command := Command{Action: wire.Exec, Argv: req.Params.Argv}
-	w.record(Entry{Type: SessionOpen, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result})
-	w.say(m, Entry{Type: SessionAccept, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result, Approvals: approvals})
-	w.say(m, Entry{Type: ExecStart, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result, Command: &command, Approvals: approvals})
-	command.ExitCode = ExitCode(0)
-	w.say(m, Entry{Type: ExecEnd, Actor: actor, Session: req.Session, RequestHash: hash, Command: &command})
-	w.say(m, Entry{Type: SessionEnd, Actor: actor, Session: req.Session, RequestHash: hash})
+	actor := entry.Actor{Kid: w.ann.ID(), Email: "ann@example.org", Person: "ann"}
+	result := entry.PolicyResult{Decision: entry.NeedsApproval, Rule: "gate", Need: max(len(by), 1)}
+	command := entry.Command{Action: wire.Exec, Argv: req.Params.Argv}
+	w.record(entry.Entry{Type: entry.SessionOpen, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result})
+	w.say(m, entry.Entry{Type: entry.SessionAccept, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result, Approvals: approvals})
+	w.say(m, entry.Entry{Type: entry.ExecStart, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result, Command: &command, Approvals: approvals})
+	command.ExitCode = entry.ExitCode(0)
+	w.say(m, entry.Entry{Type: entry.ExecEnd, Actor: actor, Session: req.Session, RequestHash: hash, Command: &command})
+	w.say(m, entry.Entry{Type: entry.SessionEnd, Actor: actor, Session: req.Session, RequestHash: hash})
 }
 
 func (w *world) request(m *machine, argv []string) (wire.Request, key.Hash) {
@@ -324,7 +349,7 @@ func (w *world) export() []string {
 	w.t.Helper()
 	w.checkpoint()
 	var b bytes.Buffer
-	check(w.t, w.log.Export(&b, w.rows))
+	check(w.t, w.write(&b, w.rows))
 	lines := bytes.SplitAfter(b.Bytes(), []byte("\n"))
 	var list []string
 	for _, l := range lines {
@@ -335,11 +360,16 @@ func (w *world) export() []string {
 	return list
 }
 
-func (w *world) verify(lines []string, known ...string) Report {
+func (w *world) verify(lines []string, known ...string) verify.Report {
 	w.t.Helper()
-	r, err := Verify(bytes.NewReader([]byte(joined(lines))), w.state.Fingerprint(), w.now, known...)
+	r, err := verify.Export(bytes.NewReader([]byte(joined(lines))), w.state.Fingerprint(), w.now, known...)
 	check(w.t, err)
 	return r
+}
+
+// write exports without signing a checkpoint first.
+func (w *world) write(to io.Writer, src export.Source) error {
+	return export.Write(to, src, w.log.Origin(), w.log.Keys()...)
 }
 
 func joined(lines []string) string {
@@ -351,7 +381,7 @@ func joined(lines []string) string {
 }
 
 // wantClean fails unless nothing was found.
-func wantClean(t testing.TB, r Report) {
+func wantClean(t testing.TB, r verify.Report) {
 	t.Helper()
 	for _, f := range r.Findings {
 		t.Errorf("found: %v", f)
@@ -359,9 +389,9 @@ func wantClean(t testing.TB, r Report) {
 }
 
 // wantFinding fails unless a finding with that code covers the entry.
-func wantFinding(t testing.TB, r Report, code FindingCode, entry int64) {
+func wantFinding(t testing.TB, r verify.Report, code verify.FindingCode, entry int64) {
 	t.Helper()
-	if !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Code == code && f.Entry <= entry && entry <= f.Last }) {
+	if !slices.ContainsFunc(r.Findings, func(f verify.Finding) bool { return f.Code == code && f.Entry <= entry && entry <= f.Last }) {
 		t.Errorf("no finding %s at entry %d, only %v", code, entry, r.Findings)
 	}
 }

@@ -1,4 +1,4 @@
-package audit
+package audit_test
 
 import (
 	"bytes"
@@ -8,6 +8,9 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/approval"
 )
@@ -28,31 +31,31 @@ func TestApprovalsOfHighRiskCommands(t *testing.T) {
 	}
 	same := func(*approval.Approval) {}
 	for name, c := range map[string]struct {
-		code  FindingCode
+		code  verify.FindingCode
 		swap  func(w *world, real statement.Signed, a approval.Approval) []statement.Signed
 		peers int // people that the policy wanted
 	}{
-		"none": {ApprovalMissing, func(*world, statement.Signed, approval.Approval) []statement.Signed { return nil }, 1},
-		"one of two": {ApprovalMissing, func(_ *world, s statement.Signed, _ approval.Approval) []statement.Signed {
+		"none": {verify.ApprovalMissing, func(*world, statement.Signed, approval.Approval) []statement.Signed { return nil }, 1},
+		"one of two": {verify.ApprovalMissing, func(_ *world, s statement.Signed, _ approval.Approval) []statement.Signed {
 			return []statement.Signed{s}
 		}, 2},
-		"twice bob":   {ApprovalMissing, twice, 2},
-		"other argv":  {ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Argv[2] = wire.Bytes("/home") }), 1},
-		"joined argv": {ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Argv = []wire.Bytes{wire.Bytes("rm -rf"), wire.Bytes("/srv")} }), 1},
-		"other user":  {ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.User = "root" }), 1},
-		"other cwd":   {ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Cwd = wire.Bytes("/tmp") }), 1},
-		"other hash":  {ApprovalInvalid, changed(func(a *approval.Approval) { a.RequestHash = key.Hash{1} }), 1},
-		"other agent": {ApprovalInvalid, changed(func(a *approval.Approval) { a.Agent = key.ID{1} }), 1},
-		"denial":      {ApprovalInvalid, changed(func(a *approval.Approval) { a.Decision = approval.Deny }), 1},
-		"stale":       {ApprovalInvalid, changed(func(a *approval.Approval) { a.IssuedAt -= 3600_000; a.ExpiresAt -= 3600_000 }), 1},
-		"other asker": {ApprovalInvalid, changed(func(a *approval.Approval) { a.Requester = key.ID{1} }), 1},
-		"by who asked": {ApprovalInvalid, func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
+		"twice bob":   {verify.ApprovalMissing, twice, 2},
+		"other argv":  {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Argv[2] = wire.Bytes("/home") }), 1},
+		"joined argv": {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Argv = []wire.Bytes{wire.Bytes("rm -rf"), wire.Bytes("/srv")} }), 1},
+		"other user":  {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.User = "root" }), 1},
+		"other cwd":   {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Cwd = wire.Bytes("/tmp") }), 1},
+		"other hash":  {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.RequestHash = key.Hash{1} }), 1},
+		"other agent": {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Agent = key.ID{1} }), 1},
+		"denial":      {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Decision = approval.Deny }), 1},
+		"stale":       {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.IssuedAt -= 3600_000; a.ExpiresAt -= 3600_000 }), 1},
+		"other asker": {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Requester = key.ID{1} }), 1},
+		"by who asked": {verify.ApprovalInvalid, func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
 			return []statement.Signed{mustSign(w, w.ann, a)}
 		}, 1},
-		"by a stranger": {ApprovalInvalid, func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
+		"by a stranger": {verify.ApprovalInvalid, func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
 			return []statement.Signed{mustSign(w, private[key.Operator](w.t, 98), a)}
 		}, 1},
-		"for another request": {ApprovalInvalid, func(w *world, _ statement.Signed, _ approval.Approval) []statement.Signed {
+		"for another request": {verify.ApprovalInvalid, func(w *world, _ statement.Signed, _ approval.Approval) []statement.Signed {
 			return []statement.Signed{approve(w, w.bob, argv, same)}
 		}, 1},
 	} {
@@ -69,18 +72,18 @@ func TestApprovalsOfHighRiskCommands(t *testing.T) {
 				hashes = append(hashes, s.Hash())
 				w.rows.approvals[s.Hash()] = s
 			}
-			e := Entry{
-				Actor: Actor{Kid: w.ann.ID()}, Session: req.Session, RequestHash: hash, Approvals: hashes,
-				Policy: PolicyResult{Decision: NeedsApproval, Need: c.peers}, Command: &Command{Action: wire.Exec, Argv: req.Params.Argv},
+			e := entry.Entry{
+				Actor: entry.Actor{Kid: w.ann.ID()}, Session: req.Session, RequestHash: hash, Approvals: hashes,
+				Policy: entry.PolicyResult{Decision: entry.NeedsApproval, Need: c.peers}, Command: &entry.Command{Action: wire.Exec, Argv: req.Params.Argv},
 			}
-			e.Type = SessionAccept
+			e.Type = entry.SessionAccept
 			w.say(w.agents[0], e)
-			e.Type = ExecStart
+			e.Type = entry.ExecStart
 			w.say(w.agents[0], e)
 			r := w.verify(w.export())
 			wantFinding(t, r, c.code, 4)
 			for _, f := range r.Findings {
-				if f.Code != ApprovalMissing && f.Code != ApprovalInvalid {
+				if f.Code != verify.ApprovalMissing && f.Code != verify.ApprovalInvalid {
 					t.Errorf("found besides: %v", f)
 				}
 			}
@@ -114,9 +117,9 @@ func TestApprovalOfARedactedCommand(t *testing.T) {
 	lines := w.export()
 	wantClean(t, w.verify(lines))
 	for _, i := range entryLines(lines) {
-		var l line
+		var l export.Line
 		check(t, json.Unmarshal([]byte(lines[i]), &l))
-		if c := peek(l.Entry).Command; c != nil && bytes.Contains(bytes.Join(plain(c.Argv), nil), []byte("hunter2")) {
+		if c := entry.Peek(l.Entry).Command; c != nil && bytes.Contains(bytes.Join(plain(c.Argv), nil), []byte("hunter2")) {
 			t.Errorf("entry with the password: %s", c.Argv)
 		}
 	}

@@ -1,6 +1,7 @@
-package audit
+package audit_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,12 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/ledger"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
+	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -20,19 +27,19 @@ import (
 // busy is a world with some history and checkpoints in between.
 func busy(t testing.TB) *world {
 	w := newWorld(t)
-	w.say(w.agents[0], Entry{Type: AgentStart})
+	w.say(w.agents[0], entry.Entry{Type: entry.AgentStart})
 	w.checkpoint()
 	w.exec(w.agents[0], []string{"systemctl", "restart", "nginx"}, w.bob)
 	w.exec(w.agents[1], []string{"rm", "-rf", "/srv/old"}, w.bob, w.cid)
 	w.checkpoint()
-	w.record(Entry{Type: Login, Actor: Actor{Kid: w.ann.ID()}})
-	w.say(w.agents[1], Entry{Type: SessionRefuse, Refusal: refusal.PolicyDenied})
+	w.record(entry.Entry{Type: entry.Login, Actor: entry.Actor{Kid: w.ann.ID()}})
+	w.say(w.agents[1], entry.Entry{Type: entry.SessionRefuse, Refusal: refusal.PolicyDenied})
 	w.exec(w.agents[0], []string{"uptime"}, w.bob)
 	for _, m := range w.agents {
 		w.register(m)
 	}
 	w.pass(time.Hour)
-	w.record(Entry{Type: AuditExport})
+	w.record(entry.Entry{Type: entry.AuditExport})
 	return w
 }
 
@@ -119,7 +126,7 @@ func TestN1EachEntryInTurn(t *testing.T) {
 				t.Errorf("%s of entry %d is not found", what, n)
 				continue
 			}
-			if !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Entry <= int64(n)+1 && int64(n) <= f.Last }) {
+			if !slices.ContainsFunc(r.Findings, func(f verify.Finding) bool { return f.Entry <= int64(n)+1 && int64(n) <= f.Last }) {
 				t.Errorf("%s of entry %d is found elsewhere: %v", what, n, r.Findings)
 			}
 		}
@@ -128,14 +135,14 @@ func TestN1EachEntryInTurn(t *testing.T) {
 
 // forged is an entry by a key that the team does not know.
 func (w *world) forged(t *testing.T) statement.Signed {
-	_, s, err := sign(private[key.Audit](t, 99), Entry{Type: Login, Time: wire.At(w.now)}, w.state.Team(), 5, key.Hash{})
+	_, s, err := entry.Sign(private[key.Audit](t, 99), entry.Entry{Type: entry.Login, Time: wire.At(w.now)}, w.state.Team(), 5, key.Hash{})
 	check(t, err)
 	return s
 }
 
 // checkpointOf is what a witness of the whole log remembers.
 func (w *world) checkpointOf(lines []string) string {
-	var l line
+	var l export.Line
 	check(w.t, json.Unmarshal([]byte(lines[len(lines)-2]), &l))
 	return l.Checkpoint
 }
@@ -147,43 +154,43 @@ func TestN1EditIsNamedExactly(t *testing.T) {
 	for n, i := range entryLines(lines) {
 		l := slices.Clone(lines)
 		l[i] = edited(l[i])
-		wantFinding(t, w.verify(l), BadEntry, int64(n))
+		wantFinding(t, w.verify(l), verify.BadEntry, int64(n))
 	}
 	at := entryLines(lines)
 	l := slices.Delete(slices.Clone(lines), at[5], at[5]+1)
-	wantFinding(t, w.verify(l), BadOrder, 5)
+	wantFinding(t, w.verify(l), verify.BadOrder, 5)
 }
 
 // Without a remembered checkpoint a log cut at an older checkpoint looks whole;
 // with one it does not.
 func TestN1TruncationToAnOldCheckpoint(t *testing.T) {
 	w := newWorld(t)
-	w.record(Entry{Type: Login})
+	w.record(entry.Entry{Type: entry.Login})
 	old := w.export()
-	w.record(Entry{Type: Login})
+	w.record(entry.Entry{Type: entry.Login})
 	note := w.checkpoint()
 	wantClean(t, w.verify(old))
-	wantFinding(t, w.verify(old, note), Truncated, 4)
+	wantFinding(t, w.verify(old, note), verify.Truncated, 4)
 }
 
 // A log that was written anew, with the server's stolen key, is consistent in
 // itself; whoever remembers a checkpoint sees it.
 func TestWholeLogReplaced(t *testing.T) {
 	w := newWorld(t)
-	w.record(Entry{Type: Login, Actor: Actor{Email: "mallory@example.org"}})
+	w.record(entry.Entry{Type: entry.Login, Actor: entry.Actor{Email: "mallory@example.org"}})
 	note := w.checkpoint()
 	v := newWorld(t)
-	v.record(Entry{Type: Login, Actor: Actor{Email: "nobody@example.org"}})
+	v.record(entry.Entry{Type: entry.Login, Actor: entry.Actor{Email: "nobody@example.org"}})
 	wantClean(t, v.verify(v.export()))
-	wantFinding(t, v.verify(v.export(), note), RootMismatch, 3)
+	wantFinding(t, v.verify(v.export(), note), verify.RootMismatch, 3)
 }
 
 func TestN3ServerDropsAgentsEntry(t *testing.T) {
 	w := newWorld(t)
 	m := w.agents[0]
-	w.say(m, Entry{Type: AgentStart})
-	w.sayOnly(m, Entry{Type: SessionRefuse, Refusal: refusal.PolicyDenied})
-	w.sayOnly(m, Entry{Type: AgentStop})
+	w.say(m, entry.Entry{Type: entry.AgentStart})
+	w.sayOnly(m, entry.Entry{Type: entry.SessionRefuse, Refusal: refusal.PolicyDenied})
+	w.sayOnly(m, entry.Entry{Type: entry.AgentStop})
 	list, err := m.spool.Pending(16)
 	check(t, err)
 
@@ -192,60 +199,58 @@ func TestN3ServerDropsAgentsEntry(t *testing.T) {
 		t.Errorf("gap accepted: %v", err)
 	}
 	// A lying server stores it all the same and signs.
-	e, err := w.log.openAgents(m.key.Public(), list[1])
-	check(t, err)
-	check(t, put(w.rows, int64(len(w.rows.entries)), e.ID, list[1]))
+	check(t, put(w.rows, int64(len(w.rows.entries)), list[1]))
 	r := w.verify(w.export())
-	wantFinding(t, r, ChainGap, 4)
+	wantFinding(t, r, verify.ChainGap, 4)
 }
 
 func TestN3ServerDropsTheEndOfAChain(t *testing.T) {
 	w := newWorld(t)
 	m := w.agents[0]
-	w.say(m, Entry{Type: AgentStart})
-	w.sayOnly(m, Entry{Type: ExecStart})
+	w.say(m, entry.Entry{Type: entry.AgentStart})
+	w.sayOnly(m, entry.Entry{Type: entry.ExecStart})
 	w.register(m) // the agent signs that there are two
-	w.record(Entry{Type: AuditExport})
+	w.record(entry.Entry{Type: entry.AuditExport})
 	if r := w.verify(w.export()); !r.OK() || r.Behind != 1 {
 		t.Errorf("an entry on its way: %+v", r)
 	}
 	w.pass(time.Hour)
-	w.record(Entry{Type: AuditExport})
-	wantFinding(t, w.verify(w.export()), HeadMissing, -1)
+	w.record(entry.Entry{Type: entry.AuditExport})
+	wantFinding(t, w.verify(w.export()), verify.HeadMissing, -1)
 }
 
 // The agent signed another entry of that number than the log holds.
 func TestAgentsHeadContradictsTheLog(t *testing.T) {
 	w := newWorld(t)
 	m := w.agents[0]
-	w.say(m, Entry{Type: AgentStart})
+	w.say(m, entry.Entry{Type: entry.AgentStart})
 	w.rows.hosts = nil
 	reg, err := statement.Sign(m.key, wire.Registration{
 		ID: wire.NewNonce(), IssuedAt: wire.At(w.now), Team: w.state.Team(), Agent: m.key.Public(), AuditSeq: 1, AuditHead: key.Hash{1},
 	})
 	check(t, err)
 	m.host.Registration = reg
-	w.rows.hosts = []Host{m.host, w.agents[1].host}
-	wantFinding(t, w.verify(w.export()), ChainFork, 3)
+	w.rows.hosts = []export.Host{m.host, w.agents[1].host}
+	wantFinding(t, w.verify(w.export()), verify.ChainFork, 3)
 }
 
 func TestN4EntryByARevokedKey(t *testing.T) {
 	w := newWorld(t)
 	m := w.agents[0]
-	w.say(m, Entry{Type: AgentStart})
+	w.say(m, entry.Entry{Type: entry.AgentStart})
 	w.grow(func(r *roster.Roster) { r.Revoke(m.key.ID()) })
 	honest := w.export()
 	wantClean(t, w.verify(honest))
-	w.say(m, Entry{Type: AgentStop})
+	w.say(m, entry.Entry{Type: entry.AgentStop})
 	r := w.verify(w.export())
-	wantFinding(t, r, BadSigner, int64(len(w.rows.entries)-1))
+	wantFinding(t, r, verify.BadSigner, int64(len(w.rows.entries)-1))
 
 	// Back-dating does not help: its place in the log is after the revocation.
 	now := w.now
 	w.now = start
-	w.say(m, Entry{Type: AgentStart})
+	w.say(m, entry.Entry{Type: entry.AgentStart})
 	w.now = now
-	wantFinding(t, w.verify(w.export()), BadSigner, int64(len(w.rows.entries)-1))
+	wantFinding(t, w.verify(w.export()), verify.BadSigner, int64(len(w.rows.entries)-1))
 }
 
 func TestN4RevokedAuditKey(t *testing.T) {
@@ -255,11 +260,11 @@ func TestN4RevokedAuditKey(t *testing.T) {
 		r.Revoke(w.server.ID())
 		r.Servers[0].Keys.Audit = next.Public()
 	})
-	former, err := NewLog("rendezvous.example", w.state.Team(), w.server, next.Public())
+	former, err := ledger.New("rendezvous.example", w.state.Team(), w.server, next.Public())
 	check(t, err)
-	w.log, err = NewLog("rendezvous.example", w.state.Team(), next, w.server.Public())
+	w.log, err = ledger.New("rendezvous.example", w.state.Team(), next, w.server.Public())
 	check(t, err)
-	w.record(Entry{Type: Login})
+	w.record(entry.Entry{Type: entry.Login})
 	clean := w.verify(w.export())
 	// The old key still signed that the roster with its own end was published.
 	for _, f := range clean.Findings {
@@ -268,32 +273,32 @@ func TestN4RevokedAuditKey(t *testing.T) {
 		}
 	}
 	w.log = former
-	w.record(Entry{Type: Login})
-	wantFinding(t, w.verify(w.export()), BadSigner, 5)
+	w.record(entry.Entry{Type: entry.Login})
+	wantFinding(t, w.verify(w.export()), verify.BadSigner, 5)
 }
 
 func TestServerCannotSpeakForAnAgent(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.log.Record(w.rows, Entry{Type: ExecStart, Time: wire.At(w.now)}); err == nil {
+	if _, err := w.log.Record(w.rows, entry.Entry{Type: entry.ExecStart, Time: wire.At(w.now)}); err == nil {
 		t.Error("the log recorded an agent's event")
 	}
 	seq, head, _ := w.rows.AuditHead(w.server.ID())
-	e, s, err := sign(w.server, Entry{Type: ExecStart, Time: wire.At(w.now)}, w.state.Team(), seq+1, head)
+	_, s, err := entry.Sign(w.server, entry.Entry{Type: entry.ExecStart, Time: wire.At(w.now)}, w.state.Team(), seq+1, head)
 	check(t, err)
-	check(t, put(w.rows, 3, e.ID, s))
-	wantFinding(t, w.verify(w.export()), BadSigner, 3)
+	check(t, put(w.rows, 3, s))
+	wantFinding(t, w.verify(w.export()), verify.BadSigner, 3)
 }
 
 func TestAgentCannotSpeakForTheServer(t *testing.T) {
 	w := newWorld(t)
 	m := w.agents[0]
-	e, s, err := sign(m.key, Entry{Type: RequestApprove, Time: wire.At(w.now)}, w.state.Team(), 1, key.Hash{})
+	_, s, err := entry.Sign(m.key, entry.Entry{Type: entry.RequestApprove, Time: wire.At(w.now)}, w.state.Team(), 1, key.Hash{})
 	check(t, err)
 	if _, err := w.log.Accept(w.rows, m.key.Public(), []statement.Signed{s}); refusal.Of(err) != refusal.WrongType {
 		t.Errorf("accepted: %v", err)
 	}
-	check(t, put(w.rows, 3, e.ID, s))
-	wantFinding(t, w.verify(w.export()), BadSigner, 3)
+	check(t, put(w.rows, 3, s))
+	wantFinding(t, w.verify(w.export()), verify.BadSigner, 3)
 }
 
 func TestHostWithoutCertificate(t *testing.T) {
@@ -303,29 +308,29 @@ func TestHostWithoutCertificate(t *testing.T) {
 	forged.Agent = stranger.Public()
 	cert, err := statement.Sign(private[key.Token](t, 78), forged)
 	check(t, err)
-	w.rows.hosts = append(w.rows.hosts, Host{Token: w.agents[0].host.Token, Certificate: cert, Registration: w.agents[0].host.Registration})
-	e, s, err := sign(stranger, Entry{Type: AgentStart, Time: wire.At(w.now)}, w.state.Team(), 1, key.Hash{})
+	w.rows.hosts = append(w.rows.hosts, export.Host{Token: w.agents[0].host.Token, Certificate: cert, Registration: w.agents[0].host.Registration})
+	_, s, err := entry.Sign(stranger, entry.Entry{Type: entry.AgentStart, Time: wire.At(w.now)}, w.state.Team(), 1, key.Hash{})
 	check(t, err)
-	check(t, put(w.rows, 3, e.ID, s))
+	check(t, put(w.rows, 3, s))
 	r := w.verify(w.export())
-	wantFinding(t, r, BadHost, -1)
-	wantFinding(t, r, BadSigner, 3)
+	wantFinding(t, r, verify.BadHost, -1)
+	wantFinding(t, r, verify.BadSigner, 3)
 }
 
 func TestSessionOrder(t *testing.T) {
 	w := newWorld(t)
 	m, n := w.agents[0], w.agents[1]
 	id := wire.NewSessionID()
-	w.say(m, Entry{Type: SessionEnd, Session: id})                     // 3: never began
-	w.say(m, Entry{Type: SessionAccept, Session: id})                  // 4
-	w.say(m, Entry{Type: SessionAccept, Session: id})                  // 5: again
-	w.say(n, Entry{Type: ExecStart, Session: id})                      // 6: another agent's
-	w.say(m, Entry{Type: ExecStart, Session: wire.NewSessionID()})     // 7: in none
-	w.say(m, Entry{Type: SessionEnd, Session: id})                     // 8
-	w.say(m, Entry{Type: SessionAccept, Session: wire.NewSessionID()}) // 9: stays open
+	w.say(m, entry.Entry{Type: entry.SessionEnd, Session: id})                     // 3: never began
+	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: id})                  // 4
+	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: id})                  // 5: again
+	w.say(n, entry.Entry{Type: entry.ExecStart, Session: id})                      // 6: another agent's
+	w.say(m, entry.Entry{Type: entry.ExecStart, Session: wire.NewSessionID()})     // 7: in none
+	w.say(m, entry.Entry{Type: entry.SessionEnd, Session: id})                     // 8
+	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: wire.NewSessionID()}) // 9: stays open
 	r := w.verify(w.export())
 	for _, n := range []int64{3, 5, 6, 7} {
-		wantFinding(t, r, BadSession, n)
+		wantFinding(t, r, verify.BadSession, n)
 	}
 	if len(r.Findings) != 4 || r.OpenSessions != 1 {
 		t.Errorf("report %+v", r)
@@ -338,16 +343,16 @@ func TestOperatorCannotSpoilTheLogWithASessionID(t *testing.T) {
 	w := newWorld(t)
 	m, n := w.agents[0], w.agents[1]
 	id := wire.NewSessionID()
-	w.say(m, Entry{Type: SessionAccept, Session: id, RequestHash: key.Hash{1}})
-	w.say(n, Entry{Type: SessionAccept, Session: id, RequestHash: key.Hash{2}}) // at the same time
+	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: id, RequestHash: key.Hash{1}})
+	w.say(n, entry.Entry{Type: entry.SessionAccept, Session: id, RequestHash: key.Hash{2}}) // at the same time
 	for _, a := range []*machine{m, n} {
-		w.say(a, Entry{Type: ExecStart, Session: id})
-		w.say(a, Entry{Type: ExecEnd, Session: id})
-		w.say(a, Entry{Type: SessionEnd, Session: id})
+		w.say(a, entry.Entry{Type: entry.ExecStart, Session: id})
+		w.say(a, entry.Entry{Type: entry.ExecEnd, Session: id})
+		w.say(a, entry.Entry{Type: entry.SessionEnd, Session: id})
 	}
-	w.say(m, Entry{Type: SessionAccept, Session: id, RequestHash: key.Hash{3}}) // the agent is killed in it
-	w.say(m, Entry{Type: SessionAccept, Session: id, RequestHash: key.Hash{4}})
-	w.say(m, Entry{Type: SessionEnd, Session: id})
+	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: id, RequestHash: key.Hash{3}}) // the agent is killed in it
+	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: id, RequestHash: key.Hash{4}})
+	w.say(m, entry.Entry{Type: entry.SessionEnd, Session: id})
 	if r := w.verify(w.export()); len(r.Findings) != 0 || r.OpenSessions != 0 {
 		t.Errorf("report %+v", r)
 	}
@@ -362,18 +367,18 @@ func TestTimesAgainstNeighbours(t *testing.T) {
 		w.now = now.Add(time.Second)
 	}
 	w.pass(24 * time.Hour)
-	w.record(Entry{Type: Login})                                             // 3
-	at(-time.Hour, func() { w.record(Entry{Type: Login}) })                  // 4: before its neighbour
-	at(time.Hour, func() { w.say(w.agents[0], Entry{Type: AgentStart}) })    // 5: ahead of the log
-	w.record(Entry{Type: Login})                                             // 6 shows it
-	at(-2*time.Hour, func() { w.say(w.agents[1], Entry{Type: AgentStart}) }) // 7: delivered late, fine
-	at(0, func() { w.say(w.agents[1], Entry{Type: AgentStop}) })             // 8
-	at(-time.Hour, func() { w.say(w.agents[1], Entry{Type: AgentStart}) })   // 9: its clock went back
-	at(48*time.Hour, func() { w.record(Entry{Type: Login}) })                // 10: in the future
+	w.record(entry.Entry{Type: entry.Login})                                             // 3
+	at(-time.Hour, func() { w.record(entry.Entry{Type: entry.Login}) })                  // 4: before its neighbour
+	at(time.Hour, func() { w.say(w.agents[0], entry.Entry{Type: entry.AgentStart}) })    // 5: ahead of the log
+	w.record(entry.Entry{Type: entry.Login})                                             // 6 shows it
+	at(-2*time.Hour, func() { w.say(w.agents[1], entry.Entry{Type: entry.AgentStart}) }) // 7: delivered late, fine
+	at(0, func() { w.say(w.agents[1], entry.Entry{Type: entry.AgentStop}) })             // 8
+	at(-time.Hour, func() { w.say(w.agents[1], entry.Entry{Type: entry.AgentStart}) })   // 9: its clock went back
+	at(48*time.Hour, func() { w.record(entry.Entry{Type: entry.Login}) })                // 10: in the future
 	w.pass(2 * time.Hour)
 	r := w.verify(w.export())
 	for _, n := range []int64{4, 5, 9, 10} {
-		wantFinding(t, r, BadTime, n)
+		wantFinding(t, r, verify.BadTime, n)
 	}
 	if len(r.Findings) != 4 {
 		t.Errorf("findings %v", r.Findings)
@@ -383,13 +388,13 @@ func TestTimesAgainstNeighbours(t *testing.T) {
 func TestDuplicateIDs(t *testing.T) {
 	w := newWorld(t)
 	for _, m := range w.agents {
-		e := Entry{Type: AgentStart, Time: wire.At(w.now), ID: wire.Nonce{9}, Team: w.state.Team(), Seq: 1}
+		e := entry.Entry{Type: entry.AgentStart, Time: wire.At(w.now), ID: wire.Nonce{9}, Team: w.state.Team(), Seq: 1}
 		s, err := statement.Sign(m.key, e)
 		check(t, err)
-		check(t, put(w.rows, int64(len(w.rows.entries)), e.ID, s))
+		check(t, put(w.rows, int64(len(w.rows.entries)), s))
 	}
 	r := w.verify(w.export())
-	wantFinding(t, r, DuplicateID, 4)
+	wantFinding(t, r, verify.DuplicateID, 4)
 	if len(r.Findings) != 1 {
 		t.Errorf("findings %v", r.Findings)
 	}
@@ -397,8 +402,8 @@ func TestDuplicateIDs(t *testing.T) {
 
 func TestRosterVersionThatDoesNotExist(t *testing.T) {
 	w := newWorld(t)
-	w.record(Entry{Type: RosterPublish, RosterVersion: 7})
-	wantFinding(t, w.verify(w.export()), BadRoster, 3)
+	w.record(entry.Entry{Type: entry.RosterPublish, RosterVersion: 7})
+	wantFinding(t, w.verify(w.export()), verify.BadRoster, 3)
 }
 
 func TestCheckpointManipulation(t *testing.T) {
@@ -413,20 +418,20 @@ func TestCheckpointManipulation(t *testing.T) {
 	last := notes[len(notes)-1]
 	moved := slices.Delete(slices.Clone(lines), notes[0], notes[0]+1)
 	moved = slices.Insert(moved, notes[0]+2, lines[notes[0]])
-	wantFinding(t, w.verify(moved), BadCheckpoint, 4)
-	wantFinding(t, w.verify(slices.Delete(slices.Clone(lines), last, last+1)), NotCovered, int64(len(w.rows.entries)-1))
+	wantFinding(t, w.verify(moved), verify.BadCheckpoint, 4)
+	wantFinding(t, w.verify(slices.Delete(slices.Clone(lines), last, last+1)), verify.NotCovered, int64(len(w.rows.entries)-1))
 
-	other, err := signCheckpoint(Checkpoint{w.log.Origin(), int64(len(w.rows.entries)), key.Hash{1}}, private[key.Audit](t, 99))
+	other, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: w.log.Origin(), Head: tree.Head{Size: int64(len(w.rows.entries)), Root: key.Hash{1}}}, private[key.Audit](t, 99))
 	check(t, err)
-	raw, err := json.Marshal(line{Checkpoint: other})
+	raw, err := json.Marshal(export.Line{Checkpoint: other})
 	check(t, err)
-	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), BadCheckpoint, int64(len(w.rows.entries)-1))
+	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), verify.BadCheckpoint, int64(len(w.rows.entries)-1))
 
-	lying, err := signCheckpoint(Checkpoint{w.log.Origin(), int64(len(w.rows.entries)), key.Hash{1}}, w.server)
+	lying, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: w.log.Origin(), Head: tree.Head{Size: int64(len(w.rows.entries)), Root: key.Hash{1}}}, w.server)
 	check(t, err)
-	raw, err = json.Marshal(line{Checkpoint: lying})
+	raw, err = json.Marshal(export.Line{Checkpoint: lying})
 	check(t, err)
-	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), RootMismatch, int64(len(w.rows.entries)-1))
+	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), verify.RootMismatch, int64(len(w.rows.entries)-1))
 }
 
 func TestWhatIsNoExport(t *testing.T) {
@@ -440,17 +445,17 @@ func TestWhatIsNoExport(t *testing.T) {
 		"other origin": append([]string{strings.Replace(lines[0], "/audit/07", "/audit/08", 1)}, lines[1:]...),
 		"roster twice": slices.Insert(slices.Clone(lines), 3, edited(lines[2])),
 	} {
-		if r, err := Verify(strings.NewReader(joined(l)), w.state.Fingerprint(), w.now); err == nil {
+		if r, err := verify.Export(strings.NewReader(joined(l)), w.state.Fingerprint(), w.now); err == nil {
 			t.Errorf("%s: no error, report %+v", name, r)
 		}
 	}
-	if _, err := Verify(strings.NewReader(joined(lines)), key.Hash{1}, w.now); refusal.Of(err) != refusal.BadChain {
+	if _, err := verify.Export(strings.NewReader(joined(lines)), key.Hash{1}, w.now); refusal.Of(err) != refusal.BadChain {
 		t.Errorf("other fingerprint: %v", err)
 	}
-	if _, err := Verify(strings.NewReader(joined(lines)), w.state.Fingerprint(), w.now, "nonsense"); err == nil {
+	if _, err := verify.Export(strings.NewReader(joined(lines)), w.state.Fingerprint(), w.now, "nonsense"); err == nil {
 		t.Error("a remembered checkpoint that is none: no error")
 	}
-	if _, err := Verify(io.MultiReader(strings.NewReader(joined(lines)), broken{}), w.state.Fingerprint(), w.now); err == nil {
+	if _, err := verify.Export(io.MultiReader(strings.NewReader(joined(lines)), broken{}), w.state.Fingerprint(), w.now); err == nil {
 		t.Error("a read error is swallowed")
 	}
 	wantClean(t, other.verify(other.export()))
@@ -469,30 +474,98 @@ func TestLinesThatDoNotBelong(t *testing.T) {
 		"null": "{\"entry\":null}\n", "number": "7\n",
 	} {
 		r := w.verify(slices.Insert(slices.Clone(lines), at, extra))
-		if len(r.Findings) != 1 || r.Findings[0].Code != BadLine || r.Findings[0].Entry != 3 {
+		if len(r.Findings) != 1 || r.Findings[0].Code != verify.BadLine || r.Findings[0].Entry != 3 {
 			t.Errorf("%s: %v", name, r.Findings)
 		}
 	}
 	r := w.verify(append(slices.Clone(lines), lines[at]))
-	wantFinding(t, r, BadLine, r.Size)
-	wantFinding(t, w.verify(lines[:len(lines)-1]), Truncated, r.Size)
+	wantFinding(t, r, verify.BadLine, r.Size)
+	wantFinding(t, w.verify(lines[:len(lines)-1]), verify.Truncated, r.Size)
 	end := slices.Clone(lines)
 	end[len(end)-1] = "{\"end\":3}\n"
-	wantFinding(t, w.verify(end), Truncated, r.Size)
-	many := slices.Repeat([]string{"garbage\n"}, MaxFindings+5)
-	if r := w.verify(append(slices.Clone(lines), many...)); len(r.Findings) != MaxFindings || r.More != 5 || r.OK() {
+	wantFinding(t, w.verify(end), verify.Truncated, r.Size)
+	many := slices.Repeat([]string{"garbage\n"}, verify.MaxFindings+5)
+	if r := w.verify(append(slices.Clone(lines), many...)); len(r.Findings) != verify.MaxFindings || r.More != 5 || r.OK() {
 		t.Errorf("%d findings and %d more", len(r.Findings), r.More)
 	}
 }
 
 func TestFindingsAreReadable(t *testing.T) {
-	for want, f := range map[string]Finding{
-		"bad_host: x":                  {-1, -1, BadHost, "x"},
-		"entry 3: bad_entry: x":        {3, 3, BadEntry, "x"},
-		"entries 3 to 9: truncated: x": {3, 9, Truncated, "x"},
+	for want, f := range map[string]verify.Finding{
+		"bad_host: x":                  {Entry: -1, Last: -1, Code: verify.BadHost, Detail: "x"},
+		"entry 3: bad_entry: x":        {Entry: 3, Last: 3, Code: verify.BadEntry, Detail: "x"},
+		"entries 3 to 9: truncated: x": {Entry: 3, Last: 9, Code: verify.Truncated, Detail: "x"},
 	} {
 		if f.String() != want {
 			t.Errorf("%q", f)
+		}
+	}
+}
+
+// s3cret stands for a secret; no entry may hold it.
+const s3cret = "Hunter2xYz"
+
+func text(argv []wire.Bytes) string { return string(bytes.Join(plain(argv), []byte("|"))) }
+
+// No way into the log leads past the redactor, and entries stay below the size
+// that fits into a frame whatever they hold.
+func TestN8NothingIsSignedUnredacted(t *testing.T) {
+	w := newWorld(t)
+	for _, argv := range [][]string{
+		{"tool", "--password", s3cret}, {"sudo", "mysql", "-p" + s3cret}, {"sh", "-c", "PGPASSWORD=" + s3cret + " psql"},
+		{"curl", "https://bob:" + s3cret + "@host/"}, {"curl", "-d", `{"password":"` + s3cret + `"}`},
+	} { // package redact's own tests have the whole corpus
+		var command entry.Command
+		for _, arg := range argv {
+			command.Argv = append(command.Argv, wire.Bytes(arg))
+		}
+		w.say(w.agents[0], entry.Entry{Type: entry.SessionRefuse, Command: &command})
+		command.Cwd = wire.Bytes("/x?token=" + s3cret)
+		w.record(entry.Entry{Type: entry.SessionDeny, Command: &command})
+	}
+	for i, s := range w.rows.entries {
+		e := entry.Peek(s)
+		raw, err := json.Marshal(e)
+		check(t, err)
+		if e.Command == nil {
+			continue
+		}
+		all := text(e.Command.Argv) + string(e.Command.Cwd) + string(raw)
+		if strings.Contains(strings.ToLower(all), strings.ToLower(s3cret)) {
+			t.Errorf("entry %d holds a secret: %s", i, text(e.Command.Argv))
+		}
+	}
+}
+
+// Each event belongs to exactly one side.
+func TestEventsHaveOneSigner(t *testing.T) {
+	agents := []entry.EventType{entry.AgentStart, entry.AgentStop, entry.RosterApplied, entry.SessionAccept, entry.SessionRefuse, entry.SessionEnd, entry.ExecStart, entry.ExecEnd, entry.SpoolGap}
+	servers := []entry.EventType{
+		entry.TeamFound, entry.RosterPublish, entry.TokenPublish, entry.AgentJoin, entry.AgentConnect, entry.AgentDelete, entry.Login, entry.LoginRefuse, entry.SessionOpen, entry.SessionDeny,
+		entry.RequestWait, entry.RequestApprove, entry.RequestDeny, entry.RequestCancel, entry.RequestExpire, entry.AuditExport, entry.Alarm,
+	}
+	for _, e := range agents {
+		if !e.ByAgent() {
+			t.Errorf("%s is the server's", e)
+		}
+	}
+	for _, e := range servers {
+		if e.ByAgent() {
+			t.Errorf("%s is the agent's", e)
+		}
+	}
+	w := newWorld(t)
+	for _, e := range servers {
+		w.record(entry.Entry{Type: e})
+	}
+	for _, e := range agents {
+		if e != entry.SpoolGap {
+			w.say(w.agents[0], entry.Entry{Type: e, Session: wire.SessionID{1}})
+		}
+	}
+	for _, f := range w.verify(w.export()).Findings {
+		if f.Code != verify.BadSession { // accepted, ended, and then a command
+			t.Error(f)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package audit
+package audit_test
 
 import (
 	"os"
@@ -7,13 +7,17 @@ import (
 	"testing"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
+	"github.com/tucdesk/tucdesk/internal/audit/witness"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
-func openWitness(t testing.TB, w *world, path string) *Witness {
+func openWitness(t testing.TB, w *world, path string) *witness.Witness {
 	t.Helper()
-	wit, err := OpenWitness(path, w.log.Origin())
+	wit, err := witness.Open(path, w.log.Origin())
 	check(t, err)
 	return wit
 }
@@ -32,7 +36,7 @@ func TestWitnessFollowsAnHonestLog(t *testing.T) {
 	for i := range 20 {
 		wit := openWitness(t, w, path) // each time from the disk
 		for range i % 4 {
-			w.record(Entry{Type: Login})
+			w.record(entry.Entry{Type: entry.Login})
 		}
 		check(t, wit.Update(w.gossip(wit.Size()), w.server.Public()))
 		if wit.Size() != int64(len(w.rows.entries)) || wit.Err() != nil {
@@ -45,27 +49,27 @@ func TestWitnessFollowsAnHonestLog(t *testing.T) {
 func TestServerForksLog(t *testing.T) {
 	w := newWorld(t)
 	evil := newWorld(t)
-	evil.record(Entry{Type: Login, Actor: Actor{Email: "mallory@example.org"}})
-	w.record(Entry{Type: Login})
-	for name, show := range map[string]func(wit *Witness) wire.AuditGossip{
-		"same size, other root": func(*Witness) wire.AuditGossip { return evil.gossip(0) },
-		"longer fork": func(wit *Witness) wire.AuditGossip {
-			evil.record(Entry{Type: Login})
+	evil.record(entry.Entry{Type: entry.Login, Actor: entry.Actor{Email: "mallory@example.org"}})
+	w.record(entry.Entry{Type: entry.Login})
+	for name, show := range map[string]func(wit *witness.Witness) wire.AuditGossip{
+		"same size, other root": func(*witness.Witness) wire.AuditGossip { return evil.gossip(0) },
+		"longer fork": func(wit *witness.Witness) wire.AuditGossip {
+			evil.record(entry.Entry{Type: entry.Login})
 			return evil.gossip(wit.Size())
 		},
-		"no proof": func(*Witness) wire.AuditGossip {
-			w.record(Entry{Type: Login})
+		"no proof": func(*witness.Witness) wire.AuditGossip {
+			w.record(entry.Entry{Type: entry.Login})
 			return wire.AuditGossip{Checkpoint: w.checkpoint()}
 		},
-		"wrong proof": func(wit *Witness) wire.AuditGossip {
-			w.record(Entry{Type: Login})
+		"wrong proof": func(wit *witness.Witness) wire.AuditGossip {
+			w.record(entry.Entry{Type: entry.Login})
 			g := w.gossip(wit.Size())
 			g.Consistency[0][0] ^= 1
 			return g
 		},
-		"shrinking": func(wit *Witness) wire.AuditGossip {
+		"shrinking": func(wit *witness.Witness) wire.AuditGossip {
 			old := wire.AuditGossip{Checkpoint: w.rows.notes[len(w.rows.notes)-1]}
-			w.record(Entry{Type: Login})
+			w.record(entry.Entry{Type: entry.Login})
 			check(t, wit.Update(w.gossip(wit.Size()), w.server.Public()))
 			return old
 		},
@@ -82,14 +86,14 @@ func TestServerForksLog(t *testing.T) {
 			if e := wit.Evidence(); len(e) != 1 || e[0] != bad.Checkpoint || wit.Checkpoint() != good {
 				t.Errorf("evidence %q beside %q", e, wit.Checkpoint())
 			}
-			w.record(Entry{Type: Login})
+			w.record(entry.Entry{Type: entry.Login})
 			wantCode(t, wit.Update(w.gossip(wit.Size()), w.server.Public()), refusal.AuditFork) // honest again is too late
 			wantCode(t, wit.Update(wire.AuditGossip{}), refusal.AuditFork)
-			for range maxEvidence + 2 {
-				w.record(Entry{Type: Login})
+			for range witness.MaxEvidence + 2 {
+				w.record(entry.Entry{Type: entry.Login})
 				wantCode(t, wit.Update(wire.AuditGossip{Checkpoint: w.checkpoint()}, w.server.Public()), refusal.AuditFork)
 			}
-			if n := len(openWitness(t, w, path).Evidence()); n != maxEvidence {
+			if n := len(openWitness(t, w, path).Evidence()); n != witness.MaxEvidence {
 				t.Errorf("%d pieces of evidence", n)
 			}
 		})
@@ -102,9 +106,9 @@ func TestStrangersNoteChangesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "witness")
 	wit := openWitness(t, w, path)
 	check(t, wit.Update(w.gossip(0), w.server.Public()))
-	forged, err := signCheckpoint(Checkpoint{w.log.Origin(), 99, key.Hash{1}}, private[key.Audit](t, 99))
+	forged, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: w.log.Origin(), Head: tree.Head{Size: 99, Root: key.Hash{1}}}, private[key.Audit](t, 99))
 	check(t, err)
-	for _, note := range []string{forged, "nonsense", wit.Checkpoint()[:40], strings.Repeat("x", maxNote+1)} {
+	for _, note := range []string{forged, "nonsense", wit.Checkpoint()[:40], strings.Repeat("x", checkpoint.MaxNote+1)} {
 		wantCode(t, wit.Update(wire.AuditGossip{Checkpoint: note}, w.server.Public()), refusal.BadSignature)
 	}
 	wantCode(t, wit.Update(w.gossip(0)), refusal.BadSignature) // no keys at all
@@ -125,7 +129,7 @@ func TestWitnessThatCannotWrite(t *testing.T) {
 	check(t, wit.Update(w.gossip(0), w.server.Public()))
 	check(t, os.RemoveAll(dir))
 	evil := newWorld(t)
-	evil.record(Entry{Type: Login})
+	evil.record(entry.Entry{Type: entry.Login})
 	wantCode(t, wit.Update(evil.gossip(0), w.server.Public()), refusal.AuditFork) // refused all the same
 	wantCode(t, wit.Err(), refusal.AuditFork)
 }
@@ -137,50 +141,21 @@ func TestWitnessFileOfAnotherKind(t *testing.T) {
 	check(t, wit.Update(w.gossip(0), w.server.Public()))
 	raw, err := os.ReadFile(path)
 	check(t, err)
-	if _, err := OpenWitness(path, Origin("other.example", team)); refusal.Of(err) != refusal.WrongTeam {
+	if _, err := witness.Open(path, checkpoint.Origin("other.example", wire.TeamID{7})); refusal.Of(err) != refusal.WrongTeam {
 		t.Errorf("opened for another log: %v", err)
 	}
 	for _, content := range []string{"", "{}", " " + string(raw), string(raw) + "\n", strings.Replace(string(raw), "v1", "v2", 1), strings.Replace(string(raw), `\n3\n`, `\n-3\n`, 1)} {
 		check(t, os.WriteFile(path, []byte(content), 0o600))
-		if _, err := OpenWitness(path, w.log.Origin()); err == nil {
+		if _, err := witness.Open(path, w.log.Origin()); err == nil {
 			t.Errorf("opened %q", content)
 		}
 	}
 	check(t, os.WriteFile(path, raw, 0o600))
 	check(t, os.Chmod(path, 0o644))
-	if _, err := OpenWitness(path, w.log.Origin()); refusal.Of(err) != refusal.BadFileMode {
+	if _, err := witness.Open(path, w.log.Origin()); refusal.Of(err) != refusal.BadFileMode {
 		t.Errorf("opened a file that others can read: %v", err)
 	}
-	if _, err := OpenWitness(path, "a b"); err == nil {
+	if _, err := witness.Open(path, "a b"); err == nil {
 		t.Error("opened for a name that is none")
 	}
-}
-
-// Whatever stands in the file: it opens as exactly what it says, or not at all.
-func FuzzWitnessFile(f *testing.F) {
-	w := newWorld(f)
-	path := filepath.Join(f.TempDir(), "witness")
-	wit := openWitness(f, w, path)
-	check(f, wit.Update(w.gossip(0), w.server.Public()))
-	raw, err := os.ReadFile(path)
-	check(f, err)
-	f.Add(raw)
-	f.Add([]byte(`{"format":"tucdesk-witness-v1","origin":"` + w.log.Origin() + `","checkpoint":"","evidence":[]}` + "\n"))
-	f.Add([]byte("{}\n"))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		wit := &Witness{origin: w.log.Origin()}
-		if wit.decode(content) != nil {
-			return
-		}
-		wit.path = filepath.Join(t.TempDir(), "witness")
-		wit.mu.Lock()
-		err := wit.saveLocked(wit.state)
-		wit.mu.Unlock()
-		check(t, err)
-		again, err := os.ReadFile(wit.path)
-		check(t, err)
-		if string(again) != string(content) {
-			t.Errorf("%q is written as %q", content, again)
-		}
-	})
 }

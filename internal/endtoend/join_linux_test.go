@@ -9,7 +9,8 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/spool"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -128,9 +129,9 @@ func (w *world) agentSpeaksForAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ctl.Close()
-	spool := must(audit.OpenSpool(db.dir, db.key(), member.Team))
+	spool := must(spool.Open(db.dir, db.key(), member.Team))
 	defer spool.Close()
-	stolen := must(spool.Append(audit.Entry{Type: audit.AgentStart, Time: now()}))
+	stolen := must(spool.Append(entry.Entry{Type: entry.AgentStart, Time: now()}))
 	body := must(encode(wire.AuditEntries{Entries: []statement.Signed{stolen}}))
 	if err := ctl.Send(t.Context(), wire.Frame{Type: wire.FrameAudit, Body: body}); err != nil {
 		t.Fatal(err)

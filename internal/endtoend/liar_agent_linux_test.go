@@ -9,7 +9,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/approval"
@@ -189,7 +189,7 @@ func TestLiarCannotOpenSessions(t *testing.T) {
 	t.Run("E3 an approval that was used", func(t *testing.T) { l.usedApproval(t, hosts["prod"], bob) })
 	t.Run("what ran", func(t *testing.T) {
 		for name, want := range map[string]int{"web": 1, "prod": 1, "vault": 0} {
-			if n := l.logged(hosts[name], audit.ExecStart, ""); n != want {
+			if n := l.logged(hosts[name], entry.ExecStart, ""); n != want {
 				t.Errorf("%s started %d programs, want %d", name, n, want)
 			}
 		}
@@ -200,13 +200,13 @@ func TestLiarCannotOpenSessions(t *testing.T) {
 func (l *liar) refusedAt(t *testing.T, m *machine, want refusal.Code, run func(marker string) answer) {
 	t.Helper()
 	marker := l.w.marker()
-	said, logged := m.proc.err.count("code="+string(want)), l.logged(m, audit.SessionRefuse, want)
+	said, logged := m.proc.err.count("code="+string(want)), l.logged(m, entry.SessionRefuse, want)
 	a := run(marker)
 	if a.code == 0 || !bytes.Contains([]byte(a.err), []byte("error: "+string(want))) {
 		t.Errorf("the client exits %d and says %q, want %s", a.code, a.err, want)
 	}
 	eventually(t, "the agent's log says "+string(want), func() bool { return m.proc.err.count("code="+string(want)) > said })
-	eventually(t, "the machine's own log has the refusal", func() bool { return l.logged(m, audit.SessionRefuse, want) > logged })
+	eventually(t, "the machine's own log has the refusal", func() bool { return l.logged(m, entry.SessionRefuse, want) > logged })
 	if exists(marker) {
 		t.Error("the command ran")
 	}
@@ -215,11 +215,11 @@ func (l *liar) refusedAt(t *testing.T, m *machine, want refusal.Code, run func(m
 // toldAgain puts an OPEN to a machine without any client.
 func (l *liar) toldAgain(t *testing.T, m *machine, offer wire.OpenSession, want refusal.Code) {
 	t.Helper()
-	logged := l.logged(m, audit.SessionRefuse, want)
+	logged := l.logged(m, entry.SessionRefuse, want)
 	if _, err := l.ask(m, offer); refusal.Of(err) != want {
 		t.Errorf("the machine answers %v, want %s", err, want)
 	}
-	eventually(t, "the machine's own log has the refusal", func() bool { return l.logged(m, audit.SessionRefuse, want) > logged })
+	eventually(t, "the machine's own log has the refusal", func() bool { return l.logged(m, entry.SessionRefuse, want) > logged })
 }
 
 // usedApproval has one command approved and run, and then asks for the same and

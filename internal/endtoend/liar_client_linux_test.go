@@ -13,7 +13,8 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -187,7 +188,7 @@ func TestLiarCannotRewriteTheTeam(t *testing.T) {
 		w.ann.run("login").is(t, 0) // the liar shows nothing: nothing new
 		server := st.Roster().Servers[0]
 		l.set(func() {
-			l.shows.Checkpoint = l.checkpointOf(audit.Origin(server.Name, st.Team()), 2, sha256.Sum256([]byte("x")))
+			l.shows.Checkpoint = l.checkpointOf(checkpoint.Origin(server.Name, st.Team()), 2, sha256.Sum256([]byte("x")))
 		})
 		w.ann.run("login").refused(t, 253, "audit_fork")
 		l.set(func() { l.shows = wire.AuditGossip{} })
@@ -231,14 +232,14 @@ func (l *liar) rewritesFor(t *testing.T, m *machine, owner, stranger key.Private
 		{refusal.NotEnoughSignatures, stranger, renewed(st)}, {refusal.NotYetValid, owner, expire(renewed(st))},
 	} {
 		l.push(m, wire.RosterNews{Updates: []wire.RosterUpdate{must(roster.Sign(c.by, c.r))}})
-		eventually(t, "the machine records "+string(c.want), func() bool { return l.logged(m, audit.RosterApplied, c.want) == 1 })
+		eventually(t, "the machine records "+string(c.want), func() bool { return l.logged(m, entry.RosterApplied, c.want) == 1 })
 	}
 	l.push(m, wire.RosterNews{Updates: st.Chain()[:1]}) // the true version 1 is old news and no attack
 	l.on(func(open wire.SessionOpen) (wire.SessionReply, error) { return l.forward(m, open) })
 	l.w.ann.run("exec", m.name, "--", "true").is(t, 0)
 
 	l.push(m, wire.RosterNews{Updates: []wire.RosterUpdate{must(roster.Sign(owner, renewed(first)))}})
-	eventually(t, "the machine records the fork", func() bool { return l.logged(m, audit.RosterApplied, refusal.Fork) == 1 })
+	eventually(t, "the machine records the fork", func() bool { return l.logged(m, entry.RosterApplied, refusal.Fork) == 1 })
 	l.refusedAt(t, m, refusal.Fork, func(marker string) answer { return l.w.ann.run("exec", m.name, "--", "touch", marker) })
 	m.proc.stop()
 	m.start() // still, after a restart

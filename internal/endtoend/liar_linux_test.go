@@ -21,7 +21,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -48,7 +48,7 @@ type liar struct {
 	asked  map[uint64]chan wire.Frame                        // guarded by mu
 	nextID uint64                                            // guarded by mu
 	papers map[key.ID]wire.AgentInfo                         // guarded by mu
-	log    map[key.ID][]audit.Entry                          // guarded by mu; what each agent has handed in, verified
+	log    map[key.ID][]entry.Entry                          // guarded by mu; what each agent has handed in, verified
 	wants  map[key.ID]int                                    // guarded by mu; how often each agent asked for news
 	serves func(uint64) wire.RosterNews                      // guarded by mu; towards agents, nil for nothing
 	tells  func(uint64) wire.RosterNews                      // guarded by mu; towards clients
@@ -69,7 +69,7 @@ func (w *world) lie() *liar {
 		access: must(keyfile.LoadKey[key.Access](filepath.Join(dir, "access.key"))),
 		relay:  must(rendezvous.LoadRelaySecret(filepath.Join(dir, "relay.secret"))),
 		conns:  map[key.ID]*websocket.Conn{}, asked: map[uint64]chan wire.Frame{}, papers: map[key.ID]wire.AgentInfo{},
-		log: map[key.ID][]audit.Entry{}, wants: map[key.ID]int{},
+		log: map[key.ID][]entry.Entry{}, wants: map[key.ID]int{},
 	}
 	st, text := w.ann.trust(), must(os.ReadFile(w.ann.state("policy.toml")))
 	l.serves = chainOf(st, text)
@@ -266,7 +266,7 @@ func (l *liar) heard(ctx context.Context, ws *websocket.Conn, agent key.Public[k
 		}
 		var last uint64
 		for _, s := range batch.Entries {
-			e, _, err := statement.Open[audit.Entry](s, func(key.ID) (statement.Verifier, error) { return agent, nil })
+			e, _, err := statement.Open[entry.Entry](s, func(key.ID) (statement.Verifier, error) { return agent, nil })
 			if err != nil {
 				l.t.Errorf("an agent handed in an entry that it did not sign: %v", err)
 				return
@@ -391,7 +391,7 @@ func (l *liar) awaits(list ...*machine) {
 }
 
 // logged counts a machine's own entries of a kind.
-func (l *liar) logged(m *machine, typ audit.EventType, code refusal.Code) (n int) {
+func (l *liar) logged(m *machine, typ entry.EventType, code refusal.Code) (n int) {
 	l.t.Helper()
 	id := m.key().ID()
 	l.mu.Lock()

@@ -34,7 +34,17 @@ var table = []row{
 	{"internal/keyfile", "internal/refusal crypto/key", ""},
 	{"policy/roster", base + "policy", ""},
 	{"policy/approval", base + "policy policy/roster internal/keyfile", ""},
-	{"internal/audit", base + "policy policy/roster policy/approval internal/keyfile", "golang.org/x/mod"},
+	{"internal/audit/lines", "", ""},
+	{"internal/audit/redact", "internal/wire", ""},
+	{"internal/audit/entry", base + "internal/audit/redact", ""},
+	{"internal/audit/spool", base + "internal/keyfile internal/audit/lines internal/audit/entry", ""},
+	{"internal/audit/tree", "internal/refusal crypto/key", "golang.org/x/mod"},
+	{"internal/audit/checkpoint", "internal/refusal crypto/key internal/wire internal/audit/tree", "golang.org/x/mod"},
+	{"internal/audit/ledger", base + "internal/audit/entry internal/audit/tree internal/audit/checkpoint", ""},
+	{"internal/audit/witness", "internal/refusal crypto/key internal/wire internal/keyfile internal/audit/tree internal/audit/checkpoint", ""},
+	{"internal/audit/export", base + "internal/audit/entry internal/audit/tree internal/audit/checkpoint", ""},
+	{"internal/audit/verify", base + "policy/roster policy/approval internal/audit/lines internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/export", ""},
+	{"internal/audit", "", ""},
 
 	// The relay: nothing above but the words for saying no and the socket.
 	{"internal/udp", "", "golang.org/x/net golang.org/x/sys"},
@@ -45,10 +55,10 @@ var table = []row{
 
 	// The server.
 	{"rendezvous/principal", base + "policy policy/roster", "github.com/golang-jwt/jwt/v5"},
-	{"rendezvous/store", base + "policy policy/roster internal/audit rendezvous/principal", "github.com/jackc/pgx/v5 github.com/pressly/goose/v3 modernc.org/sqlite"},
+	{"rendezvous/store", base + "policy policy/roster internal/audit/export rendezvous/principal", "github.com/jackc/pgx/v5 github.com/pressly/goose/v3 modernc.org/sqlite"},
 	{"rendezvous/bus", base + "rendezvous/principal", ""},
 	{"rendezvous/client", base, "github.com/coder/websocket"},
-	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit relay/credential " +
+	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
 		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
@@ -63,10 +73,10 @@ var table = []row{
 	{"internal/cli", "internal/refusal internal/terminal", "github.com/spf13/cobra"},
 	{"agent/process", "internal/refusal", "github.com/charmbracelet/x/xpty"},
 	{"agent", base + "crypto/replay crypto/handshake crypto/seal policy policy/roster policy/approval internal/harden internal/keyfile internal/conf " +
-		"internal/audit internal/link internal/transport internal/session rendezvous/client agent/process", ""},
+		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/link internal/transport internal/session rendezvous/client agent/process", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator", base + "crypto/replay crypto/handshake crypto/seal policy policy/roster policy/approval internal/harden internal/keyfile internal/conf " +
-		"internal/audit internal/link internal/transport internal/session internal/terminal internal/cli rendezvous/client operator/vault", ""},
+		"internal/audit/checkpoint internal/audit/witness internal/audit/verify internal/link internal/transport internal/session internal/terminal internal/cli rendezvous/client operator/vault", ""},
 
 	// Programs: they put parts together and hold nothing of their own.
 	{"cmd/tucdesk", "operator", ""},
@@ -87,6 +97,7 @@ var shared = map[string]string{
 	"golang.org/x/sys":           "system calls; one package per concern of the system, each behind its own files per system",
 	"golang.org/x/net":           "ipv4 and ipv6, for batches of datagrams and control messages; the socket and the seal need them; the carrier asks it for proxies",
 	"golang.org/x/crypto":        "a collection, not a library: ssh at the operator's local front, argon2 and others by name where they are needed",
+	"golang.org/x/mod":           "two libraries in one module: tlog for the tree, note for signed checkpoints",
 	"golang.org/x/sync":          "errgroup, the standard way to own goroutines",
 	"github.com/pion/turn/v2":    "the relay is its server half, the link its client half",
 	"github.com/pion/logging":    "turn and dtls take their loggers from it",

@@ -6,7 +6,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/audit"
+	"github.com/tucdesk/tucdesk/internal/audit/export"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
@@ -152,11 +152,11 @@ func (a *AuditSource) Rosters(from uint64) ([]wire.RosterUpdate, error) {
 }
 
 // Hosts returns up to limit agents by key id, deleted ones too, and the last one's.
-func (a *AuditSource) Hosts(after key.ID, limit int) ([]audit.Host, key.ID, error) {
+func (a *AuditSource) Hosts(after key.ID, limit int) ([]export.Host, key.ID, error) {
 	agents, err := view(a, func(t *Tx) ([]Agent, error) { return t.agents(selectAllByKid, t.id, after[:], limit) })
-	var hosts []audit.Host
+	var hosts []export.Host
 	for _, agent := range agents {
-		hosts = append(hosts, audit.Host{Token: agent.Token, Certificate: agent.Certificate, Registration: agent.Registration})
+		hosts = append(hosts, export.Host{Token: agent.Token, Certificate: agent.Certificate, Registration: agent.Registration})
 		after = agent.Kid
 	}
 	return hosts, after, err

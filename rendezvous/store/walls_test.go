@@ -149,7 +149,7 @@ func TestK11RowLevelSecurity(t *testing.T) {
 	dsn := pg.fresh(t)
 	s := open(t, dsn)
 	mine, theirs := newLedger(t, s), newLedger(t, s)
-	for _, l := range []*ledger{mine, theirs} {
+	for _, l := range []*books{mine, theirs} {
 		k := token4(t, s, l)
 		a := agent(t, k, "web")
 		join(t, s, l.team, a, "")
@@ -215,7 +215,7 @@ func TestK11RowLevelSecurity(t *testing.T) {
 	})
 }
 
-func token4(t *testing.T, s *Store, l *ledger) Token {
+func token4(t *testing.T, s *Store, l *books) Token {
 	k := token(t, 4)
 	publish(t, s, l.team, k)
 	return k

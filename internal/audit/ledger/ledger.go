@@ -1,12 +1,18 @@
-package audit
+// Package ledger is the log at the rendezvous: it appends what the server says of
+// itself and what agents hand in, signs checkpoints, and proves what they hold.
+//
+// Source: protocol 5.1, 5.2, 5.3.
+package ledger
 
 import (
 	"fmt"
-
-	"golang.org/x/mod/sumdb/tlog"
+	"slices"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
@@ -44,12 +50,12 @@ type Log struct {
 	keys   []key.Public[key.Audit]
 }
 
-// NewLog returns the log of a team on the rendezvous called server in the
+// New returns the log of a team on the rendezvous called server in the
 // roster. former are audit keys that this log's earlier checkpoints may be
 // signed with.
-func NewLog(server string, team wire.TeamID, signer key.Private[key.Audit], former ...key.Public[key.Audit]) (*Log, error) {
-	l := &Log{origin: Origin(server, team), team: team, signer: signer}
-	if server == "" || !validOrigin(l.origin) || signer.IsZero() {
+func New(server string, team wire.TeamID, signer key.Private[key.Audit], former ...key.Public[key.Audit]) (*Log, error) {
+	l := &Log{origin: checkpoint.Origin(server, team), team: team, signer: signer}
+	if server == "" || !checkpoint.ValidOrigin(l.origin) || signer.IsZero() {
 		return nil, fmt.Errorf("opening a log: %q cannot be the name of a log, or the key is missing", l.origin)
 	}
 	l.keys = append([]key.Public[key.Audit]{signer.Public()}, former...)
@@ -59,11 +65,14 @@ func NewLog(server string, team wire.TeamID, signer key.Private[key.Audit], form
 // Origin returns the log's name.
 func (l *Log) Origin() string { return l.origin }
 
+// Keys returns the keys that its checkpoints are signed with, the present one first.
+func (l *Log) Keys() []key.Public[key.Audit] { return slices.Clone(l.keys) }
+
 // Record redacts, signs and appends an entry of the rendezvous' own and returns
 // its index. It comes last in a transaction, because it holds the lock that
 // every other change of the team waits for.
-func (l *Log) Record(tx Tx, e Entry) (int64, error) {
-	if e.Type.byAgent() {
+func (l *Log) Record(tx Tx, e entry.Entry) (int64, error) {
+	if e.Type.ByAgent() {
 		return 0, fmt.Errorf("recording %q: only an agent may say so", e.Type)
 	}
 	index, err := tx.AuditExtend(1)
@@ -74,7 +83,7 @@ func (l *Log) Record(tx Tx, e Entry) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	e, s, err := sign(l.signer, e, l.team, seq+1, head)
+	e, s, err := entry.Sign(l.signer, e, l.team, seq+1, head)
 	if err != nil {
 		return 0, err
 	}
@@ -86,14 +95,14 @@ func (l *Log) Record(tx Tx, e Entry) (int64, error) {
 
 // put stores an entry and the tree hashes that it completes.
 func put(tx Tx, index int64, id wire.Nonce, s statement.Signed) error {
-	hashes, err := tlog.StoredHashes(index, s, hashReader(tx))
+	first, hashes, err := tree.Grow(tx, index, s)
 	if err != nil {
 		return err
 	}
 	if err := tx.PutAuditEntry(index, id, s); err != nil {
 		return err
 	}
-	return tx.PutAuditHashes(tlog.StoredHashIndex(0, index), toKeys(hashes))
+	return tx.PutAuditHashes(first, hashes)
 }
 
 // Accept appends an agent's entries and returns up to which of them the log now
@@ -138,8 +147,8 @@ func (l *Log) Accept(tx Tx, agent key.Public[key.Agent], entries []statement.Sig
 	return seq, tx.SetAuditHead(agent.ID(), seq, head)
 }
 
-func (l *Log) openAgents(agent key.Public[key.Agent], s statement.Signed) (Entry, error) {
-	e, _, err := statement.Open[Entry](s, func(kid key.ID) (statement.Verifier, error) {
+func (l *Log) openAgents(agent key.Public[key.Agent], s statement.Signed) (entry.Entry, error) {
+	e, _, err := statement.Open[entry.Entry](s, func(kid key.ID) (statement.Verifier, error) {
 		if kid != agent.ID() {
 			return nil, refusal.New(refusal.UnknownKey, "log entry of another signer")
 		}
@@ -148,7 +157,7 @@ func (l *Log) openAgents(agent key.Public[key.Agent], s statement.Signed) (Entry
 	switch {
 	case err != nil:
 		return e, err
-	case !e.Type.byAgent():
+	case !e.Type.ByAgent():
 		return e, refusal.New(refusal.WrongType, "an agent cannot say that")
 	case e.Team != l.team:
 		return e, refusal.New(refusal.WrongTeam, "log entry of another team")
@@ -158,7 +167,7 @@ func (l *Log) openAgents(agent key.Public[key.Agent], s statement.Signed) (Entry
 
 // follows reports whether e, with that hash, is known already, or refuses it if
 // it is not the next one after seq and head.
-func follows(e Entry, hash key.Hash, seq uint64, head key.Hash) (known bool, err error) {
+func follows(e entry.Entry, hash key.Hash, seq uint64, head key.Hash) (known bool, err error) {
 	switch {
 	case e.Seq == 0 || e.Seq > seq+1:
 		return false, refusal.New(refusal.Gap, "log entry %d follows %d: some are missing", e.Seq, seq)
@@ -186,9 +195,9 @@ func (l *Log) Checkpoint(tx Tx) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var last Checkpoint
+	var last checkpoint.Checkpoint
 	if signed != "" {
-		if last, _, err = OpenCheckpoint(signed, l.origin, l.keys...); err != nil {
+		if last, _, err = checkpoint.Open(signed, l.origin, l.keys...); err != nil {
 			return "", fmt.Errorf("reading the last checkpoint: %w", err)
 		}
 		if last.Size == size {
@@ -199,48 +208,34 @@ func (l *Log) Checkpoint(tx Tx) (string, error) {
 }
 
 // unchanged looks whether the tree still has the root that was signed.
-func (l *Log) unchanged(tx Tx, last Checkpoint) error {
-	root, err := tlog.TreeHash(last.Size, hashReader(tx))
+func (l *Log) unchanged(tx Tx, last checkpoint.Checkpoint) error {
+	now, err := tree.HeadOf(tx, last.Size)
 	if err != nil {
-		return fmt.Errorf("reading the log's root: %w", err)
+		return err
 	}
-	return CheckConsistency(last, Checkpoint{Origin: l.origin, Size: last.Size, Root: key.Hash(root)}, nil)
+	return tree.CheckConsistency(last.Head, now, nil)
 }
 
-func (l *Log) signNext(tx Tx, last Checkpoint, size int64) (string, error) {
-	root, err := tlog.TreeHash(size, hashReader(tx))
+func (l *Log) signNext(tx Tx, last checkpoint.Checkpoint, size int64) (string, error) {
+	head, err := tree.HeadOf(tx, size)
 	if err != nil {
-		return "", fmt.Errorf("reading the log's root: %w", err)
+		return "", err
 	}
-	next := Checkpoint{Origin: l.origin, Size: size, Root: key.Hash(root)}
+	next := checkpoint.Checkpoint{Origin: l.origin, Head: head}
 	if last.Size != 0 {
-		proof, err := proveConsistency(tx, last.Size, size)
+		proof, err := tree.ProveConsistency(tx, last.Size, size)
 		if err != nil {
 			return "", err
 		}
-		if err := CheckConsistency(last, next, proof); err != nil {
+		if err := tree.CheckConsistency(last.Head, next.Head, proof); err != nil {
 			return "", err
 		}
 	}
-	signed, err := signCheckpoint(next, l.signer)
+	signed, err := checkpoint.Sign(next, l.signer)
 	if err != nil {
 		return "", err
 	}
 	return signed, tx.PutCheckpoint(size, signed)
-}
-
-func proveConsistency(tx Tx, older, newer int64) ([]key.Hash, error) {
-	if older < 1 || older > newer {
-		return nil, refusal.New(refusal.AuditFork, "the log has %d entries and had %d", newer, older)
-	}
-	if older == newer {
-		return nil, nil
-	}
-	proof, err := tlog.ProveTree(newer, older, hashReader(tx))
-	if err != nil {
-		return nil, fmt.Errorf("proving that %d entries begin with %d: %w", newer, older, err)
-	}
-	return toKeys(proof), nil
 }
 
 // Gossip returns the newest checkpoint for somebody who last saw the one of
@@ -253,13 +248,13 @@ func (l *Log) Gossip(tx Tx, from int64) (wire.AuditGossip, error) {
 	if err != nil || signed == "" {
 		return wire.AuditGossip{}, err
 	}
-	c, _, err := OpenCheckpoint(signed, l.origin, l.keys...)
+	c, _, err := checkpoint.Open(signed, l.origin, l.keys...)
 	if err != nil {
 		return wire.AuditGossip{}, fmt.Errorf("reading the last checkpoint: %w", err)
 	}
 	g := wire.AuditGossip{Checkpoint: signed}
 	if from > 0 && from < c.Size {
-		g.Consistency, err = proveConsistency(tx, from, c.Size)
+		g.Consistency, err = tree.ProveConsistency(tx, from, c.Size)
 	}
 	return g, err
 }

@@ -1,7 +1,8 @@
-package audit
+package entry
 
 import (
 	"bytes"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -11,6 +12,28 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
+
+// private makes the n-th agent's key, always the same.
+func private(t testing.TB, n byte) key.Private[key.Agent] {
+	t.Helper()
+	k, err := key.FromSeed[key.Agent](bytes.Repeat([]byte{n}, key.SeedSize))
+	check(t, err)
+	return k
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var team = wire.TeamID{7}
+
+// s3cret stands for a secret; no entry may hold it.
+const s3cret = "Hunter2xYz"
+
+func text(argv []wire.Bytes) string { return fmt.Sprintf("%s", argv) }
 
 // full has a value in every field.
 func full() Entry {
@@ -30,8 +53,8 @@ func open(k key.Private[key.Agent]) func(key.ID) (statement.Verifier, error) {
 }
 
 func TestEntryComesBackAsItWasSigned(t *testing.T) {
-	k := private[key.Agent](t, 30)
-	e, s, err := sign(k, full(), team, 12, key.Hash{13})
+	k := private(t, 30)
+	e, s, err := Sign(k, full(), team, 12, key.Hash{13})
 	check(t, err)
 	got, kid, err := statement.Open[Entry](s, open(k))
 	check(t, err)
@@ -47,7 +70,7 @@ func TestEntryComesBackAsItWasSigned(t *testing.T) {
 func TestCallerDoesNotNumberEntries(t *testing.T) {
 	e := full()
 	e.ID, e.Seq, e.Previous, e.Team = wire.Nonce{1}, 99, key.Hash{1}, wire.TeamID{99}
-	got, _, err := sign(private[key.Agent](t, 30), e, team, 1, key.Hash{})
+	got, _, err := Sign(private(t, 30), e, team, 1, key.Hash{})
 	check(t, err)
 	if got.ID == e.ID || got.Seq != 1 || got.Previous != (key.Hash{}) || got.Team != team {
 		t.Errorf("entry %+v", got)
@@ -55,8 +78,8 @@ func TestCallerDoesNotNumberEntries(t *testing.T) {
 }
 
 func TestEveryByteOfAnEntryCounts(t *testing.T) {
-	k := private[key.Agent](t, 30)
-	_, s, err := sign(k, full(), team, 1, key.Hash{})
+	k := private(t, 30)
+	_, s, err := Sign(k, full(), team, 1, key.Hash{})
 	check(t, err)
 	for i := range s {
 		for _, bit := range []byte{1, 0x20} {
@@ -76,7 +99,7 @@ func TestSigningLeavesTheCallersEntryAlone(t *testing.T) {
 	e := full()
 	e.Command.Argv = []wire.Bytes{wire.Bytes("tool"), wire.Bytes("--password=" + s3cret)}
 	e.Command.EnvNames = []string{strings.Repeat("X", 200)}
-	_, _, err := sign(private[key.Agent](t, 30), e, team, 1, key.Hash{})
+	_, _, err := Sign(private(t, 30), e, team, 1, key.Hash{})
 	check(t, err)
 	if string(e.Command.Argv[1]) != "--password="+s3cret || len(e.Command.EnvNames[0]) != 200 || e.Command.Cut {
 		t.Errorf("command became %+v", e.Command)
@@ -112,42 +135,35 @@ func TestLongCommandsAreCut(t *testing.T) {
 	}
 }
 
+func TestLargestEntryFits(t *testing.T) {
+	long := strings.Repeat("\x01", 1<<20) // six bytes each as JSON
+	e := Entry{
+		Type: ExecStart, Time: 1, Actor: Actor{Email: long, Person: long}, Target: Target{Name: long}, Policy: PolicyResult{Rule: long},
+		Command: &Command{User: long, Signal: long, Cwd: wire.Bytes(long), EnvNames: make([]string, 1000)},
+	}
+	for i := range e.Command.EnvNames {
+		e.Command.EnvNames[i] = strings.Repeat("\x01", 300)
+	}
+	for range 1000 {
+		e.Command.Argv = append(e.Command.Argv, bytes.Repeat([]byte{255}, 100))
+		e.Approvals = append(e.Approvals, key.Hash{})
+	}
+	for range 2 {
+		done, s, err := Sign(private(t, 30), e, team, 1, key.Hash{})
+		check(t, err)
+		if !done.Command.Cut || len(s) > wire.MaxFrame-8<<10 {
+			t.Errorf("entry of %d bytes, cut %v", len(s), done.Command.Cut)
+		}
+		if _, _, err := statement.Open[Entry](s, func(key.ID) (statement.Verifier, error) { return private(t, 30).Public(), nil }); err != nil {
+			t.Error(err)
+		}
+		e.Command.Argv = []wire.Bytes{wire.Bytes(long), wire.Bytes(long)}
+	}
+}
+
 func slicesOf(s string, n int) (list []wire.Bytes) {
 	for range n {
 		list = append(list, wire.Bytes(s))
 	}
 	return list
-}
-
-// Each event belongs to exactly one side.
-func TestEventsHaveOneSigner(t *testing.T) {
-	agents := []EventType{AgentStart, AgentStop, RosterApplied, SessionAccept, SessionRefuse, SessionEnd, ExecStart, ExecEnd, SpoolGap}
-	servers := []EventType{
-		TeamFound, RosterPublish, TokenPublish, AgentJoin, AgentConnect, AgentDelete, Login, LoginRefuse, SessionOpen, SessionDeny,
-		RequestWait, RequestApprove, RequestDeny, RequestCancel, RequestExpire, AuditExport, Alarm,
-	}
-	for _, e := range agents {
-		if !e.byAgent() {
-			t.Errorf("%s is the server's", e)
-		}
-	}
-	for _, e := range servers {
-		if e.byAgent() {
-			t.Errorf("%s is the agent's", e)
-		}
-	}
-	w := newWorld(t)
-	for _, e := range servers {
-		w.record(Entry{Type: e})
-	}
-	for _, e := range agents {
-		if e != SpoolGap {
-			w.say(w.agents[0], Entry{Type: e, Session: wire.SessionID{1}})
-		}
-	}
-	for _, f := range w.verify(w.export()).Findings {
-		if f.Code != BadSession { // accepted, ended, and then a command
-			t.Error(f)
-		}
-	}
 }

@@ -1,4 +1,8 @@
-package audit
+// Package witness remembers what a server has shown of a log, so that it cannot show
+// another one later.
+//
+// Source: protocol 5.3.
+package witness
 
 import (
 	"bytes"
@@ -10,6 +14,8 @@ import (
 	"sync"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -24,11 +30,11 @@ type Witness struct {
 	origin string
 
 	mu    sync.Mutex // guards state
-	state witnessState
+	state state
 }
 
-// witnessState is the file, one line of JSON.
-type witnessState struct {
+// state is the file, one line of JSON.
+type state struct {
 	Format     string   `json:"format"`
 	Origin     string   `json:"origin"`
 	Checkpoint string   `json:"checkpoint"` // the newest note, "" before the first
@@ -36,20 +42,20 @@ type witnessState struct {
 }
 
 const (
-	witnessFormat = "tucdesk-witness-v1"
-	maxEvidence   = 4 // notes; more of them prove nothing more
-	maxWitness    = (maxEvidence + 1) * maxNote * 2
+	format      = "tucdesk-witness-v1"
+	MaxEvidence = 4 // notes; more of them prove nothing more
+	maxFile     = (MaxEvidence + 1) * checkpoint.MaxNote * 2
 )
 
-// OpenWitness opens the memory of the log origin at path. There need not be a
+// Open opens the memory of the log origin at path. There need not be a
 // file yet: the first checkpoint is believed, as the server's key is in the
 // roster and nobody here knows better.
-func OpenWitness(path, origin string) (*Witness, error) {
-	if !validOrigin(origin) {
+func Open(path, origin string) (*Witness, error) {
+	if !checkpoint.ValidOrigin(origin) {
 		return nil, fmt.Errorf("opening a witness: %q is no name of a log", origin)
 	}
-	w := &Witness{path: path, origin: origin, state: witnessState{Format: witnessFormat, Origin: origin, Evidence: []string{}}}
-	raw, err := keyfile.ReadPrivate(path, maxWitness)
+	w := &Witness{path: path, origin: origin, state: state{Format: format, Origin: origin, Evidence: []string{}}}
+	raw, err := keyfile.ReadPrivate(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return w, nil
 	}
@@ -63,12 +69,12 @@ func OpenWitness(path, origin string) (*Witness, error) {
 }
 
 func (w *Witness) decode(raw []byte) error {
-	var s witnessState
+	var s state
 	if json.Unmarshal(raw, &s) != nil {
 		return errors.New("file is damaged")
 	}
 	again, err := json.Marshal(s)
-	if err != nil || !bytes.Equal(append(again, '\n'), raw) || s.Format != witnessFormat || len(s.Evidence) > maxEvidence {
+	if err != nil || !bytes.Equal(append(again, '\n'), raw) || s.Format != format || len(s.Evidence) > MaxEvidence {
 		return errors.New("file is damaged")
 	}
 	if s.Origin != w.origin {
@@ -83,15 +89,11 @@ func (w *Witness) decode(raw []byte) error {
 
 // checkpoint reads the remembered note, whose signature was verified before it
 // was written.
-func (s witnessState) checkpoint() (Checkpoint, error) {
+func (s state) checkpoint() (checkpoint.Checkpoint, error) {
 	if s.Checkpoint == "" {
-		return Checkpoint{}, nil
+		return checkpoint.Checkpoint{}, nil
 	}
-	text, _, found := bytes.Cut([]byte(s.Checkpoint), []byte("\n\n"))
-	if !found {
-		return Checkpoint{}, errors.New("not a note")
-	}
-	return parseCheckpoint(string(text) + "\n")
+	return checkpoint.Peek(s.Checkpoint)
 }
 
 // Size returns the size of the newest checkpoint, 0 before the first, to ask a
@@ -146,7 +148,7 @@ func (w *Witness) Update(g wire.AuditGossip, keys ...key.Public[key.Audit]) erro
 	if g.Checkpoint == "" {
 		return w.errLocked()
 	}
-	next, _, err := OpenCheckpoint(g.Checkpoint, w.origin, keys...)
+	next, _, err := checkpoint.Open(g.Checkpoint, w.origin, keys...)
 	if err != nil {
 		return err
 	}
@@ -154,7 +156,7 @@ func (w *Witness) Update(g wire.AuditGossip, keys ...key.Public[key.Audit]) erro
 	if err != nil {
 		return err
 	}
-	if last.Size != 0 && CheckConsistency(last, next, g.Consistency) != nil {
+	if last.Size != 0 && tree.CheckConsistency(last.Head, next.Head, g.Consistency) != nil {
 		return w.accuseLocked(g.Checkpoint)
 	}
 	if err := w.errLocked(); err != nil || next == last {
@@ -169,7 +171,7 @@ func (w *Witness) Update(g wire.AuditGossip, keys ...key.Public[key.Audit]) erro
 // depend on whether it could be written.
 func (w *Witness) accuseLocked(signed string) error {
 	s := w.state
-	if len(s.Evidence) < maxEvidence && !slices.Contains(s.Evidence, signed) {
+	if len(s.Evidence) < MaxEvidence && !slices.Contains(s.Evidence, signed) {
 		s.Evidence = append(slices.Clone(s.Evidence), signed)
 	}
 	err := w.saveLocked(s)
@@ -177,7 +179,7 @@ func (w *Witness) accuseLocked(signed string) error {
 	return errors.Join(w.errLocked(), err)
 }
 
-func (w *Witness) saveLocked(s witnessState) error {
+func (w *Witness) saveLocked(s state) error {
 	raw, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("writing a witness: %v", err)

@@ -1,4 +1,18 @@
-package audit
+// Package checkpoint is the signed state of a log, and the cosignatures of those who
+// have seen it.
+//
+// A checkpoint is a signed note in the form of C2SP tlog-checkpoint:
+//
+//	rendezvous.example/audit/00112233445566778899aabbccddeeff
+//	42
+//	2vKQ…base64 of the root…=
+//
+//	— rendezvous.example/audit/00112233445566778899aabbccddeeff <base64 of key hash ‖ Ed25519 signature>
+//
+// The first line is the origin and the name of the key (note algorithm 1).
+//
+// Source: protocol 5.1.
+package checkpoint
 
 import (
 	"crypto/sha256"
@@ -13,26 +27,22 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
-// maxNote caps a signed checkpoint in bytes: three short lines and a handful of
-// signatures. Our choice.
-const maxNote = 8 << 10
+// MaxNote caps a signed checkpoint in bytes: three short lines, the log's signature
+// and MaxCosigners others. Our choice.
+const MaxNote = 8 << 10
 
 // maxOrigin caps the name of a log in bytes: a host name and what Origin adds.
 const maxOrigin = 300
 
-// MaxSize is the largest number of entries that a log may have. Our choice: it
-// keeps every index of the tree far below 2^63.
-const MaxSize = 1 << 48
-
 // Checkpoint is one state of a log.
 type Checkpoint struct {
 	Origin string
-	Size   int64 // entries, 1 to MaxSize
-	Root   key.Hash
+	tree.Head
 }
 
 // Origin names the log of one team on one rendezvous (protocol 5.1). server is
@@ -46,8 +56,8 @@ func (c Checkpoint) text() string {
 	return c.Origin + "\n" + strconv.FormatInt(c.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(c.Root[:]) + "\n"
 }
 
-// parseCheckpoint reads what text wrote and nothing else.
-func parseCheckpoint(text string) (Checkpoint, error) {
+// parse reads what text wrote and nothing else.
+func parse(text string) (Checkpoint, error) {
 	bad := refusal.New(refusal.BadStatement, "not a checkpoint")
 	lines := strings.SplitN(text, "\n", 4)
 	if len(lines) != 4 {
@@ -59,14 +69,14 @@ func parseCheckpoint(text string) (Checkpoint, error) {
 		return Checkpoint{}, bad
 	}
 	copy(c.Root[:], root)
-	if c.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || c.Size < 1 || c.Size > MaxSize || c.text() != text {
+	if c.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || c.Size < 1 || c.Size > tree.MaxSize || c.text() != text {
 		return Checkpoint{}, bad
 	}
 	return c, nil
 }
 
-// validOrigin reports whether origin can be the name of a note's key.
-func validOrigin(origin string) bool {
+// ValidOrigin reports whether origin can be the name of a note's key.
+func ValidOrigin(origin string) bool {
 	return origin != "" && len(origin) <= maxOrigin && utf8.ValidString(origin) &&
 		!strings.ContainsFunc(origin, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '+' })
 }
@@ -100,8 +110,8 @@ func (v noteVerifier) Name() string                { return v.name }
 func (v noteVerifier) KeyHash() uint32             { return noteKeyHash(v.name, v.key) }
 func (v noteVerifier) Verify(msg, sig []byte) bool { return v.key.Verify(msg, sig) }
 
-// signCheckpoint returns c as a signed note.
-func signCheckpoint(c Checkpoint, k key.Private[key.Audit]) (string, error) {
+// Sign returns c as a signed note of the log's own key.
+func Sign(c Checkpoint, k key.Private[key.Audit]) (string, error) {
 	msg, err := note.Sign(&note.Note{Text: c.text()}, noteSigner{c.Origin, k})
 	if err != nil {
 		return "", fmt.Errorf("signing a checkpoint: %v", err)
@@ -109,12 +119,12 @@ func signCheckpoint(c Checkpoint, k key.Private[key.Audit]) (string, error) {
 	return string(msg), nil
 }
 
-// OpenCheckpoint verifies a signed checkpoint of the log origin under one of
+// Open verifies a signed checkpoint of the log origin under one of
 // keys and returns it with the key that signed. Signatures of others are
 // ignored, a wrong one of a known key is not.
-func OpenCheckpoint(signed, origin string, keys ...key.Public[key.Audit]) (Checkpoint, key.ID, error) {
+func Open(signed, origin string, keys ...key.Public[key.Audit]) (Checkpoint, key.ID, error) {
 	refused := refusal.New(refusal.BadSignature, "signature of a checkpoint")
-	if len(signed) > maxNote || !validOrigin(origin) {
+	if len(signed) > MaxNote || !ValidOrigin(origin) {
 		return Checkpoint{}, key.ID{}, refused
 	}
 	known := verifiers{origin: origin, keys: keys}
@@ -127,7 +137,7 @@ func OpenCheckpoint(signed, origin string, keys ...key.Public[key.Audit]) (Check
 			return Checkpoint{}, key.ID{}, refused
 		}
 	}
-	c, err := parseCheckpoint(n.Text)
+	c, err := parse(n.Text)
 	if err != nil {
 		return Checkpoint{}, key.ID{}, err
 	}
@@ -161,4 +171,14 @@ func (v verifiers) Verifier(name string, hash uint32) (note.Verifier, error) {
 		return nil, &note.UnknownVerifierError{Name: name, KeyHash: hash}
 	}
 	return noteVerifier{name, k}, nil
+}
+
+// Peek reads a note without verifying it: to place it, or because it was verified
+// before it was stored.
+func Peek(signed string) (Checkpoint, error) {
+	text, _, found := strings.Cut(signed, "\n\n")
+	if !found {
+		return Checkpoint{}, refusal.New(refusal.BadStatement, "not a checkpoint")
+	}
+	return parse(text + "\n")
 }

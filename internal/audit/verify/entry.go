@@ -1,4 +1,4 @@
-package audit
+package verify
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -23,8 +24,8 @@ func skew(d time.Duration) wire.Millis { return wire.Millis(d.Milliseconds()) }
 
 // entry checks one entry in its place.
 func (v *verifier) entry(it *item) {
-	index := v.tree.size
-	v.tree.add(it.leaf)
+	index := v.tree.Size()
+	v.tree.Add(it.leaf)
 	v.compareKnown()
 	approvals := v.approvals
 	v.approvals = nil
@@ -58,9 +59,9 @@ func (v *verifier) entry(it *item) {
 
 // compareKnown compares the tree with what the reader remembers.
 func (v *verifier) compareKnown() {
-	for len(v.known) > 0 && v.known[0].Size == v.tree.size {
-		if v.known[0].Root != v.tree.root() {
-			v.foundRange(0, v.tree.size-1, RootMismatch, "a remembered checkpoint of %d entries has another root", v.tree.size)
+	for len(v.known) > 0 && v.known[0].Size == v.tree.Size() {
+		if v.known[0].Root != v.tree.Root() {
+			v.foundRange(0, v.tree.Size()-1, RootMismatch, "a remembered checkpoint of %d entries has another root", v.tree.Size())
 		}
 		v.known = v.known[1:]
 	}
@@ -68,7 +69,7 @@ func (v *verifier) compareKnown() {
 
 func (v *verifier) serverEntry(index int64, it *item) {
 	e := &it.entry
-	if e.Type.byAgent() {
+	if e.Type.ByAgent() {
 		v.found(index, BadSigner, "a server signed what only an agent can say")
 	}
 	c := v.servers[it.kid]
@@ -93,7 +94,7 @@ func (v *verifier) serverEntry(index int64, it *item) {
 
 func (v *verifier) agentEntry(index int64, it *item, h *host, approvals []statement.Signed) {
 	e := &it.entry
-	if !e.Type.byAgent() {
+	if !e.Type.ByAgent() {
 		v.found(index, BadSigner, "an agent signed what only a server can say")
 	}
 	before := h.time
@@ -122,7 +123,7 @@ func (v *verifier) agentEntry(index int64, it *item, h *host, approvals []statem
 		v.aheadTime, v.aheadEntry = e.Time, index
 	}
 	v.session(index, e, it.kid)
-	if e.Policy.Decision == NeedsApproval && (e.Type == SessionAccept || e.Type == ExecStart) {
+	if e.Policy.Decision == entry.NeedsApproval && (e.Type == entry.SessionAccept || e.Type == entry.ExecStart) {
 		v.approved(index, e, it.kid, approvals)
 	}
 }
@@ -152,25 +153,25 @@ type sessionAt struct {
 
 // session follows what an agent says of its sessions. An id that is accepted
 // again for another request is a new session: the agent was killed in the first.
-func (v *verifier) session(index int64, e *Entry, agent key.ID) {
+func (v *verifier) session(index int64, e *entry.Entry, agent key.ID) {
 	at := sessionAt{agent, e.Session}
 	request, open := v.sessions[at]
 	switch e.Type {
-	case SessionAccept:
+	case entry.SessionAccept:
 		if open && request == e.RequestHash {
 			v.found(index, BadSession, "the session was accepted before")
 		}
 		v.sessions[at] = e.RequestHash
-	case SessionEnd:
+	case entry.SessionEnd:
 		if !open {
 			v.found(index, BadSession, "the session ends without a start at this agent")
 		}
 		delete(v.sessions, at)
-	case ExecStart, ExecEnd:
+	case entry.ExecStart, entry.ExecEnd:
 		if !open {
 			v.found(index, BadSession, "a command outside of a session at this agent")
 		}
-	case SpoolGap:
+	case entry.SpoolGap:
 		if e.Gap != nil && e.Gap.Open {
 			v.report.Gaps++
 		}
@@ -178,7 +179,7 @@ func (v *verifier) session(index int64, e *Entry, agent key.ID) {
 }
 
 // approved checks that enough people agreed to exactly what was recorded.
-func (v *verifier) approved(index int64, e *Entry, agent key.ID, offered []statement.Signed) {
+func (v *verifier) approved(index int64, e *entry.Entry, agent key.ID, offered []statement.Signed) {
 	people := map[string]bool{}
 	for _, hash := range e.Approvals {
 		i := slices.IndexFunc(offered, func(s statement.Signed) bool { return s.Hash() == hash })
@@ -200,7 +201,7 @@ func (v *verifier) approved(index int64, e *Entry, agent key.ID, offered []state
 // decided checks what stands before a server's entry: exactly the approvals and
 // denials that the entry names, as their signers made them. A denial is shown by
 // the server's entry alone, so nobody else would miss it.
-func (v *verifier) decided(index int64, e *Entry, offered []statement.Signed) {
+func (v *verifier) decided(index int64, e *entry.Entry, offered []statement.Signed) {
 	for _, hash := range e.Approvals {
 		if !slices.ContainsFunc(offered, func(s statement.Signed) bool { return s.Hash() == hash }) {
 			v.found(index, ApprovalMissing, "a decision that the entry names is not here")
@@ -221,7 +222,7 @@ func (v *verifier) decided(index int64, e *Entry, offered []statement.Signed) {
 	}
 }
 
-func (v *verifier) approver(e *Entry, agent key.ID, s statement.Signed) (person, problem string) {
+func (v *verifier) approver(e *entry.Entry, agent key.ID, s statement.Signed) (person, problem string) {
 	var by roster.Operator
 	a, _, err := statement.Open[approval.Approval](s, func(kid key.ID) (_ statement.Verifier, err error) {
 		if by, err = v.history.Operator(kid, e.Time.Time()); err != nil {
@@ -253,8 +254,8 @@ func (v *verifier) approver(e *Entry, agent key.ID, s statement.Signed) (person,
 // sameCommand compares what was recorded with what was approved, in the
 // recorded form. Where the request left user or directory open, the agent
 // records what it took.
-func sameCommand(c *Command, a approval.Approval) bool {
-	want := Command{Action: a.Action, User: a.Params.User, Argv: a.Params.Argv, Cwd: a.Params.Cwd}.redact()
+func sameCommand(c *entry.Command, a approval.Approval) bool {
+	want := entry.Command{Action: a.Action, User: a.Params.User, Argv: a.Params.Argv, Cwd: a.Params.Cwd}.Recorded()
 	return c.Action == want.Action &&
 		(want.User == "" || c.User == want.User) && (len(want.Cwd) == 0 || bytes.Equal(c.Cwd, want.Cwd)) &&
 		slices.EqualFunc(c.Argv, want.Argv, func(x, y wire.Bytes) bool { return bytes.Equal(x, y) })

@@ -1,4 +1,8 @@
-package audit
+// Package verify reads an export and says what in it does not hold, knowing nothing
+// but the team's fingerprint.
+//
+// Source: protocol 5.4; attacks N.
+package verify
 
 import (
 	"bufio"
@@ -13,10 +17,13 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/lines"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
@@ -33,18 +40,18 @@ const (
 	maxHosts = 1 << 20
 
 	// maxEvidenceLines is how many approvals may stand before one entry.
-	maxEvidenceLines = maxApprovals
+	maxEvidenceLines = entry.MaxApprovals
 )
 
-// Verify reads an export and checks everything that protocol 5.4 names and the
+// Export reads an export and checks everything that protocol 5.4 names and the
 // export has data for, knowing only the team's fingerprint. known are notes of
-// checkpoints that the reader remembers from elsewhere (Witness.Checkpoint): a
+// checkpoints that the reader remembers from elsewhere (witness.Witness.Checkpoint): a
 // shorter or other log than those is found. now bounds times.
 //
 // What does not hold is in the report. The error is for what cannot be verified
 // at all: reading failed, or the export is not one of this team. Memory is 16
 // bytes per entry and some hundred per agent, besides the rosters.
-func Verify(r io.Reader, fingerprint key.Hash, now time.Time, known ...string) (Report, error) {
+func Export(r io.Reader, fingerprint key.Hash, now time.Time, known ...string) (Report, error) {
 	v := &verifier{
 		fingerprint: fingerprint, now: now,
 		hosts: map[key.ID]*host{}, servers: map[key.ID]*chain{}, sessions: map[sessionAt]key.Hash{},
@@ -54,7 +61,7 @@ func Verify(r io.Reader, fingerprint key.Hash, now time.Time, known ...string) (
 	return v.report, err
 }
 
-// verifier is one run of Verify. Its head is filled by the first lines of the
+// verifier is one run of Export. Its head is filled by the first lines of the
 // export and only read afterwards, which lets workers use it without a lock.
 type verifier struct {
 	fingerprint key.Hash
@@ -70,10 +77,10 @@ type verifier struct {
 
 	// The body.
 	servers      map[key.ID]*chain
-	tree         frontier
+	tree         tree.Frontier
 	covered      int64 // entries under a checkpoint that holds
 	mismatch     bool  // the root was wrong once; later ones say nothing new
-	known        []Checkpoint
+	known        []checkpoint.Checkpoint
 	ids          idSet
 	sessions     map[sessionAt]key.Hash // open ones, with the hash of the request
 	approvals    []statement.Signed     // before the next entry
@@ -122,12 +129,12 @@ func (v *verifier) foundRange(first, last int64, code FindingCode, format string
 // item is a line of the body and what a worker made of it.
 type item struct {
 	raw   []byte
-	line  line
+	line  export.Line
 	bad   bool
-	entry Entry
+	entry entry.Entry
 	kid   key.ID
 	hash  key.Hash // of the entry's statement
-	leaf  tlog.Hash
+	leaf  key.Hash
 	err   error
 }
 
@@ -144,7 +151,7 @@ func (v *verifier) read(r *bufio.Reader, known []string) error {
 		batch = append(batch, *first)
 	}
 	for {
-		raw, whole, err := readLine(r, maxExportLine)
+		raw, whole, err := lines.Next(r, maxExportLine)
 		if err != nil {
 			return fmt.Errorf("reading the export: %v", err)
 		}
@@ -168,7 +175,7 @@ func (it *item) decode() {
 	dec := json.NewDecoder(bytes.NewReader(it.raw))
 	dec.DisallowUnknownFields()
 	if dec.Decode(&it.line) != nil || dec.InputOffset() != int64(len(it.raw)) {
-		it.line, it.bad = line{}, true
+		it.line, it.bad = export.Line{}, true
 	}
 	it.raw = nil
 }
@@ -178,7 +185,7 @@ var errNotExport = errors.New("reading the export: this is not an audit export")
 // head reads up to the first line of the body, which it returns, nil at the end.
 func (v *verifier) head(r *bufio.Reader) (*item, error) {
 	for n := 0; ; n++ {
-		raw, whole, err := readLine(r, maxExportLine)
+		raw, whole, err := lines.Next(r, maxExportLine)
 		if err != nil {
 			return nil, fmt.Errorf("reading the export: %v", err)
 		}
@@ -204,7 +211,7 @@ func (v *verifier) headLine(n int, it item) (bool, error) {
 	l := it.line
 	switch {
 	case n == 0:
-		if it.bad || l.Format != exportFormat || !validOrigin(l.Origin) {
+		if it.bad || l.Format != export.Format || !checkpoint.ValidOrigin(l.Origin) {
 			return false, errNotExport
 		}
 		v.report.Origin = l.Origin
@@ -266,7 +273,7 @@ func (v *verifier) headDone() (err error) {
 
 // addHost verifies an agent's statements. One that does not hold is a finding,
 // and its entries will be of an unknown signer.
-func (v *verifier) addHost(h Host) error {
+func (v *verifier) addHost(h export.Host) error {
 	if len(v.states) == 0 {
 		return errNotExport
 	}
@@ -308,7 +315,7 @@ func (v *verifier) addHost(h Host) error {
 // certificate verifies by the newest roster or, for an agent whose key, token
 // or enroller was revoked since, by the one in force when it was certified.
 // Whether the key still held is asked again for each entry.
-func (v *verifier) certificate(h Host) (roster.AgentCert, error) {
+func (v *verifier) certificate(h export.Host) (roster.AgentCert, error) {
 	anyTime := time.UnixMilli(0) // the certificate's own end is compared with each entry
 	cert, err := v.newest().VerifyAgent(h.Token, h.Certificate, anyTime)
 	if err == nil {
@@ -329,13 +336,13 @@ func (v *verifier) certificate(h Host) (roster.AgentCert, error) {
 // remember opens the checkpoints that the reader knows.
 func (v *verifier) remember(known []string) error {
 	for _, signed := range known {
-		c, _, err := OpenCheckpoint(signed, v.report.Origin, v.auditKeys...)
+		c, _, err := checkpoint.Open(signed, v.report.Origin, v.auditKeys...)
 		if err != nil {
 			return fmt.Errorf("reading a remembered checkpoint: %w", err)
 		}
 		v.known = append(v.known, c)
 	}
-	slices.SortFunc(v.known, func(a, b Checkpoint) int { return int(min(max(a.Size-b.Size, -1), 1)) })
+	slices.SortFunc(v.known, func(a, b checkpoint.Checkpoint) int { return int(min(max(a.Size-b.Size, -1), 1)) })
 	return nil
 }
 
@@ -350,8 +357,8 @@ func (v *verifier) process(batch []item) {
 				it := &batch[i]
 				it.decode()
 				if it.line.Entry != nil {
-					it.leaf, it.hash = tlog.RecordHash(it.line.Entry), it.line.Entry.Hash()
-					it.entry, it.kid, it.err = statement.Open[Entry](it.line.Entry, v.signer)
+					it.leaf, it.hash = tree.Leaf(it.line.Entry), it.line.Entry.Hash()
+					it.entry, it.kid, it.err = statement.Open[entry.Entry](it.line.Entry, v.signer)
 				}
 			}
 		})
@@ -379,7 +386,7 @@ func (v *verifier) signer(kid key.ID) (statement.Verifier, error) {
 var errUnknownSigner = errors.New("no agent or server of this team")
 
 func (v *verifier) body(it *item) {
-	l, next := it.line, v.tree.size
+	l, next := it.line, v.tree.Size()
 	switch {
 	case v.ended:
 		v.found(next, BadLine, "a line after the end")
@@ -404,8 +411,8 @@ func (v *verifier) body(it *item) {
 
 // checkpoint compares what was signed with what was read.
 func (v *verifier) checkpoint(signed string) {
-	size := v.tree.size
-	c, kid, err := OpenCheckpoint(signed, v.report.Origin, v.auditKeys...)
+	size := v.tree.Size()
+	c, kid, err := checkpoint.Open(signed, v.report.Origin, v.auditKeys...)
 	if err != nil {
 		v.found(size-1, BadCheckpoint, "%v", err)
 		return
@@ -425,8 +432,8 @@ func (v *verifier) checkpoint(signed string) {
 }
 
 // compare names the entries since the last checkpoint that held.
-func (v *verifier) compare(c Checkpoint) {
-	if v.tree.root() == c.Root {
+func (v *verifier) compare(c checkpoint.Checkpoint) {
+	if v.tree.Root() == c.Root {
 		v.covered = c.Size
 		v.report.Checkpoints++
 		return
@@ -447,8 +454,8 @@ func (v *verifier) position() wire.Millis {
 }
 
 func (v *verifier) finish() {
-	size := v.tree.size
-	v.report.Size, v.report.Root, v.report.OpenSessions = size, v.tree.root(), len(v.sessions)
+	size := v.tree.Size()
+	v.report.Size, v.report.Root, v.report.OpenSessions = size, v.tree.Root(), len(v.sessions)
 	switch {
 	case !v.ended:
 		v.found(size, Truncated, "the export ends without its last line")

@@ -1,4 +1,23 @@
-package audit
+// Package export is the whole log of a team in one file, with everything that is
+// needed to check it elsewhere.
+//
+// An export is lines of JSON, each an object with one of these, in this order:
+//
+//	{"format":"tucdesk-audit-export-v1","origin":"…"}
+//	{"root":<statement>}                      the team root
+//	{"roster":<update>}                       each version, from 1
+//	{"agent":{"token","certificate","registration"}}   each host that ever joined
+//	{"approval":<statement>}                  right before the entry that names its hash
+//	{"index":0,"entry":<statement>}           each entry, from 0
+//	{"checkpoint":"<note>"}                   right after the entry that completes its size
+//	{"end":42}                                the number of entries
+//
+// Nothing but the statements and notes is believed; the rest only says where
+// things are. Approvals repeat a command as its approver saw it, so an export
+// can hold secrets that the entries themselves never do (see package redact).
+//
+// Source: protocol 5.4.
+package export
 
 import (
 	"bufio"
@@ -9,13 +28,16 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
-const exportFormat = "tucdesk-audit-export-v1"
+// Format is the first line's word for what this package writes.
+const Format = "tucdesk-audit-export-v1"
 
-// line is any line of an export; exactly one of its parts is set.
-type line struct {
+// Line is any line of an export; exactly one of its parts is set.
+type Line struct {
 	Format     string             `json:"format,omitempty"`
 	Origin     string             `json:"origin,omitempty"`
 	Root       statement.Signed   `json:"root,omitempty"`
@@ -54,17 +76,18 @@ type Source interface {
 	Approval(hash key.Hash) (statement.Signed, error)
 }
 
-// exportPage is how many rows one call of a Source asks for: with entries of
+// page is how many rows one call of a Source asks for: with entries of
 // the largest size 14 MB. Our choice.
-const exportPage = 256
+const page = 256
 
-// Export writes the log up to its newest checkpoint, so sign one first. It runs
-// beside further appends and needs memory for one page (attack N6).
-func (l *Log) Export(w io.Writer, src Source) error {
+// Write writes the log called origin, whose checkpoints are signed by one of keys, up
+// to the newest of them, so sign one first. It runs beside further appends and needs
+// memory for one page (attack N6).
+func Write(w io.Writer, src Source, origin string, keys ...key.Public[key.Audit]) error {
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	enc := json.NewEncoder(buffered)
 	enc.SetEscapeHTML(false) // statements go out as they came in
-	x := &exporter{log: l, src: src, enc: enc}
+	x := &exporter{origin: origin, keys: keys, src: src, enc: enc}
 	if err := x.run(); err != nil {
 		return fmt.Errorf("exporting the log: %w", err)
 	}
@@ -72,12 +95,13 @@ func (l *Log) Export(w io.Writer, src Source) error {
 }
 
 type exporter struct {
-	log   *Log
-	src   Source
-	enc   *json.Encoder
-	size  int64
-	notes []string // checkpoints that come next
-	after int64    // size of the last checkpoint that was read
+	origin string
+	keys   []key.Public[key.Audit]
+	src    Source
+	enc    *json.Encoder
+	size   int64
+	notes  []string // checkpoints that come next
+	after  int64    // size of the last checkpoint that was read
 }
 
 func (x *exporter) run() error {
@@ -86,7 +110,7 @@ func (x *exporter) run() error {
 		return err
 	}
 	if signed != "" {
-		c, _, err := OpenCheckpoint(signed, x.log.origin, x.log.keys...)
+		c, _, err := checkpoint.Open(signed, x.origin, x.keys...)
 		if err != nil {
 			return err
 		}
@@ -95,12 +119,12 @@ func (x *exporter) run() error {
 	if err := x.head(); err != nil {
 		return err
 	}
-	for from := int64(0); from < x.size; from += exportPage {
-		if err := x.page(from, min(from+exportPage, x.size)); err != nil {
+	for from := int64(0); from < x.size; from += page {
+		if err := x.some(from, min(from+page, x.size)); err != nil {
 			return err
 		}
 	}
-	return x.enc.Encode(line{End: &x.size})
+	return x.enc.Encode(Line{End: &x.size})
 }
 
 func (x *exporter) head() error {
@@ -112,22 +136,22 @@ func (x *exporter) head() error {
 	if err != nil {
 		return err
 	}
-	if err := x.write(line{Format: exportFormat, Origin: x.log.origin}, line{Root: root}); err != nil {
+	if err := x.write(Line{Format: Format, Origin: x.origin}, Line{Root: root}); err != nil {
 		return err
 	}
 	for i := range updates {
-		if err := x.write(line{Roster: &updates[i]}); err != nil {
+		if err := x.write(Line{Roster: &updates[i]}); err != nil {
 			return err
 		}
 	}
 	var after key.ID
 	for {
-		hosts, last, err := x.src.Hosts(after, exportPage)
+		hosts, last, err := x.src.Hosts(after, page)
 		if err != nil || len(hosts) == 0 {
 			return err
 		}
 		for i := range hosts {
-			if err := x.write(line{Agent: &hosts[i]}); err != nil {
+			if err := x.write(Line{Agent: &hosts[i]}); err != nil {
 				return err
 			}
 		}
@@ -135,7 +159,7 @@ func (x *exporter) head() error {
 	}
 }
 
-func (x *exporter) write(lines ...line) error {
+func (x *exporter) write(lines ...Line) error {
 	for _, l := range lines {
 		if err := x.enc.Encode(l); err != nil {
 			return err
@@ -144,7 +168,7 @@ func (x *exporter) write(lines ...line) error {
 	return nil
 }
 
-func (x *exporter) page(from, to int64) error {
+func (x *exporter) some(from, to int64) error {
 	entries, err := x.src.Entries(from, to)
 	if err != nil {
 		return err
@@ -157,7 +181,7 @@ func (x *exporter) page(from, to int64) error {
 		if err := x.approvals(s); err != nil {
 			return err
 		}
-		if err := x.write(line{Index: &index, Entry: s}); err != nil {
+		if err := x.write(Line{Index: &index, Entry: s}); err != nil {
 			return err
 		}
 		if err := x.checkpoint(index + 1); err != nil {
@@ -170,16 +194,16 @@ func (x *exporter) page(from, to int64) error {
 // approvals writes the approvals that entry s names. What cannot be found is
 // left out; it is for Verify to miss it.
 func (x *exporter) approvals(s statement.Signed) error {
-	if !bytes.Contains(s, []byte(Entry{}.Kind().Type)) {
+	if !bytes.Contains(s, []byte(entry.Entry{}.Kind().Type)) {
 		return nil
 	}
-	for _, hash := range peek(s).Approvals {
+	for _, hash := range entry.Peek(s).Approvals {
 		approval, err := x.src.Approval(hash)
 		if err != nil {
 			return err
 		}
 		if approval != nil {
-			if err := x.write(line{Approval: approval}); err != nil {
+			if err := x.write(Line{Approval: approval}); err != nil {
 				return err
 			}
 		}
@@ -191,42 +215,28 @@ func (x *exporter) approvals(s statement.Signed) error {
 func (x *exporter) checkpoint(size int64) error {
 	if len(x.notes) == 0 && x.after < x.size {
 		var err error
-		if x.notes, err = x.src.Checkpoints(x.after, exportPage); err != nil {
+		if x.notes, err = x.src.Checkpoints(x.after, page); err != nil {
 			return err
 		}
 		if len(x.notes) == 0 {
 			x.after = x.size
 			return nil
 		}
-		if x.after, err = sizeOf(x.notes[len(x.notes)-1]); err != nil {
+		last, err := checkpoint.Peek(x.notes[len(x.notes)-1])
+		if err != nil {
 			return err
 		}
+		x.after = last.Size
 	}
 	for len(x.notes) > 0 {
-		next, err := sizeOf(x.notes[0])
-		if err != nil || next > size {
+		next, err := checkpoint.Peek(x.notes[0])
+		if err != nil || next.Size > size {
 			return err
 		}
-		if err := x.write(line{Checkpoint: x.notes[0]}); err != nil {
+		if err := x.write(Line{Checkpoint: x.notes[0]}); err != nil {
 			return err
 		}
 		x.notes = x.notes[1:]
 	}
 	return nil
-}
-
-// sizeOf reads the size of a note without verifying it, only to place it.
-func sizeOf(signed string) (int64, error) {
-	text, _, _ := bytes.Cut([]byte(signed), []byte("\n\n"))
-	c, err := parseCheckpoint(string(text) + "\n")
-	return c.Size, err
-}
-
-// peek reads an entry without verifying it, only to find what belongs to it.
-func peek(s statement.Signed) (e Entry) {
-	_, _, _ = statement.OpenSelfSigned(s, func(read Entry, _ key.ID) (statement.Verifier, error) {
-		e = read
-		return nil, nil
-	})
-	return e
 }

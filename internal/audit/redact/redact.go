@@ -1,4 +1,8 @@
-package audit
+// Package redact hides what looks like a secret in a command, before the command
+// is signed into a log that nobody can change afterwards (attack N8).
+//
+// Source: protocol 5.2.
+package redact
 
 import (
 	"bytes"
@@ -132,10 +136,10 @@ var loginPrograms = map[string]bool{
 	"docker": true, "podman": true, "buildah": true, "skopeo": true, "nerdctl": true, "helm": true, "az": true, "oc": true, "cf": true,
 }
 
-// RedactText hides what it recognises as a secret in one text. The same text
+// Text hides what it recognises as a secret in one text. The same text
 // always gives the same result, on which Verify relies when it compares what
 // was approved with what was recorded.
-func RedactText(s string) string {
+func Text(s string) string {
 	lower := strings.ToLower(s)
 	for _, p := range patterns {
 		if !p.possible(lower) {
@@ -146,9 +150,9 @@ func RedactText(s string) string {
 	return s
 }
 
-// Redact returns a copy of argv with secrets hidden, those that follow a flag
+// Argv returns a copy of argv with secrets hidden, those that follow a flag
 // in the next argument included. The number of arguments stays.
-func Redact(argv []wire.Bytes) []wire.Bytes {
+func Argv(argv []wire.Bytes) []wire.Bytes {
 	out := make([]wire.Bytes, len(argv))
 	var at place
 	for i, arg := range argv {
@@ -204,14 +208,14 @@ func (p *place) redact(arg string) string {
 	if m := shortUserFlag().FindString(arg); m != "" && userPrograms[p.name] {
 		return m + string(afterColon(wire.Bytes(arg[len(m):])))
 	}
-	return RedactText(arg)
+	return Text(arg)
 }
 
 // afterColon keeps the user of user:password.
 func afterColon(arg wire.Bytes) wire.Bytes {
 	user, _, found := bytes.Cut(arg, []byte(":"))
 	if !found {
-		return wire.Bytes(RedactText(string(arg)))
+		return wire.Bytes(Text(string(arg)))
 	}
 	return append(bytes.Clone(user), ":"+redacted...)
 }

@@ -1,4 +1,12 @@
-package audit
+// Package entry is one line of the log: what happened, who did it and to which
+// machine, signed by the agent that acted or by the rendezvous' audit key.
+//
+// Each signer numbers its entries from 1 and names the hash of its previous one,
+// so that neither the server nor a copy of the log can leave one out or turn two
+// round. Secrets never enter: Sign redacts first.
+//
+// Source: protocol 5.2.
+package entry
 
 import (
 	"fmt"
@@ -6,6 +14,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/redact"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
@@ -47,8 +56,8 @@ const (
 	Alarm          EventType = "alarm" // Refusal says which: two connections with one key, a gap in an agent's chain
 )
 
-// byAgent reports whether agents sign entries of this type.
-func (t EventType) byAgent() bool {
+// ByAgent reports whether agents sign entries of this type.
+func (t EventType) ByAgent() bool {
 	switch t {
 	case AgentStart, AgentStop, RosterApplied, SessionAccept, SessionRefuse, SessionEnd, ExecStart, ExecEnd, SpoolGap:
 		return true
@@ -80,11 +89,11 @@ type Entry struct {
 // Kind says how an Entry is signed. A batch of one must fit into a control
 // frame (64 KiB) after base64.
 func (Entry) Kind() statement.Kind {
-	return statement.Kind{Type: "tucdesk/audit-entry/v1", MaxSize: maxEntry}
+	return statement.Kind{Type: "tucdesk/audit-entry/v1", MaxSize: MaxSize}
 }
 
-// maxEntry is the largest payload in bytes; what redact leaves is below it.
-const maxEntry = 40 << 10
+// MaxSize is the largest payload in bytes; what redact leaves is below it.
+const MaxSize = 40 << 10
 
 // Actor is who did it, by key; the texts are those of the roster.
 type Actor struct {
@@ -137,20 +146,22 @@ type Gap struct {
 func ExitCode(code int) *int { return &code }
 
 // Limits of one entry, so that all of them together, with six bytes for the
-// worst characters of a text in JSON, stay below maxEntry. Our choice. What is
+// worst characters of a text in JSON, stay below MaxSize. Our choice. What is
 // longer is cut and marked.
 const (
-	maxText      = 128      // bytes of a text of ours: name, rule, e-mail
-	maxArgv      = 12 << 10 // bytes of all arguments
-	maxArgs      = 512      // arguments
-	maxCwd       = 1 << 10  // bytes
-	maxEnvNames  = 32       // names
-	maxEnvName   = 64       // bytes of one
-	maxApprovals = 32       // hashes
+	maxText     = 128      // bytes of a text of ours: name, rule, e-mail
+	maxArgv     = 12 << 10 // bytes of all arguments
+	maxArgs     = 512      // arguments
+	maxCwd      = 1 << 10  // bytes
+	maxEnvNames = 32       // names
+	maxEnvName  = 64       // bytes of one
 )
 
-// sign redacts e, completes it and signs it.
-func sign(signer statement.Signer, e Entry, team wire.TeamID, seq uint64, previous key.Hash) (Entry, statement.Signed, error) {
+// MaxApprovals is how many approvals one entry names at most; our choice.
+const MaxApprovals = 32
+
+// Sign redacts e, completes it and signs it.
+func Sign(signer statement.Signer, e Entry, team wire.TeamID, seq uint64, previous key.Hash) (Entry, statement.Signed, error) {
 	if e.Type == "" || e.Time <= 0 {
 		return e, nil, fmt.Errorf("signing a log entry: type or time is missing")
 	}
@@ -165,18 +176,21 @@ func sign(signer statement.Signer, e Entry, team wire.TeamID, seq uint64, previo
 func (e Entry) redact() Entry {
 	e.Actor.Email, e.Actor.Person = cut(e.Actor.Email, maxText), cut(e.Actor.Person, maxText)
 	e.Target.Name, e.Policy.Rule = cut(e.Target.Name, maxText), cut(e.Policy.Rule, maxText)
-	e.Approvals = slices.Clone(e.Approvals[:min(len(e.Approvals), maxApprovals)])
+	e.Approvals = slices.Clone(e.Approvals[:min(len(e.Approvals), MaxApprovals)])
 	if e.Command != nil {
-		c := e.Command.redact()
+		c := e.Command.Recorded()
 		e.Command = &c
 	}
 	return e
 }
 
-func (c Command) redact() Command {
+// Recorded returns c as an entry shows it: redacted and within the limits. The
+// same command always gives the same result, on which a verifier relies when it
+// compares what was approved with what was recorded.
+func (c Command) Recorded() Command {
 	c.User, c.Signal = cut(c.User, maxText), cut(c.Signal, maxText)
 	c.Argv, c.Cut = recorded(c.Argv, c.Cut)
-	cwd := RedactText(string(c.Cwd[:min(len(c.Cwd), maxCwd+maxSecret)]))
+	cwd := redact.Text(string(c.Cwd[:min(len(c.Cwd), maxCwd+maxSecret)]))
 	c.Cut = c.Cut || len(cwd) > maxCwd
 	c.Cwd = wire.Bytes(cwd[:min(len(cwd), maxCwd)])
 	c.Cut = c.Cut || len(c.EnvNames) > maxEnvNames
@@ -191,7 +205,7 @@ func (c Command) redact() Command {
 // recorded returns argv as an entry shows it: redacted, then cut to the limits.
 func recorded(argv []wire.Bytes, already bool) (out []wire.Bytes, wasCut bool) {
 	argv, wasCut = within(argv, maxArgs, maxArgv+maxSecret)
-	out, cutAgain := within(Redact(argv), maxArgs, maxArgv)
+	out, cutAgain := within(redact.Argv(argv), maxArgs, maxArgv)
 	return out, already || wasCut || cutAgain
 }
 
@@ -215,3 +229,13 @@ func within(argv []wire.Bytes, n, room int) (out []wire.Bytes, wasCut bool) {
 
 // cut shortens s to at most n bytes. JSON makes one character of a split one.
 func cut(s string, n int) string { return s[:min(len(s), n)] }
+
+// Peek reads an entry without verifying it, only to find what belongs to it; of
+// what is no entry the zero value.
+func Peek(s statement.Signed) (e Entry) {
+	_, _, _ = statement.OpenSelfSigned(s, func(read Entry, _ key.ID) (statement.Verifier, error) {
+		e = read
+		return nil, nil
+	})
+	return e
+}

@@ -1,4 +1,4 @@
-package audit
+package spool
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -29,7 +30,7 @@ func later(s *Spool) {
 
 func refuses(t *testing.T, s *Spool) {
 	t.Helper()
-	if _, err := s.Append(Entry{Type: AgentStart, Time: 2}); err == nil {
+	if _, err := s.Append(entry.Entry{Type: entry.AgentStart, Time: 2}); err == nil {
 		t.Fatal("appended")
 	}
 }
@@ -41,8 +42,8 @@ func wantGap(t *testing.T, s *Spool, first uint64, lost uint64, n int) {
 	if len(list) != n+2 {
 		t.Fatalf("%d entries", len(list))
 	}
-	for i, want := range []Gap{{Open: true, Since: 2}, {Lost: lost, Since: 2}} {
-		if e := peek(list[i]); e.Type != SpoolGap || *e.Gap != want {
+	for i, want := range []entry.Gap{{Open: true, Since: 2}, {Lost: lost, Since: 2}} {
+		if e := entry.Peek(list[i]); e.Type != entry.SpoolGap || *e.Gap != want {
 			t.Errorf("entry %d is %s %+v", e.Seq, e.Type, e.Gap)
 		}
 	}
@@ -54,9 +55,9 @@ func next(t *testing.T, s *Spool) []byte {
 	content, err := os.ReadFile(s.path)
 	check(t, err)
 	dir := t.TempDir()
-	check(t, os.WriteFile(filepath.Join(dir, spoolFile), content, 0o600))
-	twin := reopen(t, nil, dir, MaxSpool)
-	signed, err := twin.Append(Entry{Type: AgentStop, Time: 9})
+	check(t, os.WriteFile(filepath.Join(dir, fileName), content, 0o600))
+	twin := reopen(t, nil, dir, MaxBytes)
+	signed, err := twin.Append(entry.Entry{Type: entry.AgentStop, Time: 9})
 	check(t, err)
 	return append(bytes.Clone(signed), '\n')
 }
@@ -73,7 +74,7 @@ func TestSpoolGoesOnWhenTheDiskHasRoomAgain(t *testing.T) {
 			"zeros":           func([]byte) []byte { return make([]byte, 4096) },
 		} {
 			t.Run(name, func(t *testing.T) {
-				s, dir := newSpool(t, MaxSpool)
+				s, dir := newSpool(t, MaxBytes)
 				say(t, s, before)
 				_, head := s.Head()
 				fail(t, s, tail(next(t, s)))
@@ -87,7 +88,7 @@ func TestSpoolGoesOnWhenTheDiskHasRoomAgain(t *testing.T) {
 				wantGap(t, s, uint64(before)+1, 2, 1)
 				say(t, s, 1)
 				seq, head := s.Head()
-				s = reopen(t, s, dir, MaxSpool) // verifies the chain
+				s = reopen(t, s, dir, MaxBytes) // verifies the chain
 				if seq2, head2 := s.Head(); seq2 != seq || head2 != head || seq != uint64(before)+4 {
 					t.Errorf("head %d after %d", seq2, seq)
 				}
@@ -98,7 +99,7 @@ func TestSpoolGoesOnWhenTheDiskHasRoomAgain(t *testing.T) {
 
 // The disk stays full: nothing is recorded, however often it is tried.
 func TestSpoolStaysClosedWhileTheDiskFails(t *testing.T) {
-	s, _ := newSpool(t, MaxSpool)
+	s, _ := newSpool(t, MaxBytes)
 	say(t, s, 3)
 	for range 3 {
 		fail(t, s, []byte("torn"))
@@ -138,9 +139,9 @@ func TestN3MendedSpoolGoesOnFromItsOwnEndOnly(t *testing.T) {
 			return content
 		},
 		"another chain": func(t *testing.T, _ []byte) []byte {
-			s, _ := newSpool(t, MaxSpool)
+			s, _ := newSpool(t, MaxBytes)
 			for range 3 {
-				_, err := s.Append(Entry{Type: AgentStop, Time: 5})
+				_, err := s.Append(entry.Entry{Type: entry.AgentStop, Time: 5})
 				check(t, err)
 			}
 			content, err := os.ReadFile(s.path)
@@ -149,7 +150,7 @@ func TestN3MendedSpoolGoesOnFromItsOwnEndOnly(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, _ := newSpool(t, MaxSpool)
+			s, _ := newSpool(t, MaxBytes)
 			say(t, s, 3)
 			content, err := os.ReadFile(s.path)
 			check(t, err)
@@ -171,10 +172,10 @@ func TestN3MendedSpoolGoesOnFromItsOwnEndOnly(t *testing.T) {
 func TestFailedRewriteOfTheSpoolLosesNothing(t *testing.T) {
 	for name, replaced := range map[string]bool{"old file": false, "new file": true} {
 		t.Run(name, func(t *testing.T) {
-			s, dir := newSpool(t, MaxSpool)
-			command := &Command{Argv: []wire.Bytes{bytes.Repeat([]byte("x"), 15000)}}
+			s, dir := newSpool(t, MaxBytes)
+			command := &entry.Command{Argv: []wire.Bytes{bytes.Repeat([]byte("x"), 15000)}}
 			for s.size < compactAt+1000 {
-				_, err := s.Append(Entry{Type: ExecStart, Time: 1, Command: command})
+				_, err := s.Append(entry.Entry{Type: entry.ExecStart, Time: 1, Command: command})
 				check(t, err)
 			}
 			seq, head := s.Head()
@@ -184,16 +185,16 @@ func TestFailedRewriteOfTheSpoolLosesNothing(t *testing.T) {
 			}
 			check(t, os.Rename(dir+".gone", dir))
 			if replaced {
-				content, err := headerLine(spoolHeader{Format: spoolFormat, Team: team, Agent: s.signer.ID(), Seq: seq, Hash: head})
+				content, err := headerLine(header{Format: format, Team: team, Agent: s.signer.ID(), Seq: seq, Hash: head})
 				check(t, err)
 				check(t, os.WriteFile(s.path, content, 0o600))
 			}
 			say(t, s, 1)
-			if list := pending(t, s, 9); len(list) != 1 || peek(list[0]).Seq != seq+1 || peek(list[0]).Previous != head {
+			if list := pending(t, s, 9); len(list) != 1 || entry.Peek(list[0]).Seq != seq+1 || entry.Peek(list[0]).Previous != head {
 				t.Errorf("%d entries pending", len(list))
 			}
 			check(t, s.Acked(seq+1))
-			s = reopen(t, s, dir, MaxSpool)
+			s = reopen(t, s, dir, MaxBytes)
 			if now, _ := s.Head(); now != seq+1 {
 				t.Errorf("head %d, want %d", now, seq+1)
 			}
@@ -203,7 +204,7 @@ func TestFailedRewriteOfTheSpoolLosesNothing(t *testing.T) {
 
 // A closed spool is not a broken one.
 func TestClosedSpoolIsNotMended(t *testing.T) {
-	s, _ := newSpool(t, MaxSpool)
+	s, _ := newSpool(t, MaxBytes)
 	fail(t, s, nil)
 	refuses(t, s)
 	_ = s.Close()

@@ -1,4 +1,4 @@
-package audit
+package spool
 
 import (
 	"bytes"
@@ -73,14 +73,14 @@ func (s *Spool) endsHere(f io.ReaderAt) bool {
 		_, err := s.open(signed) // the hash says nothing of the signature
 		return whole && err == nil && statement.Signed(signed).Hash() == s.head
 	}
-	want, err := headerLine(spoolHeader{Format: spoolFormat, Team: s.team, Agent: s.signer.ID(), Seq: s.seq, Hash: s.head})
+	want, err := headerLine(header{Format: format, Team: s.team, Agent: s.signer.ID(), Seq: s.seq, Hash: s.head})
 	return err == nil && string(line) == string(want)
 }
 
 // reloadLocked reads and verifies the file at path and takes it, if its chain
 // ends where ours does. Going on from anywhere else would fork the chain.
 func (s *Spool) reloadLocked() error {
-	fresh, err := openSpool(s.path, s.signer, s.team, s.limit)
+	fresh, err := openFile(s.path, s.signer, s.team, s.limit)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,8 @@
-package audit
+// Package spool is an agent's own chain of entries, on its disk until the server's
+// log has proved to hold them.
+//
+// Source: protocol 5.2; attack N9.
+package spool
 
 import (
 	"bufio"
@@ -14,15 +18,17 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/lines"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
 const (
-	// MaxSpool is how many bytes of entries an agent keeps for a server that it
+	// MaxBytes is how many bytes of entries an agent keeps for a server that it
 	// cannot reach; our choice, some 20,000 entries.
-	MaxSpool = 32 << 20
+	MaxBytes = 32 << 20
 
 	// compactAt is how many bytes of delivered entries make a rewrite worth it.
 	compactAt = 1 << 20
@@ -31,14 +37,14 @@ const (
 	// wire.MaxFrame with its head.
 	maxPending = 56 << 10
 
-	maxSpoolLine = maxEntry*4/3 + 1024
+	maxLine = entry.MaxSize*4/3 + 1024
 
 	// mendAgain is how long a spool whose disk failed waits until it looks at
 	// the disk again; our choice.
 	mendAgain = time.Second
 
-	spoolFile   = "audit.spool"
-	spoolFormat = "tucdesk-spool-v1"
+	fileName = "audit.spool"
+	format   = "tucdesk-spool-v1"
 )
 
 // Spool is an agent's own chain of entries, on its disk until the server holds
@@ -62,14 +68,14 @@ type Spool struct {
 	start  []int64 // offset of each entry in the file
 	first  uint64  // number of the entry at start[0]
 	acked  uint64
-	gap    *Gap      // while entries are being lost; Open once the chain says so
-	broken error     // why nothing can be recorded
-	mendAt time.Time // when that may be tried again
+	gap    *entry.Gap // while entries are being lost; Open once the chain says so
+	broken error      // why nothing can be recorded
+	mendAt time.Time  // when that may be tried again
 	closed bool
 }
 
-// spoolHeader is the first line: the chain's end before the first entry below.
-type spoolHeader struct {
+// header is the first line: the chain's end before the first entry below.
+type header struct {
 	Format string      `json:"format"`
 	Team   wire.TeamID `json:"team"`
 	Agent  key.ID      `json:"agent"`
@@ -77,17 +83,17 @@ type spoolHeader struct {
 	Hash   key.Hash    `json:"hash"`
 }
 
-// CreateSpool starts the chain of a new agent in dir. It fails when dir holds a
+// Create starts the chain of a new agent in dir. It fails when dir holds a
 // spool already: a chain that begins again is a fork.
-func CreateSpool(dir string, signer key.Private[key.Agent], team wire.TeamID) error {
-	line, err := headerLine(spoolHeader{Format: spoolFormat, Team: team, Agent: signer.ID()})
+func Create(dir string, signer key.Private[key.Agent], team wire.TeamID) error {
+	line, err := headerLine(header{Format: format, Team: team, Agent: signer.ID()})
 	if err != nil {
 		return err
 	}
-	return keyfile.WriteNew(filepath.Join(dir, spoolFile), line)
+	return keyfile.WriteNew(filepath.Join(dir, fileName), line)
 }
 
-func headerLine(h spoolHeader) ([]byte, error) {
+func headerLine(h header) ([]byte, error) {
 	line, err := json.Marshal(h)
 	if err != nil {
 		return nil, fmt.Errorf("writing the audit spool: %v", err)
@@ -95,13 +101,13 @@ func headerLine(h spoolHeader) ([]byte, error) {
 	return append(line, '\n'), nil
 }
 
-// OpenSpool opens the spool in dir and verifies all of it. A missing one
+// Open opens the spool in dir and verifies all of it. A missing one
 // matches fs.ErrNotExist.
-func OpenSpool(dir string, signer key.Private[key.Agent], team wire.TeamID) (*Spool, error) {
-	return openSpool(filepath.Join(dir, spoolFile), signer, team, MaxSpool)
+func Open(dir string, signer key.Private[key.Agent], team wire.TeamID) (*Spool, error) {
+	return openFile(filepath.Join(dir, fileName), signer, team, MaxBytes)
 }
 
-func openSpool(path string, signer key.Private[key.Agent], team wire.TeamID, limit int64) (*Spool, error) {
+func openFile(path string, signer key.Private[key.Agent], team wire.TeamID, limit int64) (*Spool, error) {
 	s := &Spool{team: team, signer: signer, path: path, limit: limit}
 	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
 	if err != nil {
@@ -117,22 +123,22 @@ func openSpool(path string, signer key.Private[key.Agent], team wire.TeamID, lim
 // load reads f from its beginning and cuts off a torn last line.
 func (s *Spool) load(f *os.File) error {
 	r := bufio.NewReaderSize(f, 64<<10)
-	line, whole, err := readLine(r, maxSpoolLine)
+	line, whole, err := lines.Next(r, maxLine)
 	if err != nil {
 		return err
 	}
-	var h spoolHeader
+	var h header
 	if again, err := []byte(nil), json.Unmarshal(line, &h); err != nil || !whole {
 		return errors.New("header is damaged")
 	} else if again, err = headerLine(h); err != nil || !bytes.Equal(again, append(line, '\n')) {
 		return errors.New("header is damaged")
 	}
-	if h.Format != spoolFormat || h.Team != s.team || h.Agent != s.signer.ID() {
+	if h.Format != format || h.Team != s.team || h.Agent != s.signer.ID() {
 		return refusal.New(refusal.WrongTeam, "the spool is of another team or agent")
 	}
 	s.seq, s.head, s.first, s.acked, s.size = h.Seq, h.Hash, h.Seq+1, h.Seq, int64(len(line))+1
 	for {
-		line, whole, err := readLine(r, maxSpoolLine)
+		line, whole, err := lines.Next(r, maxLine)
 		switch {
 		case err != nil:
 			return err
@@ -144,25 +150,6 @@ func (s *Spool) load(f *os.File) error {
 				return s.cutTail(f, len(line)) // the last line, written out of order
 			}
 			return fmt.Errorf("entry %d: %w", s.seq+1, err)
-		}
-	}
-}
-
-// readLine returns the next line without its newline; whole is false for what
-// stands after the last newline, also when that is nothing.
-func readLine(r *bufio.Reader, limit int) (line []byte, whole bool, err error) {
-	for {
-		part, err := r.ReadSlice('\n')
-		line = append(line, part...)
-		switch {
-		case len(line) > limit+1:
-			return nil, false, fmt.Errorf("line of more than %d bytes", limit)
-		case err == nil:
-			return line[:len(line)-1], true, nil
-		case err == io.EOF:
-			return line, false, nil
-		case err != bufio.ErrBufferFull:
-			return nil, false, err
 		}
 	}
 }
@@ -181,13 +168,13 @@ func (s *Spool) take(line []byte) error {
 	return nil
 }
 
-func (s *Spool) push(e Entry, hash key.Hash, bytes int64) {
+func (s *Spool) push(e entry.Entry, hash key.Hash, bytes int64) {
 	s.start = append(s.start, s.size)
 	s.size += bytes
 	s.seq, s.head = e.Seq, hash
 	s.gap = nil
-	if e.Type == SpoolGap && e.Gap != nil && e.Gap.Open {
-		s.gap = &Gap{Open: true, Since: e.Gap.Since}
+	if e.Type == entry.SpoolGap && e.Gap != nil && e.Gap.Open {
+		s.gap = &entry.Gap{Open: true, Since: e.Gap.Since}
 	}
 }
 
@@ -224,10 +211,10 @@ func (s *Spool) Close() error {
 // (attack N9). Any other error means that the disk failed. That entry is lost
 // like the others until the disk works again, which is tried at most once a
 // second.
-func (s *Spool) Append(e Entry) (statement.Signed, error) {
+func (s *Spool) Append(e entry.Entry) (statement.Signed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.Type == SpoolGap || !e.Type.byAgent() {
+	if e.Type == entry.SpoolGap || !e.Type.ByAgent() {
 		return nil, fmt.Errorf("recording %q: not an agent's event", e.Type)
 	}
 	err := s.mendLocked()
@@ -244,9 +231,9 @@ func (s *Spool) Append(e Entry) (statement.Signed, error) {
 }
 
 // appendLocked says first what was lost, if something was.
-func (s *Spool) appendLocked(e Entry) (statement.Signed, error) {
+func (s *Spool) appendLocked(e entry.Entry) (statement.Signed, error) {
 	// Room for the largest entry, so that one that is signed is never given up.
-	full := s.waitingLocked()+maxSpoolLine > s.limit
+	full := s.waitingLocked()+maxLine > s.limit
 	if s.gap != nil && !s.gap.Open || s.gap == nil && full {
 		if err := s.openGapLocked(e.Time); err != nil {
 			return nil, err
@@ -256,7 +243,7 @@ func (s *Spool) appendLocked(e Entry) (statement.Signed, error) {
 		return nil, refusal.New(refusal.Unavailable, "the audit spool is full: the server has not taken any entries for too long")
 	}
 	if s.gap != nil {
-		if _, err := s.writeLocked(Entry{Type: SpoolGap, Time: e.Time, Gap: &Gap{Lost: s.gap.Lost, Since: s.gap.Since}}); err != nil {
+		if _, err := s.writeLocked(entry.Entry{Type: entry.SpoolGap, Time: e.Time, Gap: &entry.Gap{Lost: s.gap.Lost, Since: s.gap.Since}}); err != nil {
 			return nil, err
 		}
 	}
@@ -266,12 +253,12 @@ func (s *Spool) appendLocked(e Entry) (statement.Signed, error) {
 // openGapLocked writes where the gap begins, which is in the past when the disk
 // had failed.
 func (s *Spool) openGapLocked(now wire.Millis) error {
-	mark := Gap{Open: true, Since: now}
+	mark := entry.Gap{Open: true, Since: now}
 	lost := uint64(0)
 	if s.gap != nil {
 		mark.Since, lost = s.gap.Since, s.gap.Lost
 	}
-	if _, err := s.writeLocked(Entry{Type: SpoolGap, Time: now, Gap: &mark}); err != nil {
+	if _, err := s.writeLocked(entry.Entry{Type: entry.SpoolGap, Time: now, Gap: &mark}); err != nil {
 		return err
 	}
 	s.gap.Lost = lost
@@ -280,7 +267,7 @@ func (s *Spool) openGapLocked(now wire.Millis) error {
 
 func (s *Spool) loseLocked(now wire.Millis) {
 	if s.gap == nil {
-		s.gap = &Gap{Since: now}
+		s.gap = &entry.Gap{Since: now}
 	}
 	s.gap.Lost++
 }
@@ -294,8 +281,8 @@ func (s *Spool) waitingLocked() int64 {
 	return s.size - s.start[i]
 }
 
-func (s *Spool) writeLocked(e Entry) (statement.Signed, error) {
-	e, signed, err := sign(s.signer, e, s.team, s.seq+1, s.head)
+func (s *Spool) writeLocked(e entry.Entry) (statement.Signed, error) {
+	e, signed, err := entry.Sign(s.signer, e, s.team, s.seq+1, s.head)
 	if err != nil {
 		return nil, err
 	}
@@ -377,16 +364,16 @@ func (s *Spool) compactLocked() error {
 	if _, err := s.file.ReadAt(kept, s.size-int64(len(kept))); err != nil {
 		return fmt.Errorf("reading the audit spool: %v", err)
 	}
-	header := spoolHeader{Format: spoolFormat, Team: s.team, Agent: s.signer.ID(), Seq: s.acked, Hash: s.head}
+	h := header{Format: format, Team: s.team, Agent: s.signer.ID(), Seq: s.acked, Hash: s.head}
 	if len(kept) > 0 {
 		line, _, _ := bytes.Cut(kept, []byte("\n"))
 		next, err := s.open(line)
 		if err != nil {
 			return err
 		}
-		header.Hash = next.Previous
+		h.Hash = next.Previous
 	}
-	line, err := headerLine(header)
+	line, err := headerLine(h)
 	if err != nil {
 		return err
 	}
@@ -398,8 +385,8 @@ func (s *Spool) compactLocked() error {
 	return nil
 }
 
-func (s *Spool) open(line []byte) (Entry, error) {
-	e, _, err := statement.Open[Entry](line, func(key.ID) (statement.Verifier, error) {
+func (s *Spool) open(line []byte) (entry.Entry, error) {
+	e, _, err := statement.Open[entry.Entry](line, func(key.ID) (statement.Verifier, error) {
 		return s.signer.Public(), nil // another kid fails Open's own comparison
 	})
 	return e, err
