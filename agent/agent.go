@@ -11,7 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/membership"
 	"github.com/tucdesk/tucdesk/agent/process"
+	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/replay"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
@@ -51,11 +53,11 @@ type Agent struct {
 	lock    *os.File
 
 	identity key.Private[key.Agent]
-	member   membership
+	member   membership.Membership
 	cert     roster.AgentCert // as of Open: team and key never change, name and tags are asked again
 	self     process.Account
 
-	keeper  *keeper
+	keeper  *trust.Keeper
 	ledger  *approval.Ledger
 	spool   *spool.Spool
 	witness *witness.Witness
@@ -106,7 +108,7 @@ func Open(dir string, cfg Config) (*Agent, error) {
 
 // load reads everything; what it opened Close closes.
 func (a *Agent) load() (err error) {
-	if a.lock, err = lockState(a.dir); err != nil {
+	if a.lock, err = membership.Lock(a.dir); err != nil {
 		return err
 	}
 	if a.command == nil {
@@ -114,23 +116,20 @@ func (a *Agent) load() (err error) {
 			return err
 		}
 	}
-	if a.identity, err = keyfile.LoadKey[key.Agent](filepath.Join(a.dir, identityFile)); err != nil {
+	if a.member, a.identity, err = membership.Load(a.dir); err != nil {
 		return err
 	}
-	if a.member, err = loadMembership(a.dir); err != nil {
+	if a.keeper, err = trust.Open(a.dir, a.member.Fingerprint); err != nil {
 		return err
 	}
-	if a.keeper, err = openKeeper(a.dir, a.member.Fingerprint); err != nil {
-		return err
-	}
-	t, _ := a.keeper.get()
-	if a.cert, err = ownCertificate(t.roster, a.member, a.identity.ID()); err != nil {
+	t, _ := a.keeper.Get()
+	if a.cert, err = a.member.Verify(t.Roster, a.identity.ID(), time.Now()); err != nil {
 		return err
 	}
 	if a.self, err = process.LookUp(""); err != nil {
 		return err
 	}
-	if a.ledger, err = approval.OpenLedger(filepath.Join(a.dir, ledgerFile)); err != nil {
+	if a.ledger, err = approval.OpenLedger(filepath.Join(a.dir, membership.LedgerFile)); err != nil {
 		return err
 	}
 	return a.openAudit(t)
@@ -163,7 +162,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	var loops sync.WaitGroup
-	loops.Go(func() { a.keepTime(ctx) })
+	loops.Go(func() { a.keepSaved(ctx) })
 	loops.Go(func() { a.keepStatus(ctx) })
 	a.log.Info("agent started", "agent", a.cert.Name, "key", a.ID().ShortCode(), "user", a.self.Name)
 	a.keepConnected(ctx)
@@ -176,15 +175,19 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// keepTime remembers the time, so that a clock that goes back is noticed also
-// after a restart (protocol 3.3, rule 4).
-func (a *Agent) keepTime(ctx context.Context) {
-	tick := time.NewTicker(30 * time.Second)
+// saveEvery is how often what could not be written is tried again; our choice.
+const saveEvery = 5 * time.Second
+
+// keepSaved writes what has to outlive the agent: the time, and a roster for which
+// the disk had no room. It does not tire of saying so.
+func (a *Agent) keepSaved(ctx context.Context) {
+	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
 	for {
-		if err := a.keeper.remember(time.Now()); err != nil {
+		if err := a.keeper.Remember(time.Now()); err != nil {
 			a.log.Error("remembering the time", "err", err)
 		}
+		a.saveTrust()
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -193,12 +196,20 @@ func (a *Agent) keepTime(ctx context.Context) {
 	}
 }
 
+// saveTrust writes what is in force, and shouts when that fails.
+func (a *Agent) saveTrust() {
+	if err := a.keeper.Save(); err != nil {
+		a.log.Error("a roster cannot be written: no session begins until it can", "err", err)
+		a.publish()
+	}
+}
+
 // enforce ends the sessions of those who lost their right to them (attack G6).
 func (a *Agent) enforce(now time.Time) {
-	t, _ := a.keeper.get()
-	_, self := t.roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
+	t, _ := a.keeper.Get()
+	_, self := t.Roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
 	for _, s := range a.sessions.all() {
-		_, err := t.roster.Operator(s.question.request.Operator, now)
+		_, err := t.Roster.Operator(s.question.request.Operator, now)
 		if err = errors.Join(self, err); err != nil {
 			a.log.Warn("cutting a session", "session", s.question.request.Session.String(), "err", err)
 			s.end(codeOf(err))

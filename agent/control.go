@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"runtime"
 	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -87,9 +85,9 @@ func (a *Agent) connect(ctx context.Context, attempt int) error {
 // address picks the server for an attempt: those of the roster in turn, first the
 // one that we joined at.
 func (a *Agent) address(attempt int) roster.Address {
-	t, _ := a.keeper.get()
+	t, _ := a.keeper.Get()
 	var list []roster.Address
-	for _, s := range t.roster.Roster().Servers {
+	for _, s := range t.Roster.Roster().Servers {
 		if s.Keys.Access.ID() == a.member.Server.Access {
 			list = append([]roster.Address{s.Address()}, list...)
 		} else {
@@ -105,33 +103,16 @@ func (a *Agent) address(attempt int) roster.Address {
 // hello signs the registration of one connection (protocol 2.11).
 func (a *Agent) hello(server key.ID, channel key.Hash) (wire.Register, error) {
 	seq, head := a.spool.Head()
-	t, _ := a.keeper.get()
-	r, err := register(a.identity, a.member, wire.Registration{
-		Team: t.roster.Team(), Server: server, Channel: channel,
+	t, _ := a.keeper.Get()
+	r, err := a.member.Register(a.identity, wire.Registration{
+		Team: t.Roster.Team(), Server: server, Channel: channel,
 		ClientVersion: a.version, AuditSeq: seq, AuditHead: head,
-	}, t.roster.Version())
+	}, t.Roster.Version())
 	if a.witness != nil {
 		r.Seen = uint64(a.witness.Size())
 	}
 	a.shown.set(int64(r.Seen))
 	return r, err
-}
-
-func register(identity key.Private[key.Agent], m membership, r wire.Registration, version uint64) (wire.Register, error) {
-	r.ID, r.IssuedAt = wire.NewNonce(), wire.At(time.Now())
-	r.Agent, r.Certificate = identity.Public(), m.Certificate.Hash()
-	signed, err := statement.Sign(identity, r)
-	if err != nil {
-		return wire.Register{}, err
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = ""
-	}
-	return wire.Register{
-		Registration: signed, Token: m.Token, Certificate: m.Certificate,
-		Platform: runtime.GOOS + "/" + runtime.GOARCH, Hostname: host, Roster: version,
-	}, nil
 }
 
 // serve reads one registered channel and joins its children before it returns.
@@ -199,35 +180,35 @@ func take[B any](f wire.Frame, with func(B) error) error {
 // heartbeat answers, and asks for or brings news.
 func (a *Agent) heartbeat(ctx context.Context, c *client.Control, h wire.Heartbeat) error {
 	a.gossip(h.Checkpoint)
-	t, _ := a.keeper.get()
+	t, _ := a.keeper.Get()
 	seq, _ := a.spool.Head()
-	reply := wire.HeartbeatReply{RosterVersion: t.roster.Version(), AuditSeq: seq, Sessions: a.sessions.count()}
+	reply := wire.HeartbeatReply{RosterVersion: t.Roster.Version(), AuditSeq: seq, Sessions: a.sessions.count()}
 	if err := send(ctx, c, wire.FrameHeartbeat, 0, reply); err != nil {
 		return err
 	}
 	switch {
-	case h.RosterVersion > t.roster.Version() || t.rules == nil:
+	case h.RosterVersion > t.Roster.Version() || t.Rules == nil:
 		return send(ctx, c, wire.FrameRoster, 0, wire.RosterWant{Version: a.wanted(t)})
-	case h.RosterVersion < t.roster.Version():
-		return send(ctx, c, wire.FrameRoster, 0, wire.RosterWant{Version: t.roster.Version(), Ahead: ahead(t, h.RosterVersion)})
+	case h.RosterVersion < t.Roster.Version():
+		return send(ctx, c, wire.FrameRoster, 0, wire.RosterWant{Version: t.Roster.Version(), Ahead: ahead(t, h.RosterVersion)})
 	}
 	return nil
 }
 
 // wanted is the version to ask from: our own, or the one before it when its
 // policy text is missing here, since the text comes with the version.
-func (a *Agent) wanted(t *trust) uint64 {
-	if t.rules == nil && t.roster.Version() > 0 {
-		return t.roster.Version() - 1
+func (a *Agent) wanted(t *trust.Trust) uint64 {
+	if t.Rules == nil && t.Roster.Version() > 0 {
+		return t.Roster.Version() - 1
 	}
-	return t.roster.Version()
+	return t.Roster.Version()
 }
 
 // ahead picks the oldest updates that the server lacks, as many as fit a frame.
-func ahead(t *trust, version uint64) []wire.RosterUpdate {
+func ahead(t *trust.Trust, version uint64) []wire.RosterUpdate {
 	const room = wire.MaxFrame - 4<<10
 	size := 0
-	updates := t.roster.After(version)
+	updates := t.Roster.After(version)
 	for i, u := range updates {
 		size += len(u.Statement) + 256*len(u.Cosignatures)
 		if size > room {
@@ -243,7 +224,7 @@ func (a *Agent) wantRoster(ctx context.Context) error {
 	if c == nil {
 		return refusal.New(refusal.Unreachable, "not connected")
 	}
-	t, _ := a.keeper.get()
+	t, _ := a.keeper.Get()
 	return send(ctx, c, wire.FrameRoster, 0, wire.RosterWant{Version: a.wanted(t)})
 }
 
@@ -262,17 +243,18 @@ func (a *Agent) applyNews(news wire.RosterNews) {
 		return
 	}
 	now := time.Now()
-	changed, err := a.keeper.apply(news, now)
+	changed, err := a.keeper.Apply(news, now)
+	if changed {
+		a.enforce(now) // before anything is written: a disk may be full or slow
+		t, _ := a.keeper.Get()
+		a.log.Info("roster applied", "version", t.Roster.Version(), "policy_usable", t.Rules != nil)
+		a.recordRoster("")
+	}
 	if err != nil {
 		a.log.Error("the server offered a roster that is not accepted", "err", err)
 		a.recordRoster(codeOf(err))
 	}
-	if changed {
-		t, _ := a.keeper.get()
-		a.log.Info("roster applied", "version", t.roster.Version(), "policy_usable", t.rules != nil)
-		a.recordRoster("")
-		a.enforce(now)
-	}
+	a.saveTrust()
 	a.publish()
 }
 
@@ -343,9 +325,6 @@ func detailOf(err error) string {
 	}
 	return "an internal fault of the agent; its log says more"
 }
-
-// plainCode is refusal.Plain for a report's text.
-func plainCode(s string) string { return string(refusal.Plain(refusal.Code(s))) }
 
 // uplink is the control channel while there is one.
 type uplink struct {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/agent/process"
+	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
@@ -43,7 +44,7 @@ type question struct {
 
 // answer is the decision on a question at one moment.
 type answer struct {
-	trust    *trust
+	trust    *trust.Trust
 	decision policy.Decision
 	uses     []approval.Use
 }
@@ -95,11 +96,11 @@ func (a *Agent) identify(ctx context.Context, q *question, now time.Time) error 
 		if err := a.catchUp(ctx, req.RosterVersion); err != nil {
 			return nil, err
 		}
-		t, err := a.keeper.usable(now)
+		t, err := a.keeper.Usable(now)
 		if err != nil {
 			return nil, err
 		}
-		if op, err = t.roster.Operator(kid, now); err != nil {
+		if op, err = t.Roster.Operator(kid, now); err != nil {
 			return nil, err
 		}
 		if !op.Role.AtLeast(policy.Operator) {
@@ -122,8 +123,8 @@ func (a *Agent) identify(ctx context.Context, q *question, now time.Time) error 
 // cannot keep the agent in the past (attack G5). What the request says is not
 // verified yet: the worst it can do is to make us ask the server once.
 func (a *Agent) catchUp(ctx context.Context, version uint64) error {
-	t, changed := a.keeper.get()
-	if t.roster.Version() >= version {
+	t, changed := a.keeper.Get()
+	if t.Roster.Version() >= version {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
@@ -131,12 +132,12 @@ func (a *Agent) catchUp(ctx context.Context, version uint64) error {
 	if err := a.wantRoster(ctx); err != nil {
 		return refusal.New(refusal.RosterBehind, "the operator knows roster version %d, the server cannot be asked for it", version)
 	}
-	for t.roster.Version() < version {
+	for t.Roster.Version() < version {
 		select {
 		case <-changed:
-			t, changed = a.keeper.get()
+			t, changed = a.keeper.Get()
 		case <-ctx.Done():
-			return refusal.New(refusal.RosterBehind, "the operator knows roster version %d, here it is %d, and the server does not hand out more", version, t.roster.Version())
+			return refusal.New(refusal.RosterBehind, "the operator knows roster version %d, here it is %d, and the server does not hand out more", version, t.Roster.Version())
 		}
 	}
 	return nil
@@ -205,8 +206,8 @@ func inTime(what string, issued, expires wire.Millis, longest time.Duration, now
 
 // checkGrant demands the rendezvous' consent to this very request.
 func (a *Agent) checkGrant(q *question, now time.Time) error {
-	t, _ := a.keeper.get()
-	grant, _, err := statement.Open[wire.Grant](q.offer.Grant, t.roster.FindGrant)
+	t, _ := a.keeper.Get()
+	grant, _, err := statement.Open[wire.Grant](q.offer.Grant, t.Roster.FindGrant)
 	if err != nil {
 		return err
 	}
@@ -275,28 +276,31 @@ func (a *Agent) decide(q *question, now time.Time) (answer, error) {
 			return answer{}, err
 		}
 	}
-	t, err := a.keeper.usable(now)
+	if err := a.keeper.Save(); err != nil { // nothing is given by what a restart would forget
+		return answer{}, err
+	}
+	t, err := a.keeper.Usable(now)
 	if err != nil {
 		return answer{}, err
 	}
 	ans := answer{trust: t}
-	op, err := t.roster.Operator(q.request.Operator, now)
+	op, err := t.Roster.Operator(q.request.Operator, now)
 	if err != nil {
 		return ans, err
 	}
 	if err := a.checkVersions(q, t); err != nil {
 		return ans, err
 	}
-	cert, err := t.roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
+	cert, err := t.Roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
 	if err != nil {
 		return ans, err
 	}
-	ans.decision = t.rules.Decide(a.policyRequest(q, op, cert), now)
+	ans.decision = t.Rules.Decide(a.policyRequest(q, op, cert), now)
 	switch ans.decision.Effect {
 	case policy.Allow:
 		return ans, nil
 	case policy.NeedApproval:
-		ans.uses, err = approval.Check(t.roster, q.request, q.hash, ans.decision.Approval, q.offer.Approvals, now)
+		ans.uses, err = approval.Check(t.Roster, q.request, q.hash, ans.decision.Approval, q.offer.Approvals, now)
 		return ans, err
 	}
 	err = ans.decision.Err()
@@ -309,15 +313,15 @@ func (a *Agent) decide(q *question, now time.Time) (answer, error) {
 // checkVersions compares what the operator signed with what is in force here.
 // Equal versions must have equal content; an operator that is behind is judged
 // by the newer roster and policy.
-func (a *Agent) checkVersions(q *question, t *trust) error {
-	if q.request.RosterVersion != t.roster.Version() {
+func (a *Agent) checkVersions(q *question, t *trust.Trust) error {
+	if q.request.RosterVersion != t.Roster.Version() {
 		return nil
 	}
-	if q.request.RosterHash != t.roster.Hash() {
-		a.log.Error("operator and agent hold different rosters of one version", "version", t.roster.Version(), "operator", q.request.Operator.ShortCode())
-		return refusal.New(refusal.Fork, "operator and agent hold different rosters of version %d", t.roster.Version())
+	if q.request.RosterHash != t.Roster.Hash() {
+		a.log.Error("operator and agent hold different rosters of one version", "version", t.Roster.Version(), "operator", q.request.Operator.ShortCode())
+		return refusal.New(refusal.Fork, "operator and agent hold different rosters of version %d", t.Roster.Version())
 	}
-	if q.request.PolicyHash != t.rules.Hash() {
+	if q.request.PolicyHash != t.Rules.Hash() {
 		return refusal.New(refusal.PolicyMismatch, "the request names another policy than the roster")
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/membership"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
@@ -271,35 +272,38 @@ func TestG1RostersAreAppliedInOrderOnly(t *testing.T) {
 	dir := k.join()
 	a := k.open(dir)
 	v1 := k.state
-	u2 := k.next(func(r *roster.Roster) { r.MinVersion = "1" })
-	u3 := k.next(func(r *roster.Roster) { r.MinVersion = "2" })
+	u2 := k.next(func(*roster.Roster) {})
+	u3 := k.next(func(*roster.Roster) {})
 	now := time.Now()
 
-	if _, err := a.keeper.apply(wire.RosterNews{Updates: []wire.RosterUpdate{u3}}, now); refusal.Of(err) != refusal.Gap {
+	if _, err := a.keeper.Apply(wire.RosterNews{Updates: []wire.RosterUpdate{u3}}, now); refusal.Of(err) != refusal.Gap {
 		t.Errorf("a skipped version: %v", err)
 	}
-	if changed, err := a.keeper.apply(wire.RosterNews{Updates: []wire.RosterUpdate{u2, u3}}, now); !changed || err != nil {
+	if changed, err := a.keeper.Apply(wire.RosterNews{Updates: []wire.RosterUpdate{u2, u3}}, now); !changed || err != nil {
 		t.Fatalf("applying: %v, %v", changed, err)
 	}
-	other := must(roster.Sign(k.owner, roster.Next(v1, func(r *roster.Roster) { r.MinVersion = "x"; r.Renew(now, time.Hour) })))
-	if _, err := a.keeper.apply(wire.RosterNews{Updates: []wire.RosterUpdate{other}}, now); refusal.Of(err) != refusal.Rollback {
+	other := must(roster.Sign(k.owner, roster.Next(v1, func(r *roster.Roster) { r.Renew(now, time.Hour) })))
+	if _, err := a.keeper.Apply(wire.RosterNews{Updates: []wire.RosterUpdate{other}}, now); refusal.Of(err) != refusal.Rollback {
 		t.Errorf("an older version: %v", err)
 	}
 	q := k.askFor(a, "ann", nil)
 	q.wantAccept()
 
 	v2 := must(v1.Apply(u2, now))
-	fork := must(roster.Sign(k.owner, roster.Next(v2, func(r *roster.Roster) { r.MinVersion = "fork"; r.Renew(now, time.Hour) })))
-	if _, err := a.keeper.apply(wire.RosterNews{Updates: []wire.RosterUpdate{fork}}, now); refusal.Of(err) != refusal.Fork {
+	fork := must(roster.Sign(k.owner, roster.Next(v2, func(r *roster.Roster) { r.Renew(now, time.Hour) })))
+	if _, err := a.keeper.Apply(wire.RosterNews{Updates: []wire.RosterUpdate{fork}}, now); refusal.Of(err) != refusal.Fork {
 		t.Errorf("a fork: %v", err)
 	}
 	k.askFor(a, "ann", nil).wantRefusal(refusal.Fork)
+	if err := a.keeper.Save(); err != nil {
+		t.Fatal(err)
+	}
 	stop(a)
 
 	again := k.open(dir) // the evidence outlives the process
 	defer stop(again)
-	if got, _ := again.keeper.get(); got.roster.Version() != 3 || got.roster.Hash() != k.state.Hash() {
-		t.Errorf("version %d is on the disk", got.roster.Version())
+	if got, _ := again.keeper.Get(); got.Roster.Version() != 3 || got.Roster.Hash() != k.state.Hash() {
+		t.Errorf("version %d is on the disk", got.Roster.Version())
 	}
 	k.askFor(again, "ann", nil).wantRefusal(refusal.Fork)
 	if again.status(now).Code != refusal.Fork {
@@ -311,7 +315,7 @@ func TestG4ClockAndExpiry(t *testing.T) {
 	k := newTeam(t, openPolicy)
 	a := k.agent()
 	now := time.Now()
-	if _, err := a.keeper.usable(now); err != nil {
+	if _, err := a.keeper.Usable(now); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -321,7 +325,7 @@ func TestG4ClockAndExpiry(t *testing.T) {
 		"back a year": {now.AddDate(-1, 0, 0), refusal.BadTime}, "forward a year": {now.AddDate(1, 0, 0), refusal.RosterExpired},
 		"back eleven minutes": {now.Add(-11 * time.Minute), refusal.BadTime}, "right again": {now.Add(time.Second), ""},
 	} {
-		if _, err := a.keeper.usable(c.at); refusal.Of(err) != c.want {
+		if _, err := a.keeper.Usable(c.at); refusal.Of(err) != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -331,10 +335,10 @@ func TestG4GraceOfThePolicy(t *testing.T) {
 	k := newTeam(t, "version = 1\nmode = \"enforce\"\nroster_grace = \"12h\"\n"+openPolicy[len("version = 1\nmode = \"enforce\"\n"):])
 	a := k.agent()
 	end := k.state.ExpiresAt()
-	if _, err := a.keeper.usable(end.Add(11 * time.Hour)); err != nil {
+	if _, err := a.keeper.Usable(end.Add(11 * time.Hour)); err != nil {
 		t.Errorf("within the grace: %v", err)
 	}
-	if _, err := a.keeper.usable(end.Add(13 * time.Hour)); refusal.Of(err) != refusal.RosterExpired {
+	if _, err := a.keeper.Usable(end.Add(13 * time.Hour)); refusal.Of(err) != refusal.RosterExpired {
 		t.Errorf("after the grace: %v", err)
 	}
 	s := a.status(end.Add(-time.Hour))
@@ -346,7 +350,7 @@ func TestG4GraceOfThePolicy(t *testing.T) {
 func TestG5AgentBehindTheOperator(t *testing.T) {
 	k := newTeam(t, openPolicy)
 	a := k.agent()
-	u := k.next(func(r *roster.Roster) { r.MinVersion = "2" })
+	u := k.next(func(*roster.Roster) {})
 	q := k.askFor(a, "ann", nil) // names version 2
 	q.wantRefusal(refusal.RosterBehind)
 	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{u}})
@@ -375,13 +379,13 @@ func TestSameVersionOtherHashIsRefusedForThisSessionOnly(t *testing.T) {
 func TestRosterCountsAlthoughAnOldPolicyStays(t *testing.T) {
 	k := newTeam(t, openPolicy)
 	a := k.agent()
-	if err := os.MkdirAll(filepath.Join(a.dir, policyPrefix+"old", "full"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(a.dir, "policy-old", "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	version := k.state.Version() + 1
 	a.applyNews(k.setPolicy(openPolicy + "# changed\n"))
-	if now, _ := a.keeper.get(); now.roster.Version() != version {
-		t.Errorf("version %d in force, want %d", now.roster.Version(), version)
+	if now, _ := a.keeper.Get(); now.Roster.Version() != version {
+		t.Errorf("version %d in force, want %d", now.Roster.Version(), version)
 	}
 }
 
@@ -426,11 +430,11 @@ func TestB17StateOpenToOthers(t *testing.T) {
 	k := newTeam(t, openPolicy)
 	dir := k.join()
 	for name, spoil := range map[string]func() func(){
-		"readable key": func() func() { return chmod(t, filepath.Join(dir, identityFile), 0o644) },
+		"readable key": func() func() { return chmod(t, filepath.Join(dir, "identity"), 0o644) },
 		"open folder":  func() func() { return chmod(t, dir, 0o777) },
-		"open ledger":  func() func() { return chmod(t, filepath.Join(dir, ledgerFile), 0o640) },
+		"open ledger":  func() func() { return chmod(t, filepath.Join(dir, membership.LedgerFile), 0o640) },
 		"linked key": func() func() {
-			path := filepath.Join(dir, identityFile)
+			path := filepath.Join(dir, "identity")
 			if err := os.Rename(path, path+".real"); err != nil {
 				t.Fatal(err)
 			}

@@ -5,15 +5,19 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/membership"
+	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/spool"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -164,15 +168,17 @@ func (k *team) join(tags ...string) string {
 		tags = []string{}
 	}
 	text, token, tk := k.token(time.Hour, 1, tags...)
-	n := &newcomer{dir: dir, join: must(roster.ParseJoin(text))}
-	if err := n.makeIdentity(); err != nil {
-		k.t.Fatal(err)
-	}
+	identity := must(keyfile.CreateKey[key.Agent](filepath.Join(dir, "identity")))
 	cert := must(roster.SignAgent(tk, token, roster.AgentCert{
-		Team: token.Team, Agent: n.identity.Public(), Name: "host", Tags: tags, TokenID: token.ID, IssuedAt: wire.At(time.Now()),
+		Team: token.Team, Agent: identity.Public(), Name: "host", Tags: tags, TokenID: token.ID, IssuedAt: wire.At(time.Now()),
 	}))
-	n.member = membership{Server: token.Server, Fingerprint: token.Fingerprint, Token: n.join.TokenSigned, Certificate: cert}
-	if err := n.save(&trust{roster: k.state, rules: must(policy.Parse(k.policy))}, k.policy); err != nil {
+	m := membership.Membership{Server: token.Server, Fingerprint: token.Fingerprint, Token: must(roster.ParseJoin(text)).TokenSigned, Certificate: cert}
+	ledger := must(approval.CreateLedger(filepath.Join(dir, membership.LedgerFile)))
+	if err := errors.Join(
+		ledger.Close(), spool.Create(dir, identity, k.state.Team()),
+		trust.Create(dir, &trust.Trust{Roster: k.state, Rules: must(policy.Parse(k.policy))}, k.policy),
+		keyfile.WriteNew(filepath.Join(dir, "agent.json"), must(json.Marshal(m))),
+	); err != nil {
 		k.t.Fatal(err)
 	}
 	return dir

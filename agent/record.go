@@ -3,19 +3,17 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
 	"github.com/tucdesk/tucdesk/internal/audit/witness"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
-	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 )
 
@@ -31,22 +29,22 @@ const (
 const ackLimit = 30 * time.Second
 
 // openAudit opens what the agent remembers of its own deeds and of the team's log.
-func (a *Agent) openAudit(t *trust) (err error) {
-	if a.spool, err = spool.Open(a.dir, a.identity, t.roster.Team()); err != nil {
+func (a *Agent) openAudit(t *trust.Trust) (err error) {
+	if a.spool, err = spool.Open(a.dir, a.identity, t.Roster.Team()); err != nil {
 		return err
 	}
-	server, err := t.roster.Server(a.member.Server.Access)
+	server, err := t.Roster.Server(a.member.Server.Access)
 	if err != nil {
 		return nil // not in the roster any more: nothing it shows would be believed
 	}
-	a.witness, err = witness.Open(filepath.Join(a.dir, witnessFile), checkpoint.Origin(server.Name, t.roster.Team()))
+	a.witness, err = witness.Open(filepath.Join(a.dir, witnessFile), checkpoint.Origin(server.Name, t.Roster.Team()))
 	return err
 }
 
 // record appends e to the agent's chain. It is durable when record returns nil.
 func (a *Agent) record(e entry.Entry) error {
-	t, _ := a.keeper.get()
-	e.Time, e.RosterVersion = wire.At(time.Now()), t.roster.Version()
+	t, _ := a.keeper.Get()
+	e.Time, e.RosterVersion = wire.At(time.Now()), t.Roster.Version()
 	e.Target = entry.Target{Agent: a.ID(), Name: a.cert.Name}
 	if _, err := a.spool.Append(e); err != nil {
 		a.log.Error("writing the audit log", "event", string(e.Type), "err", err)
@@ -104,7 +102,7 @@ func (a *Agent) recordExit(q *question, x exited) error {
 		e.Command.ExitCode = entry.ExitCode(x.Code)
 	}
 	if x.Refusal != "" {
-		e.Refusal = refusal.Code(plainCode(x.Refusal))
+		e.Refusal = refusal.Plain(refusal.Code(x.Refusal))
 	}
 	return a.record(e)
 }
@@ -219,12 +217,12 @@ func (a *Agent) gossip(g wire.AuditGossip) {
 	if a.witness == nil || g.Checkpoint == "" {
 		return
 	}
-	t, _ := a.keeper.get()
-	server, err := t.roster.Server(a.member.Server.Access)
+	t, _ := a.keeper.Get()
+	server, err := t.Roster.Server(a.member.Server.Access)
 	if err != nil {
 		return
 	}
-	c, _, err := checkpoint.Open(g.Checkpoint, checkpoint.Origin(server.Name, t.roster.Team()), server.Keys.Audit)
+	c, _, err := checkpoint.Open(g.Checkpoint, checkpoint.Origin(server.Name, t.Roster.Team()), server.Keys.Audit)
 	if err != nil {
 		a.log.Warn("the server showed a checkpoint that is not signed rightly", "err", err)
 		return
@@ -293,16 +291,4 @@ func poke(c chan struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// ownCertificate verifies that the agent's certificate is for its own key. One
-// that was revoked or has ended keeps the agent from starting: there is nobody
-// it could still serve.
-func ownCertificate(st *roster.State, m membership, own key.ID) (roster.AgentCert, error) {
-	cert, err := st.VerifyAgent(m.Token, m.Certificate, time.Now())
-	if err != nil {
-		return cert, fmt.Errorf("checking the agent's certificate: %w", err)
-	}
-	_, err = cert.Key(own)
-	return cert, err
 }

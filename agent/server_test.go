@@ -195,8 +195,8 @@ func TestJoinRunAndExecThroughTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the roster to arrive", func() bool {
-		now, _ := a.keeper.get()
-		return now.roster.Version() == 2
+		now, _ := a.keeper.Get()
+		return now.Roster.Version() == 2
 	})
 	s.restart()
 	until(t, "the agent to come back", func() bool {
@@ -217,11 +217,11 @@ func TestJoinRefusalsLeaveNothingBehind(t *testing.T) {
 	if err := Join(t.Context(), first, once, JoinOptions{Name: "one"}); err != nil {
 		t.Fatal(err)
 	}
-	before := must(os.ReadFile(filepath.Join(first, identityFile)))
+	before := must(os.ReadFile(filepath.Join(first, "identity")))
 	if err := Join(t.Context(), first, once, JoinOptions{Name: "two"}); refusal.Of(err) != refusal.AlreadyJoined {
 		t.Errorf("joining twice: %v", err)
 	}
-	if after := must(os.ReadFile(filepath.Join(first, identityFile))); string(after) != string(before) {
+	if after := must(os.ReadFile(filepath.Join(first, "identity"))); string(after) != string(before) {
 		t.Error("joining twice changed the key")
 	}
 	short, _, _ := s.token(time.Millisecond, 1)

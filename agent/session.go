@@ -178,10 +178,10 @@ func (a *Agent) accept(ctx context.Context, offer wire.OpenSession) (m2 []byte, 
 
 // begin makes ACCEPT and the session process.
 func (a *Agent) begin(q *question) (*live, []byte, error) {
-	t, _ := a.keeper.get()
+	t, _ := a.keeper.Get()
 	hs, m2, err := handshake.Accept(handshake.AgentConfig{
 		Identity: a.identity, Operator: q.operator.Key, GrantHash: q.offer.Grant.Hash(),
-		RosterHash: t.roster.Hash(), Suites: suites(q.request.Suites),
+		RosterHash: t.Roster.Hash(), Suites: suites(q.request.Suites),
 	}, q.offer.Open)
 	if err != nil {
 		return nil, nil, err
@@ -340,7 +340,7 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 	exported := keys.Export()
 	defer clear(exported)
 	body, err := joinKeys(exported, readyData{
-		Rule: ans.decision.Rule, Policy: ans.trust.roster.PolicyHash(),
+		Rule: ans.decision.Rule, Policy: ans.trust.Roster.PolicyHash(),
 		MaxDuration: s.limits.Session, MaxIdle: s.limits.Idle, AuditSeq: seq, AuditHead: head,
 	})
 	if err != nil {

@@ -48,22 +48,22 @@ type Status struct {
 
 // status describes the agent now.
 func (a *Agent) status(now time.Time) Status {
-	t, _ := a.keeper.get()
+	t, _ := a.keeper.Get()
 	s := Status{
 		Time: wire.At(now), PID: os.Getpid(), Version: a.version,
 		Agent: a.ID().String(), Name: a.cert.Name, Tags: a.cert.Tags,
-		Team: t.roster.Team(), Fingerprint: t.roster.Fingerprint().String(),
-		Frozen: a.keeper.isFrozen(), RosterVersion: t.roster.Version(),
-		RosterExpires: wire.At(t.roster.ExpiresAt()), CertificateEnd: a.cert.NotAfter,
+		Team: t.Roster.Team(), Fingerprint: t.Roster.Fingerprint().String(),
+		Frozen: a.keeper.Frozen(), RosterVersion: t.Roster.Version(),
+		RosterExpires: wire.At(t.Roster.ExpiresAt()), CertificateEnd: a.cert.NotAfter,
 		Warnings: []string{}, Sessions: a.sessions.count(),
 	}
 	s.GraceEnds = s.RosterExpires
-	if t.rules != nil {
-		s.GraceEnds = wire.At(t.roster.ExpiresAt().Add(t.rules.RosterGrace()))
+	if t.Rules != nil {
+		s.GraceEnds = wire.At(t.Roster.ExpiresAt().Add(t.Rules.RosterGrace()))
 	}
 	s.AuditSeq, _ = a.spool.Head()
 	a.up.describe(&s)
-	if _, err := a.keeper.usable(now); err != nil {
+	if _, err := a.keeper.Usable(now); err != nil {
 		s.Code = codeOf(err)
 		s.Warnings = append(s.Warnings, "no session can be opened: "+err.Error())
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package membership
 
 import (
 	"fmt"
@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// lockState keeps a second agent out: two would both think that an approval was
+// Lock keeps a second agent out: two would both think that an approval was
 // not used yet. The lock ends with the process, however it ends.
-func lockState(dir string) (*os.File, error) {
+func Lock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking the agent's state: %v", err)

@@ -1,4 +1,4 @@
-package agent
+package membership
 
 import (
 	"fmt"
@@ -7,10 +7,10 @@ import (
 	"syscall"
 )
 
-// lockState keeps a second agent out: two would both think that an approval was
+// Lock keeps a second agent out: two would both think that an approval was
 // not used yet. The file is opened without sharing, so the lock ends with the
 // process, however it ends.
-func lockState(dir string) (*os.File, error) {
+func Lock(dir string) (*os.File, error) {
 	name, err := syscall.UTF16PtrFromString(filepath.Join(dir, lockFile))
 	if err != nil {
 		return nil, fmt.Errorf("locking the agent's state: %v", err)
