@@ -152,8 +152,8 @@ func TestA10TakenIntoAnotherSession(t *testing.T) {
 	mustOpen(t, ag1, d, "x")
 }
 
-// roll takes a session into its next epoch with datagrams in both directions.
-func roll(t testing.TB, op, ag *Session, now time.Time) {
+// agree exchanges the rekey payloads.
+func agree(t testing.TB, op, ag *Session, now time.Time) {
 	t.Helper()
 	req, err := op.StartRekey()
 	if err != nil {
@@ -166,6 +166,12 @@ func roll(t testing.TB, op, ag *Session, now time.Time) {
 	if err := op.FinishRekey(answer, now); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// roll takes a session into its next epoch with datagrams in both directions.
+func roll(t testing.TB, op, ag *Session, now time.Time) {
+	t.Helper()
+	agree(t, op, ag, now)
 	for _, pair := range [][2]*Session{{op, ag}, {ag, op}} {
 		d, err := pair[0].Seal(nil, []byte("new"), now)
 		if err != nil {

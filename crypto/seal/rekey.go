@@ -96,6 +96,7 @@ func (s *Session) AnswerRekey(request []byte, now time.Time) (answer []byte, err
 	if err != nil {
 		return nil, err
 	}
+	r.pending.life.idle = true // until the operator is seen in it
 	r.request, r.answer = bytes.Clone(request), bytes.Clone(answer)
 	return answer, nil
 }
@@ -130,7 +131,7 @@ func (s *Session) FinishRekey(answer []byte, now time.Time) error {
 
 func (s *Session) mayRekeyLocked(side Side) error {
 	if s.send.Load() == nil {
-		return ErrClosed
+		return s.closed()
 	}
 	if s.side != side {
 		return errors.New("rekeying a sealed session: not the step of this side")
@@ -152,7 +153,7 @@ func (s *Session) installLocked(eph *ecdh.PrivateKey, request, answer, peer []by
 		if err = s.nextBlockLocked(&block, eph, request, answer, peer); err != nil {
 			return
 		}
-		out, s.epochs.next = newEpoch(&block, s.side, binary.BigEndian.Uint32(request), now)
+		out, s.epochs.next = newEpoch(&block, s.h4, s.side, binary.BigEndian.Uint32(request), now)
 		copy(s.rekey.chain.Get()[:], block[chainAt:])
 	})
 	return out, err

@@ -227,9 +227,9 @@ func TestNewEpochNeedsTheChain(t *testing.T) {
 func TestRekeyChangesEveryKey(t *testing.T) {
 	op, ag := peers(t)
 	first := *op.rekey.chain.Get()
-	iv := op.send.Load().iv
+	iv := op.send.Load().data.Load().iv
 	roll(t, op, ag, start)
-	if *op.rekey.chain.Get() == first || op.send.Load().iv == iv || *op.rekey.chain.Get() != *ag.rekey.chain.Get() {
+	if *op.rekey.chain.Get() == first || op.send.Load().data.Load().iv == iv || *op.rekey.chain.Get() != *ag.rekey.chain.Get() {
 		t.Error("the chain or the IV stayed, or the sides differ")
 	}
 	if op.rekey.eph != nil {

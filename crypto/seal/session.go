@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -83,6 +82,8 @@ type Session struct {
 	nonces        sync.Pool // *[12]byte; an array on the stack would escape through cipher.AEAD
 
 	send     atomic.Pointer[sender] // nil once closed
+	over     atomic.Bool            // closed because it can no longer be resumed
+	resume   atomic.Int64           // time.Duration of AllowResume, 0 is none
 	counters counters
 
 	mu     sync.Mutex // guards all below; never held while a cipher works
@@ -117,7 +118,7 @@ func New(keys *handshake.Keys, side Side, now time.Time) (*Session, error) {
 	}
 	s.nonces.New = func() any { return new([12]byte) }
 	err := keys.Take(func(block *[handshake.TrafficSize]byte) {
-		out, in := newEpoch(block, side, 0, now)
+		out, in := newEpoch(block, s.h4, side, 0, now)
 		harden.Do(func() { s.rekey.chain = harden.Hide(new([32]byte)) })
 		copy(s.rekey.chain.Get()[:], block[chainAt:])
 		s.epochs.current = in
@@ -133,94 +134,123 @@ func New(keys *handshake.Keys, side Side, now time.Time) (*Session, error) {
 // plaintext unless plaintext begins exactly HeaderSize bytes after the end of
 // dst. It allocates only to grow dst.
 //
-// Errors: refusal.RekeyRequired at a hard limit of the key, refusal.TooLarge,
-// ErrClosed. Nothing was sealed and no counter used then.
+// Errors: refusal.RekeyRequired at a hard limit of the key (ErrAged when it is the
+// age and the session may be resumed), refusal.TooLarge, ErrOver, ErrClosed.
+// Nothing was sealed and no counter used then.
 func (s *Session) Seal(dst, plaintext []byte, now time.Time) ([]byte, error) {
 	if len(plaintext) > MaxPlaintext {
 		return nil, refusal.New(refusal.TooLarge, "plaintext of %d bytes; at most %d", len(plaintext), MaxPlaintext)
 	}
 	out := s.send.Load()
 	if out == nil {
-		return nil, ErrClosed
+		return nil, s.closed()
 	}
-	counter, err := out.take(len(plaintext), now)
+	data := out.data.Load()
+	if data == nil || out.life.old(now) {
+		return nil, s.agedError(now)
+	}
+	counter, err := out.take(len(plaintext))
 	if err != nil {
 		return nil, err
 	}
-	start := len(dst)
-	dst = append(dst, Type, byte(out.epoch), 0, 0)
-	dst = binary.BigEndian.AppendUint32(dst, s.remote)
-	dst = binary.BigEndian.AppendUint64(dst, counter)
-	nonce := s.nonce(&out.iv, counter)
-	dst = out.aead.Seal(dst, nonce[:], plaintext, dst[start:start+HeaderSize])
-	s.nonces.Put(nonce)
-	return dst, nil
+	return s.sealWith(data, out.epoch, Type, counter, dst, plaintext), nil
 }
 
-// Open appends the plaintext of datagram to dst and returns it with the counter
-// of the datagram. dst must not overlap datagram unless it is
+func (s *Session) sealWith(h *half, epoch uint32, typ byte, counter uint64, dst, plaintext []byte) []byte {
+	start := len(dst)
+	dst = appendHeader(dst, typ, epoch, s.remote, counter)
+	nonce := s.nonce(&h.iv, counter)
+	dst = h.aead.Seal(dst, nonce[:], plaintext, dst[start:start+HeaderSize])
+	s.nonces.Put(nonce)
+	return dst
+}
+
+// Opened is what a datagram that opened says about itself.
+type Opened struct {
+	Counter uint64
+	// Newest is set when no datagram of this kind with a higher counter, and none
+	// of a later epoch, opened before. Only such a datagram may show that the peer
+	// has moved to another address: an old one that was held back must not
+	// (protocol 2.7, Roaming).
+	Newest bool
+	// Control is set for what SealControl sealed: only rekey frames, path frames
+	// and the end of the session may be in it.
+	Control bool
+}
+
+// Open appends the plaintext of datagram to dst and returns it with what is known
+// about the datagram. dst must not overlap datagram unless it is
 // datagram[HeaderSize:HeaderSize], which opens in place. A datagram that does not
 // open changes nothing but the counts, and its bytes in dst's capacity are
 // cleared.
 //
-// Errors: refusal.OpenFailed, refusal.Replay, refusal.TooOld, ErrClosed. Callers
-// drop the datagram and tell nobody.
-func (s *Session) Open(dst, datagram []byte, now time.Time) (plaintext []byte, counter uint64, err error) {
+// Errors: refusal.OpenFailed, refusal.Replay, refusal.TooOld, ErrOver, ErrClosed.
+// Callers drop the datagram and tell nobody.
+func (s *Session) Open(dst, datagram []byte, now time.Time) (plaintext []byte, o Opened, err error) {
 	h, ok := parseHeader(datagram)
-	if !ok || h.index != s.local || h.counter >= HardDatagrams {
+	if !ok || h.index != s.local || h.counter >= h.limit() {
 		s.counters.failed.Add(1)
-		return nil, 0, errNoDatagram
+		return nil, Opened{}, errNoDatagram
 	}
-	in, err := s.admit(h, now)
+	in, k, err := s.admit(h, now)
 	if err != nil {
-		return nil, 0, err
+		return nil, Opened{}, err
 	}
-	nonce := s.nonce(&in.iv, h.counter)
-	plaintext, err = in.aead.Open(dst, nonce[:], datagram[HeaderSize:], datagram[:HeaderSize])
+	nonce := s.nonce(&k.iv, h.counter)
+	plaintext, err = k.aead.Open(dst, nonce[:], datagram[HeaderSize:], datagram[:HeaderSize])
 	s.nonces.Put(nonce)
 	if err != nil {
-		return nil, 0, s.refuse(in)
+		return nil, Opened{}, s.refuse(in)
 	}
-	if err := s.accept(in, h.counter, now); err != nil {
+	newest, err := s.accept(in, h, now)
+	if err != nil {
 		clear(plaintext[len(dst):])
-		return nil, 0, err
+		return nil, Opened{}, err
 	}
-	return plaintext, h.counter, nil
+	return plaintext, Opened{Counter: h.counter, Newest: newest, Control: h.control}, nil
 }
 
 // admit finds the receive key and asks its window, so that copies cost no
 // cryptography.
-func (s *Session) admit(h header, now time.Time) (*receiver, error) {
+func (s *Session) admit(h header, now time.Time) (*receiver, *half, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.expireLocked(now)
 	if s.send.Load() == nil {
-		return nil, ErrClosed
+		return nil, nil, s.closed()
 	}
-	s.epochs.expire(now)
 	in := s.epochs.find(h.epoch)
-	if in == nil {
+	if in == nil || h.control && s.resume.Load() == 0 {
 		s.counters.failed.Add(1)
-		return nil, errNoDatagram
+		return nil, nil, errNoDatagram
 	}
-	return in, s.count(in.window.Check(h.counter, now))
+	k, window := in.kind(h.control)
+	if k == nil { // erased for its age
+		s.counters.failed.Add(1)
+		return nil, nil, errNoDatagram
+	}
+	return in, k, s.count(window.Check(h.counter, now))
 }
 
 // accept asks the window again, as another goroutine may have opened a copy in
-// between, marks the counter and moves the epochs on.
-func (s *Session) accept(in *receiver, counter uint64, now time.Time) error {
+// between, marks the counter, moves the epochs on and says whether this is the
+// newest datagram.
+func (s *Session) accept(in *receiver, h header, now time.Time) (newest bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.send.Load() == nil {
-		return ErrClosed
+		return false, s.closed()
 	}
 	if !s.epochs.has(in) {
 		s.counters.failed.Add(1)
-		return errNoDatagram
+		return false, errNoDatagram
 	}
-	if err := s.count(in.window.Check(counter, now)); err != nil {
-		return err
+	_, window := in.kind(h.control)
+	if err := s.count(window.Check(h.counter, now)); err != nil {
+		return false, err
 	}
-	in.window.Set(counter, now)
+	highest, any := window.Highest()
+	window.Set(h.counter, now)
 	s.counters.opened.Add(1)
 	if in == s.epochs.next {
 		s.advanceLocked(now)
@@ -228,7 +258,10 @@ func (s *Session) accept(in *receiver, counter uint64, now time.Time) error {
 	if in == s.epochs.old {
 		s.epochs.graceLeft--
 	}
-	return nil
+	if h.control {
+		in.life.mark(now) // the peer takes no more data in this epoch, nor do we
+	}
+	return in == s.epochs.current && (!any || h.counter > highest), nil
 }
 
 // count books what a window said.
@@ -266,30 +299,16 @@ func (s *Session) nonce(iv *[12]byte, counter uint64) *[12]byte {
 	return n
 }
 
-// Newest reports whether datagram, which Open has just accepted, carries the
-// highest counter of the newest epoch. Only such a datagram may start a path
-// check towards a new address: an old one that was held back must not (protocol
-// 2.7, Roaming).
-func (s *Session) Newest(datagram []byte) bool {
-	h, ok := parseHeader(datagram)
-	if !ok || h.index != s.local {
-		return false
-	}
+// NeedsRekey reports whether the sending key passed a soft limit. The operator
+// then calls StartRekey; the agent asks for it. It also drops keys whose time is
+// over, so call it now and then when nothing is sealed or opened.
+func (s *Session) NeedsRekey(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	in := s.epochs.current
-	if in == nil || byte(in.epoch) != h.epoch {
-		return false
-	}
-	highest, any := in.window.Highest()
-	return any && h.counter == highest
-}
-
-// NeedsRekey reports whether the sending key passed a soft limit. The operator
-// then calls StartRekey; the agent asks for it.
-func (s *Session) NeedsRekey(now time.Time) bool {
+	s.expireLocked(now)
 	out := s.send.Load()
-	return out != nil && (out.next.Load() >= SoftDatagrams || out.bytes.Load() >= SoftBytes || now.Sub(out.began) >= SoftAge)
+	return out != nil && (out.next.Load() >= SoftDatagrams || out.bytes.Load() >= SoftBytes ||
+		out.life.aged.Load() || out.life.age(now) >= SoftAge)
 }
 
 // Stats returns the counts so far; it works on a closed session too.
@@ -305,13 +324,17 @@ func (s *Session) Stats() Stats {
 // called again and from any goroutine.
 func (s *Session) Close() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.eraseLocked()
+}
+
+func (s *Session) eraseLocked() {
 	// 1. No more sealing and, as all look at send, no more of anything.
 	open := s.send.Swap(nil) != nil
 	// 2. No more opening.
 	s.epochs = epochs{}
 	// 3. No more rekeying.
 	s.rekey.erase()
-	s.mu.Unlock()
 	// 4. Wipe what was dropped.
 	if open {
 		harden.Collect()
@@ -319,16 +342,26 @@ func (s *Session) Close() {
 }
 
 type header struct {
+	control bool
 	epoch   byte
 	index   uint32
 	counter uint64
 }
 
+// limit is the first counter that no honest sender uses.
+func (h header) limit() uint64 {
+	if h.control {
+		return ControlDatagrams
+	}
+	return HardDatagrams
+}
+
 func parseHeader(datagram []byte) (header, bool) {
-	if len(datagram) < Overhead || datagram[0] != Type || datagram[2]|datagram[3] != 0 {
+	if len(datagram) < Overhead || datagram[0] != Type && datagram[0] != TypeControl || datagram[2]|datagram[3] != 0 {
 		return header{}, false
 	}
 	return header{
+		control: datagram[0] == TypeControl,
 		epoch:   datagram[1],
 		index:   binary.BigEndian.Uint32(datagram[4:]),
 		counter: binary.BigEndian.Uint64(datagram[8:]),
@@ -336,27 +369,26 @@ func parseHeader(datagram []byte) (header, bool) {
 }
 
 // Index returns the receive index in a datagram, to find its session, and false
-// when it is no sealed datagram. Nothing is verified.
+// when it is no sealed datagram, of data or control. Nothing is verified.
 func Index(datagram []byte) (uint32, bool) {
 	h, ok := parseHeader(datagram)
 	return h.index, ok
 }
 
-// sender is the sending half of one epoch. Only next and bytes change.
+// sender is the sending half of one epoch. Only the counts and data change.
 type sender struct {
-	aead  cipher.AEAD
-	iv    [12]byte
-	epoch uint32
-	began time.Time
-	next  atomic.Uint64 // counter of the next datagram
-	bytes atomic.Uint64 // plaintext bytes sealed
+	epoch   uint32
+	life    *life
+	control *half
+
+	data        atomic.Pointer[half] // nil once erased for its age
+	next        atomic.Uint64        // counter of the next datagram
+	bytes       atomic.Uint64        // plaintext bytes sealed
+	nextControl atomic.Uint64        // counter of the next control datagram
 }
 
 // take reserves a counter, and bytes, or refuses.
-func (o *sender) take(size int, now time.Time) (uint64, error) {
-	if now.Sub(o.began) >= HardAge {
-		return 0, errRekey
-	}
+func (o *sender) take(size int) (uint64, error) {
 	if _, ok := takeUpTo(&o.bytes, uint64(size), HardBytes); !ok {
 		return 0, errRekey
 	}

@@ -68,12 +68,9 @@ func TestInPlace(t *testing.T) {
 		t.Fatalf("sealing in place: %v", err)
 	}
 	d = d[5:]
-	got, counter, err := ag.Open(d[HeaderSize:HeaderSize], d, start)
-	if err != nil || string(got) != "payload" || counter != 0 || &got[0] != &d[HeaderSize] {
-		t.Errorf("opening in place: %q, %v", got, err)
-	}
-	if !ag.Newest(d) {
-		t.Error("the header did not survive")
+	got, o, err := ag.Open(d[HeaderSize:HeaderSize], d, start)
+	if err != nil || string(got) != "payload" || o != (Opened{Newest: true}) || &got[0] != &d[HeaderSize] {
+		t.Errorf("opening in place: %q, %+v, %v", got, o, err)
 	}
 }
 
@@ -98,24 +95,27 @@ func TestRefusedDatagramLeavesNoPlaintext(t *testing.T) {
 
 func TestNewestFollowsTheHighestCounter(t *testing.T) {
 	op, ag := peers(t)
+	open := func(s *Session, d []byte, want Opened) {
+		t.Helper()
+		if _, got, err := s.Open(nil, d, start); err != nil || got != want {
+			t.Errorf("%+v, %v, want %+v", got, err, want)
+		}
+	}
 	first, second, third := mustSeal(t, op, "1"), mustSeal(t, op, "2"), mustSeal(t, op, "3")
-	mustOpen(t, ag, second, "2")
-	if !ag.Newest(second) {
-		t.Error("the only datagram is not the newest")
-	}
-	mustOpen(t, ag, first, "1")
-	if ag.Newest(first) || !ag.Newest(second) {
-		t.Error("a late datagram counts as the newest")
-	}
-	oldEpoch := mustSeal(t, op, "4")
+	late := mustSeal(t, op, "4")
+	open(ag, second, Opened{Counter: 1, Newest: true})
+	open(ag, first, Opened{})
+	open(ag, third, Opened{Counter: 2, Newest: true})
 	roll(t, op, ag, start)
-	mustOpen(t, ag, third, "3")
-	mustOpen(t, ag, oldEpoch, "4")
-	if ag.Newest(oldEpoch) {
-		t.Error("a datagram of the old epoch counts as the newest")
-	}
-	if ag.Newest(nil) || ag.Newest(mustSeal(t, ag, "x")) {
-		t.Error("not a datagram to this side")
+	open(ag, late, Opened{Counter: 3}) // the highest of its epoch, which is not the newest
+	open(ag, mustSeal(t, op, "5"), Opened{Counter: 1, Newest: true})
+}
+
+func TestFirstDatagramOfAnEpochIsTheNewest(t *testing.T) {
+	op, ag := peers(t)
+	agree(t, op, ag, start)
+	if _, o, err := ag.Open(nil, mustSeal(t, op, "x"), start); err != nil || !o.Newest {
+		t.Errorf("%+v, %v", o, err)
 	}
 }
 
@@ -175,9 +175,6 @@ func TestClosedSessionDoesNothing(t *testing.T) {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("%v, want closed", err)
 		}
-	}
-	if op.Newest(d) || ag.Newest(d) {
-		t.Error("a closed session has a newest datagram")
 	}
 }
 
