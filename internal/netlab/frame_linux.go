@@ -111,14 +111,17 @@ func (f *frame) parsePorts(src, dst netip.Addr, l4 int, fragment bool) bool {
 	if fragment || f.proto != TCP && f.proto != UDP {
 		return true
 	}
-	head := 8
+	head, least := 8, 8
 	if f.proto == TCP {
-		if len(f.b) < l4+20 {
-			return false
-		}
+		least = 20
+	}
+	if len(f.b) < l4+least {
+		return false
+	}
+	if f.proto == TCP {
 		head = int(f.b[l4+12]>>4) * 4
 	}
-	if head < 8 || len(f.b) < l4+head {
+	if head < least || len(f.b) < l4+head {
 		return false
 	}
 	f.l4, f.head = l4, l4+head

@@ -259,7 +259,7 @@ func TestIPv6BehindAFirewall(t *testing.T) {
 }
 
 // listenTCP listens on all addresses of a host.
-func listenTCP(t *testing.T, h *Host, port uint16) *net.TCPListener {
+func listenTCP(t testing.TB, h *Host, port uint16) *net.TCPListener {
 	t.Helper()
 	var l *net.TCPListener
 	if err := h.Do(func() (err error) { l, err = net.ListenTCP("tcp", &net.TCPAddr{Port: int(port)}); return err }); err != nil {
@@ -269,7 +269,7 @@ func listenTCP(t *testing.T, h *Host, port uint16) *net.TCPListener {
 	return l
 }
 
-func dialTCP(t *testing.T, h *Host, to netip.AddrPort) *net.TCPConn {
+func dialTCP(t testing.TB, h *Host, to netip.AddrPort) *net.TCPConn {
 	t.Helper()
 	var c *net.TCPConn
 	if err := h.Do(func() (err error) { c, err = net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(to)); return err }); err != nil {

@@ -24,7 +24,7 @@ func must[V any](v V, err error) V {
 }
 
 // listen opens a UDP socket on a host, by the address of today.
-func listen(t *testing.T, h *Host, addr netip.Addr) *net.UDPConn {
+func listen(t testing.TB, h *Host, addr netip.Addr) *net.UDPConn {
 	t.Helper()
 	var c *net.UDPConn
 	err := h.Do(func() (err error) {
@@ -39,11 +39,11 @@ func listen(t *testing.T, h *Host, addr netip.Addr) *net.UDPConn {
 	return c
 }
 
-func socket(t *testing.T, h *Host) *net.UDPConn { t.Helper(); return listen(t, h, h.IPv4()) }
+func socket(t testing.TB, h *Host) *net.UDPConn { t.Helper(); return listen(t, h, h.IPv4()) }
 
 func own(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-func send(t *testing.T, c *net.UDPConn, to netip.AddrPort, text string) {
+func send(t testing.TB, c *net.UDPConn, to netip.AddrPort, text string) {
 	t.Helper()
 	if _, err := c.WriteToUDPAddrPort([]byte(text), to); err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func send(t *testing.T, c *net.UDPConn, to netip.AddrPort, text string) {
 }
 
 // heard returns the next datagram and whose address it bears.
-func heard(t *testing.T, c *net.UDPConn) (string, netip.AddrPort) {
+func heard(t testing.TB, c *net.UDPConn) (string, netip.AddrPort) {
 	t.Helper()
 	b := make([]byte, 65536)
 	_ = c.SetReadDeadline(time.Now().Add(patience))
@@ -63,7 +63,7 @@ func heard(t *testing.T, c *net.UDPConn) (string, netip.AddrPort) {
 }
 
 // expect reads one datagram and returns where it came from.
-func expect(t *testing.T, c *net.UDPConn, text string) netip.AddrPort {
+func expect(t testing.TB, c *net.UDPConn, text string) netip.AddrPort {
 	t.Helper()
 	got, from := heard(t, c)
 	if got != text {
