@@ -12,16 +12,12 @@
 //
 // One folder, mode 0700, made by Join and read by Open:
 //
-//	identity          the agent's private key
-//	agent.json        server, fingerprint, join token and certificate
-//	chain             the roster chain (package roster)
-//	policy-<hash>     the policy text that the newest roster binds
+//	identity          the agent's private key (package membership)
+//	agent.json        server, fingerprint, join token and certificate (package membership)
+//	chain, policy-…   what the agent believes, with clock and fork.json (package trust)
 //	ledger            used approvals and requests (package approval)
 //	audit.spool       the agent's own audit chain until the server holds it (package audit)
 //	witness.json      the newest checkpoint seen of the team's log
-//	clock             latest time at which a roster was in force
-//	fork.json         present only after two rosters of one version: evidence, and
-//	                  no session opens until a person has looked and removed it
 //	status.json       what `tucdesk-agent status` shows; rewritten, never read back
 //
 // # Between supervisor and session process

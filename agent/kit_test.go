@@ -160,7 +160,11 @@ func (k *team) setPolicy(text string) wire.RosterNews {
 // join makes the state folder of an agent, as Join does after the server said yes.
 func (k *team) join(tags ...string) string {
 	k.t.Helper()
-	dir := filepath.Join(k.t.TempDir(), "state")
+	return k.joinIn(filepath.Join(k.t.TempDir(), "state"), tags...)
+}
+
+func (k *team) joinIn(dir string, tags ...string) string {
+	k.t.Helper()
 	if err := keyfile.CreateDir(dir); err != nil {
 		k.t.Fatal(err)
 	}

@@ -26,7 +26,8 @@ func joinCommand() *cli.Command {
 		Long: "TOKEN is the string that `tucdesk token create` printed (tucdesk-join:…). It is a secret: give it in a\n" +
 			"file, or on standard input with -, where other users of this machine could see the command line.\n" +
 			"A key is made that never leaves this machine, and the server is told once. Joining fails when the\n" +
-			"folder holds an agent already; when it fails nothing is left behind.",
+			"folder holds an agent already; when it fails nothing is left behind, unless the server may know the\n" +
+			"machine by then: the next try with the same token, or run, then goes on from there.",
 		Example: "tucdesk-agent join /root/token\n" +
 			"tucdesk-agent join - < /root/token\n" +
 			"tucdesk-agent join --name web-1 --state /srv/agent /root/token",

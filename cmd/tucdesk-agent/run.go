@@ -19,7 +19,7 @@ func runCommand() *cli.Command {
 		Use:   "run",
 		Short: "Stay connected and serve sessions until stopped",
 		Long: "Runs in the foreground and logs to standard error, as a service manager wants it. Without a server it\n" +
-			"waits and tries again for ever. SIGTERM ends all sessions and the agent.",
+			"waits and tries again for ever; it finishes a join that broke off. SIGTERM ends all sessions and the agent.",
 		Example: "tucdesk-agent run\ntucdesk-agent run --state /srv/agent --max-sessions 200",
 		Flags: func(f *flag.FlagSet) {
 			stateFlag(&dir)(f)
@@ -35,7 +35,11 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			a, err := agent.Open(state, agent.Config{Version: cli.Version(), MaxSessions: most, Logger: logger(io.Err, asJSON)})
+			cfg := agent.Config{Version: cli.Version(), MaxSessions: most, Logger: logger(io.Err, asJSON)}
+			if err := agent.FinishJoin(ctx, state, cfg); err != nil {
+				return err
+			}
+			a, err := agent.Open(state, cfg)
 			if err != nil {
 				return err
 			}
