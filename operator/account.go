@@ -31,6 +31,7 @@ type account struct {
 	rules  *policy.Rules // that the roster binds; nil when it binds none
 	server *client.Client
 	cred   client.Credentials
+	alone  bool // the server does not let this key in any more; see reach
 }
 
 // renewBefore is how much of a JWT's life must be left for a command to begin
@@ -116,7 +117,10 @@ func (a *account) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.signIn(ctx)
+	if err := a.signIn(ctx); err != nil {
+		return err
+	}
+	return a.state.CheckProgram(cli.Version())
 }
 
 // signIn makes sure that there is a JWT with some life left. The roster key is
@@ -148,6 +152,9 @@ func (a *account) loadLogin() error {
 
 // login gets a fresh JWT and the newest roster.
 func (a *account) login(ctx context.Context) error {
+	if a.home.has(foundingFile) {
+		return &cli.Error{Err: refusal.New(refusal.NotLoggedIn, "the team is not founded yet"), Hints: []string{"when the other owners have signed: tucdesk team publish FILE"}}
+	}
 	cred, reply, err := a.server.Login(ctx, a.key, a.member.Team)
 	switch refusal.Of(err) {
 	case refusal.NotLoggedIn, refusal.UnknownKey, refusal.UnknownKid:

@@ -72,6 +72,9 @@ func (a *account) tryConnect(ctx context.Context, io *cli.IO, w want) (*opened, 
 	if err := a.trusted(); err != nil {
 		return nil, err
 	}
+	if err := a.state.CheckProgram(cli.Version()); err != nil { // the roster may be newer than when we began
+		return nil, err
+	}
 	m, err := a.find(ctx, w.host)
 	if err != nil {
 		return nil, err

@@ -130,7 +130,7 @@ func TestShortCodeIsComparedBeforeAKeyGoesIn(t *testing.T) {
 		id.ShortCode(): true, strings.ToLower(id.ShortCode()): true, strings.ReplaceAll(id.ShortCode(), "-", ""): true,
 		id.ShortCode()[1:]: false, "0000-0000-0000": false, "-": false, "": false, // "" asks, and nobody is there
 	} {
-		if err := (&operatorAdd{code: code}).compare(t.Context(), io, "bob@example.org", id); (err == nil) != ok {
+		if err := compareCode(t.Context(), io, code, "bob@example.org", id); (err == nil) != ok {
 			t.Errorf("code %q of %s: %v", code, id.ShortCode(), err)
 		}
 	}

@@ -29,6 +29,7 @@ import (
 //	policy.toml    the policy text that the roster binds
 //	login.json     the JWT of the last login
 //	agents.json    the machines as last seen, for names and completions
+//	founding.json  the setup string, secret, while a new team waits for owners' signatures
 //	audit.seen     the newest audit checkpoint that this operator has verified
 //
 // Only the keys and the team are worth a backup; the rest is fetched again.
@@ -43,6 +44,7 @@ const (
 	policyFile      = "policy.toml"
 	loginFile       = "login.json"
 	agentsFile      = "agents.json"
+	foundingFile    = "founding.json"
 	auditSeenFile   = "audit.seen"
 )
 

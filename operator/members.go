@@ -34,13 +34,13 @@ func operatorAddCommand() *cli.Command {
 			"tucdesk operator add bob@example.com tucdesk-operator-pub:1Jx... --role approver --code 7Q2M-0XKD-91TB",
 		MinArgs: 2, MaxArgs: 2,
 		Flags: func(f *flag.FlagSet) {
-			o.ownerFlags(f)
+			o.changeFlags(f)
 			f.StringVar(&o.role, "role", "operator", "`role`: viewer, operator, approver, admin or owner")
 			f.StringVar(&o.person, "person", "", "`id` of the person, the same for all keys of one person (default: the e-mail address)")
 			f.StringVar(&o.code, "code", "", "the short `code` that the other person told you")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a, args[0], args[1]) })
+			return o.withOwner(ctx, io, func(a *account) error { return o.run(ctx, io, a, args[0], args[1]) })
 		},
 	}
 }
@@ -54,18 +54,14 @@ func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account, email, te
 	if err != nil {
 		return &cli.Error{Err: err, Exit: cli.ExitUsage}
 	}
-	if err := o.compare(ctx, io, email, pub.ID()); err != nil {
+	if err := compareCode(ctx, io, o.code, email, pub.ID()); err != nil {
 		return err
 	}
 	if o.person == "" {
 		o.person = email
 	}
-	owner, err := o.owner(ctx, io, a.home)
-	if err != nil {
-		return err
-	}
 	entry := roster.Operator{Key: pub, Email: email, Person: strings.ToLower(o.person), Role: role}
-	if err := a.publish(ctx, owner, nil, func(r *roster.Roster) { r.Operators = append(r.Operators, entry) }); err != nil {
+	if err := o.change(ctx, io, a, nil, func(r *roster.Roster) { r.Operators = append(r.Operators, entry) }); err != nil {
 		return err
 	}
 	if o.json {
@@ -75,17 +71,18 @@ func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account, email, te
 	return nil
 }
 
-// compare makes sure that a person has compared the code out of band.
-func (o *operatorAdd) compare(ctx context.Context, io *cli.IO, email string, id key.ID) error {
-	code := id.ShortCode()
-	if o.code != "" {
-		if !strings.EqualFold(strings.ReplaceAll(o.code, "-", ""), strings.ReplaceAll(code, "-", "")) {
-			return refusal.New(refusal.BadArgument, "the key's short code is %s, not %s: this is not the key of the person you spoke to", code, o.code)
+// compareCode makes sure that a person has compared the code out of band; code is
+// what the flag says, "" for none.
+func compareCode(ctx context.Context, io *cli.IO, code, who string, id key.ID) error {
+	want := id.ShortCode()
+	if code != "" {
+		if !strings.EqualFold(strings.ReplaceAll(code, "-", ""), strings.ReplaceAll(want, "-", "")) {
+			return refusal.New(refusal.BadArgument, "the key's short code is %s, not %s: this is not the key of the person you spoke to", want, code)
 		}
 		return nil
 	}
-	io.Say("short code of this key: %s", code)
-	if !confirm(ctx, io, fmt.Sprintf("Does %s see the same code?", email)) {
+	io.Say("short code of this key: %s", want)
+	if !confirm(ctx, io, fmt.Sprintf("Does %s see the same code?", who)) {
 		return &cli.Error{Err: fmt.Errorf("the short code was not confirmed; nothing was changed"), Hints: []string{"without a terminal, give the code that you were told: --code CODE"}}
 	}
 	return nil
@@ -135,11 +132,11 @@ func operatorRevokeCommand() *cli.Command {
 		Example: "tucdesk operator revoke bob@example.com\ntucdesk operator revoke 3f6c...",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
-			o.ownerFlags(f)
+			o.changeFlags(f)
 			f.BoolVar(&o.yes, "yes", false, "do not ask before revoking the key of this client itself")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a, args[0]) })
+			return o.withOwner(ctx, io, func(a *account) error { return o.run(ctx, io, a, args[0]) })
 		},
 	}
 }
@@ -158,11 +155,7 @@ func (o *operatorRevoke) run(ctx context.Context, io *cli.IO, a *account, who st
 	if slices.Contains(ids, a.key.ID()) && !o.yes && !confirm(ctx, io, "This is your own key; this client will be locked out. Revoke it?") {
 		return &cli.Error{Err: fmt.Errorf("nothing was revoked: this is your own key"), Hints: []string{"to lock this client out nevertheless: --yes"}}
 	}
-	owner, err := o.owner(ctx, io, a.home)
-	if err != nil {
-		return err
-	}
-	if err := a.publish(ctx, owner, nil, func(r *roster.Roster) { r.Revoke(ids...) }); err != nil {
+	if err := o.change(ctx, io, a, nil, func(r *roster.Roster) { r.Revoke(ids...) }); err != nil {
 		return err
 	}
 	if o.json {
@@ -188,9 +181,9 @@ func agentCommand() *cli.Command {
 	return &cli.Command{Use: "agent", Short: "Remove machines", Sub: []*cli.Command{{
 		Use: "rm HOST", Short: "Revoke a machine and take it off the list",
 		Long:    "Signs the next roster with the machine's key in its revoked list and deletes it at the server, so that its name is free again. Its log entries stay.",
-		Example: "tucdesk agent rm web", MinArgs: 1, MaxArgs: 1, Flags: o.ownerFlags, Complete: o.completeHosts,
+		Example: "tucdesk agent rm web", MinArgs: 1, MaxArgs: 1, Flags: o.changeFlags, Complete: o.completeHosts,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withAccount(ctx, io, func(a *account) error { return o.removeAgent(ctx, io, a, args[0]) })
+			return o.withOwner(ctx, io, func(a *account) error { return o.removeAgent(ctx, io, a, args[0]) })
 		},
 	}}}
 }
@@ -205,16 +198,15 @@ func (a *account) revokeAgent(ctx context.Context, io *cli.IO, o *ownerOptions, 
 	if err != nil {
 		return key.ID{}, err
 	}
-	owner, err := o.owner(ctx, io, a.home)
-	if err != nil {
-		return key.ID{}, err
-	}
 	id := m.cert.Agent.ID()
-	return id, a.publish(ctx, owner, nil, func(r *roster.Roster) { r.Revoke(id) })
+	return id, o.change(ctx, io, a, nil, func(r *roster.Roster) { r.Revoke(id) })
 }
 
 func (o *ownerOptions) removeAgent(ctx context.Context, io *cli.IO, a *account, name string) error {
 	id, err := a.revokeAgent(ctx, io, o, name)
+	if refusal.Of(err) == refusal.NotEnoughSignatures && !id.IsZero() {
+		io.Say("when that is in force, take the machine off the list with: tucdesk agent rm %s", id)
+	}
 	if err != nil {
 		return err
 	}

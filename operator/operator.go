@@ -38,7 +38,7 @@ func Command() *cli.Command {
 			"missing, 251 machine offline, 250 not logged in, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{
 			teamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), sshCommand(), execCommand(),
-			requestsCommand(), tokenCommand(), operatorCommand(), agentCommand(), policyCommand(), auditCommand(),
+			requestsCommand(), tokenCommand(), operatorCommand(), ownerCommand(), agentCommand(), policyCommand(), auditCommand(),
 		},
 	}
 }

@@ -8,16 +8,13 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
-	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/vault"
-	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
 // ownerOptions are the flags of verbs that need an owner's signature. Secrets
@@ -27,6 +24,7 @@ type ownerOptions struct {
 	options
 	passphrase string
 	recovery   string
+	out        string // where a change that waits for signatures is written
 }
 
 const maxPassphraseFile = 4 << 10
@@ -35,6 +33,12 @@ func (o *ownerOptions) ownerFlags(f *flag.FlagSet) {
 	o.jsonFlag(f)
 	f.StringVar(&o.passphrase, "passphrase-file", "", "`file` (mode 0600) whose first line unlocks the owner key; without it you are asked")
 	f.StringVar(&o.recovery, "recovery-key-file", "", "`file` (mode 0600) with the recovery key, used instead of the owner key")
+}
+
+// changeFlags are the flags of verbs that change the roster.
+func (o *ownerOptions) changeFlags(f *flag.FlagSet) {
+	o.ownerFlags(f)
+	f.StringVar(&o.out, "out", "", "new `file` for a change that needs more signatures (default roster-VERSION-HASH.pending, here)")
 }
 
 // owner unlocks the owner key, or takes the recovery key. A passphrase mistyped
@@ -51,7 +55,7 @@ func (o *ownerOptions) owner(ctx context.Context, io *cli.IO, home Home) (key.Pr
 	if !home.has(ownerKeyFile) {
 		return key.Private[key.Owner]{}, &cli.Error{
 			Err:   refusal.New(refusal.WrongRole, "there is no owner key in %q", home.dir),
-			Hints: []string{"run this where the team was founded, or with --recovery-key-file FILE"},
+			Hints: []string{"run this where your owner key is, or with --recovery-key-file FILE", "to make one: tucdesk owner create"},
 		}
 	}
 	for try := 1; ; try++ {
@@ -97,31 +101,6 @@ func (o *ownerOptions) newPassphrase(ctx context.Context) ([]byte, error) {
 		err = fmt.Errorf("the two passphrases differ")
 	}
 	return first, err
-}
-
-// publish makes the next roster version from edit, signs it as an owner and
-// hands it to the server. Every version is good for another 90 days. It is checked
-// here as everybody will check it: where more owners have to sign, that refuses it
-// with not_enough_signatures before anybody has seen it.
-func (a *account) publish(ctx context.Context, owner key.Private[key.Owner], policyText []byte, edit func(*roster.Roster)) error {
-	if err := a.refresh(ctx); err != nil {
-		return err
-	}
-	next := roster.Next(a.state, func(r *roster.Roster) {
-		r.Renew(time.Now(), roster.DefaultLifetime)
-		edit(r)
-	})
-	update, err := roster.Sign(owner, next)
-	if err != nil {
-		return err
-	}
-	if _, err := a.state.Apply(update, time.Now()); err != nil {
-		return fmt.Errorf("signing roster version %d: %w", next.Version, err)
-	}
-	if err := a.server.PublishRoster(ctx, a.cred, wire.RosterPublish{Update: update, Policy: policyText}); err != nil {
-		return err
-	}
-	return a.learn(wire.RosterNews{Updates: []wire.RosterUpdate{update}, Policy: policyText})
 }
 
 // confirm asks a yes-or-no question at the terminal. Without one, and after

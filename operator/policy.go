@@ -292,7 +292,7 @@ func policyPublishCommand() *cli.Command {
 		Use: "publish FILE", Short: "Put a rules file into force",
 		Long: "Checks FILE and its expectations, binds its hash in the next roster with an owner's signature and hands both to the\n" +
 			"server. Machines use the new rules from the moment they have verified that roster.",
-		Example: "tucdesk policy publish policy.toml", MinArgs: 1, MaxArgs: 1, Flags: o.ownerFlags,
+		Example: "tucdesk policy publish policy.toml", MinArgs: 1, MaxArgs: 1, Flags: o.changeFlags,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			rules, text, err := readRules(io, args[0])
 			if err != nil {
@@ -303,17 +303,13 @@ func policyPublishCommand() *cli.Command {
 					return &cli.Error{Err: fmt.Errorf("expectation %q of line %d fails", r.Name, r.Line), Hints: []string{"tucdesk policy test " + args[0]}}
 				}
 			}
-			return o.withAccount(ctx, io, func(a *account) error { return o.publishPolicy(ctx, io, a, rules.Hash(), text) })
+			return o.withOwner(ctx, io, func(a *account) error { return o.publishPolicy(ctx, io, a, rules.Hash(), text) })
 		},
 	}
 }
 
 func (o *ownerOptions) publishPolicy(ctx context.Context, io *cli.IO, a *account, hash key.Hash, text []byte) error {
-	owner, err := o.owner(ctx, io, a.home)
-	if err != nil {
-		return err
-	}
-	if err := a.publish(ctx, owner, text, func(r *roster.Roster) { r.PolicyHash = hash }); err != nil {
+	if err := o.change(ctx, io, a, text, func(r *roster.Roster) { r.PolicyHash = hash }); err != nil {
 		return err
 	}
 	if o.json {

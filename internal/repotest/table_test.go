@@ -77,8 +77,9 @@ var table = []row{
 	{"agent", base + "crypto/replay crypto/handshake crypto/seal policy policy/roster policy/approval internal/harden internal/keyfile internal/conf " +
 		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/link internal/transport internal/session rendezvous/client agent/process agent/trust agent/membership", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
+	{"operator/change", base + "policy policy/roster internal/terminal", ""},
 	{"operator", base + "crypto/replay crypto/handshake crypto/seal policy policy/roster policy/approval internal/harden internal/keyfile internal/conf " +
-		"internal/audit/checkpoint internal/audit/witness internal/audit/verify internal/link internal/transport internal/session internal/terminal internal/cli rendezvous/client operator/vault", ""},
+		"internal/audit/checkpoint internal/audit/witness internal/audit/verify internal/link internal/transport internal/session internal/terminal internal/cli rendezvous/client operator/vault operator/change", ""},
 
 	// Programs: they put parts together and hold nothing of their own.
 	{"cmd/tucdesk", "operator", ""},

@@ -92,14 +92,18 @@ func Cosign(by key.Private[key.Owner], u wire.RosterUpdate) (wire.RosterUpdate, 
 
 // Preview returns what u says when it could follow s and at least its own
 // signature is right, although signatures may be missing: for a cosigner to look
-// at, never to act on.
+// at, never to act on. A change that another one has overtaken is superseded.
 func (s *State) Preview(u wire.RosterUpdate) (Roster, error) {
 	r, _, _, err := s.openFirst(u.Statement)
-	if err != nil {
+	switch {
+	case refusal.Of(err) == refusal.Rollback || err == nil && r.Version == s.Version():
+		return Roster{}, refusal.New(refusal.Superseded, "the roster is at version %d by now; this change was made for an earlier one", s.Version())
+	case err != nil:
 		return Roster{}, err
-	}
-	if r.Version != s.Version()+1 || r.Previous != s.hash {
-		return Roster{}, refusal.New(refusal.BadChain, "roster version %d does not follow version %d", r.Version, s.Version())
+	case r.Previous != s.hash:
+		return Roster{}, refusal.New(refusal.BadChain, "roster version %d does not follow the version %d known here", r.Version, s.Version())
+	case r.IssuedAt < s.roster.IssuedAt:
+		return Roster{}, refusal.New(refusal.BadTime, "roster version %d is issued before the version it follows", r.Version)
 	}
 	return r, r.Validate()
 }

@@ -171,7 +171,14 @@ func TestPreviewShowsWhatToCosign(t *testing.T) {
 		t.Errorf("got %q, %v", r.MinVersion, err)
 	}
 	_, err = m.state.Preview(m.first)
-	wantCode(t, "a version that is there already", err, refusal.BadChain)
+	wantCode(t, "a version that is there already", err, refusal.Superseded)
+	overtaken := m.sign(roster.Next(m.state, renew), 1)
+	m.grow(renew)
+	_, err = m.state.Preview(overtaken)
+	wantCode(t, "another version 2 was first", err, refusal.Superseded)
+	m.grow(renew)
+	_, err = m.state.Preview(overtaken)
+	wantCode(t, "two versions later", err, refusal.Superseded)
 	forged := m.first
 	forged.Statement = forgeSigned(t, private[key.Owner](t, 90), roster.Next(m.state, renew))
 	_, err = m.state.Preview(forged)

@@ -37,17 +37,27 @@ type State struct {
 // its first version. v1 may have expired, since it may be the first of many;
 // Check is for that. A root of another team is refused with bad_chain.
 func Found(root statement.Signed, fingerprint key.Hash, v1 wire.RosterUpdate) (*State, error) {
+	before, err := Begin(root, fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	return before.extend(v1)
+}
+
+// Begin is the state before the first version: of version 0, with the root's
+// owners and nobody else, expired. It is for owners who found a team and collect
+// the signatures of version 1; Apply leads on from it as from any other.
+func Begin(root statement.Signed, fingerprint key.Hash) (*State, error) {
 	r, err := OpenRoot(root, fingerprint)
 	if err != nil {
 		return nil, err
 	}
-	before := &State{
+	return &State{
 		fingerprint: fingerprint,
 		root:        slices.Clone(root),
 		roster:      Roster{Team: r.Team, Owners: r.Owners, Threshold: r.Threshold},
 		hash:        fingerprint,
-	}
-	return before.extend(v1)
+	}, nil
 }
 
 // OpenRoot verifies a team root against the fingerprint that a person pinned; a

@@ -1,0 +1,193 @@
+package operator
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/operator/change"
+)
+
+type cosign struct {
+	ownerOptions
+	yes bool
+}
+
+func teamCosignCommand() *cli.Command {
+	var o cosign
+	return &cli.Command{
+		Use: "cosign FILE", Short: "Look at a change that waits for signatures, and sign it",
+		Long: "Shows in full what the change in FILE does to the team and, once you agree, adds your owner's signature to FILE. With\n" +
+			"the last signature the change is published, if you are logged in. FILE is checked against the team that this client has\n" +
+			"pinned and is refused if it was tampered with, is of another team, or if another change came first. A team that is being\n" +
+			"founded you can sign before you are in it: compare the owners' codes with those who hold the keys.",
+		Example: "tucdesk team cosign roster-5-3f6c0a91.pending\ntucdesk team cosign --yes roster-5-3f6c0a91.pending",
+		MinArgs: 1, MaxArgs: 1,
+		Flags: func(f *flag.FlagSet) {
+			o.ownerFlags(f)
+			f.BoolVar(&o.yes, "yes", false, "do not ask; for those who have read the change already")
+		},
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			home, err := o.home()
+			if err != nil {
+				return err
+			}
+			f, err := readChange(io, args)
+			if err != nil {
+				return err
+			}
+			if !home.has(teamFile) {
+				return o.founding(ctx, io, home, f, args[0])
+			}
+			return o.withOwner(ctx, io, func(a *account) error { return o.run(ctx, io, a, f, args[0]) })
+		},
+	}
+}
+
+func (o *cosign) run(ctx context.Context, io *cli.IO, a *account, f change.File, path string) error {
+	c, err := a.openChange(f)
+	if err != nil {
+		return err
+	}
+	if a.alone && c.After.Version > 1 {
+		io.Say("warning: nobody here can say whether roster version %d is the newest", c.Before.Version())
+	}
+	rules := a.rulesOf(c.Before)
+	if err := o.sign(ctx, io, a.home, c, path, rules); err != nil {
+		return err
+	}
+	v := viewChange(c, path, rules)
+	if v.Short == 0 && !a.alone {
+		if err := a.publish(ctx, c); err != nil {
+			return &cli.Error{Err: fmt.Errorf("%q is signed, but not published: %w", path, err), Hints: []string{publishLine(path)}}
+		}
+		v.Published = true
+	}
+	return o.tell(io, v)
+}
+
+// founding signs the first version of a team that does not exist yet. There is no
+// pin: what is signed is only that team, and only for its owners.
+func (o *cosign) founding(ctx context.Context, io *cli.IO, home Home, f change.File, path string) error {
+	c, err := change.Open(f, f.Root.Hash(), nil, time.Now())
+	if err != nil {
+		return err
+	}
+	if c.After.Version != 1 {
+		return &cli.Error{Err: refusal.New(refusal.NotLoggedIn, "no team in %q", home.dir), Hints: []string{"tucdesk login TEAM-STRING pins the team, also for an owner who is no member"}}
+	}
+	if err := o.sign(ctx, io, home, c, path, nil); err != nil {
+		return err
+	}
+	return o.tell(io, viewChange(c, path, nil))
+}
+
+// sign shows, asks, signs and writes the file anew.
+func (o *cosign) sign(ctx context.Context, io *cli.IO, home Home, c *change.Change, path string, rules []byte) error {
+	for _, line := range c.Words(rules) { // talk: the answer is what became of the change
+		io.Say("%s", line)
+	}
+	if c.Short == 0 {
+		return &cli.Error{Err: refusal.New(refusal.BadRequest, "the change has all its signatures"), Hints: []string{publishLine(path)}}
+	}
+	if !o.yes && !confirm(ctx, io, "Sign this?") {
+		return &cli.Error{Err: errNotConfirmed, Hints: []string{"without a terminal: --yes"}}
+	}
+	owner, err := o.owner(ctx, io, home)
+	if err != nil {
+		return err
+	}
+	if err := c.Sign(owner); err != nil {
+		return err
+	}
+	return writeChange(path, c)
+}
+
+func (o *cosign) tell(io *cli.IO, v changeView) error {
+	switch {
+	case o.json:
+		return io.PrintJSON(v)
+	case v.Published:
+		fmt.Fprintf(io.Out, "signed; roster version %d is in force\n", v.Version)
+	case v.Short == 0:
+		fmt.Fprintf(io.Out, "signed %s; it is complete\n", terminal.Escape(v.File))
+		io.Say("a member who is logged in, or who founds the team, now runs: %s", publishLine(v.File))
+	default:
+		fmt.Fprintf(io.Out, "signed %s; it needs %d more\n", terminal.Escape(v.File), v.Short)
+		io.Say("give the file to another owner, %s; there: %s", codeList(v.Owners), cosignLine(v.File))
+	}
+	return nil
+}
+
+type publishChange struct {
+	ownerOptions
+	setup string
+}
+
+// maxCopies is how many files one change may be joined from: one of each owner.
+const maxCopies = 32
+
+func teamPublishCommand() *cli.Command {
+	var o publishChange
+	return &cli.Command{
+		Use: "publish FILE...", Short: "Put a change into force that has all its signatures",
+		Long: "Hands the change in FILE to the server; no owner key is needed. Owners who signed copies of one file at the same time\n" +
+			"are joined by naming all copies. On the machine where the team is being founded this founds it, with the owner key\n" +
+			"once more for the server's setup code.",
+		Example: "tucdesk team publish roster-5-3f6c0a91.pending\ntucdesk team publish from-bob.pending from-carol.pending",
+		MinArgs: 1, MaxArgs: maxCopies,
+		Flags: func(f *flag.FlagSet) {
+			o.ownerFlags(f)
+			f.StringVar(&o.setup, "setup", "", "a new setup `string` of the same server, when the one that the founding began with is too old")
+		},
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			f, err := readChange(io, args)
+			if err != nil {
+				return err
+			}
+			home, err := o.home()
+			if err != nil {
+				return err
+			}
+			if home.has(foundingFile) {
+				return o.found(ctx, io, home, f)
+			}
+			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a, f, args[0]) })
+		},
+	}
+}
+
+func (o *publishChange) run(ctx context.Context, io *cli.IO, a *account, f change.File, path string) error {
+	if err := a.refresh(ctx); err != nil {
+		return err
+	}
+	c, err := a.openChange(f)
+	if err != nil {
+		return err
+	}
+	if c.Short > 0 {
+		return missing(c, path)
+	}
+	v := viewChange(c, path, a.rulesOf(c.Before))
+	if err := a.publish(ctx, c); err != nil {
+		return err
+	}
+	if v.Published = true; o.json {
+		return io.PrintJSON(v)
+	}
+	for _, line := range v.Changes {
+		io.Say("%s", line)
+	}
+	fmt.Fprintf(io.Out, "roster version %d is in force\n", v.Version)
+	return nil
+}
+
+func missing(c *change.Change, path string) error {
+	return &cli.Error{Err: refusal.New(refusal.NotEnoughSignatures, "the change needs %d more", c.Short), Exit: cli.ExitPending, Hints: []string{
+		fmt.Sprintf("give the file to an owner, %s; there: %s", codeList(c.Owners), cosignLine(path)),
+	}}
+}

@@ -1,0 +1,265 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/operator/vault"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+func ownerCommand() *cli.Command {
+	return &cli.Command{Use: "owner", Short: "Make owner keys, and say who owns the team", Sub: []*cli.Command{
+		ownerCreateCommand(), ownerShowCommand(), ownerListCommand(), ownerAddCommand(), ownerRemoveCommand(), ownerThresholdCommand(),
+	}}
+}
+
+// ownerView is one owner's key.
+type ownerView struct {
+	Owner string `json:"owner"` // the public key
+	Key   key.ID `json:"key"`
+	Code  string `json:"shortCode"`
+}
+
+func viewOwner(k key.Public[key.Owner]) ownerView {
+	return ownerView{k.String(), k.ID(), k.ID().ShortCode()}
+}
+
+func printOwner(io *cli.IO, asJSON bool, k key.Public[key.Owner]) error {
+	v := viewOwner(k)
+	if asJSON {
+		return io.PrintJSON(v)
+	}
+	fmt.Fprintf(io.Out, "owner key   %s\nshort code  %s\n", v.Owner, v.Code)
+	return nil
+}
+
+func ownerCreateCommand() *cli.Command {
+	var o ownerOptions
+	return &cli.Command{
+		Use: "create", Short: "Make an owner key of your own on this machine",
+		Long: "Makes a key, locks it with a passphrase and prints its public half with a short code. Whoever founds the team (tucdesk\n" +
+			"team init --owner) or owns it already (tucdesk owner add) enters the public half, after both of you have compared the\n" +
+			"code by voice or in person. The private half stays here, in owner.age in the state folder: keep a copy of that file.",
+		Example: "tucdesk owner create\ntucdesk owner create --passphrase-file /run/secrets/owner --json", Flags: o.ownerFlags,
+		Run: func(ctx context.Context, io *cli.IO, _ []string) error { return o.createOwner(ctx, io) },
+	}
+}
+
+func (o *ownerOptions) createOwner(ctx context.Context, io *cli.IO) error {
+	home, err := o.home()
+	if err != nil {
+		return err
+	}
+	if home.has(ownerKeyFile) {
+		return &cli.Error{Err: fmt.Errorf("there is an owner key in %q: %w", home.dir, fs.ErrExist), Hints: []string{"tucdesk owner show"}}
+	}
+	pass, err := o.newPassphrase(ctx)
+	if err != nil {
+		return err
+	}
+	defer clear(pass)
+	if err := keyfile.CreateDir(home.dir); err != nil {
+		return err
+	}
+	owner, err := key.Generate[key.Owner]()
+	if err != nil {
+		return err
+	}
+	if err := vault.Create(home.path(ownerKeyFile), pass, owner); err != nil {
+		return err
+	}
+	return printOwner(io, o.json, owner.Public())
+}
+
+func ownerShowCommand() *cli.Command {
+	var o ownerOptions
+	return &cli.Command{
+		Use: "show", Short: "Show the public half of this machine's owner key", Example: "tucdesk owner show", Flags: o.ownerFlags,
+		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+			home, err := o.home()
+			if err != nil {
+				return err
+			}
+			owner, err := o.owner(ctx, io, home)
+			if err != nil {
+				return err
+			}
+			return printOwner(io, o.json, owner.Public())
+		},
+	}
+}
+
+// ownersView is the answer of owner ls and of the verbs that change it.
+type ownersView struct {
+	Version   uint64      `json:"rosterVersion"`
+	Threshold int         `json:"threshold"` // owners that must sign
+	Owners    []ownerView `json:"owners"`
+}
+
+func ownerListCommand() *cli.Command {
+	var o options
+	return &cli.Command{
+		Use: "ls", Short: "List the owners' keys and how many must sign", Example: "tucdesk owner ls\ntucdesk owner ls --json", Flags: o.jsonFlag,
+		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+			return o.withAccount(ctx, io, func(a *account) error {
+				if err := a.refresh(ctx); err != nil {
+					return err
+				}
+				return a.showOwners(io, o.json)
+			})
+		},
+	}
+}
+
+func (a *account) showOwners(io *cli.IO, asJSON bool) error {
+	r := a.state.Roster()
+	v := ownersView{Version: r.Version, Threshold: r.Threshold}
+	for _, k := range r.Owners {
+		v.Owners = append(v.Owners, viewOwner(k))
+	}
+	if asJSON {
+		return io.PrintJSON(v)
+	}
+	fmt.Fprintf(io.Out, "%d of %d owners must sign, as of roster version %d\n\n", v.Threshold, len(v.Owners), v.Version)
+	return table(io, []any{"CODE", "OWNER KEY"}, func(row func(...any)) {
+		for _, k := range v.Owners {
+			row(k.Code, k.Owner)
+		}
+	})
+}
+
+// ownerChange are the flags of verbs that change who owns the team.
+type ownerChange struct {
+	ownerOptions
+	threshold int
+	code      string
+	revoke    bool
+}
+
+func (o *ownerChange) thresholdFlag(f *flag.FlagSet) {
+	f.IntVar(&o.threshold, "threshold", 0, "at the same time, let this `number` of owners have to sign (default: as many as before)")
+}
+
+// bothSets is said where somebody may be asked for a signature they do not expect.
+const bothSets = "Such a change is signed by as many of the owners before it as had to sign, and by as many of the owners after it as will\n" +
+	"have to. What this machine cannot sign alone goes into a file for the others: tucdesk team cosign."
+
+func ownerAddCommand() *cli.Command {
+	var o ownerChange
+	return &cli.Command{
+		Use: "add OWNER-KEY", Short: "Make a person's owner key one of the team's",
+		Long: "OWNER-KEY and a short code are what tucdesk owner create prints on the other person's machine. Compare the code by\n" +
+			"voice or in person before you agree; --code takes the code that you were told, for scripts.\n\n" + bothSets,
+		Example: "tucdesk owner add tucdesk-owner-pub:1Jx...\ntucdesk owner add tucdesk-owner-pub:1Jx... --code 7Q2M-0XKD-91TB --threshold 2",
+		MinArgs: 1, MaxArgs: 1,
+		Flags: func(f *flag.FlagSet) {
+			o.changeFlags(f)
+			o.thresholdFlag(f)
+			f.StringVar(&o.code, "code", "", "the short `code` that the other person told you")
+		},
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			k, err := parseOwner(args[0])
+			if err != nil {
+				return err
+			}
+			return o.withOwner(ctx, io, func(a *account) error {
+				if err := compareCode(ctx, io, o.code, "the person who made this owner key", k.ID()); err != nil {
+					return err
+				}
+				return o.run(ctx, io, a, func(r *roster.Roster) { r.Owners = append(r.Owners, k) })
+			})
+		},
+	}
+}
+
+func parseOwner(text string) (key.Public[key.Owner], error) {
+	k, err := key.ParsePublic[key.Owner](text)
+	if err != nil {
+		return k, &cli.Error{Err: err, Hints: []string{"an owner key begins with tucdesk-owner-pub: and is printed by tucdesk owner create"}}
+	}
+	return k, nil
+}
+
+// run changes the owners by edit and shows them.
+func (o *ownerChange) run(ctx context.Context, io *cli.IO, a *account, edit func(*roster.Roster)) error {
+	err := o.change(ctx, io, a, nil, func(r *roster.Roster) {
+		edit(r)
+		if o.threshold != 0 {
+			r.Threshold = o.threshold
+		}
+	})
+	if refusal.Of(err) == refusal.BadStatement {
+		return &cli.Error{Err: err, Hints: []string{"with --threshold NUMBER the number of owners that must sign changes too"}}
+	}
+	if err != nil {
+		return err
+	}
+	return a.showOwners(io, o.json)
+}
+
+func ownerRemoveCommand() *cli.Command {
+	var o ownerChange
+	return &cli.Command{
+		Use: "rm OWNER-KEY|CODE", Short: "Take an owner's key out of the team's",
+		Long: "The key signs nothing for the team any more. Join tokens that it signed stay good; with --revoke, for a key that is lost\n" +
+			"or stolen, they and the machines that joined with them end too, and the key never comes back.\n\n" + bothSets,
+		Example: "tucdesk owner rm 7Q2M-0XKD-91TB\ntucdesk owner rm 7Q2M-0XKD-91TB --revoke --threshold 1",
+		MinArgs: 1, MaxArgs: 1,
+		Flags: func(f *flag.FlagSet) {
+			o.changeFlags(f)
+			o.thresholdFlag(f)
+			f.BoolVar(&o.revoke, "revoke", false, "put the key into the revoked ones")
+		},
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			return o.withOwner(ctx, io, func(a *account) error { return o.remove(ctx, io, a, args[0]) })
+		},
+	}
+}
+
+func (o *ownerChange) remove(ctx context.Context, io *cli.IO, a *account, who string) error {
+	if a.state == nil {
+		return refusal.New(refusal.NotLoggedIn, "this client has not seen the team's roster yet")
+	}
+	owners := a.state.Roster().Owners
+	i := slices.IndexFunc(owners, func(k key.Public[key.Owner]) bool {
+		return k.String() == who || k.ID().String() == who || strings.EqualFold(k.ID().ShortCode(), who)
+	})
+	if i < 0 {
+		return &cli.Error{Err: refusal.New(refusal.NotFound, "no owner %q in the roster", who), Hints: []string{"tucdesk owner ls"}}
+	}
+	gone := owners[i]
+	return o.run(ctx, io, a, func(r *roster.Roster) {
+		r.Owners = slices.DeleteFunc(r.Owners, func(k key.Public[key.Owner]) bool { return k == gone })
+		if o.revoke {
+			r.Revoke(gone.ID())
+		}
+	})
+}
+
+func ownerThresholdCommand() *cli.Command {
+	var o ownerChange
+	return &cli.Command{
+		Use: "threshold NUMBER", Short: "Set how many owners must sign a change",
+		Long:    "With 2 of 3, a stolen owner key changes nothing and a lost one costs nothing.\n\n" + bothSets,
+		Example: "tucdesk owner threshold 2", MinArgs: 1, MaxArgs: 1, Flags: o.changeFlags,
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			n, err := strconv.Atoi(args[0])
+			if err != nil || n < 1 || n > roster.MaxOwners {
+				return &cli.Error{Err: errors.New("NUMBER is from 1 to the number of owners"), Exit: cli.ExitUsage}
+			}
+			o.threshold = n
+			return o.withOwner(ctx, io, func(a *account) error { return o.run(ctx, io, a, func(*roster.Roster) {}) })
+		},
+	}
+}
