@@ -289,7 +289,7 @@ func (a *Agent) answer(ctx context.Context, f wire.Frame) (wire.FrameType, any) 
 	code := codeOf(err)
 	a.log.Warn("refused", "code", code, "err", err, "session", q.request.Session.String())
 	a.recordRefusal(q, code)
-	return wire.FrameRefuse, wire.Refuse{Code: code, Detail: detailOf(err)}
+	return wire.FrameRefuse, wire.Refuse{Code: code, Detail: detailOf(err), Need: q.need}
 }
 
 func (a *Agent) tell(ctx context.Context, c *client.Control, typ wire.FrameType, id uint64, body any) {

@@ -36,6 +36,7 @@ type question struct {
 	hash     key.Hash // of the request's statement
 	operator roster.Operator
 	grant    wire.Grant
+	need     *wire.ApprovalNeed // set when only approvals are missing
 
 	account process.Account
 	dir     string
@@ -77,6 +78,7 @@ func (a *Agent) judge(ctx context.Context, offer wire.OpenSession, now time.Time
 	ans, err := a.decide(q, now)
 	if asksForApproval(err) {
 		a.waiting.add(q.hash, q.request.ExpiresAt.Time(), now)
+		q.need = needOf(ans.decision)
 	}
 	return q, ans, err
 }
@@ -86,6 +88,17 @@ func (a *Agent) judge(ctx context.Context, offer wire.OpenSession, now time.Time
 func asksForApproval(err error) bool {
 	code := refusal.Of(err)
 	return code == refusal.ApprovalRequired || code == refusal.NotEnoughApprovers
+}
+
+// needOf says what is missing, for the server to ask people for.
+func needOf(d policy.Decision) *wire.ApprovalNeed {
+	need := &wire.ApprovalNeed{Rule: d.Rule, Count: d.Approval.Count, Roles: []string{}}
+	for r := policy.Viewer; r <= policy.Owner; r++ {
+		if d.Approval.Roles.Has(r) {
+			need.Roles = append(need.Roles, r.String())
+		}
+	}
+	return need
 }
 
 // identify finds out who asks: roster in force and not behind the operator's,

@@ -4,7 +4,9 @@ package agent
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -187,6 +189,46 @@ func TestRequestMayComeAgainWithItsApproval(t *testing.T) {
 	q.approve("bob", approval.Approve)
 	q.wantAccept()
 	q.wantRefusal(refusal.Replay)
+}
+
+// The server does not know this host's files: it sees a command that a rule lists,
+// the agent sees that another file would run. What the agent needs then is what
+// the server can ask people for.
+func TestAgentSaysWhichApprovalItNeeds(t *testing.T) {
+	k := newTeam(t, `version = 1
+mode = "enforce"
+[gate]
+approval = { count = 1, roles = ["approver", "admin"] }
+[[allow]]
+id = "team"
+who.roles = ["operator"]
+actions = ["exec"]
+users = ["@agent"]
+[[allow]]
+id = "listed"
+who.roles = ["operator"]
+actions = ["exec"]
+commands = [["/usr/bin/true"]]
+`)
+	a := k.agent()
+	link := filepath.Join(t.TempDir(), "true")
+	if err := os.Symlink(must(exec.LookPath("id")), link); err != nil {
+		t.Fatal(err)
+	}
+	q := k.askFor(a, "ann", argv(link))
+	_, r := q.send()
+	if r == nil || r.Code != refusal.ApprovalRequired || r.Need == nil {
+		t.Fatalf("%+v", r)
+	}
+	if r.Need.Count != 1 || !slices.Equal(r.Need.Roles, []string{"approver", "admin"}) || r.Need.Rule == "" {
+		t.Errorf("%+v", r.Need)
+	}
+	k.askFor(a, "ann", argv("true")).wantAccept()
+	if _, r := k.askFor(a, "vic", nil).send(); r == nil || r.Need != nil {
+		t.Errorf("a refusal that no approval lifts: %+v", r)
+	}
+	q.approve("bob", approval.Approve)
+	q.wantAccept()
 }
 
 func TestE4E5ApprovalOfOtherContent(t *testing.T) {

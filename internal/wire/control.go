@@ -124,8 +124,19 @@ type AcceptSession struct {
 
 // Refuse is a refusal that crosses the wire.
 type Refuse struct {
-	Code   refusal.Code `json:"code"`
-	Detail string       `json:"detail"`
+	Code   refusal.Code  `json:"code"`
+	Detail string        `json:"detail"`
+	Need   *ApprovalNeed `json:"need,omitempty"` // with approval_required and not_enough_approvers of an agent
+}
+
+// ApprovalNeed is what an agent misses before it opens a session. Only the agent
+// knows its files, so it can find an approval needed where the server saw a
+// command that needs none; from this the server makes the request that people can
+// approve (protocol 4.3). It can only ask for more, never for less.
+type ApprovalNeed struct {
+	Rule  string   `json:"rule"`
+	Count int      `json:"count"` // approvals, at least 1
+	Roles []string `json:"roles"` // any of which may approve
 }
 
 // Cut ends a session at the agent.
