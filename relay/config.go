@@ -8,15 +8,23 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/relay/hop"
 )
 
 // Config is what a relay needs to run. Fields without a remark may be left zero.
 type Config struct {
-	// UDP and TCP are the addresses to listen on; the zero AddrPort leaves that
-	// transport off. One of them is required. On a machine with several
-	// addresses name the one that clients are told, so that answers leave with
-	// it. Port 3478 is TURN's.
-	UDP, TCP netip.AddrPort
+	// UDP, TCP, TLS (over TCP) and DTLS (over UDP) are the addresses to listen
+	// on; the zero AddrPort leaves that transport off. One of them is required.
+	// On a machine with several addresses name the one that clients are told, so
+	// that answers leave with it. Ports 3478 and, protected, 5349 are TURN's.
+	UDP, TCP, TLS, DTLS netip.AddrPort
+
+	// Identity is the key of TLS and DTLS. Required with either.
+	Identity *hop.Identity
+
+	// WebSocket also serves WebSockets on the TLS address, at hop.WebSocketPath.
+	// For those of another HTTPS server see Server.WebSocket.
+	WebSocket bool
 
 	// Secret is shared with the rendezvous that mints the credentials. Required.
 	Secret credential.Secret
@@ -53,13 +61,17 @@ type Limits struct {
 	ControlPerSecond int
 	// ControlTotal is that rate for all sources together. Default 20,000.
 	ControlTotal int
-	// Connections caps open stream connections. Default 20,000.
+	// Connections caps open connections of all transports but UDP. Default 20,000.
 	Connections int
 	// ConnectionsPerSource is for one IPv4 address or IPv6 /64. Default 256.
 	ConnectionsPerSource int
 	// BytesPerAllocation is how many payload bytes, padding included, one side may send over the
-	// life of its allocation; then its data is dropped. Default 0: no quota.
+	// life of its credential; then its data is dropped. Default 0: no quota.
 	BytesPerAllocation uint64
+	// BytesPerSecond is how many payload bytes one side may send in a second; ten
+	// times as many may come at once, and what is over is dropped. Default 0: no
+	// limit.
+	BytesPerSecond uint64
 	// Idle ends an allocation that has carried no data for so long, even if it
 	// is refreshed. Default 10 minutes: endpoints send path checks far more
 	// often.
@@ -87,8 +99,13 @@ const (
 
 // withDefaults returns cfg with its zero fields filled, or says what is wrong.
 func (cfg Config) withDefaults() (Config, error) {
-	if !cfg.UDP.IsValid() && !cfg.TCP.IsValid() {
-		return cfg, errors.New("relay configuration: no address to listen on; set UDP or TCP")
+	switch protected := cfg.TLS.IsValid() || cfg.DTLS.IsValid(); {
+	case !cfg.UDP.IsValid() && !cfg.TCP.IsValid() && !protected:
+		return cfg, errors.New("relay configuration: no address to listen on; set UDP, TCP, TLS or DTLS")
+	case protected && cfg.Identity == nil:
+		return cfg, errors.New("relay configuration: TLS or DTLS without a key")
+	case cfg.WebSocket && !cfg.TLS.IsValid():
+		return cfg, errors.New("relay configuration: WebSockets need a TLS address")
 	}
 	if cfg.Secret.IsZero() {
 		return cfg, errors.New("relay configuration: no secret; it must be the one of the rendezvous server")
@@ -104,7 +121,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	cfg.Limits.setDefaults()
 	if cfg.Lab != nil {
-		return cfg, cfg.Lab.check(cfg.UDP, cfg.TCP)
+		return cfg, cfg.Lab.check(cfg.UDP, cfg.TCP, cfg.TLS, cfg.DTLS)
 	}
 	return cfg, nil
 }

@@ -7,25 +7,26 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/udp"
+	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/relay/guard"
 )
 
 // allocate makes the allocation of a proved request and pairs it.
 func (s *Server) allocate(f *front, req request) (net.PacketConn, net.Addr, error) {
 	now := time.Now()
-	a := &allocation{user: userOf(req.name), from: req.from, stream: f.stream}
+	a := &allocation{user: s.userOf(req.name, req.from), from: req.from, stream: f.stream}
 	a.relayed = newRelayed(s, a)
 	var conn net.PacketConn = a.relayed
 	var addr net.Addr = a.relayed.addr
 	if s.cfg.Lab != nil {
-		a.user.from = req.from
 		lab, err := openLab(s, a.relayed)
 		if err != nil {
 			return nil, nil, err
 		}
 		conn, addr = lab, lab.LocalAddr()
 	}
-	if err := s.table.add(a, req.name.Expires, now); err != nil {
+	old, err := s.table.add(a, req.name.Expires, req.issued, now)
+	if err != nil {
 		conn.Close()
 		s.metrics.count(eventOf(err))
 		s.cfg.Logger.Debug("allocation refused", "from", req.from.String(), "reason", err.Error())
@@ -34,9 +35,24 @@ func (s *Server) allocate(f *front, req request) (net.PacketConn, net.Addr, erro
 	if f.stream != nil {
 		f.stream.alloc.Store(a)
 	}
+	if old != nil {
+		s.metrics.count(evTakenOver)
+		old.relayed.Close()
+		if old.stream != nil {
+			old.stream.close()
+		}
+	}
 	s.metrics.count(evAllocated)
-	s.cfg.Logger.Debug("allocated", "from", req.from.String(), "role", string(rune(a.user.role)), "stream", f.stream != nil)
+	s.cfg.Logger.Debug("allocated", "from", req.from.String(), "role", string(rune(a.user.role)), "stream", f.stream != nil, "instead", old != nil)
 	return conn, addr, nil
+}
+
+func (s *Server) userOf(n credential.Name, from netip.AddrPort) user {
+	u := user{pair: n.Pair, role: n.Role}
+	if s.cfg.Lab != nil {
+		u.from = from
+	}
+	return u
 }
 
 func eventOf(err error) event {
@@ -44,7 +60,7 @@ func eventOf(err error) event {
 		err error
 		ev  event
 	}{
-		{errUserInUse, evUserInUse}, {errOtherSource, evOtherSource}, {errEnded, evStaleUser},
+		{errReplayed, evReplayed}, {errTakeOvers, evTakeOvers},
 		{errQuotaTotal, evQuotaTotal}, {errQuotaSource, evQuotaSource},
 	} {
 		if errors.Is(err, e.err) {
@@ -77,8 +93,7 @@ func (s *Server) forward(a *allocation, run []byte, size int, out *udp.Coalescer
 		frames = (len(run) + size - 1) / size
 	}
 	payload := len(run) - frames*guard.ChannelHeaderSize
-	if q := s.cfg.Limits.BytesPerAllocation; q > 0 && a.sent.Add(uint64(payload)) > q {
-		s.metrics.countN(evByteQuota, frames)
+	if !s.admits(a, payload, frames, now) {
 		return
 	}
 	p := a.peer.Load()
@@ -108,12 +123,24 @@ func (s *Server) forward(a *allocation, run []byte, size int, out *udp.Coalescer
 	}
 }
 
+// admits books payload bytes of some frames against the limits of a's user.
+func (s *Server) admits(a *allocation, payload, frames int, now time.Time) bool {
+	if q := s.cfg.Limits.BytesPerAllocation; q > 0 && a.sent.Add(uint64(payload)) > q {
+		s.metrics.countN(evByteQuota, frames)
+		return false
+	}
+	if r := s.cfg.Limits.BytesPerSecond; r > 0 && !a.rate.take(payload, r, now) {
+		s.metrics.countN(evByteRate, frames)
+		return false
+	}
+	return true
+}
+
 // deliver takes one payload that came as a Send indication to the peer of a. It
 // runs on pion's goroutines.
 func (s *Server) deliver(a *allocation, payload []byte) {
 	now := time.Now()
-	if q := s.cfg.Limits.BytesPerAllocation; q > 0 && a.sent.Add(uint64(len(payload))) > q {
-		s.metrics.count(evByteQuota)
+	if !s.admits(a, len(payload), 1, now) {
 		return
 	}
 	p := a.peer.Load()

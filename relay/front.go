@@ -31,8 +31,9 @@ type front struct {
 	gone   chan struct{}
 	once   sync.Once
 
-	mu  sync.Mutex // guards cur; callbacks and answers come from pion's goroutines
-	cur request
+	mu    sync.Mutex // guards the rest; callbacks and answers come from pion's goroutines
+	cur   request
+	nonce []byte // the last one that pion has given out
 }
 
 // packet is one control message that guard has accepted; frame is its owner's.
@@ -43,10 +44,13 @@ type packet struct {
 
 // request is the message that pion is handling.
 type request struct {
-	packet
+	packet                 // frame is what pion sees: with pion's own nonce
 	name   credential.Name // of the user, once proved
-	proved bool            // the message's integrity was made with the user's password
+	key    []byte          // nil unless the message's integrity was made with the user's password
+	issued time.Time       // when its nonce was given to its source
 }
+
+func (r request) proved() bool { return r.key != nil }
 
 // Sizes of the queues of control messages before pion. Our choice.
 const (
@@ -83,17 +87,68 @@ func (f *front) serve() error {
 func (f *front) ReadFrom(p []byte) (int, net.Addr, error) {
 	select {
 	case pkt := <-f.in:
+		cur := f.examine(pkt, time.Now())
 		f.mu.Lock()
-		f.cur = request{packet: pkt}
+		f.cur = cur
 		f.mu.Unlock()
-		return copy(p, pkt.frame), net.UDPAddrFromAddrPort(pkt.from), nil
+		return copy(p, cur.frame), net.UDPAddrFromAddrPort(pkt.from), nil
 	case <-f.gone:
 		return 0, nil, net.ErrClosed
 	}
 }
 
-// authenticate is pion's question for the key of a user. It proves the message
-// here already, because only the message tells which of two secrets was used.
+// examine proves a message before pion sees it, and gives it the nonce that pion
+// wants. A message without proof, or with a nonce that is too old or another
+// source's, or not newer than the user's newest allocation, goes on as it is: pion
+// answers it with a challenge.
+func (f *front) examine(pkt packet, now time.Time) request {
+	r := request{packet: pkt}
+	nonce, _ := guard.Find(pkt.frame, guard.AttrNonce)
+	username, named := guard.Find(pkt.frame, guard.AttrUsername)
+	_, mac, signed := guard.Integrity(pkt.frame)
+	issued, fresh := f.s.nonces.check(nonce, pkt.from, now)
+	f.mu.Lock()
+	theirs := f.nonce
+	f.mu.Unlock()
+	if !named || !signed || !fresh || theirs == nil {
+		return r
+	}
+	r.issued = issued
+	r.name, r.key = f.s.keyOf(string(username), pkt, now)
+	if r.proved() && guard.TypeOf(pkt.frame) == guard.AllocateRequest && f.allocation(pkt.from) == nil && !f.s.table.allows(f.s.userOf(r.name, pkt.from), issued) {
+		f.s.metrics.count(evReplayed)
+		return request{packet: pkt} // a recorded message, or one that lost a race
+	}
+	r.frame = guard.Replaced(pkt.frame, guard.AttrNonce, theirs)
+	if r.proved() {
+		mac = integrity(r.frame, r.key)
+	}
+	r.frame = guard.AppendAttribute(r.frame, guard.AttrIntegrity, mac)
+	return r
+}
+
+// keyOf returns the key that has signed a message, or nil if its user's has not.
+func (s *Server) keyOf(username string, pkt packet, now time.Time) (credential.Name, []byte) {
+	name, err := credential.Check(username, now)
+	if err != nil {
+		s.refused(username, pkt.from, err)
+		return name, nil
+	}
+	for _, secret := range s.secrets.Load() {
+		if secret.IsZero() {
+			continue
+		}
+		password := credential.Text(credential.Password(secret, username))
+		key := turn.GenerateAuthKey(username, s.cfg.Realm, password)
+		if proves(pkt.frame, key) {
+			return name, key
+		}
+	}
+	s.metrics.count(evBadPassword)
+	return name, nil
+}
+
+// authenticate is pion's question for the key of a user.
 func (f *front) authenticate(username, _ string, src net.Addr) ([]byte, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,32 +157,18 @@ func (f *front) authenticate(username, _ string, src net.Addr) ([]byte, bool) {
 		f.s.metrics.count(evMismatch)
 		return nil, false
 	}
-	name, err := credential.Check(username, time.Now())
-	if err != nil || f.s.table.isEnded(name.Pair) {
-		f.s.refused(username, f.cur.from, err)
-		return nil, false
-	}
-	for _, secret := range f.s.secrets.Load() {
-		if secret.IsZero() {
-			continue
-		}
-		password := credential.Text(credential.Password(secret, username))
-		key := turn.GenerateAuthKey(username, f.s.cfg.Realm, password)
-		if proves(f.cur.frame, key) {
-			f.cur.name, f.cur.proved = name, true
-			return key, true
-		}
-	}
-	f.s.metrics.count(evBadPassword)
-	return nil, false
+	return f.cur.key, f.cur.proved()
 }
 
-// proves checks the integrity attribute of a message (RFC 8489, section 14.5).
+// proves checks the integrity attribute of a message.
 func proves(frame, key []byte) bool {
 	signed, mac, ok := guard.Integrity(frame)
-	if !ok {
-		return false
-	}
+	return ok && hmac.Equal(mac, integrity(signed, key))
+}
+
+// integrity is the value of MESSAGE-INTEGRITY behind signed (RFC 8489, section
+// 14.5): the length counts the attribute that is to come.
+func integrity(signed, key []byte) []byte {
 	var head [guard.HeaderSize]byte
 	copy(head[:], signed)
 	const attribute = 4 + sha1.Size
@@ -135,7 +176,7 @@ func proves(frame, key []byte) bool {
 	m := hmac.New(sha1.New, key)
 	m.Write(head[:])
 	m.Write(signed[guard.HeaderSize:])
-	return hmac.Equal(mac, m.Sum(nil))
+	return m.Sum(nil)
 }
 
 // Validate is part of turn.RelayAddressGenerator.
@@ -151,7 +192,7 @@ func (f *front) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, error
 	f.mu.Lock()
 	cur := f.cur
 	f.mu.Unlock()
-	if !cur.proved || guard.TypeOf(cur.frame) != guard.AllocateRequest {
+	if !cur.proved() || guard.TypeOf(cur.frame) != guard.AllocateRequest {
 		f.s.metrics.count(evMismatch)
 		return nil, nil, errors.New("relay: no proved allocate request")
 	}
@@ -166,6 +207,7 @@ func (f *front) WriteTo(b []byte, to net.Addr) (int, error) {
 	}
 	dst := udp.AddrPort()
 	f.noteSuccess(b)
+	b = f.challenge(b, dst)
 	if f.stream != nil {
 		f.stream.send(b)
 		return len(b), nil
@@ -178,6 +220,21 @@ func (f *front) WriteTo(b []byte, to net.Addr) (int, error) {
 		f.s.metrics.count(evSendFailed)
 	}
 	return len(b), nil
+}
+
+// challenge puts our nonce in the place of pion's and remembers that.
+func (f *front) challenge(b []byte, to netip.AddrPort) []byte {
+	if guard.IsChannelData(b) {
+		return b
+	}
+	theirs, ok := guard.Find(b, guard.AttrNonce)
+	if !ok {
+		return b
+	}
+	f.mu.Lock()
+	f.nonce = append([]byte(nil), theirs...)
+	f.mu.Unlock()
+	return guard.Replaced(b, guard.AttrNonce, f.s.nonces.issue(to, time.Now()))
 }
 
 // noteSuccess learns from pion's answers what it has granted: it has no hook for
@@ -194,7 +251,7 @@ func (f *front) noteSuccess(b []byte) {
 	cur := f.cur
 	f.mu.Unlock()
 	const ids = 8 // transaction id: bytes 8 to 20
-	if !cur.proved || string(cur.frame[ids:guard.HeaderSize]) != string(b[ids:guard.HeaderSize]) {
+	if !cur.proved() || string(cur.frame[ids:guard.HeaderSize]) != string(b[ids:guard.HeaderSize]) {
 		f.s.metrics.count(evMismatch)
 		return
 	}

@@ -17,16 +17,20 @@ const (
 	evQueueFull           // control message while pion was busy, or stream that does not drain
 	evForeignUser         // request of another user on an allocation's 5-tuple (T4)
 	evBadUser             // user name that no rendezvous makes
-	evStaleUser           // expired, too long-lived, or of an ended session
+	evStaleUser           // expired, or too long-lived
 	evBadPassword         // right form, wrong key
-	evUserInUse           // credential that has an allocation already
-	evOtherSource         // credential bound to another address
+	evTakenOver           // allocation replaced by a newer one of the same user
+	evReplayed            // request older than the allocation it would replace
+	evTakeOvers           // take-over refused: too many
 	evQuotaTotal          // allocation over the total
 	evQuotaSource         // allocation over its network's share
 	evNotBound            // ChannelData without allocation or channel
 	evNoPeer              // data while the other side is not there
 	evWrongPeer           // data for an address that is not the pair's
 	evByteQuota           // data over the byte quota
+	evByteRate            // data over the rate
+	evHandshake           // TLS handshake that did not end well
+	evUpgrade             // HTTP request that became no WebSocket
 	evSendFailed          // the system refused to send
 	evMismatch            // request and callback disagree: a defect of ours
 	eventCount
@@ -34,8 +38,8 @@ const (
 
 var eventText = [eventCount]string{
 	"allocated", "refreshed", "ended", "expired", "idle", "rate_limited", "amplification", "queue_full",
-	"foreign_user", "bad_user", "stale_user", "bad_password", "user_in_use", "other_source",
-	"quota_total", "quota_source", "not_bound", "no_peer", "wrong_peer", "byte_quota", "send_failed", "mismatch",
+	"foreign_user", "bad_user", "stale_user", "bad_password", "taken_over", "replayed", "take_overs",
+	"quota_total", "quota_source", "not_bound", "no_peer", "wrong_peer", "byte_quota", "byte_rate", "handshake", "upgrade", "send_failed", "mismatch",
 }
 
 type metrics struct {

@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -213,51 +212,6 @@ func TestJoinedReceiveIsSplitIntoRuns(t *testing.T) {
 	}
 	if n := s.Snapshot().Events["not_bound"]; n != 1 {
 		t.Errorf("%d frames dropped", n)
-	}
-}
-
-func TestStreamsAcceptedElsewhereAreServed(t *testing.T) {
-	s := serve(t, func(c *Config) { c.TCP = netip.AddrPort{}; c.Limits.Connections = 1 })
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	ended := make(chan error, 2)
-	dial := func(cred credential.Credential) *raw {
-		far, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { far.Close() })
-		near, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() { ended <- s.ServeConn(near) }()
-		gc, err := guard.NewConn(far, guard.Options{Side: guard.Client})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &raw{t: t, conn: gc, cred: cred}
-	}
-	oc, ac := mint(s)
-	a := dialRaw(t, s, "udp", ac).join()
-	o := dial(oc).join()
-	o.send(frame("over a foreign listener"))
-	a.hears("over a foreign listener")
-	dial(oc)
-	if err := <-ended; err == nil {
-		t.Error("a stream over the cap was served")
-	}
-	s.Close()
-	if err := <-ended; err == nil {
-		t.Error("a stream ended without saying why")
-	}
-	near, far := net.Pipe()
-	defer far.Close()
-	if err := s.ServeConn(near); err == nil {
-		t.Error("a stream without an address was served")
 	}
 }
 

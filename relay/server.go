@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/udp"
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/relay/guard"
+	"github.com/tucdesk/tucdesk/relay/hop"
 )
 
 // sweepEvery is how often expired and idle allocations are looked for. A
@@ -28,15 +30,24 @@ type Server struct {
 	cfg     Config
 	secrets atomic.Pointer[[2]credential.Secret] // current, previous
 	table   *table
+	nonces  nonces
 	sources *sources
 	metrics metrics
 	drops   guard.Stats
 	ports   atomic.Uint32 // synthetic ports handed out
 
-	sock     *udp.Conn       // nil without UDP
-	front    *front          // of sock
-	listener *guard.Listener // nil without TCP
+	sock   *udp.Conn       // nil without UDP
+	front  *front          // of sock
+	gate   *guard.Gate     // places for connections, of all transports but UDP
+	plain  *guard.Listener // nil without TCP
+	tls    *guard.Listener // nil without TLS
+	tlsCfg *tls.Config
+	web    *web          // nil without WebSockets on the TLS address
+	dtls   *hop.Listener // nil without DTLS
+	shaken hop.Stats     // of dtls
 
+	life   context.Context // ends with closed
+	stop   context.CancelFunc
 	closed chan struct{}
 	once   sync.Once
 
@@ -54,29 +65,72 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, table: newTable(cfg.Limits), sources: newSources(cfg.Limits),
+		cfg: cfg, table: newTable(cfg.Limits), nonces: newNonces(), sources: newSources(cfg.Limits),
+		gate:   guard.NewGate(cfg.Limits.Connections, cfg.Limits.ConnectionsPerSource),
 		closed: make(chan struct{}), streams: make(map[*stream]struct{}),
 	}
 	s.secrets.Store(&[2]credential.Secret{cfg.Secret, cfg.PreviousSecret})
+	s.life, s.stop = context.WithCancel(context.Background())
+	if err := s.listen(ctx); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("starting relay: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Server) listen(ctx context.Context) (err error) {
+	cfg := &s.cfg
 	if cfg.UDP.IsValid() {
-		s.sock, err = udp.Listen(cfg.UDP, udp.Options{ReadBuffer: socketBuffer, WriteBuffer: socketBuffer})
-		if err != nil {
-			return nil, fmt.Errorf("starting relay: %w", err)
+		if s.sock, err = listenUDP(cfg.UDP); err != nil {
+			return err
 		}
 		s.front = newFront(s, net.UDPAddrFromAddrPort(s.sock.LocalAddr()), nil)
 	}
 	if cfg.TCP.IsValid() {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", cfg.TCP.String())
-		if err != nil {
-			s.Close()
-			return nil, fmt.Errorf("starting relay: %w", err)
+		if s.plain, err = s.listenTCP(ctx, cfg.TCP); err != nil {
+			return err
 		}
-		s.listener = guard.NewListener(l, guard.ListenerOptions{
-			MaxConns: cfg.Limits.Connections, MaxPerSource: cfg.Limits.ConnectionsPerSource, Stats: &s.drops,
-		})
 	}
-	return s, nil
+	if cfg.TLS.IsValid() {
+		if s.tls, err = s.listenTCP(ctx, cfg.TLS); err != nil {
+			return err
+		}
+		s.tlsCfg = cfg.Identity.ServerTLS(hop.ProtoTURN)
+		if cfg.WebSocket {
+			s.tlsCfg = cfg.Identity.ServerTLS(hop.ProtoTURN, hop.ProtoHTTP)
+			s.web = newWeb(s)
+		}
+	}
+	if cfg.DTLS.IsValid() {
+		sock, err := listenUDP(cfg.DTLS)
+		if err != nil {
+			return err
+		}
+		if s.dtls, err = hop.Listen(sock, hop.ListenerOptions{Identity: cfg.Identity, Enter: s.gate.Enter, Take: s.takeHello, Stats: &s.shaken}); err != nil {
+			return errors.Join(err, sock.Close())
+		}
+	}
+	return nil
+}
+
+func listenUDP(addr netip.AddrPort) (*udp.Conn, error) {
+	return udp.Listen(addr, udp.Options{ReadBuffer: socketBuffer, WriteBuffer: socketBuffer})
+}
+
+// listenTCP turns TCP's keep-alive off: every connection has an idle limit.
+func (s *Server) listenTCP(ctx context.Context, addr netip.AddrPort) (*guard.Listener, error) {
+	lc := net.ListenConfig{KeepAlive: -1}
+	l, err := lc.Listen(ctx, "tcp", addr.String())
+	if err != nil {
+		return nil, err
+	}
+	return guard.NewListener(l, guard.ListenerOptions{Gate: s.gate, Stats: &s.drops}), nil
+}
+
+// takeHello judges the rate at which a source begins DTLS handshakes. It earns no
+// credit for answers with it: the listener keeps its own account.
+func (s *Server) takeHello(from netip.Addr, _ int) bool {
+	return s.sources.take(from, 0, time.Now())
 }
 
 // Run serves until ctx ends or Close is called, then closes everything and
@@ -92,51 +146,83 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		loops.Go(s.serveDatagrams)
 	}
-	if s.listener != nil {
-		loops.Go(s.acceptStreams)
+	for _, l := range []struct {
+		on   bool
+		loop func()
+	}{
+		{s.plain != nil, s.acceptPlain}, {s.tls != nil, s.acceptTLS}, {s.web != nil, s.serveWeb}, {s.dtls != nil, s.serveDTLS}, {true, s.sweep},
+	} {
+		if l.on {
+			loops.Go(l.loop)
+		}
 	}
-	loops.Go(s.sweep)
-	udpAddr, tcpAddr := s.Addr()
-	s.cfg.Logger.Info("relay serving", "udp", udpAddr.String(), "tcp", tcpAddr.String(), "lab", s.cfg.Lab != nil)
+	at := s.Addrs()
+	s.cfg.Logger.Info("relay serving", "udp", at.UDP.String(), "tcp", at.TCP.String(), "tls", at.TLS.String(), "dtls", at.DTLS.String(),
+		"websocket", s.web != nil, "lab", s.cfg.Lab != nil)
 	<-s.closed
+	err := s.Close() // waits for the one under way
 	loops.Wait()
 	s.conns.Wait()
-	return nil
+	return err
 }
 
 // Close stops the relay and unblocks Run, which does the waiting. It may be
 // called more than once, and without Run.
 func (s *Server) Close() error {
-	var err error
+	var errs []error
 	s.once.Do(func() {
 		close(s.closed) // 1. loops see the end
-		if s.listener != nil {
-			err = s.listener.Close() // 2. no new streams
+		s.stop()
+		for _, l := range []*guard.Listener{s.plain, s.tls} {
+			if l != nil {
+				errs = append(errs, l.Close()) // 2. no new streams
+			}
+		}
+		if s.web != nil {
+			errs = append(errs, s.web.Close())
+		}
+		if s.dtls != nil {
+			errs = append(errs, s.dtls.Close())
 		}
 		if s.sock != nil {
-			err = errors.Join(err, s.sock.Close()) // 3. no new datagrams
-			s.front.Close()                        // 4. pion lets go of its allocations
+			errs = append(errs, s.sock.Close()) // 3. no new datagrams
+			s.front.Close()                     // 4. pion lets go of its allocations
 		}
 		s.closeStreams() // 5. each ends its own pion instance
 		for _, a := range s.table.all() {
 			a.relayed.Close() // 6. whatever pion has not let go of yet
 		}
 	})
-	return err
+	return errors.Join(errs...)
 }
 
-// Addr returns the addresses the relay listens on; the zero AddrPort where it
-// does not.
-func (s *Server) Addr() (udpAddr, tcpAddr netip.AddrPort) {
+// Addrs are the addresses a relay listens on, the zero AddrPort where it does not.
+type Addrs struct{ UDP, TCP, TLS, DTLS netip.AddrPort }
+
+// Addrs returns the addresses the relay listens on.
+func (s *Server) Addrs() (a Addrs) {
 	if s.sock != nil {
-		udpAddr = s.sock.LocalAddr()
+		a.UDP = s.sock.LocalAddr()
 	}
-	if s.listener != nil {
-		if a, ok := s.listener.Addr().(*net.TCPAddr); ok {
-			tcpAddr = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
-		}
+	if s.dtls != nil {
+		a.DTLS = s.dtls.Addr()
 	}
-	return udpAddr, tcpAddr
+	a.TCP, a.TLS = tcpAddr(s.plain), tcpAddr(s.tls)
+	return a
+}
+
+func tcpAddr(l *guard.Listener) netip.AddrPort {
+	if l == nil {
+		return netip.AddrPort{}
+	}
+	a, _ := l.Addr().(*net.TCPAddr)
+	return netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
+}
+
+// Addr returns the addresses for UDP and TCP; see Addrs.
+func (s *Server) Addr() (udpAddr, tcpAddr netip.AddrPort) {
+	a := s.Addrs()
+	return a.UDP, a.TCP
 }
 
 // Rotate makes next the current secret and the current one the previous. Running
@@ -147,15 +233,6 @@ func (s *Server) Rotate(next credential.Secret) {
 		if s.secrets.CompareAndSwap(old, &[2]credential.Secret{next, old[0]}) {
 			return
 		}
-	}
-}
-
-// End closes both allocations of a session that is over and refuses the pair's
-// credentials from then on. It is for a rendezvous in the same process; other
-// relays wait for the credentials to expire.
-func (s *Server) End(p credential.Pair) {
-	for _, a := range s.table.end(p, time.Now()) {
-		a.relayed.Close()
 	}
 }
 
@@ -185,13 +262,10 @@ func (s *Server) closeAll(list []*allocation, e event) {
 // refused counts and logs a user name that was not taken. At debug level: a
 // stranger can cause any number of them.
 func (s *Server) refused(username string, from netip.AddrPort, err error) {
-	e, reason := evStaleUser, "session has ended"
-	if err != nil {
-		reason = err.Error()
-	}
+	e := evStaleUser
 	if errors.Is(err, credential.ErrMalformed) {
 		e = evBadUser
 	}
 	s.metrics.count(e)
-	s.cfg.Logger.Debug("credential refused", "user", escaped(username), "from", from.String(), "reason", reason)
+	s.cfg.Logger.Debug("credential refused", "user", escaped(username), "from", from.String(), "reason", err.Error())
 }

@@ -1,16 +1,21 @@
 package relay
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/udp"
 	"github.com/tucdesk/tucdesk/relay/guard"
+	"github.com/tucdesk/tucdesk/relay/hop"
 )
 
 const (
@@ -24,10 +29,21 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
-// stream is one stream connection: a client, its pion instance, its writer.
+// framed is a connection that carries one client's frames: *guard.Conn where they
+// follow each other in a stream, *guard.Datagrams where each has a datagram.
+type framed interface {
+	net.Conn
+	// Next waits for a frame, which is valid until the next call.
+	Next() ([]byte, error)
+	// Pending reports that Next would not wait.
+	Pending() bool
+}
+
+// stream is one client that is not on plain UDP, its pion instance and its writer.
+// Write of its conn takes whole frames, padded to four bytes.
 type stream struct {
 	s     *Server
-	conn  *guard.Conn
+	conn  framed
 	from  netip.AddrPort
 	front *front
 	alloc atomic.Pointer[allocation]
@@ -40,52 +56,104 @@ type stream struct {
 	queue []byte // guarded by mu; whole frames
 }
 
-// acceptStreams serves the TCP listener.
-func (s *Server) acceptStreams() {
+// acceptPlain serves the TCP listener.
+func (s *Server) acceptPlain() {
 	for {
-		conn, err := s.listener.Accept()
+		conn, err := s.plain.AcceptBare()
 		if err != nil {
 			return // closed: the guard's listener returns nothing else
 		}
-		s.conns.Go(func() { s.ServeConn(conn) })
+		s.conns.Go(func() { _ = s.serveStream(conn) })
 	}
 }
 
-// ServeConn serves one stream that carries TURN frames, until either end closes
-// it or the relay does. It is for streams that were accepted elsewhere: TLS,
-// WebSocket. They share nothing with others but the total cap of connections.
-// The remote address must be an IP address and a port. It returns why the stream
-// ended.
-func (s *Server) ServeConn(conn net.Conn) error {
+// acceptTLS serves the TLS listener.
+func (s *Server) acceptTLS() {
+	for {
+		conn, err := s.tls.AcceptBare()
+		if err != nil {
+			return
+		}
+		s.conns.Go(func() { s.serveTLS(conn) })
+	}
+}
+
+// serveTLS runs a handshake, within the time for a first frame, and passes the
+// connection to who speaks the protocol that the client has named.
+func (s *Server) serveTLS(plain net.Conn) {
+	ctx, cancel := context.WithTimeout(s.life, guard.FirstFrameTimeout)
+	defer cancel()
+	conn := tls.Server(plain, s.tlsCfg)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		s.metrics.count(evHandshake)
+		plain.Close()
+		return
+	}
+	if s.web != nil && conn.ConnectionState().NegotiatedProtocol == hop.ProtoHTTP {
+		s.web.take(abrupt{conn, plain})
+		return
+	}
+	_ = s.serveStream(abrupt{conn, plain})
+}
+
+// abrupt ends a TLS connection without a farewell, for which the library would wait
+// while the client does not read.
+type abrupt struct {
+	*tls.Conn
+	plain net.Conn
+}
+
+// Close closes the connection below.
+func (c abrupt) Close() error { return c.plain.Close() }
+
+// serveDTLS serves the DTLS listener.
+func (s *Server) serveDTLS() {
+	s.dtls.Serve(func(conn *hop.Conn) {
+		defer conn.Close()
+		framed, err := guard.NewDatagrams(conn, guard.Options{Side: guard.Server, Stats: &s.drops})
+		if err == nil {
+			_ = s.serveFrames(framed)
+		}
+	})
+}
+
+// serveStream serves one stream that carries TURN frames, until either end closes
+// it or the relay does. The remote address must be an IP address and a port.
+func (s *Server) serveStream(conn net.Conn) error {
+	framed, err := guard.NewConn(conn, guard.Options{Side: guard.Server, Stats: &s.drops})
+	if err != nil {
+		conn.Close()
+		return err
+	}
+	return s.serveFrames(framed)
+}
+
+func (s *Server) serveFrames(conn framed) error {
 	defer conn.Close()
 	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if err != nil {
 		return fmt.Errorf("serving relay stream: remote address is no IP address and port: %v", err)
 	}
-	gc, ok := conn.(*guard.Conn)
-	if !ok {
-		if gc, err = guard.NewConn(conn, guard.Options{Side: guard.Server, Stats: &s.drops}); err != nil {
-			return err
-		}
-	}
 	st := &stream{
-		s: s, conn: gc, from: netip.AddrPortFrom(from.Addr().Unmap(), from.Port()),
+		s: s, conn: conn, from: netip.AddrPortFrom(from.Addr().Unmap(), from.Port()),
 		wake: make(chan struct{}, 1), gone: make(chan struct{}),
 	}
 	if !s.enter(st) {
-		return errors.New("serving relay stream: relay is full or closed")
+		return errors.New("serving relay stream: relay is closed")
 	}
 	defer s.leave(st)
 	return st.run()
 }
 
+// enter takes st among those that Close ends and Run waits for.
 func (s *Server) enter(st *stream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped || len(s.streams) >= s.cfg.Limits.Connections {
+	if s.stopped {
 		return false
 	}
 	s.streams[st] = struct{}{}
+	s.conns.Add(1)
 	return true
 }
 
@@ -93,6 +161,7 @@ func (s *Server) leave(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, st)
+	s.conns.Done()
 }
 
 func (s *Server) openConns() int {
@@ -103,11 +172,14 @@ func (s *Server) openConns() int {
 
 func (s *Server) closeStreams() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.stopped = true
-	for st := range s.streams {
-		st.close()
+	all := slices.Collect(maps.Keys(s.streams))
+	s.mu.Unlock()
+	var closing sync.WaitGroup // a WebSocket of another server may take its time
+	for _, st := range all {
+		closing.Go(st.close)
 	}
+	closing.Wait()
 }
 
 // run reads frames until the stream ends. Nothing is made for a connection

@@ -22,8 +22,6 @@ type user struct {
 
 func (u user) other() user { return user{u.pair, u.role.Other(), u.from} }
 
-func userOf(n credential.Name) user { return user{pair: n.Pair, role: n.Role} }
-
 // allocation is one side's place on the relay. It is made when pion accepts an
 // Allocate request and ends when pion, or we, close its relayed conn.
 type allocation struct {
@@ -38,6 +36,34 @@ type allocation struct {
 	bound   atomic.Int64               // Unix nanoseconds; end of its channel binding
 	active  atomic.Int64               // Unix nanoseconds; last data either way
 	sent    atomic.Uint64              // payload bytes, for the quota
+	rate    rate
+}
+
+// rate is a bucket of bytes.
+type rate struct {
+	mu     sync.Mutex // guards everything below
+	tokens float64
+	last   time.Time
+}
+
+// rateSeconds is how much of its rate a client may use at once. Our choice.
+const rateSeconds = 10
+
+func (r *rate) take(n int, perSecond uint64, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	full := rateSeconds * float64(perSecond)
+	if r.last.IsZero() {
+		r.tokens = full
+	} else if d := now.Sub(r.last); d > 0 {
+		r.tokens = min(full, r.tokens+float64(perSecond)*d.Seconds())
+	}
+	r.last = later(r.last, now)
+	if r.tokens < float64(n) {
+		return false
+	}
+	r.tokens -= float64(n)
+	return true
 }
 
 // isBound reports whether data may go to and from it as ChannelData.
@@ -48,16 +74,15 @@ const bindingLife = 10 * time.Minute
 
 // Refusals of a new allocation. pion answers each with 508 and logs the text.
 var (
-	errUserInUse   = errors.New("relay: this credential has an allocation")
-	errOtherSource = errors.New("relay: this credential is bound to another address")
-	errEnded       = errors.New("relay: this session has ended")
+	errReplayed    = errors.New("relay: this request is older than the allocation it would replace")
+	errTakeOvers   = errors.New("relay: this credential changes its place too often")
 	errQuotaTotal  = errors.New("relay: no more allocations")
 	errQuotaSource = errors.New("relay: no more allocations for this network")
 )
 
 // table holds all allocations and pairs them. Memory is bounded by the total
-// quota: users and sources have entries only for allocations, and remembered
-// sources of credentials are capped at a multiple of it.
+// quota: users and sources have entries only for allocations, and the pasts of users
+// are capped at a multiple of it.
 type table struct {
 	limits Limits
 
@@ -65,17 +90,34 @@ type table struct {
 	byTuple map[netip.AddrPort]*allocation
 	byUser  map[user]*allocation
 	bySite  map[netip.Prefix]int
-	homes   map[user]home
-	ended   map[credential.Pair]time.Time // until when to remember
+	pasts   map[user]*past
 }
 
-// home is the address a credential was first used from (protocol 6.2).
-type home struct {
-	addr  netip.Addr
-	until time.Time
+// past is what is remembered of a user until its credential expires, also between
+// two allocations.
+type past struct {
+	until time.Time // expiry of its credential
+	made  time.Time // its newest allocation
+	sent  uint64    // payload bytes of its ended allocations, for the quota
+	// tokens and last limit how often it may take its own place over.
+	tokens float64
+	last   time.Time
 }
 
-const homesPerAllocation = 4 // our choice: credentials remembered per allowed allocation
+// allows: in lab mode always, for pion asks twice for an even port, and no place is
+// taken over there.
+func (p *past) allows(u user, issued time.Time) bool {
+	return u.from.IsValid() || issued.After(p.made)
+}
+
+// Limits of memory and of take-overs; our choice. A laptop that changes its network
+// every few seconds keeps its session; two who fight for one place do not load the
+// relay.
+const (
+	pastsPerAllocation = 4   // users remembered per allowed allocation
+	takeOverBurst      = 10  // at once
+	takeOverRate       = 0.5 // per second
+)
 
 func newTable(l Limits) *table {
 	return &table{
@@ -83,8 +125,7 @@ func newTable(l Limits) *table {
 		byTuple: make(map[netip.AddrPort]*allocation),
 		byUser:  make(map[user]*allocation),
 		bySite:  make(map[netip.Prefix]int),
-		homes:   make(map[user]home),
-		ended:   make(map[credential.Pair]time.Time),
+		pasts:   make(map[user]*past),
 	}
 }
 
@@ -95,24 +136,45 @@ func (t *table) tuple(from netip.AddrPort) *allocation {
 	return t.byTuple[from]
 }
 
-func (t *table) isEnded(p credential.Pair) bool {
+// allows reports whether a challenge given out at a time may lead to an allocation
+// of a user: not if the user has made one since.
+func (t *table) allows(u user, issued time.Time) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	_, ok := t.ended[p]
-	return ok
+	p := t.pasts[u]
+	return p == nil || p.allows(u, issued)
 }
 
-// add takes a into the table and pairs it, or says why not. expires is that of
-// the credential.
-func (t *table) add(a *allocation, expires, now time.Time) error {
+// add takes a into the table and pairs it, or says why not. expires is that of the
+// credential, issued the time of the challenge that its request answers. If its
+// user has an allocation, a takes its place and add returns the old one, which the
+// caller ends.
+//
+// An end whose address has changed, or whose transport has died, dials again with
+// the same or a renewed credential while the relay still holds its old place, so
+// the newest proved allocation wins. The challenge must be newer than the
+// allocation it replaces: a recorded request cannot win a place back, and of
+// several dials at once the first to be answered stays.
+func (t *table) add(a *allocation, expires, issued, now time.Time) (old *allocation, err error) {
 	a.expires.Store(expires.UnixNano())
 	a.active.Store(now.UnixNano())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.refuseLocked(a, now); err != nil {
-		return err
+	p := t.pasts[a.user]
+	old = t.byUser[a.user]
+	if p == nil || old == nil && !now.Before(p.until) {
+		p = &past{tokens: takeOverBurst, last: now}
 	}
-	t.homes[a.user] = home{a.from.Addr(), expires}
+	if err := t.refuseLocked(a, old, p, issued, now); err != nil {
+		return nil, err
+	}
+	if old != nil {
+		t.removeLocked(old)
+		a.bound.Store(old.bound.Load()) // both ends bind the one channel, so data can go on at once
+	}
+	a.sent.Store(p.sent)
+	p.made, p.until = now, later(p.until, expires)
+	t.pasts[a.user] = p
 	t.byUser[a.user] = a
 	t.bySite[site(a.from.Addr())]++
 	if a.stream == nil {
@@ -122,27 +184,37 @@ func (t *table) add(a *allocation, expires, now time.Time) error {
 		a.peer.Store(peer)
 		peer.peer.Store(a)
 	}
-	return nil
+	return old, nil
 }
 
-func (t *table) refuseLocked(a *allocation, now time.Time) error {
-	if _, ok := t.ended[a.user.pair]; ok {
-		return errEnded
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-	if t.byUser[a.user] != nil {
-		return errUserInUse
+	return b
+}
+
+func (t *table) refuseLocked(a, old *allocation, p *past, issued, now time.Time) error {
+	if !p.allows(a.user, issued) {
+		return errReplayed
 	}
-	h, known := t.homes[a.user]
-	if known && now.Before(h.until) && h.addr != a.from.Addr() {
-		return errOtherSource
+	total, here := len(t.byUser), t.bySite[site(a.from.Addr())]
+	if old != nil {
+		if !refill(&p.tokens, &p.last, takeOverRate, takeOverBurst, now) {
+			return errTakeOvers
+		}
+		total--
+		if site(old.from.Addr()) == site(a.from.Addr()) {
+			here--
+		}
 	}
-	if len(t.byUser) >= t.limits.Allocations {
+	if total >= t.limits.Allocations {
 		return errQuotaTotal
 	}
-	if !known && len(t.homes) >= t.limits.Allocations*homesPerAllocation {
-		return errQuotaTotal // forgetting one would let its credential be used elsewhere
+	if t.pasts[a.user] == nil && len(t.pasts) >= t.limits.Allocations*pastsPerAllocation {
+		return errQuotaTotal // forgetting one would give its quota back
 	}
-	if t.bySite[site(a.from.Addr())] >= t.limits.AllocationsPerSource {
+	if here >= t.limits.AllocationsPerSource {
 		return errQuotaSource
 	}
 	return nil
@@ -155,6 +227,14 @@ func (t *table) remove(a *allocation) bool {
 	if t.byUser[a.user] != a {
 		return false
 	}
+	t.removeLocked(a)
+	return true
+}
+
+func (t *table) removeLocked(a *allocation) {
+	if p := t.pasts[a.user]; p != nil {
+		p.sent = a.sent.Load()
+	}
 	delete(t.byUser, a.user)
 	if t.byTuple[a.from] == a {
 		delete(t.byTuple, a.from)
@@ -166,7 +246,6 @@ func (t *table) remove(a *allocation) bool {
 	if peer := a.peer.Swap(nil); peer != nil {
 		peer.peer.CompareAndSwap(a, nil)
 	}
-	return true
 }
 
 // renew prolongs a to the expiry of a renewed credential.
@@ -177,35 +256,16 @@ func (t *table) renew(a *allocation, expires time.Time) {
 		return
 	}
 	a.expires.Store(expires.UnixNano())
-	t.homes[a.user] = home{a.from.Addr(), expires}
-}
-
-// end forbids a pair for as long as its credentials may live and returns its
-// allocations, which the caller closes.
-func (t *table) end(p credential.Pair, now time.Time) (live []*allocation) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.ended[p] = now.Add(credential.MaxLifetime + credential.MaxSkew)
-	for _, r := range []credential.Role{credential.Operator, credential.Agent} {
-		if a := t.byUser[user{pair: p, role: r}]; a != nil {
-			live = append(live, a)
-		}
-	}
-	return live
+	t.pasts[a.user].until = expires
 }
 
 // sweep forgets what has expired and returns the allocations whose time is over.
 func (t *table) sweep(now time.Time) (expired, idle []*allocation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for u, h := range t.homes {
-		if !now.Before(h.until) && t.byUser[u] == nil {
-			delete(t.homes, u)
-		}
-	}
-	for p, until := range t.ended {
-		if !now.Before(until) {
-			delete(t.ended, p)
+	for u, p := range t.pasts {
+		if !now.Before(p.until) && t.byUser[u] == nil {
+			delete(t.pasts, u)
 		}
 	}
 	for _, a := range t.byUser {

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/net/proxy"
 )
 
-// maxReply is the longest head of an answer that is read from a proxy or, for the
-// WebSocket, from the server, in bytes. Our choice.
+// maxReply is the longest head of an answer that is read from a proxy, in bytes.
+// Our choice.
 const maxReply = 16 << 10
 
 // FromEnvironment returns a Target.Proxy that obeys HTTPS_PROXY, NO_PROXY and, when

@@ -50,8 +50,8 @@ var table = []row{
 	{"internal/udp", "", "golang.org/x/net golang.org/x/sys"},
 	{"relay/guard", "", ""},
 	{"relay/credential", "", ""},
-	{"relay/hop", "internal/refusal internal/udp", "github.com/pion/dtls/v2 github.com/pion/logging golang.org/x/crypto"},
-	{"relay", "internal/udp relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging"},
+	{"relay/hop", "internal/refusal internal/udp", "github.com/pion/dtls/v2 github.com/pion/logging github.com/coder/websocket golang.org/x/crypto"},
+	{"relay", "internal/udp relay/guard relay/credential relay/hop", "github.com/pion/turn/v2 github.com/pion/logging"},
 
 	// The server.
 	{"rendezvous/principal", base + "policy policy/roster", "github.com/golang-jwt/jwt/v5"},
@@ -63,7 +63,7 @@ var table = []row{
 
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},
-	{"internal/carrier", "crypto/key relay/hop", "github.com/coder/websocket golang.org/x/net"},
+	{"internal/carrier", "crypto/key relay/hop", "golang.org/x/net"},
 	{"internal/link", "internal/refusal crypto/key crypto/seal internal/udp internal/wire relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging"},
 	{"internal/transport", "", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys"},
 	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/link internal/transport", ""},
@@ -104,7 +104,7 @@ var shared = map[string]string{
 	"golang.org/x/sync":          "errgroup, the standard way to own goroutines",
 	"github.com/pion/turn/v2":    "the relay is its server half, the link its client half",
 	"github.com/pion/logging":    "turn and dtls take their loggers from it",
-	"github.com/coder/websocket": "rendezvous and relay are its server half, rendezvous/client and internal/carrier its client half; tests play a server that lies",
+	"github.com/coder/websocket": "the rendezvous is its server half, rendezvous/client its client half, relay/hop both of the way to a relay; tests play a server that lies",
 }
 
 // testOnly are modules that tests use and nothing else may.

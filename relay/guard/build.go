@@ -47,3 +47,23 @@ func Before(frame []byte, typ uint16) ([]byte, bool) {
 	}
 	return nil, false
 }
+
+// Replaced returns a copy of a STUN message that Check has accepted, up to its
+// MESSAGE-INTEGRITY, with another value in its attribute of that type. The copy is
+// unsigned. Whether it is within MaxFrame is the caller's to see.
+func Replaced(frame []byte, typ uint16, value []byte) []byte {
+	out := append(make([]byte, 0, len(frame)+len(value)+4), frame[:HeaderSize]...)
+	for b := frame[HeaderSize:]; len(b) > 0; {
+		t, v, rest, err := nextAttribute(b)
+		if err != nil || t == AttrIntegrity || t == AttrIntegritySHA256 || t == AttrFingerprint {
+			break
+		}
+		if t == typ {
+			v = value
+		}
+		out = AppendAttribute(out, t, v)
+		b = rest
+	}
+	binary.BigEndian.PutUint16(out[2:4], uint16(len(out)-HeaderSize))
+	return out
+}
