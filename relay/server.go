@@ -225,13 +225,20 @@ func (s *Server) Addr() (udpAddr, tcpAddr netip.AddrPort) {
 	return a.UDP, a.TCP
 }
 
-// Rotate makes next the current secret and the current one the previous. Running
-// allocations stay.
-func (s *Server) Rotate(next credential.Secret) {
+// Rotate makes next the current secret and the current one the previous, and
+// reports that. It does nothing if next is the current one. Running allocations
+// stay. It panics without a secret.
+func (s *Server) Rotate(next credential.Secret) bool {
+	if next.IsZero() {
+		panic("relay: internal error: rotation to no secret")
+	}
 	for {
 		old := s.secrets.Load()
+		if next.Equal(old[0]) {
+			return false
+		}
 		if s.secrets.CompareAndSwap(old, &[2]credential.Secret{next, old[0]}) {
-			return
+			return true
 		}
 	}
 }

@@ -5,74 +5,52 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
-	"log/slog"
-	"net/netip"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/internal/conf"
-	"github.com/tucdesk/tucdesk/relay"
 )
 
-// config is relay.toml: these comments are its manual.
-type config struct {
-	// Listen is the local address, "ip:port", for UDP and TCP. On a machine with
-	// several addresses name the one that is in the server's configuration.
-	Listen string `toml:"listen"`
+const defaultConfig = "/etc/tucdesk/relay.toml"
 
-	// Secret is the file shared with the rendezvous server (relay.secret in its
-	// state folder), copied here, mode 0600.
-	Secret string `toml:"secret"`
-}
-
-const (
-	defaultConfig = "/etc/tucdesk/relay.toml"
-	maxConfig     = 16 << 10 // bytes; our choice
-)
-
-func load(path string) (relay.Config, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return relay.Config{}, fmt.Errorf("reading the configuration: %w", err)
+func root() *cli.Command {
+	var path string
+	flags := func(f *flag.FlagSet) { f.StringVar(&path, "config", defaultConfig, "configuration file") }
+	return &cli.Command{
+		Use: "tucdesk-relay", Short: "forward sealed datagrams between the two ends of a session",
+		Long: "Runs a relay beside the one in tucdesk-server. The first two keys of the configuration file are needed:\n\n" +
+			"  listen = \"192.0.2.20:3478\"              # local address for UDP and TCP\n" +
+			"  secret = \"/etc/tucdesk/relay.secret\"    # copy of relay.secret in the server's state folder, mode 0600\n" +
+			"  secure = \"192.0.2.20:5349\"              # local address for DTLS and TLS, with WebSockets on TLS\n" +
+			"  key    = \"/etc/tucdesk/relay.key\"       # made by \"tucdesk-relay create-key\"; needed with secure\n\n" +
+			"List the relay under [[relay.external]] in server.toml; the server then runs none of its own. On SIGHUP it reads the\n" +
+			"secret again, and takes the one before it until the next time.",
+		Example: "tucdesk-relay --config /etc/tucdesk/relay.toml",
+		Flags:   flags,
+		Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return run(ctx, io, path) },
+		Sub: []*cli.Command{
+			{
+				Use: "create-key", Short: "make the key of the secure address, once",
+				Long:    "Writes a new key to the file that the configuration names, mode 0600, and prints its pin. A key that exists is kept.",
+				Example: "tucdesk-relay create-key --config /etc/tucdesk/relay.toml",
+				Flags:   flags,
+				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return createKey(io, path) },
+			},
+			{
+				Use: "pin", Short: "print the pin of the secure address, for the server's configuration",
+				Long:    "The pin is the SHA-256 of the key's SubjectPublicKeyInfo. Clients get it in their grants and accept no other key.",
+				Example: "tucdesk-relay pin --config /etc/tucdesk/relay.toml",
+				Flags:   flags,
+				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return printPin(io, path) },
+			},
+		},
 	}
-	var c config
-	if err := conf.Decode(data, &c, maxConfig); err != nil {
-		return relay.Config{}, fmt.Errorf("%s: %v", path, err)
-	}
-	listen, err := netip.ParseAddrPort(c.Listen)
-	if err != nil {
-		return relay.Config{}, fmt.Errorf("%s: listen: want \"ip:port\"", path)
-	}
-	secret, err := loadSecret(c.Secret)
-	return relay.Config{UDP: listen, TCP: listen, Secret: secret}, err
-}
-
-func run(ctx context.Context, io *cli.IO, path string) error {
-	cfg, err := load(path)
-	if err != nil {
-		return err
-	}
-	cfg.Logger = slog.New(slog.NewTextHandler(io.Err, nil))
-	r, err := relay.Start(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	udp, _ := r.Addr()
-	io.Say("relaying on %s", udp)
-	return r.Run(ctx)
 }
 
 func main() {
-	var path string
-	os.Exit(cli.Main(context.Background(), &cli.Command{
-		Use: "tucdesk-relay", Short: "forward sealed datagrams between the two ends of a session",
-		Long: "Runs a relay beside the one in tucdesk-server. The configuration file has two keys, both needed:\n\n" +
-			"  listen = \"192.0.2.20:3478\"              # local address for UDP and TCP\n" +
-			"  secret = \"/etc/tucdesk/relay.secret\"    # copy of relay.secret in the server's state folder, mode 0600\n\n" +
-			"List the relay under [[relay.external]] in server.toml; the server then runs none of its own.",
-		Example: "tucdesk-relay --config /etc/tucdesk/relay.toml",
-		Flags:   func(f *flag.FlagSet) { f.StringVar(&path, "config", defaultConfig, "configuration file") },
-		Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return run(ctx, io, path) },
-	}, os.Args[1:]))
+	// Not cli.Main, which ends at SIGHUP too.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second one ends the program the hard way
+	os.Exit(cli.Run(ctx, &cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, root(), os.Args[1:]))
 }

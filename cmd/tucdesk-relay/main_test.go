@@ -2,12 +2,23 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/base64"
+	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/relay/hop"
 	"github.com/tucdesk/tucdesk/rendezvous"
 )
 
@@ -76,5 +87,123 @@ func TestOtherFilesAreNoSecret(t *testing.T) {
 	}
 	if _, err := load(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a missing configuration was taken")
+	}
+}
+
+// command runs the program's command line and returns what it printed.
+func command(t *testing.T, args ...string) (out, talk string, exit int) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	exit = cli.Run(t.Context(), &cli.IO{In: os.Stdin, Out: &stdout, Err: &stderr}, root(), args)
+	return stdout.String(), stderr.String(), exit
+}
+
+func TestKeyIsMadeOnceAndItsPinPrinted(t *testing.T) {
+	_, path := written(t)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "relay.key")
+	text = append(text, "secure = \"127.0.0.1:5349\"\nkey = '"+key+"'\n"...)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, talk, exit := command(t, "--config", path); exit != cli.ExitFailed || !strings.Contains(talk, "hint: tucdesk-relay create-key") {
+		t.Fatalf("without a key: exit %d\n%s", exit, talk)
+	}
+	made, _, exit := command(t, "create-key", "--config", path)
+	if pin, err := hop.ParsePin(strings.TrimSpace(made)); exit != 0 || err != nil || pin.IsZero() {
+		t.Fatalf("exit %d, %q", exit, made)
+	}
+	if _, talk, exit := command(t, "create-key", "--config", path); exit != cli.ExitFailed || !strings.Contains(talk, "tucdesk-relay pin") {
+		t.Errorf("a second key: exit %d\n%s", exit, talk)
+	}
+	if shown, _, exit := command(t, "pin", "--config", path); exit != 0 || shown != made {
+		t.Errorf("exit %d, %q", exit, shown)
+	}
+	cfg, err := load(path)
+	if err != nil || cfg.DTLS != cfg.TLS || cfg.TLS.Port() != 5349 || !cfg.WebSocket || cfg.Identity.Pin().String() != strings.TrimSpace(made) {
+		t.Errorf("%+v, %v", cfg, err)
+	}
+}
+
+// lockedBuffer is written by one goroutine and read by another.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func TestHangUpReadsTheSecretAgain(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("this system has no SIGHUP")
+	}
+	secret, path := written(t)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(text, []byte(":3478"), []byte(":0"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var talk lockedBuffer
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, &cli.IO{Out: io.Discard, Err: &talk}, path) }()
+	// Our own process gets the signal, so it must not end it before run listens.
+	hup := make(chan os.Signal, 10)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	says := func(want string) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(talk.String(), want); {
+			if time.Now().After(deadline) {
+				t.Fatalf("never said %q:\n%s", want, talk.String())
+			}
+			self, err := os.FindProcess(os.Getpid())
+			if err == nil && strings.Contains(talk.String(), "relay serving") {
+				err = self.Signal(syscall.SIGHUP)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+	}
+	says("is the one in use")
+	good, err := os.ReadFile(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(secret, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says("cannot be read")
+	next := []byte(secretPrefix + base64.RawURLEncoding.EncodeToString(credential.NewSecret().Bytes()))
+	if bytes.Equal(next, good) {
+		t.Fatal("the same secret")
+	}
+	if err := os.WriteFile(secret, next, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says("has been replaced")
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(talk.String(), string(next[len(secretPrefix):])) {
+		t.Error("the secret is in the log")
 	}
 }

@@ -84,7 +84,7 @@ var table = []row{
 	// Programs: they put parts together and hold nothing of their own.
 	{"cmd/tucdesk", "operator", ""},
 	{"cmd/tucdesk-agent", "internal/cli internal/refusal internal/harden agent", ""},
-	{"cmd/tucdesk-relay", "internal/cli internal/conf internal/refusal relay relay/credential", ""},
+	{"cmd/tucdesk-relay", "internal/cli internal/conf internal/refusal relay relay/credential relay/hop", ""},
 	{"cmd/tucdesk-server", "internal/cli internal/conf rendezvous relay", "golang.org/x/sync"},
 	{"cmd/quickstart", "internal/cli internal/harden internal/terminal relay rendezvous agent operator", "golang.org/x/sync"},
 

@@ -24,6 +24,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -85,6 +86,10 @@ func (s Secret) Bytes() []byte { return append([]byte(nil), s.b...) }
 
 // IsZero reports whether s holds no secret.
 func (s Secret) IsZero() bool { return len(s.b) == 0 }
+
+// Equal reports whether two secrets are the same, in a time that does not tell
+// where they differ.
+func (s Secret) Equal(other Secret) bool { return subtle.ConstantTimeCompare(s.b, other.b) == 1 }
 
 // String hides the secret.
 func (s Secret) String() string { return "relay secret (hidden)" }

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/conf"
+	"github.com/tucdesk/tucdesk/relay"
+	"github.com/tucdesk/tucdesk/relay/hop"
+)
+
+// config is relay.toml: these comments are its manual.
+type config struct {
+	// Listen is the local address, "ip:port", for UDP and TCP. On a machine with
+	// several addresses name the one that is in the server's configuration.
+	Listen string `toml:"listen"`
+
+	// Secret is the file shared with the rendezvous server (relay.secret in its
+	// state folder), copied here, mode 0600.
+	Secret string `toml:"secret"`
+
+	// Secure is the local address, "ip:port", for DTLS over UDP and TLS over TCP;
+	// WebSockets are served on TLS, at /relay. Empty leaves them off.
+	Secure string `toml:"secure"`
+
+	// Key is the file of the key behind Secure, as made by create-key.
+	Key string `toml:"key"`
+}
+
+const maxConfig = 16 << 10 // bytes; our choice
+
+func read(path string) (c config, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if err := conf.Decode(data, &c, maxConfig); err != nil {
+		return c, fmt.Errorf("%s: %v", path, err)
+	}
+	return c, nil
+}
+
+func load(path string) (relay.Config, error) {
+	c, err := read(path)
+	if err != nil {
+		return relay.Config{}, err
+	}
+	listen, err := netip.ParseAddrPort(c.Listen)
+	if err != nil {
+		return relay.Config{}, fmt.Errorf("%s: listen: want \"ip:port\"", path)
+	}
+	cfg := relay.Config{UDP: listen, TCP: listen}
+	if cfg.Secret, err = loadSecret(c.Secret); err != nil || c.Secure == "" {
+		return cfg, err
+	}
+	if cfg.TLS, err = netip.ParseAddrPort(c.Secure); err != nil {
+		return cfg, fmt.Errorf("%s: secure: want \"ip:port\"", path)
+	}
+	cfg.DTLS, cfg.WebSocket = cfg.TLS, true
+	cfg.Identity, err = loadKey(c)
+	return cfg, err
+}
+
+func loadKey(c config) (*hop.Identity, error) {
+	id, err := hop.Load(c.Key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &cli.Error{Err: err, Hints: []string{"tucdesk-relay create-key makes one, at the place that \"key\" names"}}
+	}
+	return id, err
+}
+
+func createKey(io *cli.IO, path string) error {
+	c, err := read(path)
+	if err != nil {
+		return err
+	}
+	if c.Key == "" {
+		return fmt.Errorf("%s: key: want the name of a file", path)
+	}
+	id, err := hop.Create(c.Key)
+	if errors.Is(err, fs.ErrExist) {
+		return &cli.Error{Err: err, Hints: []string{"the key is there already: tucdesk-relay pin", "to replace it remove the file, and put the new pin into the server's configuration"}}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(io.Out, id.Pin())
+	return nil
+}
+
+func printPin(io *cli.IO, path string) error {
+	c, err := read(path)
+	if err != nil {
+		return err
+	}
+	id, err := loadKey(c)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(io.Out, id.Pin())
+	return nil
+}
+
+func run(ctx context.Context, io *cli.IO, path string) error {
+	cfg, err := load(path)
+	if err != nil {
+		return err
+	}
+	cfg.Logger = slog.New(slog.NewTextHandler(io.Err, nil))
+	r, err := relay.Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	at := r.Addrs()
+	io.Say("relaying on %s", at.UDP)
+	if cfg.Identity != nil {
+		io.Say("and, with the key %v, on %s", cfg.Identity.Pin(), at.TLS)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var reloader sync.WaitGroup
+	reloader.Go(func() { reload(ctx, r, path, cfg.Logger) })
+	defer reloader.Wait()
+	defer stop()
+	return r.Run(ctx)
+}
+
+// reload reads the secret again at every SIGHUP. What cannot be read changes
+// nothing: a relay without its secret would refuse everybody.
+func reload(ctx context.Context, r *relay.Server, path string, log *slog.Logger) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		cfg, err := load(path)
+		switch {
+		case err != nil:
+			log.Warn("the secret is kept, for the new one cannot be read", "error", err)
+		case r.Rotate(cfg.Secret):
+			log.Info("the secret has been replaced; the one before it is still taken")
+		default:
+			log.Info("the secret is the one in use")
+		}
+	}
+}
