@@ -117,7 +117,7 @@ func (o *cosign) tell(io *cli.IO, v changeView) error {
 		fmt.Fprintf(io.Out, "signed %s; it is complete\n", terminal.Escape(v.File))
 		io.Say("a member who is logged in, or who founds the team, now runs: %s", publishLine(v.File))
 	default:
-		fmt.Fprintf(io.Out, "signed %s; it needs %d more\n", terminal.Escape(v.File), v.Short)
+		fmt.Fprintf(io.Out, "signed %s; it needs %s\n", terminal.Escape(v.File), signatures(v.Short))
 		io.Say("give the file to another owner, %s; there: %s", codeList(v.Owners), cosignLine(v.File))
 	}
 	return nil
@@ -187,7 +187,7 @@ func (o *publishChange) run(ctx context.Context, io *cli.IO, a *account, f chang
 }
 
 func missing(c *change.Change, path string) error {
-	return &cli.Error{Err: refusal.New(refusal.NotEnoughSignatures, "the change needs %d more", c.Short), Exit: cli.ExitPending, Hints: []string{
+	return &cli.Error{Err: refusal.New(refusal.NotEnoughSignatures, "the change needs %s", signatures(c.Short)), Exit: cli.ExitPending, Hints: []string{
 		fmt.Sprintf("give the file to an owner, %s; there: %s", codeList(c.Owners), cosignLine(path)),
 	}}
 }

@@ -304,10 +304,14 @@ func (o *teamInit) makeKeys(ctx context.Context, io *cli.IO, home Home, others [
 	return f, nil
 }
 
-// ownOrNew is the owner key of tucdesk owner create, if there is one.
+// ownOrNew is the owner key of tucdesk owner create, or one that is kept elsewhere,
+// if there is one.
 func (o *teamInit) ownOrNew(ctx context.Context, io *cli.IO, home Home, f *founding) (owner key.Private[key.Owner], err error) {
-	if home.has(ownerKeyFile) {
-		return o.owner(ctx, io, home)
+	if o.recovery != "" || home.has(ownerKeyFile) {
+		if owner, err = o.owner(ctx, io, home); err != nil {
+			return owner, err
+		}
+		return owner, keyfile.CreateDir(home.dir)
 	}
 	pass, err := o.newPassphrase(ctx)
 	if err != nil {

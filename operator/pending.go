@@ -124,14 +124,22 @@ func (o *ownerOptions) leave(io *cli.IO, c *change.Change) error {
 			"give the file to a member who is logged in; there: " + publishLine(path),
 		}}
 	}
-	return &cli.Error{Err: refusal.New(refusal.NotEnoughSignatures, "the change needs %d more; it waits in %q", c.Short, path), Exit: cli.ExitPending, Hints: []string{
-		fmt.Sprintf("give the file to an owner, %s; there: %s", codeList(c.Owners), cosignLine(path)),
-		"what is published before makes this change void",
-	}}
+	hints := []string{fmt.Sprintf("give the file to an owner, %s; there: %s", codeList(c.Owners), cosignLine(path))}
+	if c.After.Version > 1 {
+		hints = append(hints, "until then publish nothing else: another change would make this one void")
+	}
+	return &cli.Error{Err: refusal.New(refusal.NotEnoughSignatures, "the change needs %s; it waits in %q", signatures(c.Short), path), Exit: cli.ExitPending, Hints: hints}
 }
 
 func cosignLine(path string) string  { return "tucdesk team cosign " + terminal.Quote([]byte(path)) }
 func publishLine(path string) string { return "tucdesk team publish " + terminal.Quote([]byte(path)) }
+
+func signatures(n int) string {
+	if n == 1 {
+		return "1 more signature"
+	}
+	return fmt.Sprintf("%d more signatures", n)
+}
 
 func codeList(ids []key.ID) string {
 	codes := make([]string, len(ids))

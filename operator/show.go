@@ -26,6 +26,7 @@ type teamView struct {
 	Expires     time.Time    `json:"expires"`
 	Owners      int          `json:"owners"`
 	Threshold   int          `json:"threshold"`
+	MinVersion  string       `json:"minVersion"` // "" is any
 	PolicyHash  key.Hash     `json:"policyHash"`
 	Servers     []string     `json:"servers"`
 	Operators   []memberView `json:"operators"`
@@ -47,7 +48,7 @@ func (a *account) view() (teamView, error) {
 	v := teamView{
 		Team: a.member.Team.String(), Fingerprint: a.member.Fingerprint, TeamString: text,
 		Version: r.Version, Hash: a.state.Hash(), Expires: r.ExpiresAt.Time(),
-		Owners: len(r.Owners), Threshold: r.Threshold, PolicyHash: r.PolicyHash,
+		Owners: len(r.Owners), Threshold: r.Threshold, MinVersion: r.MinVersion, PolicyHash: r.PolicyHash,
 		Servers: []string{}, Operators: []memberView{}, Revoked: list(r.Revoked),
 	}
 	for _, s := range r.Servers {
@@ -68,8 +69,8 @@ func (a *account) showTeam(io *cli.IO, asJSON bool) error {
 	if asJSON {
 		return io.PrintJSON(v)
 	}
-	fmt.Fprintf(io.Out, "fingerprint  %s\nroster       version %d, expires %s\nowners       %d, of which %d must sign\nservers      %s\nteam string  %s\n\n",
-		v.Fingerprint, v.Version, v.Expires.Format(time.RFC3339), v.Owners, v.Threshold, terminal.Escape(strings.Join(v.Servers, ", ")), v.TeamString)
+	fmt.Fprintf(io.Out, "fingerprint  %s\nroster       version %d, expires %s\nowners       %d, of which %d must sign\nprograms     %s\nservers      %s\nteam string  %s\n\n",
+		v.Fingerprint, v.Version, v.Expires.Format(time.RFC3339), v.Owners, v.Threshold, atLeast(v.MinVersion), terminal.Escape(strings.Join(v.Servers, ", ")), v.TeamString)
 	return table(io, []any{"EMAIL", "ROLE", "KEY"}, func(row func(...any)) {
 		for _, m := range v.Operators {
 			role := m.Role
@@ -79,6 +80,13 @@ func (a *account) showTeam(io *cli.IO, asJSON bool) error {
 			row(m.Email, role, m.Code)
 		}
 	})
+}
+
+func atLeast(version string) string {
+	if version == "" {
+		return "any version"
+	}
+	return "version " + version + " or newer"
 }
 
 // shown is text that was escaped already.
