@@ -96,11 +96,13 @@ func (e *engine) arriveLocked(at time.Time, p *pipe, f *frame) {
 	heap.Push(&e.flight, arrival{at, e.order, p, f})
 }
 
-// run owns the thread, which ends with it: its priority is nobody else's.
+// run owns its thread, and gives it back as it was; see onThread.
 func (e *engine) run() {
 	defer close(e.done)
 	runtime.LockOSThread()
-	urgent()
+	defer runtime.UnlockOSThread()
+	urgent(true)
+	defer urgent(false)
 	buffer := make([]byte, maxFrame+1)
 	for {
 		fds, wait, closed := e.due()
@@ -116,10 +118,14 @@ func (e *engine) run() {
 }
 
 // urgent puts this thread before all ordinary ones, where the system lets us, and
-// its alarms to the microsecond.
-func urgent() {
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+// its alarms to the microsecond; or back into line.
+func urgent(on bool) {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}
+	slack := 0 // the system's default
+	if on {
+		attr.Policy, attr.Priority, slack = unix.SCHED_RR, 1, 1
+	}
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0)
 	_ = unix.SchedSetAttr(0, &attr, 0)
 }
 

@@ -45,8 +45,7 @@ func (n *Network) Host(name string) *Host {
 	return h
 }
 
-// create makes the namespace and its interface. It runs on a thread of its own,
-// which leaves this process's namespace for ever.
+// create makes the namespace and its interface. It runs by onThread.
 func (h *Host) create() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return os.NewSyscallError("unshare", err)
@@ -175,8 +174,7 @@ func (h *Host) Sysctl(name, value string) {
 
 // Do runs f on the host: sockets that it opens belong there and may be used from
 // anywhere afterwards. Goroutines that it starts are not on the host. It returns
-// f's error. The thread ends with f, and with it processes that were started there
-// with Pdeathsig.
+// f's error.
 func (h *Host) Do(f func() error) error {
 	return onThread(func() error {
 		if err := unix.Setns(int(h.space.Fd()), unix.CLONE_NEWNET); err != nil {
@@ -187,7 +185,9 @@ func (h *Host) Do(f func() error) error {
 }
 
 // Command prepares a program that will run on the host. It is a plain exec.Cmd, to
-// be changed and started like any other, before the lab ends.
+// be changed and started like any other, before the lab ends. It is killed when
+// this process ends, or else the thread that started it: do not start it from a
+// goroutine that is locked to its thread and ends so.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	space := fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), h.space.Fd())
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{space, "--", name}, args...)...)

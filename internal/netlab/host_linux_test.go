@@ -187,3 +187,44 @@ func TestCommandsDieWithTheLab(t *testing.T) {
 		t.Error("it was not killed")
 	}
 }
+
+// The system kills a child with Pdeathsig when the thread that started it ends.
+func TestCommandsOutliveTheThreadsOfOthers(t *testing.T) {
+	lab := New(t)
+	inet := lab.Internet()
+	h := inet.Host("h")
+	cmd := h.Command(context.Background(), "sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for i := range 30 {
+		socket(t, inet.Host(strconv.Itoa(i)))
+		probe := &probe{TB: t}
+		New(probe)
+		for _, f := range probe.cleanup {
+			f()
+		}
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the command ended: %v", err)
+	default:
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+}
+
+func TestDoLeavesThreadsAtHome(t *testing.T) {
+	h := New(t).Internet().Host("h")
+	home := must(inode("/proc/thread-self/ns/net"))
+	for range 50 {
+		_ = h.Do(func() error { return nil })
+		got := make(chan uint64)
+		go func() { got <- must(inode("/proc/thread-self/ns/net")) }()
+		if ino := <-got; ino != home {
+			t.Fatalf("a goroutine runs in namespace %d, want %d", ino, home)
+		}
+	}
+}

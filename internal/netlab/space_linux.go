@@ -22,8 +22,11 @@ const marked = "netlab"
 // killTime is how long killed processes may take to end; our choice.
 const killTime = 10 * time.Second
 
-// onThread runs f on a thread of its own, which ends with it, whatever f has made
-// of it. The first thread is spared: it stands for the whole process in /proc.
+// onThread runs f, which may change the namespace of its thread, and puts the
+// thread back afterwards. It must not end instead, as Go would have it: the system
+// kills processes that were started from a thread with Pdeathsig when the thread
+// ends, and any thread may have started some before. The first thread is spared: it
+// stands for the whole process in /proc.
 func onThread(f func() error) (err error) {
 	done := make(chan struct{})
 	go func() {
@@ -34,6 +37,18 @@ func onThread(f func() error) (err error) {
 			runtime.UnlockOSThread()
 			return
 		}
+		home, fail := os.Open("/proc/thread-self/ns/net")
+		if fail != nil {
+			err = fail
+			return
+		}
+		defer home.Close()
+		defer func() {
+			// A thread that cannot go back must not run anything else.
+			if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+				runtime.UnlockOSThread()
+			}
+		}()
 		err = f()
 	}()
 	<-done
