@@ -2,8 +2,29 @@ package path
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
+
+// Counts of paths; our choice.
+const (
+	// MaxRelays is the highest number of a relay.
+	MaxRelays = 8
+	// maxLearned addresses are kept that the peer did not announce: those that its
+	// datagrams came from.
+	maxLearned = 8
+	// maxReplies wait for Poll at most.
+	maxReplies = 64
+)
+
+// lateWake is how late a Poll may be before the process must have been stopped,
+// and everything known about paths with it; our choice.
+const lateWake = 2 * time.Second
+
+// roamEvery is the shortest pause between two times that a new address of the
+// peer makes data go out twice; our choice. Somebody who copies datagrams cannot
+// double our traffic for longer than one check in that time.
+const roamEvery = time.Second
 
 // Config is what a Manager is made of.
 type Config struct {
@@ -21,80 +42,281 @@ type Config struct {
 	Now time.Time
 }
 
-// State says how sure the sending path is.
-type State uint8
-
-// The states.
-const (
-	Gone     State = iota // no path is known to work
-	Doubtful              // data goes to both paths that Best returned
-	Good                  // data goes to the first path
-)
-
 // Probe is a frame that the caller seals, alone in a datagram, and sends.
 type Probe struct {
 	Via  Via
-	Type byte   // frame type, 0x90 to 0x93
+	Type byte   // frame type: Challenge, Response, Candidates, CandidatesSeen
 	Body []byte // the caller's
-	Size int    // length that the datagram is padded to; 0 is none
+	Size int    // length in bytes that the datagram is padded to; 0 is none
 }
 
-// Manager keeps the paths of one session. It is not safe for concurrent use; now
-// must not go backwards.
+// Manager keeps the paths of one session. It is not safe for concurrent use.
+// Times must not go backwards.
 type Manager struct {
-	cfg Config
+	cfg   Config
+	paths []*path
+
+	// Where datagrams came from and went lately, so that most need no search.
+	lastIn, lastOut *path
+	strange         Via // an unknown address that something not the newest came from
+	strangeBytes    int
+
+	// The choice; see choose.go.
+	best       *path
+	peer       *path   // by which the peer's newest data comes
+	ranked     []*path // the others that data could go by
+	state      State
+	firstVia   Via
+	secondVia  Via
+	why        string
+	switchedAt time.Time
+	doubtSince time.Time // zero: best is not in doubt
+	roamAt     time.Time // when data began to go out twice because the peer moved
+	dirty      bool      // the choice must be looked at again
+	evalAt     time.Time // and at this time in any case; zero is never
+
+	// Candidates and rounds; see probe.go.
+	local      list
+	seen       bool // the peer has our list
+	announced  int  // times that it was sent
+	announceAt time.Time
+	theirs     uint32 // sequence of the peer's list
+	roundAt    time.Time
+	busyBytes  uint64 // data sent in all
+	busyAt     uint64 // busyBytes at the last round
+	rounds     bucket
+	budget     bucket
+
+	replies []Probe
+	next    time.Time // of Poll; zero is never
 }
 
 // New returns a manager that knows no path yet.
-func New(cfg Config) *Manager { return &Manager{cfg: cfg} }
+func New(cfg Config) *Manager { return &Manager{cfg: cfg, roundAt: cfg.Now, seen: true} }
 
-// SetRelay says that the allocation on a relay works, or no longer does.
-func (m *Manager) SetRelay(v Via, up bool, now time.Time) {}
+// SetRelay says that the allocation on the relay of v works, or no longer does.
+// Data may go by a relay before the peer has answered there: it can lead to
+// nobody else. Numbers beyond MaxRelays are ignored.
+func (m *Manager) SetRelay(v Via, up bool, now time.Time) {
+	if !v.Relayed() || v.Relay > MaxRelays {
+		return
+	}
+	p := m.find(v)
+	if p == nil {
+		p = m.add(v, 0)
+		p.up = false
+	}
+	if !up {
+		p.up = false
+		p.deadNow()
+	} else if !p.up {
+		p.up = true
+		p.distrust(now)
+		p.proven = false
+	} else {
+		p.urgent = true
+	}
+	m.touch(now)
+}
 
-// SetLocal replaces the addresses at which this end may be reached.
-func (m *Manager) SetLocal(local []Candidate, now time.Time) {}
+// SetLocal replaces the addresses at which this end may be reached. They are
+// announced to the peer, at most MaxCandidates, and addresses of a family that
+// this end has none of are not probed.
+func (m *Manager) SetLocal(local []Candidate, now time.Time) {
+	next := m.announceable(local)
+	if slices.Equal(next, m.local.candidates) {
+		return
+	}
+	m.local = list{sequence: m.local.sequence + 1, candidates: next}
+	m.seen, m.announced, m.announceAt = false, 0, now
+	for _, p := range m.paths {
+		if !p.via.Relayed() {
+			p.up = m.reachable(p.via)
+		}
+	}
+	m.startRound(now)
+	m.touch(now)
+}
+
+// announceable drops what the peer would not probe, and puts what works most
+// often first: what does not fit the list is cut off.
+func (m *Manager) announceable(local []Candidate) []Candidate {
+	var out []Candidate
+	for _, c := range local {
+		c.Addr = netip.AddrPortFrom(c.Addr.Addr().Unmap(), c.Addr.Port())
+		if c.Kind < Host || c.Kind > Configured || !c.Addr.IsValid() || c.Addr.Port() == 0 || c.Addr.Addr().IsLoopback() && !m.cfg.Loopback ||
+			slices.ContainsFunc(out, func(o Candidate) bool { return o.Addr == c.Addr }) {
+			continue
+		}
+		out = append(out, c)
+	}
+	slices.SortStableFunc(out, func(a, b Candidate) int { return int(b.Kind) - int(a.Kind) })
+	return out[:min(len(out), MaxCandidates)]
+}
 
 // Received notes an authentic datagram of bytes length that came by v: newest
-// when it carries the highest counter so far, data when it held a packet. Call
-// it before Frame for the frames of the same datagram.
-func (m *Manager) Received(v Via, bytes int, newest, data bool, now time.Time) {}
+// when it carries the highest counter so far, data when it held a packet of the
+// transport. Call it for every datagram that opened, before Frame for the frames
+// in it.
+func (m *Manager) Received(v Via, bytes int, newest, data bool, now time.Time) {
+	p := m.lastIn
+	if p == nil || p.via != v {
+		if p = m.find(v); p == nil {
+			if p = m.stranger(v, bytes, newest, now); p == nil {
+				return
+			}
+		}
+		m.lastIn = p
+	}
+	p.in += uint64(bytes)
+	p.heard, p.unheard = now, time.Time{}
+	if !p.proven {
+		p.earned += uint64(bytes)
+		m.heardUnproven(p, newest, now)
+	}
+	if newest && data && m.peer != p {
+		m.peerMoved(p, now)
+	}
+	if !m.doubtSince.IsZero() {
+		m.dirty = true
+	}
+}
 
-// Frame takes a path frame of a datagram that came by v. An error is the peer's
-// fault and ends the session: refusal.ProtocolError.
-func (m *Manager) Frame(v Via, typ byte, body []byte, now time.Time) error { return nil }
+// stranger makes a path of an unknown address that the newest datagram came from.
+// An older one may have been held back and sent from there by somebody else.
+func (m *Manager) stranger(v Via, bytes int, newest bool, now time.Time) *path {
+	if v.Relayed() || !m.allowed(v.Addr) {
+		return nil
+	}
+	if !newest {
+		m.strange, m.strangeBytes = v, bytes
+		return nil
+	}
+	return m.learn(v, now)
+}
+
+// learn adds a path to an address that the peer did not announce, in place of the
+// one heard longest ago if there are too many.
+func (m *Manager) learn(v Via, now time.Time) *path {
+	var oldest *path
+	n := 0
+	for _, p := range m.paths {
+		if p.via.Relayed() || p.listed {
+			continue
+		}
+		n++
+		if p != m.best && (oldest == nil || oldest.proven && !p.proven || oldest.proven == p.proven && p.heard.Before(oldest.heard)) {
+			oldest = p
+		}
+	}
+	if n >= maxLearned {
+		m.remove(oldest)
+	}
+	return m.add(v, Peer)
+}
+
+// heardUnproven checks a path by which something came: the peer is there, or
+// somebody who copies its datagrams.
+func (m *Manager) heardUnproven(p *path, newest bool, now time.Time) {
+	if newest {
+		p.moved = first(p.moved, now)
+	}
+	if p.up && now.Sub(p.lastAsked) >= probeFirst<<min(p.tries, 6) {
+		p.urgent = true
+		m.soon(now)
+	}
+}
+
+// peerMoved notes that the peer's newest data comes another way than before. If
+// that is not ours, it may be because ours has died, so ours is asked at once.
+// If the way is new, the peer's address has probably changed, and until the check
+// is over data goes out twice.
+func (m *Manager) peerMoved(p *path, now time.Time) {
+	m.peer = p
+	b := m.best
+	if b == nil || b == p {
+		return
+	}
+	if now.Sub(b.lastAsked) >= b.doubt/2 {
+		b.urgent = true
+	}
+	if !p.proven && !p.via.Relayed() && now.Sub(m.roamAt) >= roamEvery {
+		m.roamAt = now
+	}
+	m.touch(now)
+}
 
 // Sent notes data of bytes length that went out by v.
-func (m *Manager) Sent(v Via, bytes int, now time.Time) {}
+func (m *Manager) Sent(v Via, bytes int, now time.Time) {
+	p := m.lastOut
+	if p == nil || p.via != v {
+		if p = m.find(v); p == nil {
+			return
+		}
+		m.lastOut = p
+	}
+	p.out += uint64(bytes)
+	m.busyBytes += uint64(bytes)
+	if p.unheard.IsZero() {
+		p.unheard = now
+		m.soon(now.Add(p.doubt / 2))
+		m.evalAt = earliest(m.evalAt, now.Add(p.doubt))
+	}
+}
 
-// Wake says that the machine slept or the network changed.
-func (m *Manager) Wake(now time.Time) {}
+// Wake says that the machine slept or the network changed: every path is asked at
+// once, and data goes out twice until one has answered. Call it when the clock on
+// the wall has gone further than the monotonic one, too; a Poll that comes much
+// too late is noticed here.
+func (m *Manager) Wake(now time.Time) {
+	for _, p := range m.paths {
+		p.distrust(now)
+		p.losses = 0
+	}
+	if m.best != nil && !m.best.usable() {
+		m.best = nil
+	}
+	m.doubtSince = now
+	m.seen, m.announced, m.announceAt = m.local.sequence == 0, 0, now
+	m.startRound(now)
+	m.touch(now)
+}
 
-// Best returns where data goes.
-func (m *Manager) Best(now time.Time) (first, second Via, state State) { return Via{}, Via{}, Gone }
+// touch makes the choice and the timer be looked at again.
+func (m *Manager) touch(now time.Time) {
+	m.dirty = true
+	m.soon(now)
+}
 
-// Poll returns what is to be sent now.
-func (m *Manager) Poll(now time.Time) []Probe { return nil }
+// soon makes Poll be called at t at the latest.
+func (m *Manager) soon(t time.Time) { m.next = earliest(m.next, t) }
 
-// Next returns when Poll is to be called at the latest; zero is never. It may
-// change with every other call.
-func (m *Manager) Next() time.Time { return time.Time{} }
+func (m *Manager) find(v Via) *path {
+	for _, p := range m.paths {
+		if p.via == v {
+			return p
+		}
+	}
+	return nil
+}
 
-// Status describes every path, the chosen one first.
-func (m *Manager) Status() []Status { return nil }
+func (m *Manager) add(v Via, kind Kind) *path {
+	p := &path{via: v, kind: kind, up: v.Relayed() || m.reachable(v), doubt: doubtUnknown, rank: unranked}
+	m.paths = append(m.paths, p)
+	return p
+}
 
-// Status describes one path.
-type Status struct {
-	Via       Via
-	Kind      Kind // zero for relays
-	Chosen    bool
-	Live      bool
-	Validated bool
-	SRTT      time.Duration
-	RTTVar    time.Duration
-	MinRTT    time.Duration
-	Heard     time.Time
-	In, Out   uint64
-	Size      int
-	Observed  netip.AddrPort
-	Why       string
+func (m *Manager) remove(p *path) {
+	m.paths = slices.DeleteFunc(m.paths, func(o *path) bool { return o == p })
+	for _, at := range []**path{&m.best, &m.peer, &m.lastIn, &m.lastOut} {
+		if *at == p {
+			*at = nil
+		}
+	}
+	m.dirty = true
+}
+
+// reachable reports whether this end has an address of the family of v.
+func (m *Manager) reachable(v Via) bool {
+	return slices.ContainsFunc(m.local.candidates, func(c Candidate) bool { return c.Addr.Addr().Is4() == v.Addr.Addr().Is4() })
 }

@@ -1,0 +1,213 @@
+package path
+
+import (
+	"net/netip"
+	"time"
+)
+
+// When a path is doubted and given up; our choice.
+const (
+	// doubtLeast is the shortest silence that means anything: the peer's transport
+	// may take 25 ms to acknowledge, its process may have to wait for a processor.
+	doubtLeast = 150 * time.Millisecond
+	// doubtMargin is added to three round trips.
+	doubtMargin = 50 * time.Millisecond
+	// doubtUnknown stands for three round trips of a path that was not measured.
+	doubtUnknown = time.Second
+	// deadAfter is the silence after which a path has to answer a challenge again
+	// before it is used.
+	deadAfter = 3 * time.Second
+	// validFor is how long an answer, or anything heard, vouches for a direct
+	// path: the address may belong to somebody else by then.
+	validFor = 90 * time.Second
+)
+
+// Flap damping; our choice. A path that was left because it failed is not chosen
+// again, while another works, for holdFirst, twice that the next time and so on.
+// After calm without a failure it begins anew.
+const (
+	holdFirst = time.Second
+	holdMost  = 64 * time.Second
+	calm      = 2 * time.Minute
+)
+
+// outstanding challenges are remembered per path, the youngest ones, for
+// tokenLife: what comes later tells nothing about the path as it is.
+const (
+	outstanding = 8
+	tokenLife   = 20 * time.Second
+)
+
+// path is what is known about one Via.
+type path struct {
+	via      Via
+	kind     Kind           // zero for relays
+	observed netip.AddrPort // where the peer sees us on this path, from its last answer
+
+	up     bool // relays: the allocation works; direct: a socket exists
+	proven bool // the peer answered here and was not silent since
+	dead   bool // silent for deadAfter; cleared by an answer
+	known  bool // was proven once in its life
+	listed bool // in the peer's list
+	urgent bool // a challenge is wanted at once
+	rank   int  // place among the paths that are not chosen, from 0
+
+	heard, answered time.Time
+	moved           time.Time // when the newest datagram came from here, unproven; zero is no
+
+	// Since when the path owes us something; zero is not at all.
+	unheard time.Time // first datagram that went out since something was heard
+	asked   time.Time // first challenge that went out since one was answered
+
+	tokens    [outstanding]challenge
+	lastAsked time.Time
+	tries     int // challenges since the last answer or the begin of the round
+
+	doubt time.Duration // silence from which the path is doubted
+	rtt   rtt
+
+	in, out       uint64 // bytes of authentic datagrams
+	sampledAt     uint64 // Manager.busyBytes at the last answer
+	earned, spent uint64 // bytes in and out while not proven: the 3x rule
+	budget        bucket
+
+	losses   int
+	lostAt   time.Time
+	holdUpto time.Time
+}
+
+type challenge struct {
+	token uint64
+	sent  time.Time // zero is no challenge
+}
+
+// suspectAt is when p will have owed us something for too long; zero is never.
+func (p *path) suspectAt() time.Time {
+	t := earliest(p.unheard, p.asked)
+	if t.IsZero() {
+		return t
+	}
+	return t.Add(p.doubt)
+}
+
+func (p *path) suspect(now time.Time) bool {
+	t := p.suspectAt()
+	return !t.IsZero() && !now.Before(t)
+}
+
+// deadAt is when p will have been silent for so long that it must be checked
+// before it is used again; zero is never.
+func (p *path) deadAt() time.Time {
+	t := earliest(p.unheard, p.asked)
+	if p.via.Relayed() && !p.known {
+		t = p.unheard // a peer that speaks but knows no challenges is not dead
+	}
+	if t.IsZero() || p.dead {
+		return time.Time{}
+	}
+	return t.Add(max(deadAfter, 2*p.doubt))
+}
+
+// expires is when an unused direct path must be checked again; zero is never.
+func (p *path) expires() time.Time {
+	if !p.proven || p.via.Relayed() {
+		return time.Time{}
+	}
+	return later(p.answered, p.heard).Add(validFor)
+}
+
+// eligible reports whether data may go by p alone.
+func (p *path) eligible(now time.Time) bool { return p.up && p.proven && !p.suspect(now) }
+
+// usable reports whether data may go by p when there is nothing better: a relay
+// that nobody answered on yet, too, since it can only lead to the peer.
+func (p *path) usable() bool { return p.up && !p.dead && (p.proven || p.via.Relayed()) }
+
+// remember notes a challenge that goes out.
+func (p *path) remember(token uint64, now time.Time) {
+	oldest := 0
+	for i := range p.tokens {
+		if p.tokens[i].sent.Before(p.tokens[oldest].sent) {
+			oldest = i
+		}
+	}
+	p.tokens[oldest] = challenge{token, now}
+	p.lastAsked, p.urgent = now, false
+	p.tries++
+	p.asked = first(p.asked, now)
+	p.unheard = first(p.unheard, now)
+}
+
+// find returns when the challenge of token went out by p.
+func (p *path) find(token uint64, now time.Time) (sent time.Time, ok bool) {
+	for _, c := range p.tokens {
+		if c.token == token && !c.sent.IsZero() && now.Sub(c.sent) < tokenLife {
+			return c.sent, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// deadNow gives p up until it answers.
+func (p *path) deadNow() {
+	p.proven, p.dead = false, true
+	p.unheard, p.asked, p.moved = time.Time{}, time.Time{}, time.Time{}
+}
+
+// answer notes that the peer answered a challenge of p: it can be reached there.
+func (p *path) answer(now time.Time) {
+	p.proven, p.dead, p.known = true, false, true
+	p.answered, p.asked, p.unheard = now, time.Time{}, time.Time{}
+	p.tries, p.earned, p.spent = 0, 0, 0
+	p.tokens = [outstanding]challenge{}
+}
+
+// distrust makes p prove itself anew. What was heard or answered lately counts
+// until the path is doubted; a relay leads to the peer in any case.
+func (p *path) distrust(now time.Time) {
+	if now.Sub(later(p.heard, p.answered)) >= deadAfter {
+		p.proven = false
+	}
+	p.dead, p.urgent, p.tries = false, true, 0
+	p.unheard, p.asked = time.Time{}, time.Time{}
+	p.tokens = [outstanding]challenge{}
+}
+
+// lose holds p back for a while because it failed in use.
+func (p *path) lose(now time.Time) {
+	if now.Sub(p.lostAt) > calm {
+		p.losses = 0
+	}
+	p.lostAt = now
+	p.holdUpto = now.Add(min(holdFirst<<min(p.losses, 10), holdMost))
+	p.losses++
+}
+
+// sample takes the round trip of a challenge that was answered on its own path.
+func (p *path) sample(d time.Duration, now time.Time) {
+	p.rtt.sample(d, now)
+	p.doubt = max(doubtLeast, 3*p.rtt.smooth+doubtMargin, p.rtt.smooth+4*p.rtt.variation+doubtMargin)
+}
+
+// first returns t unless it is zero.
+func first(t, now time.Time) time.Time {
+	if t.IsZero() {
+		return now
+	}
+	return t
+}
+
+// earliest returns the earlier time that is not zero, or zero.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
