@@ -212,3 +212,30 @@ func TestServerThatShowedTwoLogsGetsNoSession(t *testing.T) {
 		}
 	}
 }
+
+func TestClientThatTheRosterCallsTooOld(t *testing.T) {
+	m := newTeam(t)
+	a := m.account(t)
+	if err := m.home.writeJSON(loginFile, savedLogin{Token: "x", Expires: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.begin(t.Context()); err != nil {
+		t.Fatalf("before: %v", err)
+	}
+	if err := a.learn(wire.RosterNews{Updates: []wire.RosterUpdate{m.next(a, func(r *roster.Roster) { r.MinVersion = "99.0.0" })}}); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"a command":                   a.begin(t.Context()),
+		"a session that is under way": second(a.tryConnect(t.Context(), nil, want{host: "web"})),
+	} {
+		if refusal.Of(err) != refusal.ProgramTooOld {
+			t.Errorf("%s: %v, want program_too_old", what, err)
+		}
+	}
+	if status, _, talk := tucdesk(t, "ls", "--state", m.home.dir); status != 1 || !strings.Contains(talk, "hint: install a newer release") {
+		t.Errorf("status %d, said %q", status, talk)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }

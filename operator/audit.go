@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -53,20 +54,41 @@ func (a *account) export(ctx context.Context, tio *cli.IO, out string) error {
 		_, err := io.Copy(tio.Out, log)
 		return err
 	}
+	if _, err := os.Lstat(out); err == nil { // before a long transfer; newFile has the last word
+		return exists(out)
+	}
 	f, err := os.CreateTemp(filepath.Dir(out), ".tucdesk-export-*")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // after the rename there is nothing left to remove
+	defer os.Remove(f.Name())
 	n, err := io.Copy(f, log)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), out); err != nil {
+	if err := newFile(f.Name(), out); err != nil {
 		return err
 	}
 	tio.Say("%s: %d bytes; check it with: tucdesk audit verify %s", out, n, out)
 	return nil
+}
+
+// newFile gives a complete file its name, unless something has that name: an older
+// log may be evidence. A link says so in one step; where there are none, it is
+// looked for first.
+func newFile(complete, name string) error {
+	err := os.Link(complete, name)
+	if err == nil {
+		return nil
+	}
+	if _, there := os.Lstat(name); there == nil {
+		return exists(name)
+	}
+	return os.Rename(complete, name)
+}
+
+func exists(name string) error {
+	return &cli.Error{Err: fmt.Errorf("writing %q: %w", name, fs.ErrExist), Hints: []string{"choose another file, or remove that one"}}
 }
 
 type auditVerify struct {

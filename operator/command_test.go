@@ -170,7 +170,6 @@ func serve(t *testing.T, setup http.HandlerFunc) roster.SetupInfo {
 }
 
 func TestFailedFoundingLeavesKeysOnlyWhereTheTeamMayExist(t *testing.T) {
-	t.Parallel() // scrypt takes its time
 	pass := write(t, "pass", "correct horse\n", 0o600)
 	refuse := func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
@@ -186,13 +185,17 @@ func TestFailedFoundingLeavesKeysOnlyWhereTheTeamMayExist(t *testing.T) {
 		"the answer does not come": {serve(t, cut), true},
 	} {
 		dir := filepath.Join(t.TempDir(), "state")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		lockedOwner(t, Home{dir: dir}) // as tucdesk owner create leaves it
 		status, out, talk := tucdesk(t, "team", "init", must(roster.SetupString(c.setup)), "--email", "ann@example.org", "--passphrase-file", pass, "--state", dir)
 		if status == 0 {
 			t.Errorf("%s: status 0", name)
 		}
 		want := []string{enrollerKeyFile, operatorKeyFile, ownerKeyFile, teamFile}
 		if !c.keep {
-			want = nil
+			want = []string{ownerKeyFile} // it was here before
 		}
 		if got := folder(t, dir); !slices.Equal(got, want) {
 			t.Errorf("%s: left %q, want %q", name, got, want)
@@ -209,5 +212,24 @@ func TestFoundingOverATeamIsRefused(t *testing.T) {
 	status, _, talk := tucdesk(t, "team", "init", "tucdesk-setup:x", "--state", m.home.dir)
 	if status != 1 || !strings.Contains(talk, "already_joined") || !slices.Equal(folder(t, m.home.dir), before) {
 		t.Errorf("status %d, said %q", status, talk)
+	}
+}
+
+// What was made for a team that never came to be goes; what was there stays.
+func TestUndoneFoundingLeavesWhatItFound(t *testing.T) {
+	home := Home{dir: t.TempDir()}
+	for _, name := range []string{ownerKeyFile, operatorKeyFile, enrollerKeyFile, teamFile, foundingFile, "notes"} {
+		if err := os.WriteFile(home.path(name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &founding{home: home, made: []string{ownerKeyFile, enrollerKeyFile}}
+	for range 2 { // the second time there is nothing left to do
+		if err := f.undo(); err != nil {
+			t.Fatal(err)
+		}
+		if got := folder(t, home.dir); !slices.Equal(got, []string{"notes", operatorKeyFile}) {
+			t.Errorf("left %q", got)
+		}
 	}
 }

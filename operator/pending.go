@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -153,7 +152,7 @@ func codeList(ids []key.ID) string {
 // change must not vanish.
 func writeNew(path string, c *change.Change) error {
 	if _, err := os.Lstat(path); err == nil {
-		return &cli.Error{Err: fmt.Errorf("writing %q: %w", path, fs.ErrExist), Hints: []string{"choose another file: --out FILE"}}
+		return exists(path)
 	}
 	return writeChange(path, c)
 }
