@@ -1,0 +1,115 @@
+package endtoend
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/operator/vault"
+)
+
+// TestOwnersScripts are owners on machines of their own, a state folder each,
+// against a server without a team. Their keys come from files in the form of
+// recovery keys, which no passphrase makes slow.
+func TestOwnersScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "owners"),
+		Setup: func(env *testscript.Env) error {
+			w := emptyWorld(env.T().(testing.TB))
+			env.Setenv("SETUP", w.setup)
+			env.Setenv("PATH", filepath.Dir(program(t, "tucdesk"))+string(os.PathListSeparator)+"/usr/bin:/bin")
+			for _, who := range []string{"ann", "bob", "carol", "eve"} {
+				if err := newOwner(env, who); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status": scriptStatus, "value": scriptValue, "flip": scriptFlip, "code": scriptCode, "recoverycode": scriptRecoveryCode,
+		},
+	})
+}
+
+// emptyWorld is a server that nobody has founded a team on.
+func emptyWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), addr: freeAddr(t), relay: freeAddr(t)}
+	write(t, w.path("server.toml"), fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n[relay]\nlisten = %q\npublic = %q\n", w.addr, w.addr, w.relay, w.relay))
+	w.startServer("--url", "https://"+w.addr)
+	eventually(t, "the server prints a set-up string", func() bool { return strings.HasSuffix(w.server.out.String(), "\n") })
+	w.setup = strings.TrimSpace(w.server.out.String())
+	return w
+}
+
+// newOwner gives a person an owner key, in $WORK/WHO.key: $WHO is its public half,
+// $WHO_CODE its short code. $AT_WHO is the person's machine, $AS_WHO the key.
+func newOwner(env *testscript.Env, who string) error {
+	owner, err := key.Generate[key.Owner]()
+	if err != nil {
+		return err
+	}
+	text, err := vault.Recovery(owner)
+	if err != nil {
+		return err
+	}
+	name := strings.ToUpper(who)
+	env.Setenv(name, owner.Public().String())
+	env.Setenv(name+"_CODE", owner.ID().ShortCode())
+	env.Setenv("AT_"+name, "--state="+filepath.Join(env.WorkDir, who))
+	env.Setenv("AS_"+name, "--recovery-key-file="+filepath.Join(env.WorkDir, who+".key"))
+	return os.WriteFile(filepath.Join(env.WorkDir, who+".key"), append(text, '\n'), 0o600)
+}
+
+// scriptValue is "value NAME BEGINNING": the first printed word that begins so.
+func scriptValue(ts *testscript.TestScript, _ bool, args []string) {
+	for _, word := range strings.Fields(ts.ReadFile("stdout") + " " + ts.ReadFile("stderr")) {
+		if word = strings.Trim(word, `",`); strings.HasPrefix(word, args[1]) {
+			ts.Setenv(args[0], word)
+			return
+		}
+	}
+	ts.Fatalf("no word begins with %q", args[1])
+}
+
+// scriptFlip is "flip FILE TEXT": changes the byte behind the last TEXT.
+func scriptFlip(ts *testscript.TestScript, _ bool, args []string) {
+	data := []byte(ts.ReadFile(args[0]))
+	i := strings.LastIndex(string(data), args[1])
+	if i < 0 {
+		ts.Fatalf("%q is not in %s", args[1], args[0])
+	}
+	if i += len(args[1]); data[i] == '0' {
+		data[i] = '1'
+	} else {
+		data[i] = '0'
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+}
+
+// scriptCode is "code NAME KEY": the short code of an operator's public key.
+func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
+	k, err := key.ParsePublic[key.Operator](args[1])
+	ts.Check(err)
+	ts.Setenv(args[0], k.ID().ShortCode())
+}
+
+// scriptRecoveryCode puts the code of the listed owner who is none of our people
+// into $RECOVERY_CODE.
+func scriptRecoveryCode(ts *testscript.TestScript, _ bool, _ []string) {
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		words := strings.Fields(line)
+		if len(words) == 2 && strings.HasPrefix(words[1], "tucdesk-owner-pub:") &&
+			words[1] != ts.Getenv("ANN") && words[1] != ts.Getenv("BOB") && words[1] != ts.Getenv("CAROL") {
+			ts.Setenv("RECOVERY_CODE", words[0])
+			return
+		}
+	}
+	ts.Fatalf("no recovery key among the owners")
+}
