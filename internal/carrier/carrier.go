@@ -103,10 +103,19 @@ func Dial(ctx context.Context, to Target) (net.Conn, error) {
 	if err == nil {
 		return conn, nil
 	}
-	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
+	if cause := over(ctx); cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%v: %w", err, cause) // the library's text hides that time was up
 	}
 	return nil, &Error{to.Kind, to.Addr, leg, err}
+}
+
+// over returns why ctx has ended, also in the moment in which a deadline has passed
+// and only a socket knows it.
+func over(ctx context.Context) error {
+	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 func (t Target) dial(ctx context.Context) (net.Conn, Leg, error) {
