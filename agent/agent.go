@@ -18,7 +18,6 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/replay"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
-	"github.com/tucdesk/tucdesk/internal/audit/witness"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -60,7 +59,7 @@ type Agent struct {
 	keeper  *trust.Keeper
 	ledger  *approval.Ledger
 	spool   *spool.Spool
-	witness *witness.Witness
+	witness witnesses
 
 	seen     *replay.Cache
 	waiting  waitingList

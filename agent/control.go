@@ -108,10 +108,7 @@ func (a *Agent) hello(server key.ID, channel key.Hash) (wire.Register, error) {
 		Team: t.Roster.Team(), Server: server, Channel: channel,
 		ClientVersion: a.version, AuditSeq: seq, AuditHead: head,
 	}, t.Roster.Version())
-	if a.witness != nil {
-		r.Seen = uint64(a.witness.Size())
-	}
-	a.shown.set(int64(r.Seen))
+	r.Seen = uint64(a.beginLog(server))
 	return r, err
 }
 
@@ -123,7 +120,7 @@ func (a *Agent) serve(ctx context.Context, c *client.Control, reg wire.Registere
 	defer cancel()
 	defer c.Close()
 	a.applyNews(reg.Roster)
-	a.acked(reg.AuditSeq)
+	a.claimed(reg.AuditSeq)
 	a.gossip(reg.Checkpoint)
 	children.Go(func() { a.deliver(ctx, c) })
 	slots := make(chan struct{}, maxPending)
@@ -154,7 +151,7 @@ func (a *Agent) handle(ctx context.Context, c *client.Control, f wire.Frame) err
 		})
 	case wire.FrameAuditAck:
 		return take(f, func(k wire.AuditAck) error {
-			a.acked(k.Seq)
+			a.acked(k)
 			return nil
 		})
 	case wire.FrameRelayed, wire.FrameRefuse:
@@ -182,7 +179,7 @@ func (a *Agent) heartbeat(ctx context.Context, c *client.Control, h wire.Heartbe
 	a.gossip(h.Checkpoint)
 	t, _ := a.keeper.Get()
 	seq, _ := a.spool.Head()
-	reply := wire.HeartbeatReply{RosterVersion: t.Roster.Version(), AuditSeq: seq, Sessions: a.sessions.count()}
+	reply := wire.HeartbeatReply{RosterVersion: t.Roster.Version(), AuditSeq: seq, Sessions: a.sessions.count(), Cosigned: a.cosign()}
 	if err := send(ctx, c, wire.FrameHeartbeat, 0, reply); err != nil {
 		return err
 	}

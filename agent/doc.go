@@ -17,7 +17,7 @@
 //	chain, policy-…   what the agent believes, with clock and fork.json (package trust)
 //	ledger            used approvals and requests (package approval)
 //	audit.spool       the agent's own audit chain until the server holds it (package audit)
-//	witness.json      the newest checkpoint seen of the team's log
+//	witness-*.json    the newest checkpoint seen of each server's log
 //	status.json       what `tucdesk-agent status` shows; rewritten, never read back
 //
 // # Between supervisor and session process

@@ -284,10 +284,8 @@ func variables(env []wire.EnvVar) []process.Variable {
 // twice: before ACCEPT, and again when keys are about to be released, because a
 // right may have been taken away in between (attack E13).
 func (a *Agent) decide(q *question, now time.Time) (answer, error) {
-	if a.witness != nil { // a server that showed two logs gets no new session here (protocol 5.3)
-		if err := a.witness.Err(); err != nil {
-			return answer{}, err
-		}
+	if err := a.witness.Err(); err != nil { // a server that showed two logs gets no new session here (protocol 5.3)
+		return answer{}, err
 	}
 	if err := a.keeper.Save(); err != nil { // nothing is given by what a restart would forget
 		return answer{}, err

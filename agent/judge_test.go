@@ -286,8 +286,9 @@ func TestServerThatShowedTwoLogsGetsNoSession(t *testing.T) {
 	k := newTeam(t, openPolicy)
 	dir := k.join()
 	server := must(k.state.Server(k.access.ID()))
-	evidence := `{"format":"tucdesk-witness-v1","origin":"` + checkpoint.Origin(server.Name, k.state.Team()) + `","checkpoint":"","evidence":["another log"]}` + "\n"
-	if err := os.WriteFile(filepath.Join(dir, witnessFile), []byte(evidence), 0o600); err != nil {
+	origin := checkpoint.Origin(server.Name, k.state.Team())
+	evidence := `{"format":"tucdesk-witness-v1","origin":"` + origin + `","checkpoint":"","evidence":["another log"]}` + "\n"
+	if err := os.WriteFile(witnessPath(dir, origin), []byte(evidence), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	a := k.open(dir)

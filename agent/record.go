@@ -3,15 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/tucdesk/tucdesk/agent/trust"
-	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
-	"github.com/tucdesk/tucdesk/internal/audit/witness"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
@@ -24,8 +21,8 @@ const (
 	refusalRate  = 1 // in a second
 )
 
-// ackLimit is how long the server may take to acknowledge entries before they
-// are sent again; our choice.
+// ackLimit is how long the server may take to prove that the log holds entries
+// before they are sent again; our choice.
 const ackLimit = 30 * time.Second
 
 // openAudit opens what the agent remembers of its own deeds and of the team's log.
@@ -33,12 +30,7 @@ func (a *Agent) openAudit(t *trust.Trust) (err error) {
 	if a.spool, err = spool.Open(a.dir, a.identity, t.Roster.Team()); err != nil {
 		return err
 	}
-	server, err := t.Roster.Server(a.member.Server.Access)
-	if err != nil {
-		return nil // not in the roster any more: nothing it shows would be believed
-	}
-	a.witness, err = witness.Open(filepath.Join(a.dir, witnessFile), checkpoint.Origin(server.Name, t.Roster.Team()))
-	return err
+	return a.witness.open(a.dir, t)
 }
 
 // record appends e to the agent's chain. It is durable when record returns nil.
@@ -156,7 +148,7 @@ func (m *refusalMeter) take(now time.Time) bool {
 	return m.b.take(now, refusalRate, refusalBurst)
 }
 
-// deliver sends what the server does not hold yet, one batch at a time, until the
+// deliver sends what the log has not proved to hold yet, one batch at a time, until the
 // channel ends.
 func (a *Agent) deliver(ctx context.Context, c *client.Control) {
 	for ctx.Err() == nil {
@@ -180,8 +172,8 @@ func (a *Agent) deliver(ctx context.Context, c *client.Control) {
 	}
 }
 
-// awaitNews waits for an acknowledgement when there is something under way, else
-// for a new entry.
+// awaitNews waits for proofs when there is something under way, else for a new
+// entry.
 func (a *Agent) awaitNews(ctx context.Context, again <-chan time.Time, underway bool) bool {
 	news := a.news
 	if underway {
@@ -194,71 +186,6 @@ func (a *Agent) awaitNews(ctx context.Context, again <-chan time.Time, underway 
 		return false
 	}
 	return true
-}
-
-// acked hears up to where the server holds the agent's chain.
-func (a *Agent) acked(seq uint64) {
-	err := a.spool.Acked(seq)
-	switch {
-	case refusal.Of(err) == refusal.AuditFork:
-		a.log.Error("the server and this agent disagree on the audit log", "err", err)
-		return
-	case err != nil:
-		a.log.Error("removing delivered entries from the audit log", "err", err)
-	}
-	poke(a.acks)
-}
-
-// gossip takes a checkpoint of the team's log (protocol 5.3). The server knows
-// from registration what was seen here, so a newer one without a proof is as bad
-// as one with a wrong proof. Only when this side could not store what it was
-// shown does the next proof start elsewhere; then the next connection sorts it out.
-func (a *Agent) gossip(g wire.AuditGossip) {
-	if a.witness == nil || g.Checkpoint == "" {
-		return
-	}
-	t, _ := a.keeper.Get()
-	server, err := t.Roster.Server(a.member.Server.Access)
-	if err != nil {
-		return
-	}
-	c, _, err := checkpoint.Open(g.Checkpoint, checkpoint.Origin(server.Name, t.Roster.Team()), server.Keys.Audit)
-	if err != nil {
-		a.log.Warn("the server showed a checkpoint that is not signed rightly", "err", err)
-		return
-	}
-	known := a.witness.Size()
-	if known > 0 && c.Size > known && !a.shown.is(known) {
-		a.shown.set(c.Size)
-		return
-	}
-	err = a.witness.Update(g, server.Keys.Audit)
-	a.shown.set(c.Size) // also when it could not be stored: the next proof starts here
-	switch {
-	case refusal.Of(err) == refusal.AuditFork:
-		a.log.Error("the server shows different logs", "err", err)
-	case err != nil:
-		a.log.Error("storing what the server showed of the log", "err", err)
-	}
-}
-
-// shownLog is the size of the log that this connection's server was last known
-// to have shown; its next proof starts there.
-type shownLog struct {
-	mu   sync.Mutex
-	size int64 // guarded by mu
-}
-
-func (s *shownLog) set(size int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.size = size
-}
-
-func (s *shownLog) is(size int64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.size == size
 }
 
 // release is the last check, when the operator has proved its key and nothing

@@ -8,8 +8,8 @@ import (
 
 // The files of the state folder that are this package's own; see its comment.
 const (
-	witnessFile = "witness.json"
-	statusFile  = "status.json"
+	witnessPrefix = "witness-" // and 16 hex digits of the hash of a log's name
+	statusFile    = "status.json"
 )
 
 // DefaultDir returns the state folder that the programs use unless told

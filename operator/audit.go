@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/export"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/terminal"
@@ -24,24 +25,36 @@ func auditCommand() *cli.Command {
 
 func auditExportCommand() *cli.Command {
 	var o options
-	var out string
+	var to destination
 	return &cli.Command{
 		Use: "export", Short: "Fetch the whole log with everything needed to check it offline",
 		Long: "Writes the log, the roster chain and the signed checkpoints as lines of JSON, to standard output or to --out, which\n" +
-			"appears only when it is complete. The file names people, machines and commands; it holds no session data.",
-		Example: "tucdesk audit export --out acme.audit\ntucdesk audit export | xz > acme.audit.xz",
+			"appears only when it is complete. With --tiles it becomes a folder in the layout of C2SP tlog-tiles, which generic tools\n" +
+			"read and any web server can serve. It names people, machines and commands; it holds no session data.",
+		Example: "tucdesk audit export --out acme.audit\ntucdesk audit export | xz > acme.audit.xz\ntucdesk audit export --tiles acme-log",
 		Flags: func(f *flag.FlagSet) {
 			o.flags(f)
-			f.StringVar(&out, "out", "", "new `file` to write")
-			f.StringVar(&out, "o", "", "")
+			f.StringVar(&to.file, "out", "", "new `file` to write")
+			f.StringVar(&to.file, "o", "", "")
+			f.StringVar(&to.tiles, "tiles", "", "new `folder` to write, as tiles")
 		},
 		Run: func(ctx context.Context, tio *cli.IO, _ []string) error {
-			return o.withAccount(ctx, tio, func(a *account) error { return a.export(ctx, tio, out) })
+			return o.withAccount(ctx, tio, func(a *account) error { return a.export(ctx, tio, to) })
 		},
 	}
 }
 
-func (a *account) export(ctx context.Context, tio *cli.IO, out string) error {
+// destination is where an export goes; standard output, unless one of them is set.
+type destination struct{ file, tiles string }
+
+func (a *account) export(ctx context.Context, tio *cli.IO, to destination) error {
+	if to.file != "" && to.tiles != "" {
+		return &cli.Error{Err: errors.New("--out and --tiles exclude each other"), Exit: cli.ExitUsage}
+	}
+	name := to.file + to.tiles
+	if _, err := os.Lstat(name); name != "" && err == nil { // before a long transfer; newFile has the last word
+		return exists(name)
+	}
 	if err := a.gossip(ctx); err != nil {
 		return err
 	}
@@ -50,27 +63,48 @@ func (a *account) export(ctx context.Context, tio *cli.IO, out string) error {
 		return err
 	}
 	defer log.Close()
-	if out == "" {
+	switch {
+	case to.tiles != "":
+		err = writeTiles(to.tiles, log)
+	case to.file != "":
+		err = writeFile(to.file, log)
+	default:
 		_, err := io.Copy(tio.Out, log)
 		return err
 	}
-	if _, err := os.Lstat(out); err == nil { // before a long transfer; newFile has the last word
-		return exists(out)
+	if err != nil {
+		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(out), ".tucdesk-export-*")
+	tio.Say("check it with: tucdesk audit verify %s", name)
+	return nil
+}
+
+// writeFile makes the file appear when it is complete.
+func writeFile(name string, log io.Reader) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".tucdesk-export-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
-	n, err := io.Copy(f, log)
+	_, err = io.Copy(f, log)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := newFile(f.Name(), out); err != nil {
+	return newFile(f.Name(), name)
+}
+
+// writeTiles makes the folder appear when it is complete.
+func writeTiles(name string, log io.Reader) error {
+	dir, err := os.MkdirTemp(filepath.Dir(name), ".tucdesk-export-*")
+	if err != nil {
 		return err
 	}
-	tio.Say("%s: %d bytes; check it with: tucdesk audit verify %s", out, n, out)
-	return nil
+	defer os.RemoveAll(dir)
+	whole := filepath.Join(dir, "log")
+	if err := export.WriteTiles(whole, log); err != nil {
+		return err
+	}
+	return newFile(whole, name)
 }
 
 // newFile gives a complete file its name, unless something has that name: an older
@@ -94,21 +128,24 @@ func exists(name string) error {
 type auditVerify struct {
 	options
 	fingerprint string
+	cosigners   int
 }
 
 func auditVerifyCommand() *cli.Command {
 	var o auditVerify
 	return &cli.Command{
-		Use: "verify FILE", Short: "Check an exported log offline",
-		Long: "Checks FILE (\"-\" is standard input) with nothing but the team's fingerprint: the roster chain, every signature, the\n" +
-			"tree's root over all entries, each machine's own chain, and that each risky command had its approvals. Names every\n" +
-			"entry that was edited, deleted, inserted, reordered or cut off, and exits 1 when there is one. On a member's machine the\n" +
-			"fingerprint and the newest checkpoint that this client has seen are taken from the state folder.",
-		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -",
+		Use: "verify EXPORT", Short: "Check an exported log offline",
+		Long: "Checks EXPORT, a file (\"-\" is standard input) or a folder of tiles, with nothing but the team's fingerprint: the roster\n" +
+			"chain, every signature, the tree's root over all entries, each machine's own chain, and that each risky command had its\n" +
+			"approvals. Names every entry that was edited, deleted, inserted, reordered or cut off, and exits 1 when there is one. On\n" +
+			"a member's machine the fingerprint and the newest checkpoint that this client has seen are taken from the state folder.\n" +
+			"Counts the machines and people who cosigned each checkpoint, which the server cannot do in their place.",
+		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -\ntucdesk audit verify --cosigners 3 acme-log",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
 			o.jsonFlag(f)
 			f.StringVar(&o.fingerprint, "fingerprint", "", "the team's `fingerprint`, 64 hex digits (default: of this operator's team)")
+			f.IntVar(&o.cosigners, "cosigners", 0, "`number` of machines and people who must have cosigned the newest checkpoint")
 		},
 		Run: func(_ context.Context, tio *cli.IO, args []string) error { return o.run(tio, args[0]) },
 	}
@@ -119,14 +156,7 @@ func (o *auditVerify) run(tio *cli.IO, name string) error {
 	if err != nil {
 		return err
 	}
-	f := tio.In
-	if name != "-" {
-		if f, err = os.Open(name); err != nil {
-			return err
-		}
-		defer f.Close()
-	}
-	report, err := verify.Export(f, fingerprint, time.Now(), known...)
+	report, err := verifyExport(tio, name, fingerprint, known)
 	if err != nil {
 		return fmt.Errorf("verifying %q: %w", name, err)
 	}
@@ -138,7 +168,27 @@ func (o *auditVerify) run(tio *cli.IO, name string) error {
 	if n := len(report.Findings) + report.More; err == nil && n > 0 {
 		return &cli.Error{Err: fmt.Errorf("%d findings: this log was tampered with or is not whole", n), Exit: cli.ExitFailed, Hints: []string{"keep the file; show it to an owner"}}
 	}
+	if err == nil && report.Cosigners < o.cosigners {
+		return &cli.Error{Err: fmt.Errorf("%d have cosigned the newest checkpoint, not %d", report.Cosigners, o.cosigners), Exit: cli.ExitFailed,
+			Hints: []string{"export again while machines are connected: they are asked for it"}}
+	}
 	return err
+}
+
+// verifyExport reads standard input, a file or a folder of tiles.
+func verifyExport(tio *cli.IO, name string, fingerprint key.Hash, known []string) (verify.Report, error) {
+	if name == "-" {
+		return verify.Export(tio.In, fingerprint, time.Now(), known...)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return verify.Report{}, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return verify.Tiles(name, fingerprint, time.Now(), known...)
+	}
+	return verify.Export(f, fingerprint, time.Now(), known...)
 }
 
 // pins are the fingerprint, and the checkpoint that this operator remembers.
@@ -171,19 +221,26 @@ func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
 
 // reportView is a report as JSON.
 type reportView struct {
-	Team          wire.TeamID   `json:"team"`
-	Fingerprint   key.Hash      `json:"fingerprint"`
-	Origin        string        `json:"origin"`
-	Size          int64         `json:"entries"`
-	Root          key.Hash      `json:"root"`
-	RosterVersion uint64        `json:"rosterVersion"`
-	Machines      int           `json:"machines"`
-	Checkpoints   int           `json:"checkpoints"`
-	OpenSessions  int           `json:"openSessions"`
-	Gaps          int           `json:"gaps"`
-	Behind        int           `json:"behind"`
-	Findings      []findingView `json:"findings"`
-	More          int           `json:"moreFindings"`
+	Team          wire.TeamID    `json:"team"`
+	Fingerprint   key.Hash       `json:"fingerprint"`
+	Origin        string         `json:"origin"`
+	Size          int64          `json:"entries"`
+	Root          key.Hash       `json:"root"`
+	RosterVersion uint64         `json:"rosterVersion"`
+	Machines      int            `json:"machines"`
+	Checkpoints   int            `json:"checkpoints"`
+	Cosigners     int            `json:"cosigners"` // of the newest checkpoint
+	Cosigned      []cosignedView `json:"cosigned"`
+	OpenSessions  int            `json:"openSessions"`
+	Gaps          int            `json:"gaps"`
+	Behind        int            `json:"behind"`
+	Findings      []findingView  `json:"findings"`
+	More          int            `json:"moreFindings"`
+}
+
+type cosignedView struct {
+	Size      int64 `json:"entries"`
+	Cosigners int   `json:"cosigners"`
 }
 
 type findingView struct {
@@ -194,7 +251,11 @@ type findingView struct {
 }
 
 func viewReport(r verify.Report) reportView {
-	v := reportView{r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.RosterVersion, r.Hosts, r.Checkpoints, r.OpenSessions, r.Gaps, r.Behind, []findingView{}, r.More}
+	v := reportView{r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.RosterVersion, r.Hosts, r.Checkpoints, r.Cosigners, []cosignedView{},
+		r.OpenSessions, r.Gaps, r.Behind, []findingView{}, r.More}
+	for _, c := range r.Cosigned {
+		v.Cosigned = append(v.Cosigned, cosignedView(c))
+	}
 	for _, f := range r.Findings {
 		v.Findings = append(v.Findings, findingView{f.Entry, f.Last, string(f.Code), f.Detail})
 	}
@@ -213,6 +274,7 @@ func printReport(tio *cli.IO, r verify.Report) {
 		fmt.Fprintf(tio.Out, "%s: %s: %s\n", where, f.Code, terminal.Escape(f.Detail))
 	}
 	fmt.Fprintf(tio.Out, "%d entries of %d machines, %d checkpoints, roster version %d, root %s\n", r.Size, r.Hosts, r.Checkpoints, r.RosterVersion, r.Root)
+	fmt.Fprintf(tio.Out, "%d have cosigned the newest checkpoint, somebody %d of %d checkpoints\n", r.Cosigners, len(r.Cosigned), r.Checkpoints)
 	if r.Gaps > 0 {
 		fmt.Fprintf(tio.Out, "%d gaps that machines marked themselves, because they were cut off for too long\n", r.Gaps)
 	}

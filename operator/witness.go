@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/witness"
@@ -19,7 +20,8 @@ func (a *account) witness() (*witness.Witness, error) {
 }
 
 // gossip asks for the newest checkpoint and the proof that it extends the one
-// seen last.
+// seen last, and cosigns it if it is new here. The cosignature is for others; a
+// server that does not take it is no reason to end a command.
 func (a *account) gossip(ctx context.Context) error {
 	w, err := a.witness()
 	if err != nil {
@@ -33,7 +35,18 @@ func (a *account) gossip(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return w.Update(news, server.Keys.Audit)
+	before := w.Size()
+	if err := w.Update(news, server.Keys.Audit); err != nil || w.Size() == before {
+		return err
+	}
+	k, err := witness.Cosign(w, a.key, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := a.server.Cosign(ctx, a.cred, k); err != nil {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // trusted refuses to go on with a server that showed two logs.

@@ -213,13 +213,12 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 	if err != nil {
 		return err
 	}
-	var seq uint64
+	l, err := ledger.New(c.team.have.Load().name, c.team.id.Wire(), c.s.keys.audit)
+	if err != nil {
+		return err
+	}
 	err = c.s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error {
-		l, err := ledger.New(c.team.have.Load().name, c.team.id.Wire(), c.s.keys.audit)
-		if err != nil {
-			return err
-		}
-		seq, err = l.Accept(tx, cert.Agent, batch.Entries)
+		_, err = l.Accept(tx, cert.Agent, batch.Entries)
 		return err
 	})
 	switch code := refusal.Of(err); {
@@ -227,9 +226,12 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 		c.team.grew.Store(true)
 	case code == refusal.Gap:
 		c.s.count("audit_gap")
-		if seq, err = c.auditSeq(ctx); err != nil {
+		seq, err := c.auditSeq(ctx)
+		if err != nil {
 			return err
 		}
+		c.tell(wire.FrameAuditAck, 0, wire.AuditAck{Seq: seq})
+		return nil
 	case code != "" && code != refusal.Unavailable:
 		c.s.count("audit_" + string(code))
 		if err := c.s.alarm(ctx, c.team, c.agent, c.name, code, time.Now()); err != nil {
@@ -240,7 +242,32 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 		c.s.log.Warn("storing an agent's entries", "agent", c.agent.String(), "err", err)
 		return nil
 	}
-	c.tell(wire.FrameAuditAck, 0, wire.AuditAck{Seq: seq})
+	if err := c.prove(ctx, l, batch.Entries); err != nil {
+		c.s.log.Warn("proving an agent's entries", "agent", c.agent.String(), "err", err)
+	}
+	return nil
+}
+
+// prove answers entries with the proof that the log holds them, under a checkpoint
+// that covers them. All batches that come in while one is signed share the next.
+func (c *conn) prove(ctx context.Context, l *ledger.Log, entries []statement.Signed) error {
+	if err := c.s.seal(ctx, c.team); err != nil {
+		return err
+	}
+	c.showing.Lock()
+	defer c.showing.Unlock()
+	var ack wire.AuditAck
+	err := c.s.store.View(ctx, c.team.id, func(tx *store.Tx) (err error) {
+		ack, err = l.Acknowledge(tx, c.agent, entries, int64(min(c.lastShown(), tree.MaxSize)))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.nowShown(ack.Checkpoint); err != nil {
+		return err
+	}
+	c.tell(wire.FrameAuditAck, 0, ack)
 	return nil
 }
 
@@ -264,20 +291,44 @@ func (c *conn) firstGossip(ctx context.Context, reply *wire.Registered) error {
 }
 
 // gossip returns the newest checkpoint with the proof that it extends the one
-// that this agent was shown before. A fault only delays it.
+// that this agent was shown before. The caller holds showing until the frame is
+// queued. A fault only delays it.
 func (c *conn) gossip(ctx context.Context) wire.AuditGossip {
-	c.mu.Lock()
-	from := c.seen
-	c.mu.Unlock()
-	g, size, err := c.s.gossip(ctx, c.team, from)
+	g, _, err := c.s.gossip(ctx, c.team, c.lastShown())
+	if err == nil {
+		err = c.nowShown(g)
+	}
 	if err != nil {
 		c.s.log.Warn("reading a checkpoint", "team", c.team.id.String(), "err", err)
 		return wire.AuditGossip{}
 	}
-	c.mu.Lock()
-	c.seen = max(c.seen, size)
-	c.mu.Unlock()
 	return g
+}
+
+// lastShown is the size of the log that this agent knows of.
+func (c *conn) lastShown() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen
+}
+
+// nowShown notes what the agent is about to be shown.
+func (c *conn) nowShown(g wire.AuditGossip) error {
+	if g.Checkpoint == "" {
+		return nil
+	}
+	shown, err := checkpoint.Peek(g.Checkpoint)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = max(c.seen, uint64(shown.Size))
+	if n := len(c.shown); n > 0 && c.shown[n-1] == shown.Head {
+		return nil
+	}
+	c.shown = append(c.shown[max(0, len(c.shown)-maxShown+1):], shown.Head)
+	return nil
 }
 
 // gossip returns what ledger.Log.Gossip does, and the size of the checkpoint.
@@ -316,6 +367,9 @@ func (s *Server) checkpoint(c *call) (any, error) {
 func (s *Server) seal(ctx context.Context, t *team) error {
 	t.sealing.Lock()
 	defer t.sealing.Unlock()
+	if err := s.storeCosigned(ctx, t); err != nil { // those who cosigned will be asked again
+		s.log.Warn("storing cosignatures", "team", t.id.String(), "err", err)
+	}
 	if !t.grew.Swap(false) {
 		return nil
 	}

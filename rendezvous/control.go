@@ -12,6 +12,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
@@ -40,13 +41,18 @@ type conn struct {
 	end   context.CancelCauseFunc
 	bound func() // takes the channel off the bus
 
+	// showing keeps checkpoints in the order of their proofs, each of which begins
+	// where the last one ended: held across the database until the frame is queued.
+	showing sync.Mutex
+
 	mu      sync.Mutex // guards the rest
 	asked   map[uint64]chan wire.Frame
 	nextID  uint64
-	has     uint64    // roster version that the agent has or was sent
-	seen    uint64    // size of the log it was shown last
-	noted   time.Time // when the database was last told that the agent is here
-	checked uint64    // roster version by which cert was verified last
+	has     uint64      // roster version that the agent has or was sent
+	seen    uint64      // size of the log it was shown last
+	shown   []tree.Head // the newest checkpoints that it was shown, at most maxShown
+	noted   time.Time   // when the database was last told that the agent is here
+	checked uint64      // roster version by which cert was verified last
 }
 
 // control upgrades a call to an agent's channel and serves it to its end.
@@ -251,6 +257,7 @@ func (c *conn) handle(f wire.Frame) error {
 		if err := decodeStrict(f.Body, &h); err != nil {
 			return err
 		}
+		c.takeCosignature(h.Cosigned)
 		return c.alive()
 	case wire.FrameRoster:
 		var want wire.RosterWant

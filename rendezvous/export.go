@@ -35,6 +35,9 @@ func (s *Server) exportAudit(c *call) (any, error) {
 	if err := s.seal(ctx, c.team); err != nil {
 		return nil, err
 	}
+	if err := s.askToCosign(ctx, c.team); err != nil {
+		return nil, err
+	}
 	l, err := ledger.New(c.state.name, c.team.id.Wire(), s.keys.audit)
 	if err != nil {
 		return nil, err

@@ -289,6 +289,8 @@ func (c *conn) note(ctx context.Context, now time.Time) error {
 
 // beat sends a heartbeat with the version in force and the newest checkpoint.
 func (c *conn) beat() {
+	c.showing.Lock()
+	defer c.showing.Unlock()
 	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
 	defer cancel()
 	h := wire.Heartbeat{ServerTime: wire.At(time.Now())}
@@ -301,5 +303,5 @@ func (c *conn) beat() {
 		c.end(err)
 		return
 	}
-	c.send(wire.Frame{Type: wire.FrameHeartbeat, Body: body})
+	c.Tell(wire.Frame{Type: wire.FrameHeartbeat, Body: body})
 }

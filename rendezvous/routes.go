@@ -77,6 +77,8 @@ func routes() []route {
 			action: wire.ActAudit, handle: (*Server).exportAudit},
 		{method: http.MethodGet, path: wire.PathCheckpoint, auth: authToken, role: policy.Viewer,
 			query: []string{"from"}, handle: (*Server).checkpoint},
+		{method: http.MethodPost, path: wire.PathCheckpoint, auth: authProof, role: policy.Viewer,
+			action: wire.ActCosign, limit: limitSmall, handle: (*Server).cosign},
 	}
 }
 

@@ -27,6 +27,8 @@ type team struct {
 	grew    atomic.Bool  // the log has entries that no checkpoint of ours covers
 	sealing sync.Mutex   // serialises checkpoints; held across the database on purpose, the next one has to wait for it
 	due     atomic.Int64 // when the next waiting request expires, in ms; 0: none waits
+
+	cosigned cosigners
 }
 
 // snapshot is a roster and the policy it binds. It never changes.

@@ -31,10 +31,11 @@ var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // memory is the rows of one team: the Tx that a log stands on, and the Source
 // of its export. Nothing rolls back; the database's own tests look at that.
 type memory struct {
-	entries []statement.Signed
-	hashes  []key.Hash
-	heads   map[key.ID]head
-	notes   []string
+	entries  []statement.Signed
+	hashes   []key.Hash
+	heads    map[key.ID]head
+	notes    []string
+	cosigned map[int64][]string
 
 	root      statement.Signed
 	rosters   []wire.RosterUpdate
@@ -87,6 +88,11 @@ func (m *memory) PutCheckpoint(_ int64, note string) error {
 	m.notes = append(m.notes, note)
 	return nil
 }
+func (m *memory) AuditIndex(id wire.Nonce) (int64, bool, error) {
+	i := slices.IndexFunc(m.entries, func(s statement.Signed) bool { return entry.Peek(s).ID == id })
+	return int64(i), i >= 0, nil
+}
+func (m *memory) Cosignatures(after, last int64) (map[int64][]string, error) { return m.cosigned, nil }
 func (m *memory) LastCheckpoint() (string, error) {
 	if len(m.notes) == 0 {
 		return "", nil
@@ -295,9 +301,25 @@ func (w *world) deliver(m *machine) {
 		if len(list) == 0 {
 			return
 		}
-		seq, err := w.log.Accept(w.rows, m.key.Public(), list)
+		_, err = w.log.Accept(w.rows, m.key.Public(), list)
 		check(w.t, err)
-		check(w.t, m.spool.Acked(seq))
+		w.prove(m, list)
+	}
+}
+
+// prove makes the log prove to the agent that it holds what was sent. The checkpoint
+// for it leaves no trace, so that tests say themselves where checkpoints are.
+func (w *world) prove(m *machine, list []statement.Signed) {
+	w.t.Helper()
+	notes := w.rows.notes
+	w.checkpoint()
+	ack, err := w.log.Acknowledge(w.rows, m.key.ID(), list, 0)
+	check(w.t, err)
+	w.rows.notes = notes
+	c, _, err := checkpoint.Open(ack.Checkpoint.Checkpoint, w.log.Origin(), w.server.Public())
+	check(w.t, err)
+	if n, err := m.spool.Proved(c.Head, ack.First, ack.Proofs); err != nil || n != len(list) {
+		w.t.Fatalf("%d of %d entries are proven, %v", n, len(list), err)
 	}
 }
 

@@ -268,7 +268,7 @@ func TestRestoredSpoolIsNoticed(t *testing.T) {
 	old, err := spool.Open(dir, m.key, w.state.Team())
 	check(t, err)
 	defer old.Close()
-	wantCode(t, old.Acked(2), refusal.AuditFork) // the server holds what the image does not know
+	wantCode(t, old.Claimed(2), refusal.AuditFork) // the server holds what the image does not know
 	_, err = old.Append(entry.Entry{Type: entry.SessionRefuse, Time: wire.At(w.now)})
 	check(t, err)
 	list := pendingOf(t, old)

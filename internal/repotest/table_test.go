@@ -37,12 +37,12 @@ var table = []row{
 	{"internal/audit/lines", "", ""},
 	{"internal/audit/redact", "internal/wire", ""},
 	{"internal/audit/entry", base + "internal/audit/redact", ""},
-	{"internal/audit/spool", base + "internal/keyfile internal/audit/lines internal/audit/entry", ""},
 	{"internal/audit/tree", "internal/refusal crypto/key", "golang.org/x/mod"},
+	{"internal/audit/spool", base + "internal/keyfile internal/audit/lines internal/audit/entry internal/audit/tree", ""},
 	{"internal/audit/checkpoint", "internal/refusal crypto/key internal/wire internal/audit/tree", "golang.org/x/mod"},
 	{"internal/audit/ledger", base + "internal/audit/entry internal/audit/tree internal/audit/checkpoint", ""},
 	{"internal/audit/witness", "internal/refusal crypto/key internal/wire internal/keyfile internal/audit/tree internal/audit/checkpoint", ""},
-	{"internal/audit/export", base + "internal/audit/entry internal/audit/tree internal/audit/checkpoint", ""},
+	{"internal/audit/export", base + "internal/audit/lines internal/audit/entry internal/audit/tree internal/audit/checkpoint", ""},
 	{"internal/audit/verify", base + "policy/roster policy/approval internal/audit/lines internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/export", ""},
 	{"internal/audit", "", ""},
 
@@ -79,7 +79,7 @@ var table = []row{
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
 	{"operator", base + "crypto/replay crypto/handshake crypto/seal policy policy/roster policy/approval internal/harden internal/keyfile internal/conf " +
-		"internal/audit/checkpoint internal/audit/witness internal/audit/verify internal/link internal/transport internal/session internal/terminal internal/cli rendezvous/client operator/vault operator/change", ""},
+		"internal/audit/checkpoint internal/audit/witness internal/audit/export internal/audit/verify internal/link internal/transport internal/session internal/terminal internal/cli rendezvous/client operator/vault operator/change", ""},
 
 	// Programs: they put parts together and hold nothing of their own.
 	{"cmd/tucdesk", "operator", ""},

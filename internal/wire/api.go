@@ -22,7 +22,7 @@ const (
 	PathApprovals  = "/v1/requests/{request}/approvals" // P POST ApprovalPublish -> RequestInfo
 	PathCancel     = "/v1/requests/{request}/cancel"    // P POST -> RequestInfo
 	PathAudit      = "/v1/audit/export"                 // P GET -> lines, see package audit
-	PathCheckpoint = "/v1/audit/checkpoint"             // J GET ?from=SIZE -> AuditGossip
+	PathCheckpoint = "/v1/audit/checkpoint"             // J GET ?from=SIZE -> AuditGossip; P POST Cosignature
 )
 
 // The proof context's action for each route that wants a proof.
@@ -35,6 +35,7 @@ const (
 	ActApprove = "request.approve"
 	ActCancel  = "request.cancel"
 	ActAudit   = "audit.export"
+	ActCosign  = "audit.cosign"
 )
 
 // MaxBody caps any request body; rosters (protocol 4.1, 4 MiB) are the largest.

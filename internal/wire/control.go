@@ -96,9 +96,10 @@ type Heartbeat struct {
 
 // HeartbeatReply says that the agent lives and what it holds.
 type HeartbeatReply struct {
-	RosterVersion uint64 `json:"rosterVersion"`
-	AuditSeq      uint64 `json:"auditSeq"`
-	Sessions      int    `json:"sessions"`
+	RosterVersion uint64      `json:"rosterVersion"`
+	AuditSeq      uint64      `json:"auditSeq"`
+	Sessions      int         `json:"sessions"`
+	Cosigned      Cosignature `json:"cosigned"` // of a checkpoint that it has verified since its last answer
 }
 
 // AuditGossip is the newest checkpoint and the proof that it extends the one
@@ -106,6 +107,13 @@ type HeartbeatReply struct {
 type AuditGossip struct {
 	Checkpoint  string     `json:"checkpoint"` // signed note; "" when nothing is new
 	Consistency []key.Hash `json:"consistency"`
+}
+
+// Cosignature is what a witness says of a checkpoint that was shown to it on this
+// connection (protocol 5.3). The zero value says nothing.
+type Cosignature struct {
+	Size int64  `json:"size"` // of the checkpoint
+	Line string `json:"line"` // signature line of the note, without its newline
 }
 
 // OpenSession asks an agent to answer an operator.
@@ -153,7 +161,18 @@ type AuditEntries struct {
 // MaxAuditBatch keeps a batch under MaxFrame; our choice.
 const MaxAuditBatch = 16
 
-// AuditAck says up to which of the agent's entries the log holds.
+// AuditAck says up to which of the agent's entries the log holds, and proves it for
+// those of the batch that it answers. Without proofs it is no more than a claim, and
+// the agent keeps its entries.
 type AuditAck struct {
-	Seq uint64 `json:"seq"`
+	Seq        uint64      `json:"seq"`
+	Checkpoint AuditGossip `json:"checkpoint"` // that the proofs lead to
+	First      uint64      `json:"first"`      // number of the entry that the first proof is of
+	Proofs     []Inclusion `json:"proofs"`     // of consecutive entries, at most MaxAuditBatch
+}
+
+// Inclusion proves that an entry is number Index of a checkpoint's log (protocol 5.2).
+type Inclusion struct {
+	Index int64      `json:"index"`
+	Path  []key.Hash `json:"path"`
 }

@@ -169,6 +169,11 @@ func (c *Client) Checkpoint(ctx context.Context, cred Credentials, from uint64) 
 	return gossip, err
 }
 
+// Cosign tells the server that this operator has verified a checkpoint.
+func (c *Client) Cosign(ctx context.Context, cred Credentials, k wire.Cosignature) error {
+	return c.quick(ctx, call{method: http.MethodPost, target: wire.PathCheckpoint, body: k, cred: &cred, proof: about(wire.ActCosign)}, nil)
+}
+
 func about(action string) *wire.Proof { return &wire.Proof{Context: wire.ProofContext{Action: action}} }
 
 func (c *Client) quick(ctx context.Context, k call, reply any) error {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
@@ -118,6 +119,51 @@ func (t *Tx) Checkpoints(after int64, limit int) ([]string, error) {
 	return list, err
 }
 
+// AuditIndex returns where the entry with that id stands, if it is there.
+func (t *Tx) AuditIndex(id wire.Nonce) (index int64, found bool, err error) {
+	found, err = t.row("finding a log entry", selectAuditIndex, []any{t.id, id[:]}, &index)
+	return index, found, err
+}
+
+// keptCosigned is of how many checkpoints cosignatures are kept, the newest ones: who
+// cosigned a newer one has seen that it begins with the older ones. Our choice.
+const keptCosigned = 1000
+
+// Cosigned is one cosignature: by whom, and the line of the note.
+type Cosigned struct {
+	Signer key.ID
+	Line   string
+}
+
+// PutCosignatures stores cosignatures of the checkpoint of one size, a newer one of
+// a signer in the place of an older, and forgets the oldest beyond keep of them.
+func (t *Tx) PutCosignatures(size int64, list []Cosigned, now time.Time, keep int) error {
+	for _, c := range list {
+		if _, err := t.exec("storing a cosignature", upsertCosignature, t.id, size, c.Signer[:], c.Line, wire.At(now)); err != nil {
+			return err
+		}
+	}
+	if _, err := t.exec("forgetting cosignatures", trimCosignatures, t.id, size, keep); err != nil {
+		return err
+	}
+	_, err := t.exec("forgetting cosignatures", pruneCosignatures, t.id, keptCosigned-1)
+	return err
+}
+
+// Cosignatures returns the lines for checkpoints of sizes above after up to last,
+// the newest first for each size.
+func (t *Tx) Cosignatures(after, last int64) (map[int64][]string, error) {
+	lines := map[int64][]string{}
+	err := t.rows("reading cosignatures", selectCosignatures, []any{t.id, after, last}, func(scan func(...any) error) error {
+		var size int64
+		var line string
+		err := scan(&size, &line)
+		lines[size] = append(lines[size], line)
+		return err
+	})
+	return lines, err
+}
+
 // AuditSource is one team's log and what proves it, for an export. Each call is
 // a View of its own, so an export of any length holds up nobody.
 type AuditSource struct {
@@ -170,6 +216,11 @@ func (a *AuditSource) Entries(from, to int64) ([]statement.Signed, error) {
 // Checkpoints returns up to limit checkpoints of sizes above after.
 func (a *AuditSource) Checkpoints(after int64, limit int) ([]string, error) {
 	return view(a, func(t *Tx) ([]string, error) { return t.Checkpoints(after, limit) })
+}
+
+// Cosignatures returns the cosignatures of checkpoints of sizes above after up to last.
+func (a *AuditSource) Cosignatures(after, last int64) (map[int64][]string, error) {
+	return view(a, func(t *Tx) (map[int64][]string, error) { return t.Cosignatures(after, last) })
 }
 
 // LastCheckpoint returns the checkpoint of the largest size, "" without any.

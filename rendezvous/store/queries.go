@@ -98,4 +98,14 @@ const (
 	insertCheckpoint  = `INSERT INTO audit_checkpoints (team_id, size, note) VALUES ($1, $2, $3)`
 	lastCheckpoint    = `SELECT note FROM audit_checkpoints WHERE team_id = $1 ORDER BY size DESC LIMIT 1`
 	selectCheckpoints = `SELECT note FROM audit_checkpoints WHERE team_id = $1 AND size > $2 ORDER BY size LIMIT $3`
+	selectAuditIndex  = `SELECT idx FROM audit_entries WHERE team_id = $1 AND entry_id = $2`
+
+	upsertCosignature = `INSERT INTO audit_cosignatures (team_id, size, signer, line, received_at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (team_id, size, signer) DO UPDATE SET line = excluded.line, received_at = excluded.received_at`
+	trimCosignatures = `DELETE FROM audit_cosignatures WHERE team_id = $1 AND size = $2 AND signer NOT IN
+		(SELECT signer FROM audit_cosignatures WHERE team_id = $1 AND size = $2 ORDER BY received_at DESC, signer LIMIT $3)`
+	pruneCosignatures = `DELETE FROM audit_cosignatures WHERE team_id = $1 AND size <
+		(SELECT size FROM (SELECT DISTINCT size FROM audit_cosignatures WHERE team_id = $1) AS cosigned ORDER BY size DESC LIMIT 1 OFFSET $2)`
+	selectCosignatures = `SELECT size, line FROM audit_cosignatures WHERE team_id = $1 AND size > $2 AND size <= $3
+		ORDER BY size, received_at DESC, signer`
 )

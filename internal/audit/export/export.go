@@ -72,6 +72,9 @@ type Source interface {
 	Checkpoints(after int64, limit int) ([]string, error)
 	// LastCheckpoint returns the note of the largest size, "" without any.
 	LastCheckpoint() (string, error)
+	// Cosignatures returns the cosignatures of checkpoints of sizes above after up to
+	// last, by size, as signature lines.
+	Cosignatures(after, last int64) (map[int64][]string, error)
 	// Approval returns the approval with that hash, nil when it is not there.
 	Approval(hash key.Hash) (statement.Signed, error)
 }
@@ -211,6 +214,22 @@ func (x *exporter) approvals(s statement.Signed) error {
 	return nil
 }
 
+// cosigned adds to the notes what others said of them.
+func (x *exporter) cosigned(after, last int64) error {
+	lines, err := x.src.Cosignatures(after, last)
+	if err != nil {
+		return err
+	}
+	for i, n := range x.notes {
+		c, err := checkpoint.Peek(n)
+		if err != nil {
+			return err
+		}
+		x.notes[i] = checkpoint.WithCosignatures(n, lines[c.Size]...)
+	}
+	return nil
+}
+
 // checkpoint writes the checkpoint of that size if there is one.
 func (x *exporter) checkpoint(size int64) error {
 	if len(x.notes) == 0 && x.after < x.size {
@@ -224,6 +243,9 @@ func (x *exporter) checkpoint(size int64) error {
 		}
 		last, err := checkpoint.Peek(x.notes[len(x.notes)-1])
 		if err != nil {
+			return err
+		}
+		if err := x.cosigned(x.after, last.Size); err != nil {
 			return err
 		}
 		x.after = last.Size

@@ -39,6 +39,8 @@ type Tx interface {
 	PutCheckpoint(size int64, note string) error
 	// LastCheckpoint returns the checkpoint of the largest size, "" without any.
 	LastCheckpoint() (string, error)
+	// AuditIndex returns where the entry with that id stands, if it is there.
+	AuditIndex(id wire.Nonce) (index int64, found bool, err error)
 }
 
 // Log is one team's log at the rendezvous. It holds no state of its own, so any
@@ -257,4 +259,46 @@ func (l *Log) Gossip(tx Tx, from int64) (wire.AuditGossip, error) {
 		g.Consistency, err = tree.ProveConsistency(tx, from, c.Size)
 	}
 	return g, err
+}
+
+// Acknowledge proves to an agent, which last saw the checkpoint of size from, that
+// the log holds the entries it has just sent, as many of them as the newest
+// checkpoint covers. They come from its own hand: what Accept would refuse is not
+// found, and not proven.
+func (l *Log) Acknowledge(tx Tx, agent key.ID, entries []statement.Signed, from int64) (ack wire.AuditAck, err error) {
+	if ack.Seq, _, err = tx.AuditHead(agent); err != nil || len(entries) == 0 || len(entries) > wire.MaxAuditBatch {
+		return ack, err
+	}
+	if ack.Checkpoint, err = l.Gossip(tx, from); err != nil || ack.Checkpoint.Checkpoint == "" {
+		return ack, err
+	}
+	c, err := checkpoint.Peek(ack.Checkpoint.Checkpoint) // verified in Gossip
+	if err != nil {
+		return ack, err
+	}
+	indexes, err := places(tx, entries, c.Size)
+	if err != nil {
+		return ack, err
+	}
+	paths, err := tree.ProveInclusion(tx, c.Size, indexes...)
+	if err != nil {
+		return ack, err
+	}
+	ack.First = entry.Peek(entries[0]).Seq
+	for i, path := range paths {
+		ack.Proofs = append(ack.Proofs, wire.Inclusion{Index: indexes[i], Path: path})
+	}
+	return ack, nil
+}
+
+// places finds entries in the log of size, up to the first that is not there.
+func places(tx Tx, entries []statement.Signed, size int64) (list []int64, err error) {
+	for _, s := range entries {
+		index, found, err := tx.AuditIndex(entry.Peek(s).ID)
+		if err != nil || !found || index >= size {
+			return list, err
+		}
+		list = append(list, index)
+	}
+	return list, nil
 }

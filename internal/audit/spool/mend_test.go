@@ -117,7 +117,7 @@ func TestSpoolStaysClosedWhileTheDiskFails(t *testing.T) {
 		if _, err := s.Pending(9); err == nil {
 			t.Error("read without a disk")
 		}
-		if err := s.Acked(3); err == nil {
+		if err := forget(s, 3); err == nil {
 			t.Error("acked without a disk")
 		}
 	}
@@ -180,7 +180,7 @@ func TestFailedRewriteOfTheSpoolLosesNothing(t *testing.T) {
 			}
 			seq, head := s.Head()
 			check(t, os.Rename(dir, dir+".gone"))
-			if err := s.Acked(seq); err == nil {
+			if err := forget(s, seq); err == nil {
 				t.Fatal("rewritten without a disk")
 			}
 			check(t, os.Rename(dir+".gone", dir))
@@ -193,7 +193,7 @@ func TestFailedRewriteOfTheSpoolLosesNothing(t *testing.T) {
 			if list := pending(t, s, 9); len(list) != 1 || entry.Peek(list[0]).Seq != seq+1 || entry.Peek(list[0]).Previous != head {
 				t.Errorf("%d entries pending", len(list))
 			}
-			check(t, s.Acked(seq+1))
+			check(t, forget(s, seq+1))
 			s = reopen(t, s, dir, MaxBytes)
 			if now, _ := s.Head(); now != seq+1 {
 				t.Errorf("head %d, want %d", now, seq+1)

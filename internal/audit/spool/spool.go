@@ -20,6 +20,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/lines"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -47,8 +48,8 @@ const (
 	format   = "tucdesk-spool-v1"
 )
 
-// Spool is an agent's own chain of entries, on its disk until the server holds
-// them. It is safe for concurrent use by one process.
+// Spool is an agent's own chain of entries, on its disk until the log is proved to
+// hold them. It is safe for concurrent use by one process.
 //
 // The file is one line of header, which says where the chain stood before the
 // first entry, then one statement per line. An entry is synced before Append
@@ -65,9 +66,9 @@ type Spool struct {
 	size   int64  // of the file's good part
 	seq    uint64 // newest entry
 	head   key.Hash
-	start  []int64 // offset of each entry in the file
-	first  uint64  // number of the entry at start[0]
-	acked  uint64
+	start  []int64    // offset of each entry in the file
+	first  uint64     // number of the entry at start[0]
+	acked  uint64     // newest entry that is proven; what comes after it is kept
 	gap    *entry.Gap // while entries are being lost; Open once the chain says so
 	broken error      // why nothing can be recorded
 	mendAt time.Time  // when that may be tried again
@@ -308,7 +309,7 @@ func (s *Spool) Head() (uint64, key.Hash) {
 	return s.seq, s.head
 }
 
-// Pending returns up to max of the oldest entries that the server does not
+// Pending returns up to max of the oldest entries that the log has not proved to
 // hold, fewer if they would not fit into one frame.
 func (s *Spool) Pending(max int) ([]statement.Signed, error) {
 	s.mu.Lock()
@@ -318,38 +319,77 @@ func (s *Spool) Pending(max int) ([]statement.Signed, error) {
 	}
 	var list []statement.Signed
 	room := int64(maxPending)
-	for i := s.acked + 1 - s.first; i < uint64(len(s.start)) && len(list) < max; i++ {
-		end := s.size
-		if i+1 < uint64(len(s.start)) {
-			end = s.start[i+1]
+	for seq := s.acked + 1; seq <= s.seq && len(list) < max; seq++ {
+		line, err := s.lineLocked(seq)
+		if err != nil {
+			return nil, err
 		}
-		line := make([]byte, end-s.start[i]-1)
 		if room -= int64(len(line)); room < 0 && len(list) > 0 {
 			break
-		}
-		if _, err := s.file.ReadAt(line, s.start[i]); err != nil {
-			return nil, fmt.Errorf("reading the audit spool: %v", err)
 		}
 		list = append(list, line)
 	}
 	return list, nil
 }
 
-// Acked tells that the server holds every entry up to seq. Older news is
-// ignored; a server that claims entries which do not exist is refused with
-// audit_fork: it, or this disk, was set back.
-func (s *Spool) Acked(seq uint64) error {
+// Claimed hears up to which entry a server says that its log holds the chain. One
+// that claims entries which do not exist is refused with audit_fork: it, or this
+// disk, was set back. A claim alone lets nothing go.
+func (s *Spool) Claimed(seq uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seq > s.seq {
+		return refusal.New(refusal.AuditFork, "the server holds log entry %d of this agent, whose last is %d", seq, s.seq)
+	}
+	return nil
+}
+
+// Proved takes proofs that the log at head, which the caller has verified, holds the
+// entries from number first on, and forgets those that are proven without a gap
+// before them (protocol 5.2). It returns how many those are. A proof that does not
+// hold is audit_fork, and then everything is kept.
+func (s *Spool) Proved(head tree.Head, first uint64, proofs []wire.Inclusion) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.mendLocked(); err != nil {
-		return err
+		return 0, err
 	}
-	switch {
-	case seq > s.seq:
-		return refusal.New(refusal.AuditFork, "the server holds log entry %d of this agent, whose last is %d", seq, s.seq)
-	case seq <= s.acked:
-		return nil
+	if first == 0 || len(proofs) > wire.MaxAuditBatch || first-1 > s.seq || uint64(len(proofs)) > s.seq-(first-1) {
+		return 0, refusal.New(refusal.AuditFork, "the server proves log entries that this agent has not written")
 	}
+	end := first + uint64(len(proofs)) // the number after the last proof
+	for seq := max(first, s.acked+1); seq < end; seq++ {
+		line, err := s.lineLocked(seq)
+		if err != nil {
+			return 0, err
+		}
+		p := proofs[seq-first]
+		if err := tree.CheckInclusion(head, p.Index, line, p.Path); err != nil {
+			return 0, fmt.Errorf("proof of log entry %d: %w", seq, err)
+		}
+	}
+	if first > s.acked+1 || end <= s.acked+1 {
+		return 0, nil
+	}
+	n := int(end - 1 - s.acked)
+	return n, s.forgetLocked(end - 1)
+}
+
+// lineLocked reads an entry that has not been forgotten.
+func (s *Spool) lineLocked(seq uint64) ([]byte, error) {
+	i, end := seq-s.first, s.size
+	if i+1 < uint64(len(s.start)) {
+		end = s.start[i+1]
+	}
+	line := make([]byte, end-s.start[i]-1)
+	if _, err := s.file.ReadAt(line, s.start[i]); err != nil {
+		return nil, fmt.Errorf("reading the audit spool: %v", err)
+	}
+	return line, nil
+}
+
+// forgetLocked lets go of the entries up to seq.
+func (s *Spool) forgetLocked(seq uint64) error {
 	s.acked = seq
 	if s.size-s.waitingLocked() > compactAt {
 		return s.compactLocked()

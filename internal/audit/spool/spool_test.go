@@ -70,6 +70,16 @@ func say(t testing.TB, s *Spool, n int) {
 	}
 }
 
+// forget lets go of the entries up to seq as if the log had proved to hold them.
+func forget(s *Spool, seq uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.mendLocked(); err != nil {
+		return err
+	}
+	return s.forgetLocked(seq)
+}
+
 func pending(t testing.TB, s *Spool, max int) []statement.Signed {
 	t.Helper()
 	list, err := s.Pending(max)
@@ -196,9 +206,9 @@ func TestAckedEntriesAreForgotten(t *testing.T) {
 	if list := pending(t, s, 99); len(list) != 1 && len(list) != 2 {
 		t.Errorf("%d large entries in one frame", len(list))
 	}
-	wantCode(t, s.Acked(65), refusal.AuditFork)
-	check(t, s.Acked(60))
-	check(t, s.Acked(10)) // old news
+	wantCode(t, s.Claimed(65), refusal.AuditFork)
+	check(t, s.Claimed(64))
+	check(t, forget(s, 60))
 	info, err := os.Stat(filepath.Join(dir, fileName))
 	check(t, err)
 	if info.Size() > 200<<10 {
@@ -210,7 +220,7 @@ func TestAckedEntriesAreForgotten(t *testing.T) {
 		t.Errorf("head %d after the rewrite", seq2)
 	}
 	say(t, s, 1)
-	check(t, s.Acked(65))
+	check(t, forget(s, 65))
 	if list := pending(t, s, 9); len(list) != 0 {
 		t.Errorf("%d pending", len(list))
 	}
@@ -229,7 +239,7 @@ func TestEverythingAckedLeavesOnlyTheHead(t *testing.T) {
 		check(t, err)
 	}
 	_, head := s.Head()
-	check(t, s.Acked(64))
+	check(t, forget(s, 64))
 	s = reopen(t, s, dir, MaxBytes)
 	if seq, h := s.Head(); seq != 64 || h != head || len(pending(t, s, 9)) != 0 {
 		t.Errorf("head %d", seq)
@@ -260,7 +270,7 @@ func TestN9FullSpoolMarksTheGap(t *testing.T) {
 	if last := entry.Peek(list[len(list)-1]); last.Type != entry.SpoolGap || !last.Gap.Open || last.Gap.Since != wire.Millis(n) {
 		t.Errorf("last entry %+v", last)
 	}
-	check(t, s.Acked(uint64(len(list))))
+	check(t, forget(s, uint64(len(list))))
 	say(t, s, 1)
 	list = pending(t, s, 99)
 	if len(list) != 2 {
@@ -283,7 +293,7 @@ func TestN9GapSurvivesARestart(t *testing.T) {
 	_, err := s.Append(entry.Entry{Type: entry.AgentStart, Time: 2})
 	wantCode(t, err, refusal.Unavailable)
 	seq, _ := s.Head()
-	check(t, s.Acked(seq))
+	check(t, forget(s, seq))
 	say(t, s, 1)
 	if end := entry.Peek(pending(t, s, 1)[0]); end.Type != entry.SpoolGap || end.Gap.Lost != 1 || end.Gap.Since != 1 {
 		t.Errorf("end of the gap %+v", end.Gap)
@@ -299,8 +309,8 @@ func TestClosedSpoolRecordsNothing(t *testing.T) {
 	if _, err := s.Pending(1); err == nil {
 		t.Error("read")
 	}
-	if err := s.Acked(0); err == nil {
-		t.Error("acked")
+	if err := forget(s, 0); err == nil {
+		t.Error("forgotten")
 	}
 }
 

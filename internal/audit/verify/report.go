@@ -17,12 +17,25 @@ type Report struct {
 	RosterVersion uint64   // newest in the export
 	Hosts         int      // agents that are proven
 	Checkpoints   int      // that hold
-	OpenSessions  int      // accepted and not ended
-	Gaps          int      // that agents marked themselves: their spool was full, or its disk failed
-	Behind        int      // agents that claim entries which may still be on their way
+	Cosigners     int      // who saw the newest of them, as CosignedCheckpoint counts
+	Cosigned      []CosignedCheckpoint
+	OpenSessions  int // accepted and not ended
+	Gaps          int // that agents marked themselves: their spool was full, or its disk failed
+	Behind        int // agents that claim entries which may still be on their way
 	Findings      []Finding
 	More          int // findings beyond MaxFindings
 }
+
+// CosignedCheckpoint is a checkpoint that somebody besides the server has seen, with
+// how many did: agents by their keys, operators by the persons that they are.
+type CosignedCheckpoint struct {
+	Size      int64
+	Cosigners int
+}
+
+// maxCosigned is how many of them a report lists, the newest; our choice, as many as
+// a server keeps.
+const maxCosigned = 1000
 
 // OK reports whether nothing was found.
 func (r *Report) OK() bool { return len(r.Findings) == 0 && r.More == 0 }
@@ -68,6 +81,8 @@ const (
 	ApprovalMissing FindingCode = "approval_missing" // a command that needed approvals has too few that hold
 	ApprovalInvalid FindingCode = "approval_invalid" // one that does not hold, or is for another command
 	BadCheckpoint   FindingCode = "bad_checkpoint"   // signature or place of a checkpoint
+	BadCosignature  FindingCode = "bad_cosignature"  // one in the name of a key of the team that does not hold
+	BadTile         FindingCode = "bad_tile"         // a tile is not what the entries give, or is missing
 	RootMismatch    FindingCode = "root_mismatch"    // the entries are not those that were signed
 	Truncated       FindingCode = "truncated"        // entries that a checkpoint or the end line promises are missing
 	NotCovered      FindingCode = "not_covered"      // entries behind the last checkpoint

@@ -29,9 +29,6 @@ import (
 )
 
 const (
-	// maxExportLine fits the largest roster with all its cosignatures.
-	maxExportLine = 8 << 20
-
 	// verifyBatch is how many lines are looked at in parallel; our choice.
 	verifyBatch = 256
 
@@ -59,6 +56,22 @@ func Export(r io.Reader, fingerprint key.Hash, now time.Time, known ...string) (
 	v.report.Fingerprint = fingerprint
 	err := v.read(bufio.NewReaderSize(r, 256<<10), known)
 	return v.report, err
+}
+
+// Tiles does the same for an export in a folder (package export). It compares the
+// tiles with the entries as well, so that what a generic reader finds there is what
+// was verified.
+func Tiles(dir string, fingerprint key.Hash, now time.Time, known ...string) (Report, error) {
+	r, err := export.OpenTiles(dir)
+	if err != nil {
+		return Report{}, err
+	}
+	defer r.Close()
+	report, err := Export(r, fingerprint, now, known...)
+	for _, path := range r.Bad() {
+		report.Findings = append(report.Findings, Finding{-1, -1, BadTile, path + " is not what the entries give, or is missing"})
+	}
+	return report, err
 }
 
 // verifier is one run of Export. Its head is filled by the first lines of the
@@ -151,7 +164,7 @@ func (v *verifier) read(r *bufio.Reader, known []string) error {
 		batch = append(batch, *first)
 	}
 	for {
-		raw, whole, err := lines.Next(r, maxExportLine)
+		raw, whole, err := lines.Next(r, export.MaxLine)
 		if err != nil {
 			return fmt.Errorf("reading the export: %v", err)
 		}
@@ -185,7 +198,7 @@ var errNotExport = errors.New("reading the export: this is not an audit export")
 // head reads up to the first line of the body, which it returns, nil at the end.
 func (v *verifier) head(r *bufio.Reader) (*item, error) {
 	for n := 0; ; n++ {
-		raw, whole, err := lines.Next(r, maxExportLine)
+		raw, whole, err := lines.Next(r, export.MaxLine)
 		if err != nil {
 			return nil, fmt.Errorf("reading the export: %v", err)
 		}
@@ -426,22 +439,23 @@ func (v *verifier) checkpoint(signed string) {
 		v.foundRange(size, c.Size-1, Truncated, "a checkpoint of %d entries stands after %d", c.Size, size)
 	case c.Size < size:
 		v.found(size-1, BadCheckpoint, "the checkpoint of %d entries stands after %d", c.Size, size)
-	default:
-		v.compare(c)
+	case v.compare(c):
+		v.cosigners(c, signed)
 	}
 }
 
 // compare names the entries since the last checkpoint that held.
-func (v *verifier) compare(c checkpoint.Checkpoint) {
+func (v *verifier) compare(c checkpoint.Checkpoint) bool {
 	if v.tree.Root() == c.Root {
 		v.covered = c.Size
 		v.report.Checkpoints++
-		return
+		return true
 	}
 	if !v.mismatch {
 		v.mismatch = true
 		v.foundRange(v.covered, c.Size-1, RootMismatch, "one of these is not the entry that was signed, is missing or was put in")
 	}
+	return false
 }
 
 // position is the time up to which the log has come, by the servers' own

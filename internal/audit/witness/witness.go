@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
@@ -43,8 +45,9 @@ type state struct {
 
 const (
 	format      = "tucdesk-witness-v1"
-	MaxEvidence = 4 // notes; more of them prove nothing more
-	maxFile     = (MaxEvidence + 1) * checkpoint.MaxNote * 2
+	MaxEvidence = 4                      // pieces; more of them prove nothing more
+	maxPiece    = 3 * checkpoint.MaxNote // bytes of one: a note and the longest proof
+	maxFile     = (MaxEvidence + 1) * maxPiece * 2
 )
 
 // Open opens the memory of the log origin at path. There need not be a
@@ -115,7 +118,7 @@ func (w *Witness) Checkpoint() string {
 	return w.state.Checkpoint
 }
 
-// Evidence returns the notes that contradict Checkpoint.
+// Evidence returns what contradicts Checkpoint.
 func (w *Witness) Evidence() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -134,7 +137,7 @@ func (w *Witness) errLocked() error {
 	if len(w.state.Evidence) == 0 {
 		return nil
 	}
-	return refusal.New(refusal.AuditFork, "the server showed two different logs; both signed checkpoints are in %q: show them to an owner", w.path)
+	return refusal.New(refusal.AuditFork, "the server showed a log that contradicts itself; the evidence is in %q: show it to an owner", w.path)
 }
 
 // Update takes what a server said about the newest checkpoint, under the audit
@@ -167,12 +170,35 @@ func (w *Witness) Update(g wire.AuditGossip, keys ...key.Public[key.Audit]) erro
 	return w.saveLocked(s)
 }
 
-// accuseLocked keeps the note that contradicts ours. The refusal does not
+// Accuse keeps a proof of the server's that does not hold under the newest
+// checkpoint, in words, and returns audit_fork like everything from now on.
+func (w *Witness) Accuse(what string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.accuseLocked(w.state.Checkpoint + "\n" + what)
+}
+
+// Cosign returns what k, a key of this witness, says of the newest checkpoint: that
+// it is verified and the newest at that time. Nothing before the first one, and
+// nothing by who holds evidence.
+func Cosign[R checkpoint.Cosigner](w *Witness, k key.Private[R], at time.Time) (wire.Cosignature, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c, err := w.state.checkpoint()
+	if err = errors.Join(err, w.errLocked()); err != nil || c.Size == 0 {
+		return wire.Cosignature{}, err
+	}
+	line, err := checkpoint.Cosign(c, k, at)
+	return wire.Cosignature{Size: c.Size, Line: line}, err
+}
+
+// accuseLocked keeps what contradicts the newest checkpoint. The refusal does not
 // depend on whether it could be written.
-func (w *Witness) accuseLocked(signed string) error {
+func (w *Witness) accuseLocked(evidence string) error {
 	s := w.state
-	if len(s.Evidence) < MaxEvidence && !slices.Contains(s.Evidence, signed) {
-		s.Evidence = append(slices.Clone(s.Evidence), signed)
+	evidence = strings.ToValidUTF8(evidence[:min(len(evidence), maxPiece)], "")
+	if len(s.Evidence) < MaxEvidence && !slices.Contains(s.Evidence, evidence) {
+		s.Evidence = append(slices.Clone(s.Evidence), evidence)
 	}
 	err := w.saveLocked(s)
 	w.state = s

@@ -1,0 +1,68 @@
+package verify
+
+import (
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// cosigners counts who besides the server has seen a checkpoint that holds. Only
+// agents and operators of the team count, and only with a key that was not revoked
+// when they said so; lines of others say nothing here.
+func (v *verifier) cosigners(c checkpoint.Checkpoint, signed string) {
+	who := map[string]bool{}
+	for _, line := range checkpoint.Cosignatures(signed, v.report.Origin, v.auditKeys...) {
+		name, problem := v.cosigner(c, line)
+		if problem != "" {
+			v.found(c.Size-1, BadCosignature, "%s", problem)
+		} else if name != "" {
+			who[name] = true
+		}
+	}
+	v.report.Cosigners = len(who)
+	if len(who) == 0 {
+		return
+	}
+	list := append(v.report.Cosigned, CosignedCheckpoint{c.Size, len(who)})
+	v.report.Cosigned = list[max(0, len(list)-maxCosigned):]
+}
+
+// cosigner returns who made a cosignature, "" when that says nothing here.
+func (v *verifier) cosigner(c checkpoint.Checkpoint, line checkpoint.Line) (who, problem string) {
+	switch line.Role {
+	case "agent":
+		h := v.hosts[line.Kid]
+		if h == nil {
+			return "", ""
+		}
+		at, err := checkpoint.CheckCosignature(c, line.Text, h.key)
+		switch {
+		case err != nil:
+			return "", "a cosignature in the name of an agent does not hold"
+		case v.outOfTime(at) || h.notAfter != 0 && wire.At(at) >= h.notAfter || v.history.Revoked(line.Kid, at) != nil:
+			return "", ""
+		}
+		return "agent " + line.Kid.String(), ""
+	case "operator":
+		by, err := v.history.Operator(line.Kid, v.position().Time())
+		if err != nil {
+			return "", ""
+		}
+		at, err := checkpoint.CheckCosignature(c, line.Text, by.Key)
+		if err != nil {
+			return "", "a cosignature in the name of an operator does not hold"
+		}
+		if _, err := v.history.Operator(line.Kid, at); err != nil || v.outOfTime(at) {
+			return "", ""
+		}
+		return "operator " + by.Person, ""
+	}
+	return "", ""
+}
+
+// outOfTime reports a cosignature from before the checkpoint that it is of, or from
+// the future: its time is its signer's word.
+func (v *verifier) outOfTime(at time.Time) bool {
+	return wire.At(at) < v.position()-skew(wire.RegistrationSkew) || at.After(v.now.Add(wire.RegistrationSkew))
+}
