@@ -40,6 +40,7 @@ func (s State) String() string { return [...]string{"gone", "doubtful", "good"}[
 // be next. In state Gone both are relays or none: what is sent there may arrive,
 // and can arrive at nobody else. Call it for each batch; look at Next after it.
 func (m *Manager) Best(now time.Time) (first, second Via, state State) {
+	m.wakeIfLate(now)
 	if m.dirty || !m.evalAt.IsZero() && !now.Before(m.evalAt) {
 		m.evaluate(now)
 		m.soon(now)

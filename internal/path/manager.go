@@ -159,6 +159,7 @@ func (m *Manager) announceable(local []Candidate) []Candidate {
 // transport. Call it for every datagram that opened, before Frame for the frames
 // in it.
 func (m *Manager) Received(v Via, bytes int, newest, data bool, now time.Time) {
+	m.wakeIfLate(now)
 	p := m.lastIn
 	if p == nil || p.via != v {
 		if p = m.find(v); p == nil {
@@ -266,8 +267,8 @@ func (m *Manager) Sent(v Via, bytes int, now time.Time) {
 
 // Wake says that the machine slept or the network changed: every path is asked at
 // once, and data goes out twice until one has answered. Call it when the clock on
-// the wall has gone further than the monotonic one, too; a Poll that comes much
-// too late is noticed here.
+// the wall has gone further than the monotonic one, too; that the process was
+// stopped is noticed here, because Poll comes much too late.
 func (m *Manager) Wake(now time.Time) {
 	for _, p := range m.paths {
 		p.distrust(now)
@@ -279,7 +280,16 @@ func (m *Manager) Wake(now time.Time) {
 	m.doubtSince = now
 	m.seen, m.announced, m.announceAt = m.local.sequence == 0, 0, now
 	m.startRound(now)
-	m.touch(now)
+	m.next = now
+	m.dirty = true
+}
+
+// wakeIfLate notices that the process was stopped. Inputs ask too, not only Poll:
+// an answer that waited in a socket meanwhile must not count as a round trip.
+func (m *Manager) wakeIfLate(now time.Time) {
+	if !m.next.IsZero() && now.Sub(m.next) > lateWake {
+		m.Wake(now)
+	}
 }
 
 // touch makes the choice and the timer be looked at again.

@@ -12,6 +12,8 @@ const (
 	doubtLeast = 150 * time.Millisecond
 	// doubtMargin is added to three round trips.
 	doubtMargin = 50 * time.Millisecond
+	// doubtMost bounds what a round trip that was measured badly can cost.
+	doubtMost = 3 * time.Second
 	// doubtUnknown stands for three round trips of a path that was not measured.
 	doubtUnknown = time.Second
 	// deadAfter is the silence after which a path has to answer a challenge again
@@ -186,7 +188,7 @@ func (p *path) lose(now time.Time) {
 // sample takes the round trip of a challenge that was answered on its own path.
 func (p *path) sample(d time.Duration, now time.Time) {
 	p.rtt.sample(d, now)
-	p.doubt = max(doubtLeast, 3*p.rtt.smooth+doubtMargin, p.rtt.smooth+4*p.rtt.variation+doubtMargin)
+	p.doubt = min(max(doubtLeast, 3*p.rtt.smooth+doubtMargin, p.rtt.smooth+4*p.rtt.variation+doubtMargin), doubtMost)
 }
 
 // first returns t unless it is zero.

@@ -56,9 +56,7 @@ const (
 
 // Poll returns what is to be sent now, in this order.
 func (m *Manager) Poll(now time.Time) []Probe {
-	if !m.next.IsZero() && now.Sub(m.next) > lateWake {
-		m.Wake(now)
-	}
+	m.wakeIfLate(now)
 	m.evaluate(now)
 	if t := m.nextRound(); !t.IsZero() && !now.Before(t) {
 		m.slowRound(now)
@@ -125,7 +123,7 @@ func (m *Manager) due(p *path) time.Time {
 	case p.urgent:
 		return p.lastAsked.Add(probeFirst)
 	case p.proven && !p.asked.IsZero():
-		return p.lastAsked.Add(min(p.doubt/2<<min(p.tries-1, 8), repeatMost))
+		return p.lastAsked.Add(min(p.doubt/2<<min(max(p.tries-1, 0), 8), repeatMost))
 	case p.proven:
 		return m.keep(p)
 	case p.via.Relayed():
