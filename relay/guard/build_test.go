@@ -50,3 +50,27 @@ func FuzzBefore(f *testing.F) {
 		}
 	})
 }
+
+func FuzzReplaced(f *testing.F) {
+	f.Add([]byte{0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x15, 0, 1, 'n', 0, 0, 0}, []byte("12345"))
+	f.Add([]byte{0, 3, 0, 24, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []byte("x"))
+	f.Fuzz(func(t *testing.T, frame, value []byte) {
+		if Check(frame) != nil || IsChannelData(frame) || len(value) == 0 || len(value) > 100 {
+			return
+		}
+		got := Replaced(frame, AttrNonce, value)
+		if err := Check(got); err != nil && len(got) <= MaxFrame {
+			t.Fatalf("% x became % x: %v", frame, got, err)
+		}
+		if TypeOf(got) != TypeOf(frame) || Transaction(got) != Transaction(frame) {
+			t.Fatalf("another message: % x", got)
+		}
+		if v, ok := Find(got, AttrNonce); ok && string(v) != string(value) {
+			t.Fatalf("nonce %q", v)
+		}
+		// Its own nonce back gives the same again.
+		if v, ok := Find(frame, AttrNonce); ok && string(Replaced(got, AttrNonce, v)) != string(Replaced(frame, AttrNonce, v)) {
+			t.Fatal("not the same again")
+		}
+	})
+}
