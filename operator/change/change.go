@@ -34,7 +34,7 @@ type Change struct {
 	After  roster.Roster // what it says
 	Signed []key.ID      // owners who have signed
 	Short  int           // how many more have to
-	Owners []key.ID      // who may
+	Owners []key.ID      // whose next signature helps
 }
 
 // Propose signs next, which roster.Next or roster.First made to follow before, as
@@ -150,15 +150,15 @@ func (c *Change) count() (err error) {
 }
 
 // MaySign refuses a key whose signature the change does not need: of an owner who
-// has signed, of one whose set is complete, of nobody among the owners.
+// has signed, of anybody once it is complete, of nobody among the owners.
 func (c *Change) MaySign(id key.ID) error {
 	switch {
 	case slices.Contains(c.Signed, id):
 		return refusal.New(refusal.NotEnoughSignatures, "this owner has signed already")
 	case c.Short == 0:
 		return refusal.New(refusal.BadRequest, "the change has all its signatures")
-	case !slices.Contains(c.Owners, id):
-		return refusal.New(refusal.WrongRole, "this is not the key of an owner whose signature is missing")
+	case !slices.ContainsFunc(slices.Concat(c.Before.Roster().Owners, c.After.Owners), func(o key.Public[key.Owner]) bool { return o.ID() == id }):
+		return refusal.New(refusal.WrongRole, "this is not the key of an owner, before the change or after it")
 	}
 	return nil
 }

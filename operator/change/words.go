@@ -36,7 +36,7 @@ func (c *Change) Words(policyText []byte) []string {
 		w.add("programs", "at least version %s, was %s", orNone(b.MinVersion), orNone(a.MinVersion))
 	}
 	if a.PolicyHash != b.PolicyHash {
-		w.add("rules", "%s, was %s", b.PolicyHash, a.PolicyHash)
+		w.add("rules", "hash %s; lines that change:", b.PolicyHash)
 		w.lines = append(w.lines, diff(policyText, c.Policy)...)
 	}
 	w.add("expires", "%s", b.ExpiresAt.Time().Format(time.RFC3339))
@@ -57,7 +57,11 @@ func (w *words) owners(a, b roster.Roster) {
 		func(o key.Public[key.Owner]) { w.add("ADDS", "%s", name(o)) },
 		func(o key.Public[key.Owner]) { w.add("REMOVES", "%s", name(o)) }, nil)
 	if a.Threshold != b.Threshold || len(a.Owners) != len(b.Owners) {
-		w.add("owners", "from then on %d of %d must sign, was %d of %d", b.Threshold, len(b.Owners), a.Threshold, len(a.Owners))
+		was := ""
+		if a.Threshold > 0 {
+			was = fmt.Sprintf(", was %d of %d", a.Threshold, len(a.Owners))
+		}
+		w.add("owners", "from then on %d of %d must sign%s", b.Threshold, len(b.Owners), was)
 	}
 }
 

@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -115,8 +116,8 @@ func (q quorum) count(signed keySet) (n int) {
 }
 
 // Missing returns how many signatures u still lacks to follow s, and the owners
-// who may give them, for an owner's client to show. It fails when u cannot
-// follow s whoever signs it, or when a signature that it has does not hold.
+// whose next one brings it nearer, for an owner's client to show. It fails when u
+// cannot follow s whoever signs it, or when a signature that it has does not hold.
 func (s *State) Missing(u wire.RosterUpdate) (short int, owners []key.ID, err error) {
 	_, must, first, err := s.openFirst(u.Statement)
 	if err != nil {
@@ -126,41 +127,38 @@ func (s *State) Missing(u wire.RosterUpdate) (short int, owners []key.ID, err er
 	if err != nil {
 		return 0, nil, err
 	}
-	// A signature may serve both sets: it is asked for while either lacks one.
-	lacking := make([]quorum, 0, len(must))
+	short = lacking(must, signed)
 	for _, q := range must {
-		if q.threshold -= q.count(signed); q.threshold > 0 {
-			lacking = append(lacking, q)
-		}
-	}
-	return fewest(lacking, signed), mayStillSign(lacking, signed), nil
-}
-
-// fewest is how many owners have to sign at least: those in both sets first.
-func fewest(lacking []quorum, signed keySet) int {
-	if len(lacking) < 2 {
-		if len(lacking) == 0 {
-			return 0
-		}
-		return lacking[0].threshold
-	}
-	both := 0
-	for _, o := range lacking[0].owners {
-		if _, done := signed[o.ID()]; !done && slices.Contains(lacking[1].owners, o) {
-			both++
-		}
-	}
-	a, b := lacking[0].threshold, lacking[1].threshold
-	return a + b - min(a, b, both)
-}
-
-func mayStillSign(lacking []quorum, signed keySet) (owners []key.ID) {
-	for _, q := range lacking {
 		for _, o := range q.owners {
-			if _, done := signed[o.ID()]; !done && !slices.Contains(owners, o.ID()) {
-				owners = append(owners, o.ID())
+			if id := o.ID(); !slices.Contains(owners, id) && lacking(must, signed.with(id)) < short {
+				owners = append(owners, id)
 			}
 		}
 	}
-	return owners
+	return short, owners, nil
+}
+
+func (s keySet) with(id key.ID) keySet {
+	s = maps.Clone(s)
+	s[id] = struct{}{}
+	return s
+}
+
+// lacking is how many owners have to sign at least. Where the owners change there
+// are two sets to complete, and whoever is in both counts for both.
+func lacking(must []quorum, signed keySet) int {
+	short := make([]int, len(must))
+	for i, q := range must {
+		short[i] = max(0, q.threshold-q.count(signed))
+	}
+	if len(must) == 1 {
+		return short[0]
+	}
+	both := 0
+	for _, o := range must[0].owners {
+		if _, done := signed[o.ID()]; !done && slices.Contains(must[1].owners, o) {
+			both++
+		}
+	}
+	return short[0] + short[1] - min(short[0], short[1], both)
 }

@@ -223,3 +223,20 @@ func TestMissingCountsBothSetsOfOwners(t *testing.T) {
 	}
 	mustApply(t, m.state, u)
 }
+
+// An owner of one set only is not named while one of both would do.
+func TestMissingNamesWhoseSignatureHelps(t *testing.T) {
+	m := found(t, 0, 3, 2)
+	fresh := private[key.Owner](t, 84)
+	u := m.sign(roster.Next(m.state, func(r *roster.Roster) { renew(r); r.Owners = append(r.Owners[:2], fresh.Public()) }), 1)
+	if short, who, err := m.state.Missing(u); err != nil || short != 1 || !slices.Equal(who, []key.ID{m.owners[1].ID()}) {
+		t.Errorf("%d short, %v, %v", short, who, err)
+	}
+	u, err := roster.Cosign(m.owners[2], u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if short, who, err := m.state.Missing(u); err != nil || short != 1 || !slices.Equal(who, []key.ID{m.owners[1].ID(), fresh.ID()}) {
+		t.Errorf("with the owner who leaves: %d short, %v, %v", short, who, err)
+	}
+}
