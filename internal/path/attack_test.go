@@ -249,6 +249,25 @@ func TestHostilePeerCannotAimUs(t *testing.T) {
 	}
 }
 
+// TestPeerThatAnswersEverywhere cannot make us remember more and more addresses.
+func TestPeerThatAnswersEverywhere(t *testing.T) {
+	l := newLone(t, false)
+	l.SetRelay(Via{Relay: 1}, true, l.now)
+	l.SetLocal([]Candidate{{Host, addr("192.0.2.7:1")}}, l.now)
+	for round := range uint32(500) {
+		next := list{sequence: round + 1}
+		for i := range byte(MaxCandidates) {
+			next.candidates = append(next.candidates, Candidate{Host, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(round >> 8), byte(round), i}), 53)})
+		}
+		l.from(Via{Relay: 1}, Candidates, next.append())
+		l.answer(10 * time.Millisecond)
+		l.now = l.now.Add(time.Second)
+		if n := len(l.paths); n > 1+MaxCandidates+maxLearned {
+			t.Fatalf("%d paths after %d lists", n, round)
+		}
+	}
+}
+
 func TestPortScanByOneList(t *testing.T) {
 	h := newHostile()
 	h.announce(t, epoch, func(i int) netip.AddrPort { return netip.AddrPortFrom(victim.Addr(), uint16(i+1)) })

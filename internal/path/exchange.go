@@ -42,7 +42,7 @@ func (m *Manager) gotChallenge(v Via, body []byte, now time.Time) error {
 		if v != m.strange || v == (Via{}) {
 			return nil
 		}
-		p = m.learn(v, now)
+		p = m.learn(v)
 		p.heard, p.in, p.earned = now, uint64(m.strangeBytes), uint64(m.strangeBytes)
 		m.strange = Via{}
 		m.heardUnproven(p, false, now)
@@ -148,6 +148,7 @@ func (m *Manager) setListed(candidates []Candidate) {
 			m.remove(p)
 		}
 	}
+	m.evict(maxLearned)
 }
 
 // datagramSize is the length of the sealed datagram that carries one frame with a

@@ -163,7 +163,7 @@ func (m *Manager) Received(v Via, bytes int, newest, data bool, now time.Time) {
 	p := m.lastIn
 	if p == nil || p.via != v {
 		if p = m.find(v); p == nil {
-			if p = m.stranger(v, bytes, newest, now); p == nil {
+			if p = m.stranger(v, bytes, newest); p == nil {
 				return
 			}
 		}
@@ -185,7 +185,7 @@ func (m *Manager) Received(v Via, bytes int, newest, data bool, now time.Time) {
 
 // stranger makes a path of an unknown address that the newest datagram came from.
 // An older one may have been held back and sent from there by somebody else.
-func (m *Manager) stranger(v Via, bytes int, newest bool, now time.Time) *path {
+func (m *Manager) stranger(v Via, bytes int, newest bool) *path {
 	if v.Relayed() || !m.allowed(v.Addr) {
 		return nil
 	}
@@ -193,27 +193,36 @@ func (m *Manager) stranger(v Via, bytes int, newest bool, now time.Time) *path {
 		m.strange, m.strangeBytes = v, bytes
 		return nil
 	}
-	return m.learn(v, now)
+	return m.learn(v)
 }
 
-// learn adds a path to an address that the peer did not announce, in place of the
-// one heard longest ago if there are too many.
-func (m *Manager) learn(v Via, now time.Time) *path {
-	var oldest *path
-	n := 0
-	for _, p := range m.paths {
-		if p.via.Relayed() || p.listed {
-			continue
-		}
-		n++
-		if p != m.best && (oldest == nil || oldest.proven && !p.proven || oldest.proven == p.proven && p.heard.Before(oldest.heard)) {
-			oldest = p
-		}
-	}
-	if n >= maxLearned {
-		m.remove(oldest)
-	}
+// learn adds a path to an address that the peer did not announce.
+func (m *Manager) learn(v Via) *path {
+	m.evict(maxLearned - 1)
 	return m.add(v, Peer)
+}
+
+// evict leaves at most n direct paths that the peer does not announce. Those that
+// were heard longest ago go first, unproven ones before proven ones, or somebody
+// who copies datagrams could push out the path in use.
+func (m *Manager) evict(n int) {
+	for {
+		var worst *path
+		count := 0
+		for _, p := range m.paths {
+			if p.via.Relayed() || p.listed {
+				continue
+			}
+			count++
+			if p != m.best && (worst == nil || worst.proven && !p.proven || worst.proven == p.proven && p.heard.Before(worst.heard)) {
+				worst = p
+			}
+		}
+		if count <= n || worst == nil {
+			return
+		}
+		m.remove(worst)
+	}
 }
 
 // heardUnproven checks a path by which something came: the peer is there, or

@@ -33,7 +33,7 @@ func (m *Manager) Status() []Status {
 	out := make([]Status, 0, len(m.paths))
 	for _, p := range m.paths {
 		s := Status{
-			Via: p.via, Kind: p.kind, Chosen: p == m.best, Up: p.up, Live: p == m.best || p.rank != unranked, Validated: p.proven,
+			Via: p.via, Kind: p.kind, Chosen: p == m.best, Up: p.up, Live: p.usable() && (p == m.best || p.rank != unranked), Validated: p.proven,
 			SRTT: p.rtt.smooth, RTTVar: p.rtt.variation, MinRTT: p.rtt.least, Heard: p.heard, Answered: p.answered,
 			In: p.in, Out: p.out, Size: Size, Observed: p.observed, Why: m.explain(p),
 		}

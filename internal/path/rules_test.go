@@ -1,0 +1,229 @@
+package path
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func TestNames(t *testing.T) {
+	for v, want := range map[Via]string{
+		{}: "none", {Relay: 2}: "relay 2", {Addr: addr("192.0.2.1:4242")}: "direct 192.0.2.1:4242",
+		{Socket: 1, Addr: addr("[2001:db8::1]:1")}: "direct [2001:db8::1]:1",
+	} {
+		if v.String() != want {
+			t.Errorf("%q, want %q", v.String(), want)
+		}
+	}
+	for k, want := range map[Kind]string{Host: "host", Peer: "peer", 0: "relay", 9: "kind 9"} {
+		if k.String() != want {
+			t.Errorf("%q, want %q", k.String(), want)
+		}
+	}
+	if Gone.String() != "gone" || Doubtful.String() != "doubtful" || Good.String() != "good" {
+		t.Error("states have other names")
+	}
+}
+
+// lone is a manager whose other end is the test.
+type lone struct {
+	*Manager
+	t   *testing.T
+	now time.Time
+}
+
+func newLone(t *testing.T, operator bool) *lone {
+	n := uint64(0)
+	return &lone{New(Config{Operator: operator, Token: func() uint64 { n++; return n }, Now: epoch}), t, epoch}
+}
+
+// poll returns what goes out by each path, by type.
+func (l *lone) poll() map[Via]map[byte][]byte {
+	out := map[Via]map[byte][]byte{}
+	for _, p := range l.Poll(l.now) {
+		if out[p.Via] == nil {
+			out[p.Via] = map[byte][]byte{}
+		}
+		out[p.Via][p.Type] = p.Body
+	}
+	return out
+}
+
+// answer answers every challenge that is due, after a round trip.
+func (l *lone) answer(rtt time.Duration) {
+	sent := l.poll()
+	l.now = l.now.Add(rtt)
+	for v, frames := range sent {
+		if token, ok := frames[Challenge]; ok {
+			l.from(v, Response, append(token, make([]byte, addrPortSize)...))
+		}
+	}
+}
+
+// from lets a path frame arrive.
+func (l *lone) from(v Via, typ byte, body []byte) {
+	l.t.Helper()
+	l.Received(v, datagramSize(len(body)), true, false, l.now)
+	if err := l.Frame(v, typ, body, l.now); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func TestEachFamilyHasItsSocket(t *testing.T) {
+	l := newLone(t, true)
+	l.SetRelay(Via{Relay: 1}, true, l.now)
+	l.SetLocal([]Candidate{{Host, addr("192.0.2.7:1")}}, l.now) // no IPv6 here
+	l.from(Via{Relay: 1}, Candidates, list{1, []Candidate{{Host, addr("192.0.2.1:1")}, {Host, addr("[2001:db8::1]:1")}}}.append())
+	v4, v6 := Via{Addr: addr("192.0.2.1:1")}, Via{Socket: 1, Addr: addr("[2001:db8::1]:1")}
+	sent := l.poll()
+	if sent[v4][Challenge] == nil || sent[v6][Challenge] != nil {
+		t.Errorf("without IPv6: %v", sent)
+	}
+	l.now = l.now.Add(time.Second)
+	l.SetLocal([]Candidate{{Host, addr("192.0.2.7:1")}, {Host, addr("[2001:db8::7]:1")}}, l.now)
+	if sent = l.poll(); sent[v6][Challenge] == nil {
+		t.Errorf("with IPv6: %v", sent)
+	}
+}
+
+func TestCandidatesAreRepeatedUntilSeen(t *testing.T) {
+	l := newLone(t, false)
+	v := Via{Relay: 1}
+	l.SetRelay(v, true, l.now)
+	l.SetLocal([]Candidate{{Host, addr("192.0.2.7:1")}}, l.now)
+	l.answer(0)
+	times := 0
+	for range 60 {
+		l.now = l.now.Add(100 * time.Millisecond)
+		if l.poll()[v][Candidates] != nil {
+			times++
+		}
+	}
+	if times < 4 || times > announceTries {
+		t.Errorf("repeated %d times in 6 s", times)
+	}
+	l.from(v, CandidatesSeen, appendSeen(1))
+	l.SetLocal([]Candidate{{Host, addr("192.0.2.7:1")}}, l.now) // no change, no new list
+	for range 60 {
+		l.now = l.now.Add(100 * time.Millisecond)
+		if l.poll()[v][Candidates] != nil {
+			t.Fatal("repeated although the peer has it")
+		}
+	}
+	l.SetLocal([]Candidate{{Host, addr("192.0.2.8:1")}}, l.now)
+	got, err := parseList(l.poll()[v][Candidates])
+	if err != nil || got.sequence != 2 || len(got.candidates) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestOlderListIsIgnored(t *testing.T) {
+	l := newLone(t, false)
+	l.SetRelay(Via{Relay: 1}, true, l.now)
+	l.from(Via{Relay: 1}, Candidates, list{2, []Candidate{{Host, addr("192.0.2.2:1")}}}.append())
+	l.from(Via{Relay: 1}, Candidates, list{1, []Candidate{{Host, addr("192.0.2.1:1")}}}.append())
+	if l.find(Via{Addr: addr("192.0.2.2:1")}) == nil || l.find(Via{Addr: addr("192.0.2.1:1")}) != nil {
+		t.Error("the list that was overtaken is in force")
+	}
+	if seen := l.poll()[Via{Relay: 1}][CandidatesSeen]; string(seen) != string(appendSeen(2)) {
+		t.Errorf("seen %x", seen)
+	}
+}
+
+func TestOnlyTheBestOfTooManyCandidatesAreAnnounced(t *testing.T) {
+	l := newLone(t, false)
+	var own []Candidate
+	for i := range 20 {
+		own = append(own, Candidate{Host, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 1)})
+	}
+	own = append(own, own[0], Candidate{Reflexive, addr("203.0.113.1:1")}, Candidate{Configured, addr("203.0.113.2:1")}, Candidate{Peer, addr("203.0.113.3:1")},
+		Candidate{Host, addr("192.0.2.99:0")}, Candidate{Host, netip.AddrPort{}}, Candidate{Host, addr("[::ffff:192.0.2.1]:1")})
+	l.SetLocal(own, l.now)
+	got := l.local.candidates
+	if len(got) != MaxCandidates || got[0].Kind != Configured || got[1].Kind != Reflexive {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestPeerThatKnowsNoChallenges skips every path frame, as it may: the session
+// stays on its relays, whose death is noticed by silence.
+func TestPeerThatKnowsNoChallenges(t *testing.T) {
+	l := newLone(t, true)
+	l.SetRelay(Via{Relay: 1}, true, l.now)
+	for range 300 {
+		l.now = l.now.Add(100 * time.Millisecond)
+		l.Received(Via{Relay: 1}, 96, true, true, l.now)
+		l.Sent(Via{Relay: 1}, 96, l.now)
+		l.poll()
+		if v, _, s := l.Best(l.now); v != (Via{Relay: 1}) || s == Gone {
+			t.Fatalf("%v, %v", v, s)
+		}
+	}
+	l.Sent(Via{Relay: 1}, 96, l.now)
+	l.now = l.now.Add(deadAfter)
+	l.poll()
+	if _, _, s := l.Best(l.now); s != Gone {
+		t.Errorf("%v after silence", s)
+	}
+}
+
+// TestGoneOffersRelaysOnly: a direct address that has been silent may belong to
+// somebody else.
+func TestGoneOffersRelaysOnly(t *testing.T) {
+	w := cone(t, 50)
+	w.begin(true)
+	w.bothDirect(3 * time.Second)
+	stop := w.op.stream(50*time.Millisecond, 200)
+	w.run(time.Second)
+	w.direct.cut, w.relays[1].cut, w.relays[2].cut = true, true, true
+	w.run(10 * time.Second)
+	first, second, state := w.op.m.Best(w.now)
+	if state != Gone || !first.Relayed() || !second.Relayed() {
+		t.Errorf("%v, %v, %v", first, second, state)
+	}
+	stop()
+}
+
+func TestStatusSaysWhy(t *testing.T) {
+	w := cone(t, 51)
+	w.begin(true)
+	w.bothDirect(3 * time.Second)
+	w.run(time.Minute)
+	all := w.op.m.Status()
+	if s := all[0]; !s.Chosen || !s.Live || !s.Validated || s.Why != "direct" || s.Size != Size || s.Kind != Reflexive ||
+		s.SRTT != 40*time.Millisecond || s.MinRTT != s.SRTT || s.Observed.Addr() != w.op.nat.outer || s.In == 0 || s.Out == 0 || s.Heard.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	why := map[string]string{}
+	for _, s := range all[1:] {
+		why[s.Via.String()] = s.Why
+		if s.Chosen {
+			t.Errorf("two are chosen")
+		}
+	}
+	if why["relay 1"] != "a relay; there is a direct path" || why["direct 10.9.0.2:4002"] != "silent" {
+		t.Errorf("%v", why)
+	}
+	w.op.m.SetRelay(Via{Relay: 1}, false, w.now)
+	for _, s := range w.op.m.Status() {
+		if s.Via.Relay == 1 && (s.Up || s.Live || s.Why != "down") {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+func TestBucket(t *testing.T) {
+	var b bucket
+	now := epoch
+	for range 3 {
+		if !b.take(now, 3, time.Second) {
+			t.Fatal("the burst is refused")
+		}
+	}
+	if b.take(now, 3, time.Second) || b.take(now.Add(999*time.Millisecond), 3, time.Second) {
+		t.Error("more than the burst")
+	}
+	if now = now.Add(time.Second); !b.take(now, 3, time.Second) || b.take(now, 3, time.Second) {
+		t.Error("not one more after the period")
+	}
+}
