@@ -235,7 +235,10 @@ func (o *publishChange) setupString(home Home) (roster.SetupInfo, error) {
 	}
 	is, err := roster.ParseSetup(o.setup)
 	if err == nil && is.Server("") != was.Server("") {
-		err = refusal.New(refusal.PinMismatch, "the new setup string is of another server, or of one that was set up anew")
+		err = &cli.Error{
+			Err:   refusal.New(refusal.PinMismatch, "the setup string is not of the server that the other owners have signed for"),
+			Hints: []string{"on that server: tucdesk-server setup-code", "for another server begin anew: tucdesk team init --state DIR"},
+		}
 	}
 	return is, err
 }

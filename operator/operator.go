@@ -34,7 +34,7 @@ func Command() *cli.Command {
 		Short: "Remote access that no server in between can open",
 		Long: "tucdesk opens shells and runs commands on your team's machines. Sessions are sealed end to end;\n" +
 			"the server and the relay in between pass sealed bytes and can refuse, but never open or fake one.\n\n" +
-			"Exit status: the remote command's own; 255 session not had or lost, 253 denied, 252 approval\n" +
+			"Exit status: the remote command's own; 255 session not had or lost, 253 denied, 252 approval or signature\n" +
 			"missing, 251 machine offline, 250 not logged in, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{
 			teamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), sshCommand(), execCommand(),

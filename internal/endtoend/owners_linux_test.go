@@ -23,6 +23,9 @@ func TestOwnersScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			w := emptyWorld(env.T().(testing.TB))
 			env.Setenv("SETUP", w.setup)
+			env.Setenv("SERVER", "--state="+w.path("server"))
+			env.Setenv("CONFIG", "--config="+w.path("server.toml"))
+			env.Setenv("ELSEWHERE", emptyWorld(env.T().(testing.TB)).setup)
 			env.Setenv("PATH", filepath.Dir(program(t, "tucdesk"))+string(os.PathListSeparator)+"/usr/bin:/bin")
 			for _, who := range []string{"ann", "bob", "carol", "eve"} {
 				if err := newOwner(env, who); err != nil {
