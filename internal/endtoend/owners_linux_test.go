@@ -116,3 +116,24 @@ func scriptRecoveryCode(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 	ts.Fatalf("no recovery key among the owners")
 }
+
+// What is typed at once after the question is part of the secret already.
+func TestPassphraseIsNeverShown(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t, dir: t.TempDir()}
+	s := w.person("ann").at(80, 24, "xterm-256color", "owner", "create")
+	s.shows(0, `New passphrase .*: `)
+	s.types("correct horse\r")
+	s.shows(0, `Once more: `)
+	s.types("correct horse\r")
+	s.shows(0, `short code  \S+\r\n`)
+	if code := s.status(); code != 0 {
+		t.Errorf("the client exits %d", code)
+	}
+	if text := s.seen.String(); strings.Contains(text, "correct") || strings.Contains(text, "horse") {
+		t.Errorf("the terminal shows %q", text)
+	}
+	if !exists(w.path("people", "ann", "tucdesk", "owner.age")) {
+		t.Error("there is no owner key")
+	}
+}
