@@ -90,6 +90,8 @@ var table = []row{
 
 	// A small internet for tests and benchmarks; it knows none of the parts.
 	{"internal/netlab", "", "golang.org/x/sys"},
+	{"internal/bench", "internal/netlab", "golang.org/x/sys"},
+	{"cmd/bench", "internal/cli internal/bench", ""},
 
 	// Tests of all of them together, as processes; it is imported by nobody.
 	{"internal/endtoend", "", "github.com/coder/websocket golang.org/x/sys"},

@@ -1,0 +1,72 @@
+// Command bench measures TucDesk side by side with OpenSSH and mosh, with the real
+// programs on the same emulated link.
+//
+//	go run ./cmd/bench list
+//	go run ./cmd/bench run
+//	go run ./cmd/bench run --json echo prompt
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/bench"
+	"github.com/tucdesk/tucdesk/internal/cli"
+)
+
+func root() *cli.Command {
+	cfg := bench.Config{Repeat: 3, Keys: 400, Bulk: 128 << 20, Loopback: 1 << 30, Idle: time.Minute}
+	var asJSON bool
+	return &cli.Command{
+		Use:   "bench",
+		Short: "measure TucDesk side by side with OpenSSH and mosh",
+		Long:  "Builds the programs of this checkout and runs them, sshd and mosh-server on hosts of an emulated network.\nNeeds root; what else is missing is said.",
+		Sub: []*cli.Command{
+			{Use: "list", Short: "list the rows", Run: list},
+			{
+				Use:     "run [ROW...]",
+				Short:   "measure rows, or all of them",
+				Long:    "Prints medians, spreads and ratios on standard output and progress on standard error. All rows take about\ntwenty minutes. Ctrl-C ends everything that was started and leaves nothing behind.",
+				Example: "bench run\nbench run --keys 2000 echo\nbench run --json > figures.json",
+				MaxArgs: len(bench.Rows()),
+				Flags: func(f *flag.FlagSet) {
+					f.IntVar(&cfg.Repeat, "repeat", cfg.Repeat, "measure `N` times what is not made of many parts")
+					f.IntVar(&cfg.Keys, "keys", cfg.Keys, "type `N` keys in rows about echo")
+					f.Int64Var(&cfg.Bulk, "bulk", cfg.Bulk, "copy so many `bytes` over the emulated link")
+					f.Int64Var(&cfg.Loopback, "loopback", cfg.Loopback, "copy so many `bytes` over loopback")
+					f.DurationVar(&cfg.Idle, "idle", cfg.Idle, "watch idle sessions for that `time`")
+					f.StringVar(&cfg.Programs, "programs", "", "`folder` of built programs (default: build those of this checkout)")
+					f.BoolVar(&asJSON, "json", false, "print the answer as JSON, in a form that stays stable")
+				},
+				Run: func(ctx context.Context, io *cli.IO, rows []string) error {
+					cfg.Log = io.Err
+					if cfg.Repeat < 1 || cfg.Keys < 1 || cfg.Bulk < 1<<20 || cfg.Loopback < 1<<20 || cfg.Idle < time.Second {
+						return fmt.Errorf("at least one repetition and key, 1 MiB and one second")
+					}
+					report, err := bench.Run(ctx, cfg, rows)
+					if err != nil {
+						return err
+					}
+					if asJSON {
+						return io.PrintJSON(report)
+					}
+					return report.Print(io.Out)
+				},
+			},
+		},
+	}
+}
+
+func list(_ context.Context, io *cli.IO, _ []string) error {
+	t := tabwriter.NewWriter(io.Out, 0, 0, 2, ' ', 0)
+	for _, r := range bench.Rows() {
+		fmt.Fprintf(t, "%s\t%s\n", r.Name, r.What)
+	}
+	return t.Flush()
+}
+
+func main() { os.Exit(cli.Main(context.Background(), root(), os.Args[1:])) }

@@ -1,0 +1,174 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/netlab"
+)
+
+func visible(text string) string {
+	var e escapes
+	var out []byte
+	for _, c := range []byte(text) {
+		if e.visible(c) {
+			out = append(out, c)
+		}
+	}
+	return string(out)
+}
+
+func TestOnlyCharactersCount(t *testing.T) {
+	for text, want := range map[string]string{
+		"abc":                              "abc",
+		"\x1b[?25la\x1b[1;31mb\x1b[0m":     "ab",
+		"\x1b]0;title\x07x\x1b]0;t\x1b\\y": "xy",
+		"\x1b(Bq\r\n \x1b7z":               "qz",
+		"\x1b[\x1b[mk":                     "k",
+	} {
+		if got := visible(text); got != want {
+			t.Errorf("%q shows %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestNoKeyShowsTwiceInOneColumn(t *testing.T) {
+	if lineKeys%26 == 0 {
+		t.Error("a client that shows only what changes would not show a key")
+	}
+}
+
+func TestTransferOfTheWrongSizeIsAnError(t *testing.T) {
+	if _, err := transfer(exec.Command("head", "-c", "1000", "/dev/zero"), 1000, nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := transfer(exec.Command("head", "-c", "999", "/dev/zero"), 1000, nil); err == nil {
+		t.Error("999 bytes of 1000 were enough")
+	}
+	if _, err := transfer(exec.Command("sh", "-c", "head -c 1000 /dev/zero; echo why >&2; exit 3"), 1000, nil); err == nil || !strings.Contains(err.Error(), "why") {
+		t.Errorf("a failed command: %v", err)
+	}
+}
+
+func TestSilenceCountsFromTheWatchersWord(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "echo one; sleep 0.3; echo two; sleep 0.1; echo three")
+	m, err := transfer(cmd, 14, func(have int64) bool { return have == 8 })
+	if err != nil || m.silence < 100*time.Millisecond || m.silence > 290*time.Millisecond {
+		t.Errorf("silence of %v: %v", m.silence, err)
+	}
+}
+
+func TestUnknownRow(t *testing.T) {
+	if _, err := Run(t.Context(), Config{}, []string{"nothing"}); err == nil || !strings.Contains(err.Error(), `"nothing"`) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAFailedRowIsCleanedUpAndSaid(t *testing.T) {
+	var cleaned []int
+	row := Row{Name: "row", measure: func(r *run) error {
+		r.Cleanup(func() { cleaned = append(cleaned, 1) })
+		r.Cleanup(func() { cleaned = append(cleaned, 2); r.Fatalf("cleaning failed") })
+		r.Fatalf("because of %d", 7)
+		return nil
+	}}
+	result := measure(t.Context(), Config{}, row, t.TempDir())
+	if result.Failed != "because of 7\ncleaning failed" || len(cleaned) != 2 || cleaned[0] != 2 {
+		t.Errorf("%q, cleaned %v", result.Failed, cleaned)
+	}
+}
+
+// binaries is where TestMain has the programs built; empty before.
+var binaries string
+
+var buildPrograms = sync.OnceValue(func() error {
+	_, err := build(context.Background(), binaries)
+	return err
+})
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "tucdesk-bench-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binaries = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// small is a run of a few seconds.
+func small(t *testing.T) Config {
+	t.Helper()
+	if missing := netlab.Missing(); missing != "" {
+		netlab.New(t) // skips, or fails in CI
+	}
+	if err := buildPrograms(); err != nil {
+		t.Fatal(err)
+	}
+	return Config{Programs: binaries, Repeat: 1, Keys: 5, Bulk: 4 << 20, Loopback: 4 << 20, Idle: time.Second, Log: t.Output()}
+}
+
+func TestRowsMeasureEverySubject(t *testing.T) {
+	report, err := Run(t.Context(), small(t), []string{"echo", "prompt", "bulk"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, result := range report.Results {
+		if result.Failed != "" || len(result.Figures) < 2 {
+			t.Errorf("%s: %d figures, %s", result.Row, len(result.Figures), result.Failed)
+		}
+		for _, f := range result.Figures {
+			if ours := strings.HasPrefix(f.Subject, "tucdesk"); f.Samples == 0 && (ours || !strings.Contains(f.Note, "apt-get install")) {
+				t.Errorf("%s: no figure for %s: %s", result.Row, f.Subject, f.Note)
+			}
+		}
+	}
+	for _, f := range report.Results[0].Figures {
+		if f.Metric == "p50" && f.Samples > 0 && (f.Median < 50 || f.Median > 100) {
+			t.Errorf("%s shows a key after %v ms on a link of 50 ms", f.Subject, f.Median)
+		}
+	}
+}
+
+func TestAnEndedRunLeavesNothing(t *testing.T) {
+	cfg := small(t)
+	cfg.Keys = 1000
+	ctx, cancel := context.WithCancel(t.Context())
+	cfg.Log = word{"keys each", cancel}
+	if _, err := Run(ctx, cfg, []string{"echo"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	list, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil || len(list) == 0 {
+		t.Fatal("no list of processes", err)
+	}
+	for _, path := range list {
+		if line, _ := os.ReadFile(path); strings.Contains(string(line), cfg.Programs) {
+			t.Errorf("still runs: %q", line)
+		}
+	}
+}
+
+// word calls f when it is written.
+type word struct {
+	text string
+	f    func()
+}
+
+// Write is the edge of the process where the run tells what it does.
+func (w word) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), w.text) {
+		w.f()
+	}
+	return len(p), nil
+}
