@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -17,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/relay/credential"
@@ -303,53 +303,38 @@ func TestWebSocketOfAnotherServerLeadsToTheRelay(t *testing.T) {
 	until(t, "its place to be given back", func() bool { return s.gate.Open() == 0 })
 }
 
-func TestWebSocketRefusesWhatIsNoClient(t *testing.T) {
+func TestTLSAddressAnswersNothingButUpgrades(t *testing.T) {
 	s := serveAll(t, nil)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return (&tls.Dialer{Config: hop.ClientTLS(s.cfg.Identity.Pin(), hop.ProtoHTTP)}).DialContext(ctx, network, addr)
-	}}}
-	url := "wss://" + s.Addrs().TLS.String()
-	dial := func(path string, opt websocket.DialOptions) (*websocket.Conn, int) {
-		t.Helper()
-		opt.HTTPClient = client
-		ws, res, err := websocket.Dial(t.Context(), url+path, &opt)
+	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Protocol: " + hop.WebSocketProto + "\r\n"
+	for _, tc := range []struct {
+		line, head string
+		want       int
+	}{
+		{"GET /relay", upgrade, http.StatusSwitchingProtocols},
+		{"GET /relay", upgrade + "Origin: https://relay.example\r\n", http.StatusForbidden},
+		{"GET /relay", upgrade + "Origin: \r\n", http.StatusForbidden},
+		{"GET /relay", "", http.StatusUpgradeRequired},
+		{"POST /relay", upgrade, http.StatusMethodNotAllowed},
+		{"GET /", upgrade, http.StatusNotFound},
+		{"GET /relay/../x", upgrade, http.StatusNotFound},
+		{"GET /relay", "X: " + repeat('x', 2*maxRequest) + "\r\n", http.StatusRequestHeaderFieldsTooLarge},
+	} {
+		conn, err := tls.Dial("tcp", s.Addrs().TLS.String(), hop.ClientTLS(s.cfg.Identity.Pin(), hop.ProtoHTTP))
 		if err != nil {
-			ws = nil
+			t.Fatal(err)
 		}
-		if res == nil {
-			return ws, 0
+		conn.SetDeadline(time.Now().Add(patience))
+		if _, err := io.WriteString(conn, tc.line+" HTTP/1.1\r\nHost: relay.example\r\n"+tc.head+"\r\n"); err != nil {
+			t.Fatal(err)
 		}
-		return ws, res.StatusCode
-	}
-	proto := []string{hop.WebSocketProto}
-	if _, code := dial(hop.WebSocketPath, websocket.DialOptions{Subprotocols: proto, HTTPHeader: http.Header{"Origin": {"https://" + s.Addrs().TLS.String()}}}); code != http.StatusForbidden {
-		t.Errorf("a web page: %d", code)
-	}
-	if _, code := dial("/other", websocket.DialOptions{Subprotocols: proto}); code != http.StatusNotFound {
-		t.Errorf("another path: %d", code)
-	}
-	if ws, _ := dial(hop.WebSocketPath, websocket.DialOptions{}); ws != nil {
-		if _, _, err := ws.Read(t.Context()); err == nil {
-			t.Error("no subprotocol: served")
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Errorf("%s: %v", tc.line, err)
+		} else if res.Body.Close(); res.StatusCode != tc.want {
+			t.Errorf("%s, %.20q: %d, want %d", tc.line, tc.head, res.StatusCode, tc.want)
 		}
-		ws.CloseNow()
+		conn.Close()
 	}
-	res, err := client.Get("https://" + s.Addrs().TLS.String() + hop.WebSocketPath)
-	if err != nil || res.StatusCode != http.StatusUpgradeRequired {
-		t.Errorf("a plain request: %v, %v", res, err)
-	}
-	res.Body.Close()
-	ws, code := dial(hop.WebSocketPath, websocket.DialOptions{Subprotocols: proto, CompressionMode: websocket.CompressionContextTakeover})
-	if ws == nil {
-		t.Fatalf("a client: %d", code)
-	}
-	if err := ws.Write(t.Context(), websocket.MessageText, []byte("text")); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusUnsupportedData {
-		t.Errorf("a text message: %v", err)
-	}
-	ws.CloseNow()
 	until(t, "all places to be given back", func() bool { return s.gate.Open() == 0 })
 }
 

@@ -53,6 +53,18 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 	_ = s.serveStream(conn)
 }
 
+// onlyUpgrade is the whole of what the TLS address answers.
+func (s *Server) onlyUpgrade(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path != hop.WebSocketPath:
+		http.NotFound(w, r)
+	case r.Method != http.MethodGet:
+		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+	default:
+		s.upgrade(w, r)
+	}
+}
+
 // web is the HTTP server on the TLS address: one path, nothing else.
 type web struct {
 	http.Server
@@ -60,10 +72,8 @@ type web struct {
 }
 
 func newWeb(s *Server) *web {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+hop.WebSocketPath, s.upgrade)
 	w := &web{Server: http.Server{
-		Handler:           mux,
+		Handler:           http.HandlerFunc(s.onlyUpgrade),
 		ReadHeaderTimeout: requestWithin,
 		ReadTimeout:       requestWithin,
 		WriteTimeout:      requestWithin,

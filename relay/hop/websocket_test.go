@@ -1,0 +1,123 @@
+package hop
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// webServer upgrades every request and sends back what it hears.
+func webServer(t *testing.T) (addr string, id *Identity) {
+	t.Helper()
+	id = newIdentity(t)
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := AcceptWebSocket(w, r)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if conn.RemoteAddr().String() != r.RemoteAddr || conn.LocalAddr() == nil {
+			t.Errorf("from %v to %v", conn.RemoteAddr(), conn.LocalAddr())
+		}
+		io.Copy(conn, conn)
+	}))
+	web.TLS = id.ServerTLS(ProtoHTTP)
+	web.StartTLS()
+	t.Cleanup(web.Close)
+	return web.Listener.Addr().String(), id
+}
+
+func secured(t *testing.T, addr string, id *Identity) net.Conn {
+	t.Helper()
+	conn, err := tls.Dial("tcp", addr, ClientTLS(id.Pin(), ProtoHTTP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func TestWebSocketIsAStream(t *testing.T) {
+	addr, id := webServer(t)
+	conn, err := DialWebSocket(t.Context(), secured(t, addr, id), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	big := strings.Repeat("0123456789abcdef", 1<<12)
+	go io.WriteString(conn, big)
+	got := make([]byte, len(big))
+	conn.SetReadDeadline(time.Now().Add(patience))
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != big {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	if _, err := conn.Read(got); err == nil {
+		t.Error("a read outlived its deadline")
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Errorf("again: %v", err)
+	}
+}
+
+// raw is the library's client, which offers what a test tells it to.
+func rawWebSocket(t *testing.T, opt websocket.DialOptions) (*websocket.Conn, *http.Response) {
+	t.Helper()
+	addr, id := webServer(t)
+	opt.HTTPClient = &http.Client{Transport: &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+		return secured(t, addr, id), nil
+	}}}
+	ws, res, err := websocket.Dial(t.Context(), "wss://"+addr+WebSocketPath, &opt)
+	if err != nil {
+		return nil, res
+	}
+	t.Cleanup(func() { ws.CloseNow() })
+	return ws, res
+}
+
+func TestWebPagesAreRefused(t *testing.T) {
+	for _, origin := range []string{"https://evil.example", "null", ""} {
+		ws, res := rawWebSocket(t, websocket.DialOptions{Subprotocols: []string{WebSocketProto}, HTTPHeader: http.Header{"Origin": {origin}}})
+		if ws != nil || res == nil || res.StatusCode != http.StatusForbidden {
+			t.Errorf("%q: %v", origin, res)
+		}
+	}
+}
+
+func TestOtherSubprotocolsAreRefused(t *testing.T) {
+	for _, protos := range [][]string{nil, {"mqtt"}} {
+		ws, _ := rawWebSocket(t, websocket.DialOptions{Subprotocols: protos})
+		if ws == nil {
+			continue
+		}
+		if _, _, err := ws.Read(t.Context()); err == nil {
+			t.Errorf("%v: served", protos)
+		}
+	}
+}
+
+func TestTextMessagesEndTheConnection(t *testing.T) {
+	ws, _ := rawWebSocket(t, websocket.DialOptions{Subprotocols: []string{WebSocketProto}})
+	if err := ws.Write(t.Context(), websocket.MessageText, []byte("text")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusUnsupportedData {
+		t.Error(err)
+	}
+}
+
+func TestCompressionIsNotTaken(t *testing.T) {
+	ws, res := rawWebSocket(t, websocket.DialOptions{Subprotocols: []string{WebSocketProto}, CompressionMode: websocket.CompressionContextTakeover})
+	if ws == nil || res.Header.Get("Sec-WebSocket-Extensions") != "" {
+		t.Errorf("%v", res)
+	}
+}
