@@ -85,12 +85,34 @@ type shownLog struct {
 	server   key.ID // guarded by mu
 	size     int64  // guarded by mu
 	cosigned int64  // guarded by mu: size of the checkpoint that was cosigned last
+	sent     uint64 // guarded by mu: last entry of the batch under way
+	claimed  uint64 // guarded by mu: entry up to which the server says, without proof, that it has them; 0 after a proof
 }
 
 func (s *shownLog) begin(server key.ID, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.server, s.size, s.cosigned = server, size, 0
+	s.server, s.size, s.cosigned, s.sent, s.claimed = server, size, 0, 0, 0
+}
+
+func (s *shownLog) sending(seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent = seq
+}
+
+// claim reports whether a server that has the chain up to seq has the batch under way.
+func (s *shownLog) claim(seq uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claimed = seq
+	return seq >= s.sent
+}
+
+func (s *shownLog) unproven() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claimed
 }
 
 func (s *shownLog) set(size int64) {
@@ -176,20 +198,30 @@ func (a *Agent) claimed(seq uint64) bool {
 }
 
 // acked takes the proofs that the log holds entries of this agent; without them the
-// entries stay (protocol 5.2). A proof that does not hold under a checkpoint that
-// does is a lie that the server has signed one half of: nothing is forgotten, and no
-// session begins here any more.
+// entries stay (protocol 5.2).
 func (a *Agent) acked(k wire.AuditAck) {
 	if !a.claimed(k.Seq) {
 		return
 	}
+	if a.proved(k) {
+		a.shown.claim(0)
+	} else if !a.shown.claim(k.Seq) {
+		return // it lacks what came before these: sent again at once they would be refused again
+	}
+	poke(a.acks)
+}
+
+// proved reports whether entries could be forgotten. A proof that does not hold under
+// a checkpoint that does is a lie that the server has signed one half of: nothing is
+// forgotten, and no session begins here any more.
+func (a *Agent) proved(k wire.AuditAck) bool {
 	c, verified := a.gossip(k.Checkpoint)
 	if len(k.Proofs) == 0 {
-		return
+		return false
 	}
 	if !verified {
 		a.log.Warn("the server proves log entries under a checkpoint that is not verified; they are kept")
-		return
+		return false
 	}
 	n, err := a.spool.Proved(c.Head, k.First, k.Proofs)
 	switch {
@@ -199,9 +231,7 @@ func (a *Agent) acked(k wire.AuditAck) {
 	case err != nil:
 		a.log.Error("removing proven entries from the audit log", "err", err)
 	}
-	if n > 0 {
-		poke(a.acks)
-	}
+	return n > 0
 }
 
 // accuse keeps what the server said, beside the checkpoint that it does not fit to.

@@ -148,44 +148,49 @@ func (m *refusalMeter) take(now time.Time) bool {
 	return m.b.take(now, refusalRate, refusalBurst)
 }
 
-// deliver sends what the log has not proved to hold yet, one batch at a time, until the
-// channel ends.
+// deliver sends what the log has not proved to hold yet, one batch at a time, until
+// the channel ends. A server that says that it has a batch but proves nothing gets
+// the next one all the same, and the first again after a while: what happens here
+// must not wait for it.
 func (a *Agent) deliver(ctx context.Context, c *client.Control) {
+	got := uint64(0) // up to where the server says that it has the chain; 0 while it proves all of it
 	for ctx.Err() == nil {
-		entries, err := a.spool.Pending(wire.MaxAuditBatch)
+		entries, err := a.spool.Pending(got, wire.MaxAuditBatch)
 		if err != nil {
 			a.log.Error("reading the audit log", "err", err) // the disk may come back
 		}
-		var again <-chan time.Time
-		if err != nil {
-			again = time.After(ackLimit)
-		}
-		if len(entries) > 0 {
+		if n := len(entries); n > 0 {
+			a.shown.sending(entry.Peek(entries[n-1]).Seq)
 			if err := send(ctx, c, wire.FrameAudit, 0, wire.AuditEntries{Entries: entries}); err != nil {
 				return // the reader sees the channel's end
 			}
+		}
+		var again <-chan time.Time
+		if err != nil || len(entries) > 0 || got > 0 {
 			again = time.After(ackLimit)
 		}
-		if !a.awaitNews(ctx, again, len(entries) > 0) {
-			return
-		}
+		got = a.awaitNews(ctx, again, got, len(entries) > 0)
 	}
 }
 
-// awaitNews waits for proofs when there is something under way, else for a new
-// entry.
-func (a *Agent) awaitNews(ctx context.Context, again <-chan time.Time, underway bool) bool {
+// awaitNews waits for an answer when there is something under way, else for a new
+// entry, and returns from where to send on.
+func (a *Agent) awaitNews(ctx context.Context, again <-chan time.Time, got uint64, underway bool) uint64 {
 	news := a.news
 	if underway {
 		news = a.acks
 	}
 	select {
 	case <-news:
+		if underway {
+			return a.shown.unproven()
+		}
+		return got
 	case <-again:
+		return 0
 	case <-ctx.Done():
-		return false
+		return 0
 	}
-	return true
 }
 
 // release is the last check, when the operator has proved its key and nothing

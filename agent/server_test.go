@@ -182,7 +182,7 @@ func TestJoinRunAndExecThroughTheServer(t *testing.T) {
 		t.Fatalf("%q, %v", out, err)
 	}
 	until(t, "the session to end", func() bool { return a.sessions.count() == 0 })
-	until(t, "the log to be delivered", func() bool { return len(must(a.spool.Pending(1))) == 0 })
+	until(t, "the log to be delivered", func() bool { return len(must(a.spool.Pending(0, 1))) == 0 })
 	until(t, "the status", func() bool {
 		st, err := ReadStatus(dir)
 		return err == nil && st.Server == s.cfg.URL && st.Name == "web-1" && st.Code == "" && st.RosterVersion == 1

@@ -443,7 +443,7 @@ func TestAuditChainTellsTheSession(t *testing.T) {
 	until(t, "the session to end", func() bool { return a.sessions.count() == 0 })
 	k.askFor(a, "vic", nil).wantRefusal(refusal.WrongRole)
 	var got []string
-	for _, signed := range must(a.spool.Pending(wire.MaxAuditBatch)) {
+	for _, signed := range must(a.spool.Pending(0, wire.MaxAuditBatch)) {
 		e, _, err := statement.Open[entry.Entry](signed, a.cert.FindAgent)
 		if err != nil {
 			t.Fatal(err)

@@ -177,6 +177,9 @@ func (s *Server) askToCosign(ctx context.Context, t *team) error {
 			asked = append(asked, c)
 		}
 	})
+	if len(asked) == 0 {
+		return nil
+	}
 	for _, c := range asked {
 		c.beat()
 	}

@@ -296,7 +296,7 @@ func (w *world) sayOnly(m *machine, e entry.Entry) {
 func (w *world) deliver(m *machine) {
 	w.t.Helper()
 	for {
-		list, err := m.spool.Pending(wire.MaxAuditBatch)
+		list, err := m.spool.Pending(0, wire.MaxAuditBatch)
 		check(w.t, err)
 		if len(list) == 0 {
 			return

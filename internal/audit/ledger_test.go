@@ -11,9 +11,11 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/ledger"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
+	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -78,7 +80,7 @@ func TestAcceptTakesEachEntryOnce(t *testing.T) {
 	for range 3 {
 		w.sayOnly(m, entry.Entry{Type: entry.AgentStart})
 	}
-	list, err := m.spool.Pending(16)
+	list, err := m.spool.Pending(0, 16)
 	check(t, err)
 	accept := func(list ...statement.Signed) (uint64, error) { return w.log.Accept(w.rows, m.key.Public(), list) }
 	for range 2 {
@@ -220,7 +222,7 @@ func TestExportOfADamagedDatabase(t *testing.T) {
 // N6: what is appended while an export runs is not in it, and it still verifies.
 func TestN6ExportWhileAppending(t *testing.T) {
 	w := newWorld(t)
-	for range 600 {
+	for range 300 {
 		w.record(entry.Entry{Type: entry.Login})
 	}
 	w.checkpoint()
@@ -249,7 +251,7 @@ const spoolFile = "audit.spool"
 
 func pendingOf(t testing.TB, s *spool.Spool) []statement.Signed {
 	t.Helper()
-	list, err := s.Pending(wire.MaxAuditBatch)
+	list, err := s.Pending(0, wire.MaxAuditBatch)
 	check(t, err)
 	return list
 }
@@ -274,4 +276,48 @@ func TestRestoredSpoolIsNoticed(t *testing.T) {
 	list := pendingOf(t, old)
 	_, err = w.log.Accept(w.rows, m.key.Public(), list)
 	wantCode(t, err, refusal.AuditFork)
+}
+
+// The answer to a batch proves all of it, also what was sent before, and nothing
+// that the log or its checkpoint does not have.
+func TestAcknowledgementProvesTheBatch(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	for range 3 {
+		w.sayOnly(m, entry.Entry{Type: entry.AgentStart})
+	}
+	list := pendingOf(t, m.spool)
+	acknowledge := func(batch []statement.Signed, from int64) wire.AuditAck {
+		t.Helper()
+		ack, err := w.log.Acknowledge(w.rows, m.key.ID(), batch, from)
+		check(t, err)
+		return ack
+	}
+	if ack := acknowledge(list, 0); ack.Seq != 0 || len(ack.Proofs) != 0 || ack.Checkpoint.Checkpoint != "" {
+		t.Errorf("of nothing: %+v", ack)
+	}
+	_, err := w.log.Accept(w.rows, m.key.Public(), list[:2])
+	check(t, err)
+	first, _, err := checkpoint.Open(w.checkpoint(), w.log.Origin(), w.server.Public())
+	check(t, err)
+	_, err = w.log.Accept(w.rows, m.key.Public(), list[2:])
+	check(t, err)
+	if ack := acknowledge(list, 0); ack.Seq != 3 || ack.First != 1 || len(ack.Proofs) != 2 {
+		t.Errorf("no checkpoint covers the third, but: %d, %d proofs from %d on", ack.Seq, len(ack.Proofs), ack.First)
+	}
+	w.checkpoint()
+	ack := acknowledge(list, first.Size)
+	c, _, err := checkpoint.Open(ack.Checkpoint.Checkpoint, w.log.Origin(), w.server.Public())
+	check(t, err)
+	check(t, tree.CheckConsistency(first.Head, c.Head, ack.Checkpoint.Consistency))
+	if n, err := m.spool.Proved(c.Head, ack.First, ack.Proofs); err != nil || n != 3 {
+		t.Errorf("%d are proven, %v", n, err)
+	}
+	if ack := acknowledge(nil, 0); len(ack.Proofs) != 0 || ack.Seq != 3 {
+		t.Errorf("of an empty batch: %+v", ack)
+	}
+	junk := []statement.Signed{statement.Signed("{}"), list[0]}
+	if ack := acknowledge(junk, 0); len(ack.Proofs) != 0 {
+		t.Errorf("of what is not there: %+v", ack)
+	}
 }

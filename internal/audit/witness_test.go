@@ -159,3 +159,51 @@ func TestWitnessFileOfAnotherKind(t *testing.T) {
 		t.Error("opened for a name that is none")
 	}
 }
+
+// A witness speaks for what it has verified, with its own key, and falls silent when
+// it holds evidence.
+func TestWitnessCosignsOnlyWhatItVerified(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	path := filepath.Join(t.TempDir(), "witness")
+	wit := openWitness(t, w, path)
+	if k, err := witness.Cosign(wit, m.key, w.now); err != nil || k.Line != "" {
+		t.Errorf("before the first checkpoint: %+v, %v", k, err)
+	}
+	check(t, wit.Update(w.gossip(0), w.server.Public()))
+	k, err := witness.Cosign(wit, m.key, w.now)
+	check(t, err)
+	c, err := checkpoint.Peek(wit.Checkpoint())
+	check(t, err)
+	if at, err := checkpoint.CheckCosignature(c, k.Line, m.key.Public()); err != nil || k.Size != 3 || !at.Equal(w.now) {
+		t.Errorf("%+v at %v, %v", k, at, err)
+	}
+	evil := newWorld(t)
+	evil.record(entry.Entry{Type: entry.Login})
+	wantCode(t, wit.Update(evil.gossip(0), w.server.Public()), refusal.AuditFork)
+	k, err = witness.Cosign(wit, m.key, w.now)
+	wantCode(t, err, refusal.AuditFork)
+	if k.Line != "" {
+		t.Error("cosigned with evidence in hand")
+	}
+}
+
+// A proof that does not hold is evidence like a second log, and stays.
+func TestAccusationStaysOverARestart(t *testing.T) {
+	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "witness")
+	wit := openWitness(t, w, path)
+	check(t, wit.Update(w.gossip(0), w.server.Public()))
+	note := wit.Checkpoint()
+	wantCode(t, wit.Accuse("the proof of entry 1 does not hold: \xff"+strings.Repeat("x", 1<<20)), refusal.AuditFork)
+	wit = openWitness(t, w, path)
+	wantCode(t, wit.Err(), refusal.AuditFork)
+	if e := wit.Evidence(); len(e) != 1 || !strings.HasPrefix(e[0], note+"\nthe proof of entry 1") || len(e[0]) > 3*checkpoint.MaxNote {
+		t.Errorf("evidence %.300q", e)
+	}
+	for range witness.MaxEvidence + 1 {
+		w.record(entry.Entry{Type: entry.Login})
+		wantCode(t, wit.Accuse(strings.Repeat("\n", 1<<20)+w.now.String()), refusal.AuditFork)
+	}
+	wantCode(t, openWitness(t, w, path).Err(), refusal.AuditFork)
+}

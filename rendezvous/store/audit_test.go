@@ -140,7 +140,7 @@ func TestAgentsEntriesOnTheDatabase(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		batch := must[[]statement.Signed](t)(spool.Pending(wire.MaxAuditBatch))
+		batch := must[[]statement.Signed](t)(spool.Pending(0, wire.MaxAuditBatch))
 		errs := race(4, func(int) error {
 			return s.InTx(t.Context(), l.team, func(tx *Tx) error {
 				seq, err := l.log.Accept(tx, host.Public(), batch)
@@ -295,4 +295,75 @@ func TestK18WrappedFaultsAreUnavailable(t *testing.T) {
 	_, err := l.checkpoint(t, s)
 	want(t, err, refusal.Unavailable)
 	want(t, l.record(t, s), refusal.Unavailable)
+}
+
+// Cosignatures are bounded in two ways, and another team's are not there (N10).
+func TestCosignaturesAreBounded(t *testing.T) {
+	both(t, func(t *testing.T, dsn string) {
+		s := open(t, dsn)
+		team, other := found(t, s), found(t, s)
+		signer := func(n int) key.ID { return hashOf("signer %d", n) }
+		const sizes, keep = keptCosigned + 5, 3
+		in(t, s, team, "", func(tx *Tx) error {
+			for size := int64(1); size <= sizes; size++ {
+				if err := tx.PutCheckpoint(size, "note"); err != nil {
+					return err
+				}
+				if err := tx.PutCosignatures(size, []Cosigned{{signer(0), "first"}}, now, keep); err != nil {
+					return err
+				}
+			}
+			for n := range 5 {
+				if err := tx.PutCosignatures(sizes, []Cosigned{{signer(n), "newer"}}, now.Add(time.Duration(n+1)*time.Second), keep); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		look(t, s, team, func(tx *Tx) error {
+			all := must[map[int64][]string](t)(tx.Cosignatures(0, sizes))
+			if len(all) != keptCosigned || all[5] != nil || len(all[6]) != 1 {
+				t.Errorf("of %d checkpoints", len(all))
+			}
+			if got := all[sizes]; len(got) != keep || got[0] != "newer" || got[keep-1] != "newer" {
+				t.Errorf("of the newest: %q", got)
+			}
+			if some := must[map[int64][]string](t)(tx.Cosignatures(sizes-2, sizes-1)); len(some) != 1 {
+				t.Errorf("in a range of one: %v", some)
+			}
+			return nil
+		})
+		look(t, s, other, func(tx *Tx) error {
+			if all := must[map[int64][]string](t)(tx.Cosignatures(0, sizes)); len(all) != 0 {
+				t.Errorf("another team sees %d", len(all))
+			}
+			return nil
+		})
+		in(t, s, other, refusal.Unavailable, func(tx *Tx) error { // of a checkpoint that is not there
+			return tx.PutCosignatures(3, []Cosigned{{signer(0), "x"}}, now, keep)
+		})
+	})
+}
+
+func TestAuditIndexFindsAnEntryOfItsTeam(t *testing.T) {
+	both(t, func(t *testing.T, dsn string) {
+		s := open(t, dsn)
+		team, other := found(t, s), found(t, s)
+		id := wire.NewNonce()
+		in(t, s, team, "", func(tx *Tx) error {
+			if _, err := tx.AuditExtend(1); err != nil {
+				return err
+			}
+			return tx.PutAuditEntry(0, id, statement.Signed("{}"))
+		})
+		for _, team := range []principal.TeamID{team, other} {
+			look(t, s, team, func(tx *Tx) error {
+				index, there, err := tx.AuditIndex(id)
+				if err != nil || index != 0 || there != (team != other) {
+					t.Errorf("%d, %v, %v", index, there, err)
+				}
+				return nil
+			})
+		}
+	})
 }

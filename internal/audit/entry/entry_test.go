@@ -82,12 +82,10 @@ func TestEveryByteOfAnEntryCounts(t *testing.T) {
 	_, s, err := Sign(k, full(), team, 1, key.Hash{})
 	check(t, err)
 	for i := range s {
-		for _, bit := range []byte{1, 0x20} {
-			b := bytes.Clone(s)
-			b[i] ^= bit
-			if _, _, err := statement.Open[Entry](b, open(k)); err == nil {
-				t.Errorf("byte %d may be %q", i, b[i])
-			}
+		b := bytes.Clone(s)
+		b[i] ^= 1 << (i % 8)
+		if _, _, err := statement.Open[Entry](b, open(k)); err == nil {
+			t.Errorf("byte %d may be %q", i, b[i])
 		}
 		if _, _, err := statement.Open[Entry](s[:i], open(k)); err == nil {
 			t.Errorf("%d bytes are enough", i)

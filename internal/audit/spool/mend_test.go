@@ -106,7 +106,7 @@ func TestSpoolStaysClosedWhileTheDiskFails(t *testing.T) {
 		later(s)
 		refuses(t, s) // the file opens, the write fails
 		later(s)
-		_, err := s.Pending(9)
+		_, err := s.Pending(0, 9)
 		check(t, err)
 	}
 	check(t, os.Rename(s.path, s.path+".gone"))
@@ -114,7 +114,7 @@ func TestSpoolStaysClosedWhileTheDiskFails(t *testing.T) {
 	for range 3 {
 		later(s)
 		refuses(t, s)
-		if _, err := s.Pending(9); err == nil {
+		if _, err := s.Pending(0, 9); err == nil {
 			t.Error("read without a disk")
 		}
 		if err := forget(s, 3); err == nil {

@@ -309,17 +309,18 @@ func (s *Spool) Head() (uint64, key.Hash) {
 	return s.seq, s.head
 }
 
-// Pending returns up to max of the oldest entries that the log has not proved to
-// hold, fewer if they would not fit into one frame.
-func (s *Spool) Pending(max int) ([]statement.Signed, error) {
+// Pending returns up to limit of the oldest entries behind number after that the log
+// has not proved to hold, fewer if they would not fit into one frame.
+func (s *Spool) Pending(after uint64, limit int) ([]statement.Signed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.mendLocked(); err != nil {
 		return nil, err
 	}
+	next := max(s.acked, after)
 	var list []statement.Signed
 	room := int64(maxPending)
-	for seq := s.acked + 1; seq <= s.seq && len(list) < max; seq++ {
+	for seq := next + 1; seq <= s.seq && len(list) < limit; seq++ {
 		line, err := s.lineLocked(seq)
 		if err != nil {
 			return nil, err

@@ -82,7 +82,7 @@ func forget(s *Spool, seq uint64) error {
 
 func pending(t testing.TB, s *Spool, max int) []statement.Signed {
 	t.Helper()
-	list, err := s.Pending(max)
+	list, err := s.Pending(0, max)
 	check(t, err)
 	return list
 }
@@ -306,7 +306,7 @@ func TestClosedSpoolRecordsNothing(t *testing.T) {
 	if _, err := s.Append(entry.Entry{Type: entry.AgentStart, Time: 1}); err == nil {
 		t.Error("appended")
 	}
-	if _, err := s.Pending(1); err == nil {
+	if _, err := s.Pending(0, 1); err == nil {
 		t.Error("read")
 	}
 	if err := forget(s, 0); err == nil {
@@ -323,7 +323,7 @@ func TestSpoolUnderConcurrentUse(t *testing.T) {
 				if _, err := s.Append(entry.Entry{Type: entry.AgentStart, Time: 1}); err != nil {
 					t.Error(err)
 				}
-				if list, err := s.Pending(3); err != nil || len(list) == 0 {
+				if list, err := s.Pending(0, 3); err != nil || len(list) == 0 {
 					t.Error(len(list), err)
 				}
 			}

@@ -40,7 +40,7 @@ func (v *verifier) cosigner(c checkpoint.Checkpoint, line checkpoint.Line) (who,
 		switch {
 		case err != nil:
 			return "", "a cosignature in the name of an agent does not hold"
-		case v.outOfTime(at) || h.notAfter != 0 && wire.At(at) >= h.notAfter || v.history.Revoked(line.Kid, at) != nil:
+		case v.outOfTime(at) || h.notAfter != 0 && wire.At(at) >= h.notAfter || v.history.Revoked(line.Kid, latest(at)) != nil:
 			return "", ""
 		}
 		return "agent " + line.Kid.String(), ""
@@ -53,13 +53,17 @@ func (v *verifier) cosigner(c checkpoint.Checkpoint, line checkpoint.Line) (who,
 		if err != nil {
 			return "", "a cosignature in the name of an operator does not hold"
 		}
-		if _, err := v.history.Operator(line.Kid, at); err != nil || v.outOfTime(at) {
+		if _, err := v.history.Operator(line.Kid, latest(at)); err != nil || v.outOfTime(at) {
 			return "", ""
 		}
 		return "operator " + by.Person, ""
 	}
 	return "", ""
 }
+
+// latest is the last time that a cosignature, whose time is in whole seconds, can
+// have been made at.
+func latest(at time.Time) time.Time { return at.Add(time.Second - time.Millisecond) }
 
 // outOfTime reports a cosignature from before the checkpoint that it is of, or from
 // the future: its time is its signer's word.
