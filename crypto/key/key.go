@@ -32,9 +32,11 @@ type (
 	Enroller struct{}
 	// Token is the key that a join token carries; it signs agent certificates.
 	Token struct{}
-	// Operator signs session requests, proofs, approvals and handshakes.
+	// Operator signs session requests, proofs, approvals, handshakes and
+	// cosignatures of checkpoints.
 	Operator struct{}
-	// Agent signs registrations, handshakes and its own audit entries.
+	// Agent signs registrations, handshakes, its own audit entries and
+	// cosignatures of checkpoints.
 	Agent struct{}
 	// Access signs the rendezvous' JWTs.
 	Access struct{}
@@ -209,9 +211,9 @@ func (p Private[R]) Public() Public[R] {
 // ID returns the key id of the public half.
 func (p Private[R]) ID() ID { return p.Public().ID() }
 
-// Sign returns the Ed25519 signature of message. Only statement and handshake
-// call it: both put a label in front, so that a signature made for one use is
-// never valid for another. Signing without a key is a fault of the program and
+// Sign returns the Ed25519 signature of message. Only statement, handshake and
+// internal/audit/checkpoint call it. The texts of each begin in a way of their own
+// (protocol 5.3), so that a signature made for one use is never valid for another. Signing without a key is a fault of the program and
 // panics.
 func (p Private[R]) Sign(message []byte) []byte {
 	if p.IsZero() {
