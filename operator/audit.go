@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,6 +16,8 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
 func auditCommand() *cli.Command {
@@ -24,7 +25,7 @@ func auditCommand() *cli.Command {
 }
 
 func auditExportCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	var to destination
 	return &cli.Command{
 		Use: "export", Short: "Fetch the whole log with everything needed to check it offline",
@@ -33,13 +34,13 @@ func auditExportCommand() *cli.Command {
 			"read and any web server can serve. It names people, machines and commands; it holds no session data.",
 		Example: "tucdesk audit export --out acme.audit\ntucdesk audit export | xz > acme.audit.xz\ntucdesk audit export --tiles acme-log",
 		Flags: func(f *flag.FlagSet) {
-			o.flags(f)
+			o.Flags(f)
 			f.StringVar(&to.file, "out", "", "new `file` to write")
 			f.StringVar(&to.file, "o", "", "")
 			f.StringVar(&to.tiles, "tiles", "", "new `folder` to write, as tiles")
 		},
 		Run: func(ctx context.Context, tio *cli.IO, _ []string) error {
-			return o.withAccount(ctx, tio, func(a *account) error { return a.export(ctx, tio, to) })
+			return o.WithAccount(ctx, tio, func(a *account.Account) error { return exportLog(ctx, a, tio, to) })
 		},
 	}
 }
@@ -47,18 +48,18 @@ func auditExportCommand() *cli.Command {
 // destination is where an export goes; standard output, unless one of them is set.
 type destination struct{ file, tiles string }
 
-func (a *account) export(ctx context.Context, tio *cli.IO, to destination) error {
+func exportLog(ctx context.Context, a *account.Account, tio *cli.IO, to destination) error {
 	if to.file != "" && to.tiles != "" {
 		return &cli.Error{Err: errors.New("--out and --tiles exclude each other"), Exit: cli.ExitUsage}
 	}
 	name := to.file + to.tiles
 	if _, err := os.Lstat(name); name != "" && err == nil { // before a long transfer; newFile has the last word
-		return exists(name)
+		return verb.Exists(name)
 	}
-	if err := a.gossip(ctx); err != nil {
+	if err := a.Gossip(ctx); err != nil {
 		return err
 	}
-	log, err := a.server.AuditExport(ctx, a.cred)
+	log, err := a.Server.AuditExport(ctx, a.Credentials)
 	if err != nil {
 		return err
 	}
@@ -116,17 +117,13 @@ func newFile(complete, name string) error {
 		return nil
 	}
 	if _, there := os.Lstat(name); there == nil {
-		return exists(name)
+		return verb.Exists(name)
 	}
 	return os.Rename(complete, name)
 }
 
-func exists(name string) error {
-	return &cli.Error{Err: fmt.Errorf("writing %q: %w", name, fs.ErrExist), Hints: []string{"choose another file, or remove that one"}}
-}
-
 type auditVerify struct {
-	options
+	verb.Options
 	fingerprint string
 	cosigners   int
 }
@@ -143,7 +140,7 @@ func auditVerifyCommand() *cli.Command {
 		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -\ntucdesk audit verify --cosigners 3 acme-log",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
-			o.jsonFlag(f)
+			o.JSONFlag(f)
 			f.StringVar(&o.fingerprint, "fingerprint", "", "the team's `fingerprint`, 64 hex digits (default: of this operator's team)")
 			f.IntVar(&o.cosigners, "cosigners", 0, "`number` of machines and people who must have cosigned the newest checkpoint")
 		},
@@ -160,7 +157,7 @@ func (o *auditVerify) run(tio *cli.IO, name string) error {
 	if err != nil {
 		return fmt.Errorf("verifying %q: %w", name, err)
 	}
-	if o.json {
+	if o.JSON {
 		err = tio.PrintJSON(viewReport(report))
 	} else {
 		printReport(tio, report)
@@ -197,26 +194,26 @@ func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
 		fingerprint, err = key.ParseID(o.fingerprint)
 		return fingerprint, nil, err
 	}
-	home, err := o.home()
+	home, err := o.Home()
 	if err != nil {
 		return fingerprint, nil, err
 	}
-	a, err := open(home)
+	a, err := account.Open(home)
 	if err != nil {
 		return fingerprint, nil, &cli.Error{Err: err, Hints: []string{"outside a team: --fingerprint FINGERPRINT"}}
 	}
-	defer a.close()
-	if a.state == nil {
-		return a.member.Fingerprint, nil, nil
+	defer a.Close()
+	if a.State == nil {
+		return a.Member.Fingerprint, nil, nil
 	}
-	w, err := a.witness()
+	w, err := a.Witness()
 	if err != nil {
 		return fingerprint, nil, err
 	}
 	if seen := w.Checkpoint(); seen != "" {
 		known = append(known, seen)
 	}
-	return a.member.Fingerprint, known, nil
+	return a.Member.Fingerprint, known, nil
 }
 
 // reportView is a report as JSON.

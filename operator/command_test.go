@@ -15,14 +15,16 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/teamtest"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
 func TestPolicyVerbsOnFiles(t *testing.T) {
-	good := write(t, "policy.toml", string(policy.Default()), 0o644)
-	bad := write(t, "bad.toml", "format = 1\nnonsense = true\n", 0o644)
-	wrong := write(t, "wrong.toml", string(policy.Default())+`
+	good := teamtest.Write(t, "policy.toml", string(policy.Default()), 0o644)
+	bad := teamtest.Write(t, "bad.toml", "format = 1\nnonsense = true\n", 0o644)
+	wrong := teamtest.Write(t, "wrong.toml", string(policy.Default())+`
 [[expect]]
 name = "nobody copies \u001b[2J"
 role = "viewer"
@@ -51,22 +53,22 @@ want = "allow"
 }
 
 func TestJSONIsOneValueOnStandardOutput(t *testing.T) {
-	m := newTeam(t)
-	m.account(t)
-	if err := m.home.writeJSON(loginFile, savedLogin{Token: "x", Expires: time.Now().Add(time.Hour)}); err != nil {
+	m := teamtest.NewTeam(t)
+	m.Account(t)
+	if err := m.Home.WriteJSON(account.LoginFile, account.SavedLogin{Token: "x", Expires: time.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
-	file := write(t, "policy.toml", string(m.text), 0o644)
+	file := teamtest.Write(t, "policy.toml", string(m.Text), 0o644)
 	for _, c := range []struct {
 		args   []string
 		status int
 		key    string
 	}{
 		{[]string{"version", "--json"}, 0, "version"},
-		{[]string{"whoami", "--json", "--state", m.home.dir}, 0, "email"},
+		{[]string{"whoami", "--json", "--state", m.Home.Dir}, 0, "email"},
 		{[]string{"policy", "check", "--json", file}, 0, "findings"},
 		{[]string{"policy", "test", "--json", file}, 0, ""},
-		{[]string{"status", "--json", "--state", m.home.dir}, cli.ExitTransport, "reachable"},
+		{[]string{"status", "--json", "--state", m.Home.Dir}, cli.ExitTransport, "reachable"},
 	} {
 		status, out, _ := tucdesk(t, c.args...)
 		if status != c.status || !json.Valid([]byte(out)) || c.key != "" && !strings.Contains(out, `"`+c.key+`": `) {
@@ -79,23 +81,23 @@ func TestJSONIsOneValueOnStandardOutput(t *testing.T) {
 }
 
 func TestWhoamiAndLogoutNeedNoServer(t *testing.T) {
-	m := newTeam(t)
-	m.account(t)
-	if status, _, talk := tucdesk(t, "whoami", "--state", m.home.dir); status != cli.ExitNotLoggedIn || !strings.Contains(talk, "hint: tucdesk login") {
+	m := teamtest.NewTeam(t)
+	m.Account(t)
+	if status, _, talk := tucdesk(t, "whoami", "--state", m.Home.Dir); status != cli.ExitNotLoggedIn || !strings.Contains(talk, "hint: tucdesk login") {
 		t.Errorf("logged out: status %d, said %q", status, talk)
 	}
-	if err := m.home.writeJSON(loginFile, savedLogin{Token: "x", Expires: time.Now()}); err != nil {
+	if err := m.Home.WriteJSON(account.LoginFile, account.SavedLogin{Token: "x", Expires: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	if status, out, talk := tucdesk(t, "whoami", "-q", "--state", m.home.dir); status != 0 || out != "ann@example.org\n" || talk != "" {
+	if status, out, talk := tucdesk(t, "whoami", "-q", "--state", m.Home.Dir); status != 0 || out != "ann@example.org\n" || talk != "" {
 		t.Errorf("status %d, printed %q, said %q", status, out, talk)
 	}
 	for range 2 { // the second time there is nothing left to forget
-		if status, out, _ := tucdesk(t, "logout", "--state", m.home.dir); status != 0 || out != "" {
+		if status, out, _ := tucdesk(t, "logout", "--state", m.Home.Dir); status != 0 || out != "" {
 			t.Errorf("logout: status %d, printed %q", status, out)
 		}
 	}
-	if status, _, _ := tucdesk(t, "ls", "--state", m.home.dir); status != cli.ExitNotLoggedIn {
+	if status, _, _ := tucdesk(t, "ls", "--state", m.Home.Dir); status != cli.ExitNotLoggedIn {
 		t.Errorf("ls after logout: status %d", status)
 	}
 	if status, _, _ := tucdesk(t, "ls", "--state", filepath.Join(t.TempDir(), "none")); status != cli.ExitNotLoggedIn {
@@ -104,19 +106,19 @@ func TestWhoamiAndLogoutNeedNoServer(t *testing.T) {
 }
 
 func TestFolderOfAnotherTeamIsNotTaken(t *testing.T) {
-	m, other := newTeam(t), newTeam(t)
-	theirs := must(must(other.home.membership()).teamString())
-	before := must(os.ReadFile(m.home.path(teamFile)))
-	if status, _, talk := tucdesk(t, "login", theirs, "--state", m.home.dir); status != 1 || !strings.Contains(talk, "already_joined") {
+	m, other := teamtest.NewTeam(t), teamtest.NewTeam(t)
+	theirs := teamtest.Must(teamtest.Must(other.Home.Membership()).TeamString())
+	before := teamtest.Must(os.ReadFile(m.Home.Path(account.TeamFile)))
+	if status, _, talk := tucdesk(t, "login", theirs, "--state", m.Home.Dir); status != 1 || !strings.Contains(talk, "already_joined") {
 		t.Errorf("status %d, said %q", status, talk)
 	}
-	if string(must(os.ReadFile(m.home.path(teamFile)))) != string(before) {
+	if string(teamtest.Must(os.ReadFile(m.Home.Path(account.TeamFile)))) != string(before) {
 		t.Error("team.json was changed")
 	}
-	if err := os.WriteFile(m.home.path(teamFile), before[:20], 0o600); err != nil {
+	if err := os.WriteFile(m.Home.Path(account.TeamFile), before[:20], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if status, _, talk := tucdesk(t, "login", theirs, "--state", m.home.dir); status != 1 || !strings.Contains(talk, "damaged") {
+	if status, _, talk := tucdesk(t, "login", theirs, "--state", m.Home.Dir); status != 1 || !strings.Contains(talk, "damaged") {
 		t.Errorf("over a damaged file: status %d, said %q", status, talk)
 	}
 	for _, bad := range []string{"tucdesk-team:", theirs[:len(theirs)-2], "tucdesk-setup:e30", "x"} {
@@ -131,13 +133,13 @@ func TestFolderOfAnotherTeamIsNotTaken(t *testing.T) {
 }
 
 func TestWrongCommandLinesOfOurVerbs(t *testing.T) {
-	m := newTeam(t)
-	m.account(t)
+	m := teamtest.NewTeam(t)
+	m.Account(t)
 	for _, args := range [][]string{
 		{"exec", "web", "--"}, {"exec", "--env", "X", "web", "--", "true"}, {"token", "create", "--uses", "many"}, {"requests", "approve"},
-		{"team", "init", must(roster.SetupString(setupOf("https://127.0.0.1:1", key.Hash{1})))}, // no e-mail
+		{"team", "init", teamtest.Must(roster.SetupString(setupOf("https://127.0.0.1:1", key.Hash{1})))}, // no e-mail
 	} {
-		status, out, talk := tucdesk(t, append(slices.Clone(args), stateAt(args, m.home.dir)...)...)
+		status, out, talk := tucdesk(t, append(slices.Clone(args), stateAt(args, m.Home.Dir)...)...)
 		if status != cli.ExitUsage || out != "" || !strings.HasPrefix(talk, "error: ") {
 			t.Errorf("%q: status %d, printed %q, said %q", args, status, out, talk)
 		}
@@ -154,7 +156,7 @@ func stateAt(args []string, dir string) []string {
 
 func setupOf(url string, pin key.Hash) roster.SetupInfo {
 	return roster.SetupInfo{URL: url, Code: make(wire.Bytes, 32), Keys: wire.ServerKeys{
-		Access: generate[key.Access]().Public(), Grant: generate[key.Grant]().Public(), Audit: generate[key.Audit]().Public(), TLS: pin,
+		Access: teamtest.Generate[key.Access]().Public(), Grant: teamtest.Generate[key.Grant]().Public(), Audit: teamtest.Generate[key.Audit]().Public(), TLS: pin,
 	}}
 }
 
@@ -170,7 +172,7 @@ func serve(t *testing.T, setup http.HandlerFunc) roster.SetupInfo {
 }
 
 func TestFailedFoundingLeavesKeysOnlyWhereTheTeamMayExist(t *testing.T) {
-	pass := write(t, "pass", "correct horse\n", 0o600)
+	pass := teamtest.Write(t, "pass", "correct horse\n", 0o600)
 	refuse := func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = w.Write([]byte(`{"code":"not_found","detail":"no"}`))
@@ -188,16 +190,16 @@ func TestFailedFoundingLeavesKeysOnlyWhereTheTeamMayExist(t *testing.T) {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		lockedOwner(t, Home{dir: dir}) // as tucdesk owner create leaves it
-		status, out, talk := tucdesk(t, "team", "init", must(roster.SetupString(c.setup)), "--email", "ann@example.org", "--passphrase-file", pass, "--state", dir)
+		teamtest.LockedOwner(t, account.Home{Dir: dir}) // as tucdesk owner create leaves it
+		status, out, talk := tucdesk(t, "team", "init", teamtest.Must(roster.SetupString(c.setup)), "--email", "ann@example.org", "--passphrase-file", pass, "--state", dir)
 		if status == 0 {
 			t.Errorf("%s: status 0", name)
 		}
-		want := []string{enrollerKeyFile, operatorKeyFile, ownerKeyFile, teamFile}
+		want := []string{account.EnrollerKeyFile, account.OperatorKeyFile, account.OwnerKeyFile, account.TeamFile}
 		if !c.keep {
-			want = []string{ownerKeyFile} // it was here before
+			want = []string{account.OwnerKeyFile} // it was here before
 		}
-		if got := folder(t, dir); !slices.Equal(got, want) {
+		if got := teamtest.Folder(t, dir); !slices.Equal(got, want) {
 			t.Errorf("%s: left %q, want %q", name, got, want)
 		}
 		if shown := strings.Contains(talk, "tucdesk-recovery:"); shown != c.keep || c.keep != strings.Contains(talk, "hint: tucdesk login tells") {
@@ -207,29 +209,10 @@ func TestFailedFoundingLeavesKeysOnlyWhereTheTeamMayExist(t *testing.T) {
 }
 
 func TestFoundingOverATeamIsRefused(t *testing.T) {
-	m := newTeam(t)
-	before := folder(t, m.home.dir)
-	status, _, talk := tucdesk(t, "team", "init", "tucdesk-setup:x", "--state", m.home.dir)
-	if status != 1 || !strings.Contains(talk, "already_joined") || !slices.Equal(folder(t, m.home.dir), before) {
+	m := teamtest.NewTeam(t)
+	before := teamtest.Folder(t, m.Home.Dir)
+	status, _, talk := tucdesk(t, "team", "init", "tucdesk-setup:x", "--state", m.Home.Dir)
+	if status != 1 || !strings.Contains(talk, "already_joined") || !slices.Equal(teamtest.Folder(t, m.Home.Dir), before) {
 		t.Errorf("status %d, said %q", status, talk)
-	}
-}
-
-// What was made for a team that never came to be goes; what was there stays.
-func TestUndoneFoundingLeavesWhatItFound(t *testing.T) {
-	home := Home{dir: t.TempDir()}
-	for _, name := range []string{ownerKeyFile, operatorKeyFile, enrollerKeyFile, teamFile, foundingFile, "notes"} {
-		if err := os.WriteFile(home.path(name), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f := &founding{home: home, made: []string{ownerKeyFile, enrollerKeyFile}}
-	for range 2 { // the second time there is nothing left to do
-		if err := f.undo(); err != nil {
-			t.Fatal(err)
-		}
-		if got := folder(t, home.dir); !slices.Equal(got, []string{"notes", operatorKeyFile}) {
-			t.Errorf("left %q", got)
-		}
 	}
 }

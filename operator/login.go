@@ -14,11 +14,13 @@ import (
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
 func loginCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	return &cli.Command{
 		Use:   "login [TEAM-STRING]",
 		Short: "Log in, or enter a team with a new key",
@@ -27,9 +29,9 @@ func loginCommand() *cli.Command {
 			"With the TEAM-STRING that an owner gave you (tucdesk team show), login makes a key first and prints the line\n" +
 			"that the owner has to run, with a short code that both of you compare, best by voice. Then run login again.",
 		Example: "tucdesk login\ntucdesk login tucdesk-team:eyJ1cmwiOi...",
-		MaxArgs: 1, Flags: o.jsonFlag,
+		MaxArgs: 1, Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			home, err := o.home()
+			home, err := o.Home()
 			if err != nil {
 				return err
 			}
@@ -38,14 +40,14 @@ func loginCommand() *cli.Command {
 					return err
 				}
 			}
-			return o.offline(io, func(a *account) error { return a.loginCommand(ctx, io, o.json) })
+			return o.Offline(io, func(a *account.Account) error { return logIn(ctx, a, io, o.JSON) })
 		},
 	}
 }
 
 // enter makes the operator's key, if there is none, and pins the team.
-func enter(io *cli.IO, home Home, arg string) error {
-	arg, err := stringOrStdin(io, arg)
+func enter(io *cli.IO, home account.Home, arg string) error {
+	arg, err := verb.StringOrStdin(io, arg)
 	if err != nil {
 		return err
 	}
@@ -57,20 +59,20 @@ func enter(io *cli.IO, home Home, arg string) error {
 	if err != nil {
 		return err
 	}
-	if err := keyfile.CreateDir(home.dir); err != nil {
+	if err := keyfile.CreateDir(home.Dir); err != nil {
 		return err
 	}
-	switch old, err := home.membership(); {
+	switch old, err := home.Membership(); {
 	case err != nil && refusal.Of(err) != refusal.NotLoggedIn:
 		return err // which team a damaged file was for nobody can say
 	case err == nil && old.Fingerprint != info.Fingerprint():
-		return &cli.Error{Err: refusal.New(refusal.AlreadyJoined, "%q belongs to another team", home.dir), Hints: []string{"choose another folder: --state DIR"}}
+		return &cli.Error{Err: refusal.New(refusal.AlreadyJoined, "%q belongs to another team", home.Dir), Hints: []string{"choose another folder: --state DIR"}}
 	}
-	if _, err := keyfile.CreateKey[key.Operator](home.path(operatorKeyFile)); err != nil && !errors.Is(err, fs.ErrExist) {
+	if _, err := keyfile.CreateKey[key.Operator](home.Path(account.OperatorKeyFile)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	io.Say("team fingerprint %s", info.Fingerprint())
-	return home.writeJSON(teamFile, membership{
+	return home.WriteJSON(account.TeamFile, account.Membership{
 		URL: info.Server.URL, Pin: info.Server.Pin, Access: info.Server.Access,
 		Team: root.Team, Fingerprint: info.Fingerprint(), Root: info.Root,
 	})
@@ -86,15 +88,15 @@ type loggedIn struct {
 	Expires time.Time `json:"expires"` // of the login; commands renew it by themselves
 }
 
-func (a *account) loginCommand(ctx context.Context, io *cli.IO, asJSON bool) error {
-	if err := a.login(ctx); err != nil {
+func logIn(ctx context.Context, a *account.Account, io *cli.IO, asJSON bool) error {
+	if err := a.Login(ctx); err != nil {
 		return err
 	}
-	answer, err := a.identity()
+	answer, err := identity(a)
 	if err != nil {
 		return err
 	}
-	if err := a.gossip(ctx); err != nil {
+	if err := a.Gossip(ctx); err != nil {
 		return err
 	}
 	if asJSON {
@@ -105,39 +107,39 @@ func (a *account) loginCommand(ctx context.Context, io *cli.IO, asJSON bool) err
 }
 
 // identity says who this client is, by the roster verified last.
-func (a *account) identity() (loggedIn, error) {
-	me, err := a.me()
+func identity(a *account.Account) (loggedIn, error) {
+	me, err := a.Me()
 	return loggedIn{
-		Email: me.Email, Role: me.Role.String(), Key: a.key.ID(), Team: a.member.Team.String(),
-		Server: a.member.URL, Expires: a.cred.Expires.UTC().Truncate(time.Second),
+		Email: me.Email, Role: me.Role.String(), Key: a.Key.ID(), Team: a.Member.Team.String(),
+		Server: a.Member.URL, Expires: a.Credentials.Expires.UTC().Truncate(time.Second),
 	}, err
 }
 
 func whoamiCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	var quiet bool
 	return &cli.Command{
 		Use: "whoami", Short: "Show who you are in the team, without asking the server",
 		Long:    "Answers from the roster that this client verified last. Exits 250 when you are in no team or logged out.",
 		Example: "tucdesk whoami\ntucdesk whoami -q",
 		Flags: func(f *flag.FlagSet) {
-			o.jsonFlag(f)
-			quietFlag(f, &quiet, "print the e-mail address alone")
+			o.JSONFlag(f)
+			verb.QuietFlag(f, &quiet, "print the e-mail address alone")
 		},
 		Run: func(_ context.Context, io *cli.IO, _ []string) error {
-			return o.offline(io, func(a *account) error { return a.whoami(io, o.json, quiet) })
+			return o.Offline(io, func(a *account.Account) error { return whoami(a, io, o.JSON, quiet) })
 		},
 	}
 }
 
-func (a *account) whoami(io *cli.IO, asJSON, quiet bool) error {
-	if err := a.loadLogin(); err != nil {
+func whoami(a *account.Account, io *cli.IO, asJSON, quiet bool) error {
+	if err := a.LoadLogin(); err != nil {
 		return err
 	}
-	if a.state == nil {
+	if a.State == nil {
 		return refusal.New(refusal.NotLoggedIn, "this client has not seen the team's roster yet")
 	}
-	me, err := a.identity()
+	me, err := identity(a)
 	switch {
 	case err != nil:
 		return err
@@ -151,33 +153,17 @@ func (a *account) whoami(io *cli.IO, asJSON, quiet bool) error {
 	return nil
 }
 
-// askOwner tells how this key gets into the roster. The server does not say
-// whether it knows the team, the key or neither.
-func (a *account) askOwner(cause error) error {
-	if a.state != nil && a.state.Revoked(a.key.ID()) {
-		return &cli.Error{Err: refusal.New(refusal.KeyRevoked, "the key in %q was revoked", a.home.dir), Exit: cli.ExitNotLoggedIn, Hints: []string{
-			"a new key needs an empty state folder: tucdesk login --state DIR TEAM-STRING",
-			"an owner then adds the new key as any other",
-		}}
-	}
-	return &cli.Error{Err: fmt.Errorf("your key is not in the team's roster: %w", cause), Exit: cli.ExitNotLoggedIn, Hints: []string{
-		fmt.Sprintf("ask an owner to run:  tucdesk operator add YOUR-EMAIL %s", a.key.Public()),
-		fmt.Sprintf("and compare the short code:  %s", a.key.ID().ShortCode()),
-		"then run tucdesk login again",
-	}}
-}
-
 func logoutCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	return &cli.Command{
 		Use: "logout", Short: "Forget the login; the key stays",
-		Example: "tucdesk logout", Flags: func(f *flag.FlagSet) { o.flags(f) },
+		Example: "tucdesk logout", Flags: func(f *flag.FlagSet) { o.Flags(f) },
 		Run: func(_ context.Context, io *cli.IO, _ []string) error {
-			home, err := o.home()
+			home, err := o.Home()
 			if err != nil {
 				return err
 			}
-			if err := os.Remove(home.path(loginFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := os.Remove(home.Path(account.LoginFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 			io.Say("logged out")

@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"crypto/sha256"
 	"flag"
 	"fmt"
 	"strings"
@@ -10,10 +9,14 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/owners"
+	"github.com/tucdesk/tucdesk/operator/remote"
+	"github.com/tucdesk/tucdesk/operator/request"
+	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
@@ -25,49 +28,22 @@ func policyCommand() *cli.Command {
 }
 
 func policyShowCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	return &cli.Command{
-		Use: "show", Short: "Print the rules in force", Example: "tucdesk policy show > policy.toml", Flags: o.flags,
+		Use: "show", Short: "Print the rules in force", Example: "tucdesk policy show > policy.toml", Flags: o.Flags,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.withAccount(ctx, io, func(a *account) error {
-				if err := a.refresh(ctx); err != nil {
+			return o.WithAccount(ctx, io, func(a *account.Account) error {
+				if err := a.Refresh(ctx); err != nil {
 					return err
 				}
-				return a.showPolicy(io)
+				return a.ShowPolicy(io)
 			})
 		},
 	}
 }
 
-// showPolicy prints the stored text if it is the one in force: a server that
-// keeps the newest back must not have an older one shown in its place.
-func (a *account) showPolicy(io *cli.IO) error {
-	if err := a.needRules(); err != nil {
-		return err
-	}
-	text, err := keyfile.ReadPrivate(a.home.path(policyFile), maxPolicyFile)
-	if err == nil && sha256.Sum256(text) != a.state.PolicyHash() {
-		err = refusal.New(refusal.PolicyMismatch, "%q is not the policy in force", a.home.path(policyFile))
-	}
-	if err == nil {
-		_, err = io.Out.Write(text)
-	}
-	return err
-}
-
-// needRules refuses to answer from rules that this client does not have.
-func (a *account) needRules() error {
-	switch {
-	case a.rules != nil:
-		return nil
-	case a.state.PolicyHash().IsZero():
-		return refusal.New(refusal.NotFound, "the team has no policy")
-	}
-	return refusal.New(refusal.PolicyMismatch, "the server did not send the policy that the roster binds")
-}
-
 func readRules(io *cli.IO, name string) (*policy.Rules, []byte, error) {
-	text, err := readPublicFile(io, name, maxPolicyFile)
+	text, err := verb.ReadPublicFile(io, name, account.MaxPolicyFile)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -83,7 +59,7 @@ func policyCheckCommand() *cli.Command {
 	return &cli.Command{
 		Use: "check FILE", Short: "Read a rules file and name what is wrong or odd", Example: "tucdesk policy check policy.toml",
 		Long:    "Exits 0 when the file can be used. Oddities, such as a rule that can never match, are named but are no error.",
-		MinArgs: 1, MaxArgs: 1, Flags: func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, jsonUsage) },
+		MinArgs: 1, MaxArgs: 1, Flags: func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, verb.JSONUsage) },
 		Run: func(_ context.Context, io *cli.IO, args []string) error {
 			rules, _, err := readRules(io, args[0])
 			if err != nil {
@@ -126,7 +102,7 @@ func policyTestCommand() *cli.Command {
 	return &cli.Command{
 		Use: "test FILE", Short: "Run the expectations that stand in a rules file", Example: "tucdesk policy test policy.toml",
 		Long:    "Asks the rules each question under [[expect]] and compares the answer. Exits 1 when one differs.",
-		MinArgs: 1, MaxArgs: 1, Flags: func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, jsonUsage) },
+		MinArgs: 1, MaxArgs: 1, Flags: func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, verb.JSONUsage) },
 		Run: func(_ context.Context, io *cli.IO, args []string) error {
 			rules, _, err := readRules(io, args[0])
 			if err != nil {
@@ -157,7 +133,7 @@ func testRules(io *cli.IO, name string, results []policy.Result, asJSON bool) er
 		failed++
 		if !asJSON {
 			fmt.Fprintf(io.Out, "%s:%d: %s: want %s, got %s by %s: %s\n", name, r.Line, terminal.Escape(r.Name), terminal.Escape(strings.TrimSpace(r.Want.String()+" "+r.Rule)),
-				r.Got.Effect, terminal.Escape(orDefault(r.Got.Rule, "no rule")), terminal.Escape(r.Got.Reason))
+				r.Got.Effect, terminal.Escape(verb.OrDefault(r.Got.Rule, "no rule")), terminal.Escape(r.Got.Reason))
 		}
 	}
 	if asJSON {
@@ -174,7 +150,7 @@ func testRules(io *cli.IO, name string, results []policy.Result, asJSON bool) er
 }
 
 type policyExplain struct {
-	options
+	verb.Options
 	email, user, at string
 }
 
@@ -185,24 +161,24 @@ func policyExplainCommand() *cli.Command {
 		Long: "Asks the rules in force what you, or the person of --email, may do on HOST, now or --at a time, and shows every\n" +
 			"rule with the first condition that did not hold. The machine decides again with the command's real file.",
 		Example: "tucdesk policy explain web shell\ntucdesk policy explain --email bob@example.com --at 2026-11-22T23:00:00Z web exec -- systemctl restart nginx",
-		MinArgs: 2, MaxArgs: -1, Complete: o.completeHosts,
+		MinArgs: 2, MaxArgs: -1, Complete: o.CompleteHosts,
 		Flags: func(f *flag.FlagSet) {
-			o.jsonFlag(f)
+			o.JSONFlag(f)
 			f.StringVar(&o.email, "email", "", "ask for this `person` instead of you")
 			f.StringVar(&o.user, "user", "", "login `user` at the target")
 			f.StringVar(&o.at, "at", "", "ask for this `time`, as 2026-11-22T23:00:00Z")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a, args) })
+			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, args) })
 		},
 	}
 }
 
-func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account, args []string) error {
-	if err := a.refresh(ctx); err != nil {
+func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account.Account, args []string) error {
+	if err := a.Refresh(ctx); err != nil {
 		return err
 	}
-	if err := a.needRules(); err != nil {
+	if err := a.NeedRules(); err != nil {
 		return err
 	}
 	var action policy.Action
@@ -216,21 +192,21 @@ func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account, args []
 			return &cli.Error{Err: fmt.Errorf("reading --at: %v", err), Hints: []string{"write it as 2026-11-22T23:00:00Z"}, Exit: cli.ExitUsage}
 		}
 	}
-	m, err := a.find(ctx, args[0])
+	m, err := a.Find(ctx, args[0])
 	if err != nil {
 		return err
 	}
-	q, err := a.question(m, wire.Action(action), wire.Params{User: o.user, Argv: toArgv(afterDashes(args[2:]))})
+	q, err := a.Question(m, wire.Action(action), wire.Params{User: o.user, Argv: remote.ToArgv(remote.AfterDashes(args[2:]))})
 	if err != nil {
 		return err
 	}
 	if o.email != "" {
-		if err := a.askAs(&q, o.email); err != nil {
+		if err := askAs(a, &q, o.email); err != nil {
 			return err
 		}
 	}
-	e := a.rules.Explain(&q, at)
-	if o.json {
+	e := a.Rules.Explain(&q, at)
+	if o.JSON {
 		return io.PrintJSON(viewExplanation(e))
 	}
 	for _, line := range strings.Split(strings.TrimSpace(e.String()), "\n") {
@@ -264,7 +240,7 @@ type ruleView struct {
 }
 
 func viewDecision(d policy.Decision) decisionView {
-	return decisionView{d.Effect.String(), d.Rule, d.Reason, d.Approval.Count, splitList(d.Approval.Roles.String())}
+	return decisionView{d.Effect.String(), d.Rule, d.Reason, d.Approval.Count, verb.SplitList(d.Approval.Roles.String())}
 }
 
 func viewExplanation(e policy.Explanation) explanationView {
@@ -276,8 +252,8 @@ func viewExplanation(e policy.Explanation) explanationView {
 }
 
 // askAs puts another member's identity into the question.
-func (a *account) askAs(q *policy.Request, email string) error {
-	for _, m := range a.state.Roster().Operators {
+func askAs(a *account.Account, q *policy.Request, email string) error {
+	for _, m := range a.State.Roster().Operators {
 		if m.Email == email {
 			q.Operator, q.Email, q.Person, q.Role = m.Key.ID(), m.Email, m.Person, m.Role
 			return nil
@@ -287,12 +263,12 @@ func (a *account) askAs(q *policy.Request, email string) error {
 }
 
 func policyPublishCommand() *cli.Command {
-	var o ownerOptions
+	var o owners.Options
 	return &cli.Command{
 		Use: "publish FILE", Short: "Put a rules file into force",
 		Long: "Checks FILE and its expectations, binds its hash in the next roster with an owner's signature and hands both to the\n" +
 			"server. Machines use the new rules from the moment they have verified that roster.",
-		Example: "tucdesk policy publish policy.toml", MinArgs: 1, MaxArgs: 1, Flags: o.changeFlags,
+		Example: "tucdesk policy publish policy.toml", MinArgs: 1, MaxArgs: 1, Flags: o.ChangeFlags,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			rules, text, err := readRules(io, args[0])
 			if err != nil {
@@ -303,36 +279,21 @@ func policyPublishCommand() *cli.Command {
 					return &cli.Error{Err: fmt.Errorf("expectation %q of line %d fails", r.Name, r.Line), Hints: []string{"tucdesk policy test " + args[0]}}
 				}
 			}
-			return o.withOwner(ctx, io, func(a *account) error { return o.publishPolicy(ctx, io, a, rules.Hash(), text) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return publishPolicy(ctx, &o, io, a, rules.Hash(), text) })
 		},
 	}
 }
 
-func (o *ownerOptions) publishPolicy(ctx context.Context, io *cli.IO, a *account, hash key.Hash, text []byte) error {
-	if err := o.change(ctx, io, a, text, func(r *roster.Roster) { r.PolicyHash = hash }); err != nil {
+func publishPolicy(ctx context.Context, o *owners.Options, io *cli.IO, a *account.Account, hash key.Hash, text []byte) error {
+	if err := o.Change(ctx, io, a, text, func(r *roster.Roster) { r.PolicyHash = hash }); err != nil {
 		return err
 	}
-	if o.json {
+	if o.JSON {
 		return io.PrintJSON(struct {
 			PolicyHash key.Hash `json:"policyHash"`
 			Version    uint64   `json:"rosterVersion"`
-		}{hash, a.state.Version()})
+		}{hash, a.State.Version()})
 	}
-	fmt.Fprintf(io.Out, "policy %s is in force with roster version %d\n", hash.String()[:shortHash], a.state.Version())
+	fmt.Fprintf(io.Out, "policy %s is in force with roster version %d\n", hash.String()[:request.ShortHash], a.State.Version())
 	return nil
-}
-
-func afterDashes(args []string) []string {
-	if len(args) > 0 && args[0] == "--" {
-		return args[1:]
-	}
-	return args
-}
-
-func toArgv(args []string) []wire.Bytes {
-	argv := make([]wire.Bytes, len(args))
-	for i, a := range args {
-		argv[i] = wire.Bytes(a)
-	}
-	return argv
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/owners"
+	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
@@ -20,7 +23,7 @@ func tokenCommand() *cli.Command {
 }
 
 type tokenCreate struct {
-	ownerOptions
+	owners.Options
 	tags  string
 	uses  int
 	ttl   time.Duration
@@ -37,15 +40,15 @@ func tokenCreateCommand() *cli.Command {
 			"or expires, so hand it over as you would a password. The server counts its uses and never sees the secret in it.",
 		Example: "tucdesk token create\ntucdesk token create --tags prod,eu --uses 20 --ttl 24h\ntucdesk token create --quiet | ssh root@web tucdesk-agent join -",
 		Flags: func(f *flag.FlagSet) {
-			o.ownerFlags(f)
+			o.OwnerFlags(f)
 			f.StringVar(&o.tags, "tags", "", "comma-separated `tags` that machines with this token get")
 			f.IntVar(&o.uses, "uses", 1, "how many machines may join with it: a `number` from 1")
 			f.DurationVar(&o.ttl, "ttl", time.Hour, "how long it may be used: a `time` such as 30m or 24h")
 			f.BoolVar(&o.asOwn, "owner", false, "sign with the owner key")
-			quietFlag(f, &o.quiet, "print the string alone")
+			verb.QuietFlag(f, &o.quiet, "print the string alone")
 		},
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a) })
+			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a) })
 		},
 	}
 }
@@ -59,7 +62,7 @@ type tokenView struct {
 	Expires time.Time  `json:"expires"`
 }
 
-func (o *tokenCreate) run(ctx context.Context, io *cli.IO, a *account) error {
+func (o *tokenCreate) run(ctx context.Context, io *cli.IO, a *account.Account) error {
 	if o.uses < 1 || o.uses > roster.MaxUses || o.ttl <= 0 || o.ttl > roster.MaxTokenLifetime {
 		return &cli.Error{Err: fmt.Errorf("a token is good for 1 to %d machines and up to %s", roster.MaxUses, roster.MaxTokenLifetime), Hints: []string{"--uses 20 --ttl 24h"}, Exit: cli.ExitUsage}
 	}
@@ -69,36 +72,36 @@ func (o *tokenCreate) run(ctx context.Context, io *cli.IO, a *account) error {
 	}
 	now := time.Now()
 	token := roster.Token{
-		ID: wire.NewNonce(), Team: a.member.Team, Fingerprint: a.member.Fingerprint,
-		Server: roster.Address{URL: a.member.URL, Pin: a.member.Pin, Access: a.member.Access},
-		Tags:   splitList(o.tags), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(o.ttl)), MaxUses: o.uses, Key: k.Public(),
+		ID: wire.NewNonce(), Team: a.Member.Team, Fingerprint: a.Member.Fingerprint,
+		Server: roster.Address{URL: a.Member.URL, Pin: a.Member.Pin, Access: a.Member.Access},
+		Tags:   verb.SplitList(o.tags), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(o.ttl)), MaxUses: o.uses, Key: k.Public(),
 	}
 	signed, err := o.sign(ctx, io, a, token)
 	if err != nil {
 		return err
 	}
-	if _, err := a.state.VerifyToken(signed, now); err != nil {
+	if _, err := a.State.VerifyToken(signed, now); err != nil {
 		return &cli.Error{Err: err, Hints: []string{"the owner key may give any tag: tucdesk token create --owner", "an enroller's tags are fixed when it is made: tucdesk team init --tags"}}
 	}
-	if err := a.server.PublishToken(ctx, a.cred, signed); err != nil {
+	if err := a.Server.PublishToken(ctx, a.Credentials, signed); err != nil {
 		return err
 	}
-	join, err := roster.JoinString(a.member.Root, signed, k)
+	join, err := roster.JoinString(a.Member.Root, signed, k)
 	if err != nil {
 		return err
 	}
 	return o.print(io, tokenView{ID: token.ID, Join: join, Tags: token.Tags, Uses: token.MaxUses, Expires: token.ExpiresAt.Time()})
 }
 
-func (o *tokenCreate) sign(ctx context.Context, io *cli.IO, a *account, token roster.Token) (statement.Signed, error) {
+func (o *tokenCreate) sign(ctx context.Context, io *cli.IO, a *account.Account, token roster.Token) (statement.Signed, error) {
 	if o.asOwn {
-		owner, err := o.owner(ctx, io, a.home)
+		owner, err := o.Owner(ctx, io, a.Home)
 		if err != nil {
 			return nil, err
 		}
 		return roster.SignToken(owner, token)
 	}
-	enroller, err := keyfile.LoadKey[key.Enroller](a.home.path(enrollerKeyFile))
+	enroller, err := keyfile.LoadKey[key.Enroller](a.Home.Path(account.EnrollerKeyFile))
 	if err != nil {
 		return nil, &cli.Error{Err: err, Hints: []string{"join tokens are made where the team was founded, or with --owner"}}
 	}
@@ -107,7 +110,7 @@ func (o *tokenCreate) sign(ctx context.Context, io *cli.IO, a *account, token ro
 
 func (o *tokenCreate) print(io *cli.IO, v tokenView) error {
 	switch {
-	case o.json:
+	case o.JSON:
 		return io.PrintJSON(v)
 	case o.quiet:
 		fmt.Fprintln(io.Out, v.Join)
@@ -129,17 +132,17 @@ type tokenLine struct {
 }
 
 func tokenListCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	return &cli.Command{
-		Use: "ls", Short: "List join tokens that have not expired, and how often they were used", Example: "tucdesk token ls --json", Flags: o.jsonFlag,
+		Use: "ls", Short: "List join tokens that have not expired, and how often they were used", Example: "tucdesk token ls --json", Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.withAccount(ctx, io, func(a *account) error { return a.listTokens(ctx, io, o.json) })
+			return o.WithAccount(ctx, io, func(a *account.Account) error { return listTokens(ctx, a, io, o.JSON) })
 		},
 	}
 }
 
-func (a *account) listTokens(ctx context.Context, io *cli.IO, asJSON bool) error {
-	infos, err := a.server.Tokens(ctx, a.cred)
+func listTokens(ctx context.Context, a *account.Account, io *cli.IO, asJSON bool) error {
+	infos, err := a.Server.Tokens(ctx, a.Credentials)
 	if err != nil {
 		return err
 	}
@@ -147,14 +150,14 @@ func (a *account) listTokens(ctx context.Context, io *cli.IO, asJSON bool) error
 	for _, info := range infos {
 		// What has expired or what no key of ours signed lets nobody join and is not
 		// shown: the server may not fill this list as it likes.
-		if t, err := a.state.VerifyToken(info.Token, now); err == nil {
-			lines = append(lines, tokenLine{t.ID, list(t.Tags), info.Used, t.MaxUses, t.ExpiresAt.Time(), info.Used < t.MaxUses})
+		if t, err := a.State.VerifyToken(info.Token, now); err == nil {
+			lines = append(lines, tokenLine{t.ID, verb.List(t.Tags), info.Used, t.MaxUses, t.ExpiresAt.Time(), info.Used < t.MaxUses})
 		}
 	}
 	if asJSON {
 		return io.PrintJSON(lines)
 	}
-	return table(io, []any{"TOKEN", "USED", "EXPIRES", "TAGS"}, func(row func(...any)) {
+	return verb.Table(io, []any{"TOKEN", "USED", "EXPIRES", "TAGS"}, func(row func(...any)) {
 		for _, l := range lines {
 			row(l.ID.String(), fmt.Sprintf("%d of %d", l.Used, l.Uses), l.Expires.Format(time.RFC3339), strings.Join(l.Tags, ","))
 		}

@@ -78,8 +78,14 @@ var table = []row{
 		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/link internal/transport internal/session rendezvous/client agent/process agent/trust agent/membership", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
-	{"operator", base + "crypto/replay crypto/handshake crypto/seal policy policy/roster policy/approval internal/harden internal/keyfile internal/conf " +
-		"internal/audit/checkpoint internal/audit/witness internal/audit/export internal/audit/verify internal/link internal/transport internal/session internal/terminal internal/cli rendezvous/client operator/vault operator/change", ""},
+	{"operator/account", base + "policy policy/roster internal/keyfile internal/audit/checkpoint internal/audit/witness internal/cli rendezvous/client", ""},
+	{"operator/teamtest", base + "policy policy/roster internal/keyfile operator/account", ""},
+	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
+	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
+	{"operator/remote", base + "crypto/handshake policy internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request", ""},
+	{"operator/owners", base + "policy policy/roster internal/keyfile internal/terminal internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb", ""},
+	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/export internal/audit/verify internal/terminal internal/cli " +
+		"operator/account operator/verb operator/request operator/remote operator/owners", ""},
 
 	// Programs: they put parts together and hold nothing of their own.
 	{"cmd/tucdesk", "operator", ""},

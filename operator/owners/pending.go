@@ -1,4 +1,4 @@
-package operator
+package owners
 
 import (
 	"context"
@@ -14,25 +14,27 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/change"
+	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
-// withOwner is withAccount for verbs that an owner's signature is behind. They
+// WithOwner is WithAccount for verbs that an owner's signature is behind. They
 // also work for an owner whose operator key has lost its place in the roster,
 // from the roster as last seen: such a change somebody else publishes.
-func (o *ownerOptions) withOwner(ctx context.Context, io *cli.IO, f func(*account) error) error {
-	return o.offline(io, func(a *account) error {
-		err := a.begin(ctx)
+func (o *Options) WithOwner(ctx context.Context, io *cli.IO, f func(*account.Account) error) error {
+	return o.Offline(io, func(a *account.Account) error {
+		err := a.Begin(ctx)
 		if err == nil {
-			err = a.refresh(ctx)
+			err = a.Refresh(ctx)
 		}
-		if err != nil && !a.lostPlace(err) {
+		if err != nil && !lostPlace(a, err) {
 			return err
 		}
 		if err != nil {
 			io.Say("warning: the server does not let this client in: %s", terminal.Escape(err.Error()))
-			a.alone = true
+			a.Alone = true
 		}
 		return f(a)
 	})
@@ -40,8 +42,8 @@ func (o *ownerOptions) withOwner(ctx context.Context, io *cli.IO, f func(*accoun
 
 // lostPlace tells a key that is not in the roster any more, or not yet, from a
 // person who logged out and from a server that cannot be reached.
-func (a *account) lostPlace(err error) bool {
-	if a.state != nil && !a.home.has(loginFile) {
+func lostPlace(a *account.Account, err error) bool {
+	if a.State != nil && !a.Home.Has(account.LoginFile) {
 		return false
 	}
 	switch refusal.Of(err) {
@@ -51,42 +53,42 @@ func (a *account) lostPlace(err error) bool {
 	return false
 }
 
-// change is how this client changes the roster, whatever the change: it makes the
+// Change is how this client changes the roster, whatever the change: it makes the
 // next version from edit, good for another 90 days, signs it and publishes it. A
 // version that needs more signatures than this one, or that this client may not
 // publish, goes into a file, and the error says what the next person types.
-func (o *ownerOptions) change(ctx context.Context, io *cli.IO, a *account, policyText []byte, edit func(*roster.Roster)) error {
-	if a.state == nil {
+func (o *Options) Change(ctx context.Context, io *cli.IO, a *account.Account, policyText []byte, edit func(*roster.Roster)) error {
+	if a.State == nil {
 		return refusal.New(refusal.NotLoggedIn, "this client has not seen the team's roster yet, so it cannot change it")
 	}
-	owner, err := o.owner(ctx, io, a.home)
+	owner, err := o.Owner(ctx, io, a.Home)
 	if err != nil {
 		return err
 	}
-	next := roster.Next(a.state, func(r *roster.Roster) {
+	next := roster.Next(a.State, func(r *roster.Roster) {
 		r.Renew(time.Now(), roster.DefaultLifetime)
 		edit(r)
 	})
-	c, err := change.Propose(a.state, next, policyText, owner, time.Now())
+	c, err := change.Propose(a.State, next, policyText, owner, time.Now())
 	if err != nil {
 		return fmt.Errorf("signing roster version %d: %w", next.Version, err)
 	}
-	if c.Short == 0 && !a.alone {
-		return a.publish(ctx, c)
+	if c.Short == 0 && !a.Alone {
+		return publish(ctx, a, c)
 	}
 	return o.leave(io, c)
 }
 
 // publish hands a complete change to the server. It is checked here as everybody
 // will check it.
-func (a *account) publish(ctx context.Context, c *change.Change) error {
+func publish(ctx context.Context, a *account.Account, c *change.Change) error {
 	if _, err := c.Apply(time.Now()); err != nil {
 		return fmt.Errorf("publishing roster version %d: %w", c.After.Version, err)
 	}
-	if err := a.server.PublishRoster(ctx, a.cred, c.Publish()); err != nil {
+	if err := a.Server.PublishRoster(ctx, a.Credentials, c.Publish()); err != nil {
 		return err
 	}
-	return a.learn(wire.RosterNews{Updates: []wire.RosterUpdate{c.Update}, Policy: c.Policy})
+	return a.Learn(wire.RosterNews{Updates: []wire.RosterUpdate{c.Update}, Policy: c.Policy})
 }
 
 // changeView is a change that waits, as JSON.
@@ -101,11 +103,11 @@ type changeView struct {
 }
 
 func viewChange(c *change.Change, file string, rules []byte) changeView {
-	return changeView{File: file, Version: c.After.Version, Changes: c.Words(rules), Signed: c.Signed, Short: c.Short, Owners: list(c.Owners)}
+	return changeView{File: file, Version: c.After.Version, Changes: c.Words(rules), Signed: c.Signed, Short: c.Short, Owners: verb.List(c.Owners)}
 }
 
 // leave writes a change that this client cannot put into force.
-func (o *ownerOptions) leave(io *cli.IO, c *change.Change) error {
+func (o *Options) leave(io *cli.IO, c *change.Change) error {
 	path := o.out
 	if path == "" {
 		path = c.Name()
@@ -113,7 +115,7 @@ func (o *ownerOptions) leave(io *cli.IO, c *change.Change) error {
 	if err := writeNew(path, c); err != nil {
 		return err
 	}
-	if o.json {
+	if o.JSON {
 		if err := io.PrintJSON(viewChange(c, path, nil)); err != nil {
 			return err
 		}
@@ -130,7 +132,8 @@ func (o *ownerOptions) leave(io *cli.IO, c *change.Change) error {
 	return &cli.Error{Err: refusal.New(refusal.NotEnoughSignatures, "the change needs %s; it waits in %q", signatures(c.Short), path), Exit: cli.ExitPending, Hints: hints}
 }
 
-func cosignLine(path string) string  { return "tucdesk team cosign " + terminal.Quote([]byte(path)) }
+func cosignLine(path string) string { return "tucdesk team cosign " + terminal.Quote([]byte(path)) }
+
 func publishLine(path string) string { return "tucdesk team publish " + terminal.Quote([]byte(path)) }
 
 func signatures(n int) string {
@@ -152,7 +155,7 @@ func codeList(ids []key.ID) string {
 // change must not vanish.
 func writeNew(path string, c *change.Change) error {
 	if _, err := os.Lstat(path); err == nil {
-		return exists(path)
+		return verb.Exists(path)
 	}
 	return writeChange(path, c)
 }
@@ -170,7 +173,7 @@ func writeChange(path string, c *change.Change) error {
 func readChange(io *cli.IO, paths []string) (change.File, error) {
 	var all change.File
 	for i, path := range paths {
-		data, err := readPublicFile(io, path, change.MaxFile)
+		data, err := verb.ReadPublicFile(io, path, change.MaxFile)
 		if err != nil {
 			return all, err
 		}
@@ -187,8 +190,8 @@ func readChange(io *cli.IO, paths []string) (change.File, error) {
 }
 
 // openChange verifies a change by what this account knows.
-func (a *account) openChange(f change.File) (*change.Change, error) {
-	c, err := change.Open(f, a.member.Fingerprint, a.state, time.Now())
+func openChange(a *account.Account, f change.File) (*change.Change, error) {
+	c, err := change.Open(f, a.Member.Fingerprint, a.State, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -196,9 +199,9 @@ func (a *account) openChange(f change.File) (*change.Change, error) {
 }
 
 // rulesOf is the text of the rules that before binds, nil when it is not here.
-func (a *account) rulesOf(before *roster.State) []byte {
-	text, err := a.policyText(before, nil)
-	if err != nil || a.state == nil || a.state.PolicyHash() != before.PolicyHash() || a.rules == nil {
+func rulesOf(a *account.Account, before *roster.State) []byte {
+	text, err := a.PolicyText(before, nil)
+	if err != nil || a.State == nil || a.State.PolicyHash() != before.PolicyHash() || a.Rules == nil {
 		return nil
 	}
 	return text

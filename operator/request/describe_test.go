@@ -1,4 +1,4 @@
-package operator
+package request
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/teamtest"
 	"github.com/tucdesk/tucdesk/policy/approval"
 )
 
@@ -26,11 +27,11 @@ func hostile(r *wire.Request) {
 }
 
 func TestE9E10ApproverSeesEverythingEscaped(t *testing.T) {
-	m := newTeam(t)
-	a := m.account(t)
-	info := m.request(m.ann, hostile)
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	info := m.Request(m.Ann, hostile)
 	info.Rule, info.Roles = "x\x1b[2J", []string{"appr\nover"} // the server is no better than the requester
-	w, err := a.openRequest(info, nil, time.Now())
+	w, err := openRequest(a, info, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,33 +61,33 @@ func TestE9E10ApproverSeesEverythingEscaped(t *testing.T) {
 }
 
 func TestJSONShowsAllThatAnApproverNeeds(t *testing.T) {
-	m := newTeam(t)
-	a := m.account(t)
-	raw := must(json.Marshal(a.viewRequest(must(a.openRequest(m.request(m.ann, hostile), nil, time.Now())))))
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	raw := teamtest.Must(json.Marshal(viewRequest(a, teamtest.Must(openRequest(a, m.Request(m.Ann, hostile), nil, time.Now())))))
 	for _, want := range []string{`"argv":["rm\\n-rf"`, `"directory":"/tmp\\r/etc"`, `"env":["PATH=\\x1b]52`, `"tty":true`, `"email":"ann@example.org"`, `"warnings":["`} {
 		if !bytes.Contains(raw, []byte(want)) {
 			t.Errorf("%s is not in %s", want, raw)
 		}
 	}
-	plain := m.request(m.ann, nil)
+	plain := m.Request(m.Ann, nil)
 	plain.Roles = nil
-	raw = must(json.Marshal(a.viewRequest(must(a.openRequest(plain, nil, time.Now())))))
+	raw = teamtest.Must(json.Marshal(viewRequest(a, teamtest.Must(openRequest(a, plain, nil, time.Now())))))
 	if bytes.Contains(raw, []byte("null")) {
 		t.Errorf("an empty list is null in %s", raw)
 	}
 }
 
 func TestRequestsAreTheirSigners(t *testing.T) {
-	m, other := newTeam(t), newTeam(t)
-	a := m.account(t)
-	good := m.request(m.bob, nil)
-	if w, err := a.openRequest(good, map[key.ID]string{{}: "web"}, time.Now()); err != nil || w.email != "bob@example.org" || w.host != "web" {
+	m, other := teamtest.NewTeam(t), teamtest.NewTeam(t)
+	a := m.Account(t)
+	good := m.Request(m.Bob, nil)
+	if w, err := openRequest(a, good, map[key.ID]string{{}: "web"}, time.Now()); err != nil || w.email != "bob@example.org" || w.Host != "web" {
 		t.Fatalf("an honest request: %v, %+v", err, w)
 	}
-	renamed, flipped, foreign := good, good, other.request(m.bob, nil)
+	renamed, flipped, foreign := good, good, other.Request(m.Bob, nil)
 	renamed.Hash = key.Hash{1}
 	flipped.Request = bytes.Replace(good.Request, []byte(`"payload":"e`), []byte(`"payload":"f`), 1)
-	onBehalf := m.request(m.bob, func(r *wire.Request) { r.Operator = m.ann.ID() })
+	onBehalf := m.Request(m.Bob, func(r *wire.Request) { r.Operator = m.Ann.ID() })
 	for name, c := range map[string]struct {
 		info wire.RequestInfo
 		want refusal.Code
@@ -94,42 +95,42 @@ func TestRequestsAreTheirSigners(t *testing.T) {
 		"another hash":       {renamed, refusal.BadStatement},
 		"another content":    {flipped, refusal.BadSignature},
 		"another team":       {foreign, refusal.WrongTeam},
-		"a stranger":         {m.request(generate[key.Operator](), nil), refusal.UnknownKey},
+		"a stranger":         {m.Request(teamtest.Generate[key.Operator](), nil), refusal.UnknownKey},
 		"in another's name":  {onBehalf, refusal.BadStatement},
 		"nothing":            {wire.RequestInfo{}, refusal.BadStatement},
-		"another's approval": {wire.RequestInfo{Request: must(approval.Make(m.bob, must(a.openRequest(m.request(m.ann, nil), nil, time.Now())).request, key.Hash{1}, approval.Deny, time.Now()))}, refusal.WrongType},
+		"another's approval": {wire.RequestInfo{Request: teamtest.Must(approval.Make(m.Bob, teamtest.Must(openRequest(a, m.Request(m.Ann, nil), nil, time.Now())).Request, key.Hash{1}, approval.Deny, time.Now()))}, refusal.WrongType},
 	} {
-		if _, err := a.openRequest(c.info, nil, time.Now()); refusal.Of(err) != c.want {
+		if _, err := openRequest(a, c.info, nil, time.Now()); refusal.Of(err) != c.want {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}
 	}
 }
 
 func TestOnlyVerifiedDecisionsAreCounted(t *testing.T) {
-	m := newTeam(t)
-	a := m.account(t)
-	w := must(a.openRequest(m.request(m.ann, nil), nil, time.Now()))
-	another := must(a.openRequest(m.request(m.ann, nil), nil, time.Now()))
-	yes := must(approval.Make(m.bob, w.request, w.hash, approval.Approve, time.Now()))
-	no := must(approval.Make(m.ann, w.request, w.hash, approval.Deny, time.Now()))
-	w.info.Approvals = []statement.Signed{
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	w := teamtest.Must(openRequest(a, m.Request(m.Ann, nil), nil, time.Now()))
+	another := teamtest.Must(openRequest(a, m.Request(m.Ann, nil), nil, time.Now()))
+	yes := teamtest.Must(approval.Make(m.Bob, w.Request, w.Hash, approval.Approve, time.Now()))
+	no := teamtest.Must(approval.Make(m.Ann, w.Request, w.Hash, approval.Deny, time.Now()))
+	w.Info.Approvals = []statement.Signed{
 		yes, no,
-		must(approval.Make(m.bob, another.request, another.hash, approval.Approve, time.Now())),
-		must(approval.Make(generate[key.Operator](), w.request, w.hash, approval.Approve, time.Now())),
+		teamtest.Must(approval.Make(m.Bob, another.Request, another.Hash, approval.Approve, time.Now())),
+		teamtest.Must(approval.Make(teamtest.Generate[key.Operator](), w.Request, w.Hash, approval.Approve, time.Now())),
 		bytes.Replace(yes, []byte(`"sig":"`), []byte(`"sig":"A`), 1), nil,
 	}
-	approved, denied := a.decisions(w, time.Now())
+	approved, denied := decisions(a, w, time.Now())
 	if strings.Join(approved, " ") != "bob@example.org" || strings.Join(denied, " ") != "ann@example.org" {
 		t.Errorf("approved by %q, denied by %q", approved, denied)
 	}
 }
 
 func TestRequestIsChosenByAUniqueBeginning(t *testing.T) {
-	all := []waiting{{hash: key.Hash{0xab, 0xcd}}, {hash: key.Hash{0xab, 0xce}}}
+	all := []Waiting{{Hash: key.Hash{0xab, 0xcd}}, {Hash: key.Hash{0xab, 0xce}}}
 	for prefix, want := range map[string]refusal.Code{"abcd": "", "abce00": "", "ab": refusal.BadRequest, "": refusal.BadRequest, "ff": refusal.NotFound, "ABCD": refusal.NotFound} {
 		w, err := choose(all, prefix)
-		if refusal.Of(err) != want || err == nil && !strings.HasPrefix(w.hash.String(), prefix) {
-			t.Errorf("%q: %v, %v; want %q", prefix, w.hash, err, want)
+		if refusal.Of(err) != want || err == nil && !strings.HasPrefix(w.Hash.String(), prefix) {
+			t.Errorf("%q: %v, %v; want %q", prefix, w.Hash, err, want)
 		}
 	}
 }
@@ -139,7 +140,7 @@ func TestSettledNamesEveryEnd(t *testing.T) {
 		wire.RequestPending: "", wire.RequestApproved: "", wire.RequestDenied: refusal.ApprovalDenied, wire.RequestExpired: refusal.ApprovalExpired,
 		wire.RequestCancelled: refusal.ApprovalCancelled, wire.RequestUsed: refusal.ApprovalUsed, "": refusal.ProtocolError, "approved!": refusal.ProtocolError,
 	} {
-		if err := settled(state, "abc"); refusal.Of(err) != want {
+		if err := Settled(state, "abc"); refusal.Of(err) != want {
 			t.Errorf("%q: %v, want %q", state, err, want)
 		}
 	}

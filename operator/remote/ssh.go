@@ -1,4 +1,4 @@
-package operator
+package remote
 
 import (
 	"context"
@@ -11,15 +11,34 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/verb"
 )
+
+// AfterDashes are the words behind "--", or all of them when there is none in front.
+func AfterDashes(args []string) []string {
+	if len(args) > 0 && args[0] == "--" {
+		return args[1:]
+	}
+	return args
+}
+
+// ToArgv are words as a request carries them.
+func ToArgv(args []string) []wire.Bytes {
+	argv := make([]wire.Bytes, len(args))
+	for i, a := range args {
+		argv[i] = wire.Bytes(a)
+	}
+	return argv
+}
 
 // sessionOptions are the flags of ssh and exec.
 type sessionOptions struct {
-	options
+	verb.Options
 	user   string
 	reason string
 	cwd    string
-	env    listFlag
+	env    verb.ListFlag
 	tty    bool
 	noTTY  bool
 	noWait bool
@@ -27,7 +46,7 @@ type sessionOptions struct {
 }
 
 func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
-	o.flags(f)
+	o.Flags(f)
 	f.StringVar(&o.user, "user", "", "login `user` at the target (default: the agent's own user)")
 	f.StringVar(&o.user, "l", "", "")
 	f.StringVar(&o.reason, "reason", "", "`text` that an approver sees and the log keeps")
@@ -41,20 +60,8 @@ func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
 	f.BoolVar(&o.noWait, "nowait", false, "when an approval is missing, withdraw the request and exit 252 rather than wait")
 }
 
-// listFlag is a flag that may be given more than once.
-type listFlag []string
-
-// String joins the values, for the help text.
-func (l *listFlag) String() string { return strings.Join(*l, ",") }
-
-// Set adds a value.
-func (l *listFlag) Set(v string) error {
-	*l = append(*l, v)
-	return nil
-}
-
 func (o *sessionOptions) params(argv []string) (wire.Params, error) {
-	p := wire.Params{User: o.user, Argv: toArgv(argv), Cwd: wire.Bytes(o.cwd), Env: []wire.EnvVar{}}
+	p := wire.Params{User: o.user, Argv: ToArgv(argv), Cwd: wire.Bytes(o.cwd), Env: []wire.EnvVar{}}
 	for _, e := range o.env {
 		name, value, ok := strings.Cut(e, "=")
 		if !ok || name == "" {
@@ -74,7 +81,8 @@ func (o *sessionOptions) splitUser(host string) string {
 	return host
 }
 
-func sshCommand() *cli.Command {
+// SSHCommand is the verb ssh.
+func SSHCommand() *cli.Command {
 	var o sessionOptions
 	return &cli.Command{
 		Use: "ssh [USER@]HOST [COMMAND...]", Short: "Open a shell on a machine",
@@ -82,9 +90,9 @@ func sshCommand() *cli.Command {
 			"shell, as ssh does it; tucdesk exec runs exact arguments without a shell. Ends with the remote exit status.\n\n" +
 			"At the beginning of a line, ~. ends the session, ~? lists the escapes and ~~ sends a tilde.",
 		Example: "tucdesk ssh web\ntucdesk ssh deploy@web\ntucdesk ssh web 'tail -n 50 /var/log/syslog | grep error'",
-		MinArgs: 1, MaxArgs: -1, Flags: o.sessionFlags, Complete: o.completeHosts,
+		MinArgs: 1, MaxArgs: -1, Flags: o.sessionFlags, Complete: o.CompleteHosts,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			host, command := o.splitUser(args[0]), strings.Join(afterDashes(args[1:]), " ")
+			host, command := o.splitUser(args[0]), strings.Join(AfterDashes(args[1:]), " ")
 			var argv []string
 			if command != "" {
 				argv = []string{command}
@@ -99,20 +107,21 @@ func sshCommand() *cli.Command {
 	}
 }
 
-func execCommand() *cli.Command {
+// ExecCommand is the verb exec.
+func ExecCommand() *cli.Command {
 	var o sessionOptions
 	return &cli.Command{
 		Use: "exec [USER@]HOST -- ARGV...", Short: "Run one command with exact arguments",
 		Long: "Runs ARGV on HOST without a shell: what you type is what is signed, approved and run, argument by argument.\n" +
 			"Output and exit status are passed on; a signal becomes 128 plus its number.",
 		Example: "tucdesk exec web -- uname -a\ntucdesk exec -l deploy --reason 'ticket 4711' web -- systemctl restart nginx\necho hello | tucdesk exec web -- cat",
-		MinArgs: 2, MaxArgs: -1, Complete: o.completeHosts,
+		MinArgs: 2, MaxArgs: -1, Complete: o.CompleteHosts,
 		Flags: func(f *flag.FlagSet) {
 			o.sessionFlags(f)
 			f.StringVar(&o.cwd, "cwd", "", "working `directory` (default: the user's home)")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			host, argv := o.splitUser(args[0]), afterDashes(args[1:])
+			host, argv := o.splitUser(args[0]), AfterDashes(args[1:])
 			if len(argv) == 0 {
 				return &cli.Error{Err: refusal.New(refusal.BadArgument, "there is no command"), Hints: []string{"tucdesk exec HOST -- uname -a"}, Exit: cli.ExitUsage}
 			}
@@ -127,8 +136,8 @@ func execCommand() *cli.Command {
 }
 
 func (o *sessionOptions) runSession(ctx context.Context, io *cli.IO, w want) error {
-	return o.withAccount(ctx, io, func(a *account) error {
-		conn, err := a.connect(ctx, io, w)
+	return o.WithAccount(ctx, io, func(a *account.Account) error {
+		conn, err := connect(ctx, a, io, w)
 		if err != nil {
 			return err
 		}

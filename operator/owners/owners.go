@@ -1,4 +1,4 @@
-package operator
+package owners
 
 import (
 	"context"
@@ -14,11 +14,14 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/vault"
+	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
-func ownerCommand() *cli.Command {
+// OwnerCommand is the noun owner.
+func OwnerCommand() *cli.Command {
 	return &cli.Command{Use: "owner", Short: "Make owner keys, and say who owns the team", Sub: []*cli.Command{
 		ownerCreateCommand(), ownerShowCommand(), ownerListCommand(), ownerAddCommand(), ownerRemoveCommand(), ownerThresholdCommand(),
 	}}
@@ -45,57 +48,57 @@ func printOwner(io *cli.IO, asJSON bool, k key.Public[key.Owner]) error {
 }
 
 func ownerCreateCommand() *cli.Command {
-	var o ownerOptions
+	var o Options
 	return &cli.Command{
 		Use: "create", Short: "Make an owner key of your own on this machine",
 		Long: "Makes a key, locks it with a passphrase and prints its public half with a short code. Whoever founds the team (tucdesk\n" +
 			"team init --owner) or owns it already (tucdesk owner add) enters the public half, after both of you have compared the\n" +
 			"code by voice or in person. The private half stays here, in owner.age in the state folder: keep a copy of that file.",
-		Example: "tucdesk owner create\ntucdesk owner create --passphrase-file /run/secrets/owner --json", Flags: o.ownerFlags,
+		Example: "tucdesk owner create\ntucdesk owner create --passphrase-file /run/secrets/owner --json", Flags: o.OwnerFlags,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error { return o.createOwner(ctx, io) },
 	}
 }
 
-func (o *ownerOptions) createOwner(ctx context.Context, io *cli.IO) error {
-	home, err := o.home()
+func (o *Options) createOwner(ctx context.Context, io *cli.IO) error {
+	home, err := o.Home()
 	if err != nil {
 		return err
 	}
-	if home.has(ownerKeyFile) {
-		return &cli.Error{Err: fmt.Errorf("there is an owner key in %q: %w", home.dir, fs.ErrExist), Hints: []string{"tucdesk owner show"}}
+	if home.Has(account.OwnerKeyFile) {
+		return &cli.Error{Err: fmt.Errorf("there is an owner key in %q: %w", home.Dir, fs.ErrExist), Hints: []string{"tucdesk owner show"}}
 	}
 	pass, err := o.newPassphrase(ctx)
 	if err != nil {
 		return err
 	}
 	defer clear(pass)
-	if err := keyfile.CreateDir(home.dir); err != nil {
+	if err := keyfile.CreateDir(home.Dir); err != nil {
 		return err
 	}
 	owner, err := key.Generate[key.Owner]()
 	if err != nil {
 		return err
 	}
-	if err := vault.Create(home.path(ownerKeyFile), pass, owner); err != nil {
+	if err := vault.Create(home.Path(account.OwnerKeyFile), pass, owner); err != nil {
 		return err
 	}
-	return printOwner(io, o.json, owner.Public())
+	return printOwner(io, o.JSON, owner.Public())
 }
 
 func ownerShowCommand() *cli.Command {
-	var o ownerOptions
+	var o Options
 	return &cli.Command{
-		Use: "show", Short: "Show the public half of this machine's owner key", Example: "tucdesk owner show", Flags: o.ownerFlags,
+		Use: "show", Short: "Show the public half of this machine's owner key", Example: "tucdesk owner show", Flags: o.OwnerFlags,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			home, err := o.home()
+			home, err := o.Home()
 			if err != nil {
 				return err
 			}
-			owner, err := o.owner(ctx, io, home)
+			owner, err := o.Owner(ctx, io, home)
 			if err != nil {
 				return err
 			}
-			return printOwner(io, o.json, owner.Public())
+			return printOwner(io, o.JSON, owner.Public())
 		},
 	}
 }
@@ -108,22 +111,22 @@ type ownersView struct {
 }
 
 func ownerListCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	return &cli.Command{
-		Use: "ls", Short: "List the owners' keys and how many must sign", Example: "tucdesk owner ls\ntucdesk owner ls --json", Flags: o.jsonFlag,
+		Use: "ls", Short: "List the owners' keys and how many must sign", Example: "tucdesk owner ls\ntucdesk owner ls --json", Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.withAccount(ctx, io, func(a *account) error {
-				if err := a.refresh(ctx); err != nil {
+			return o.WithAccount(ctx, io, func(a *account.Account) error {
+				if err := a.Refresh(ctx); err != nil {
 					return err
 				}
-				return a.showOwners(io, o.json)
+				return showOwners(a, io, o.JSON)
 			})
 		},
 	}
 }
 
-func (a *account) showOwners(io *cli.IO, asJSON bool) error {
-	r := a.state.Roster()
+func showOwners(a *account.Account, io *cli.IO, asJSON bool) error {
+	r := a.State.Roster()
 	v := ownersView{Version: r.Version, Threshold: r.Threshold}
 	for _, k := range r.Owners {
 		v.Owners = append(v.Owners, viewOwner(k))
@@ -132,7 +135,7 @@ func (a *account) showOwners(io *cli.IO, asJSON bool) error {
 		return io.PrintJSON(v)
 	}
 	fmt.Fprintf(io.Out, "%d of %d owners must sign, as of roster version %d\n\n", v.Threshold, len(v.Owners), v.Version)
-	return table(io, []any{"CODE", "OWNER KEY"}, func(row func(...any)) {
+	return verb.Table(io, []any{"CODE", "OWNER KEY"}, func(row func(...any)) {
 		for _, k := range v.Owners {
 			row(k.Code, k.Owner)
 		}
@@ -141,7 +144,7 @@ func (a *account) showOwners(io *cli.IO, asJSON bool) error {
 
 // ownerChange are the flags of verbs that change who owns the team.
 type ownerChange struct {
-	ownerOptions
+	Options
 	threshold int
 	code      string
 	revoke    bool
@@ -164,7 +167,7 @@ func ownerAddCommand() *cli.Command {
 		Example: "tucdesk owner add tucdesk-owner-pub:1Jx...\ntucdesk owner add tucdesk-owner-pub:1Jx... --code 7Q2M-0XKD-91TB --threshold 2",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
-			o.changeFlags(f)
+			o.ChangeFlags(f)
 			o.thresholdFlag(f)
 			f.StringVar(&o.code, "code", "", "the short `code` that the other person told you")
 		},
@@ -173,7 +176,7 @@ func ownerAddCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return o.withOwner(ctx, io, func(a *account) error {
+			return o.WithOwner(ctx, io, func(a *account.Account) error {
 				if err := compareCode(ctx, io, o.code, "the person who made this owner key", k.ID()); err != nil {
 					return err
 				}
@@ -192,8 +195,8 @@ func parseOwner(text string) (key.Public[key.Owner], error) {
 }
 
 // run changes the owners by edit and shows them.
-func (o *ownerChange) run(ctx context.Context, io *cli.IO, a *account, edit func(*roster.Roster)) error {
-	err := o.change(ctx, io, a, nil, func(r *roster.Roster) {
+func (o *ownerChange) run(ctx context.Context, io *cli.IO, a *account.Account, edit func(*roster.Roster)) error {
+	err := o.Change(ctx, io, a, nil, func(r *roster.Roster) {
 		edit(r)
 		if o.threshold != 0 {
 			r.Threshold = o.threshold
@@ -205,7 +208,7 @@ func (o *ownerChange) run(ctx context.Context, io *cli.IO, a *account, edit func
 	if err != nil {
 		return err
 	}
-	return a.showOwners(io, o.json)
+	return showOwners(a, io, o.JSON)
 }
 
 func ownerRemoveCommand() *cli.Command {
@@ -217,21 +220,21 @@ func ownerRemoveCommand() *cli.Command {
 		Example: "tucdesk owner rm 7Q2M-0XKD-91TB\ntucdesk owner rm 7Q2M-0XKD-91TB --revoke --threshold 1",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
-			o.changeFlags(f)
+			o.ChangeFlags(f)
 			o.thresholdFlag(f)
 			f.BoolVar(&o.revoke, "revoke", false, "put the key into the revoked ones")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withOwner(ctx, io, func(a *account) error { return o.remove(ctx, io, a, args[0]) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.remove(ctx, io, a, args[0]) })
 		},
 	}
 }
 
-func (o *ownerChange) remove(ctx context.Context, io *cli.IO, a *account, who string) error {
-	if a.state == nil {
+func (o *ownerChange) remove(ctx context.Context, io *cli.IO, a *account.Account, who string) error {
+	if a.State == nil {
 		return refusal.New(refusal.NotLoggedIn, "this client has not seen the team's roster yet")
 	}
-	owners := a.state.Roster().Owners
+	owners := a.State.Roster().Owners
 	i := slices.IndexFunc(owners, func(k key.Public[key.Owner]) bool {
 		return k.String() == who || k.ID().String() == who || strings.EqualFold(k.ID().ShortCode(), who)
 	})
@@ -252,14 +255,14 @@ func ownerThresholdCommand() *cli.Command {
 	return &cli.Command{
 		Use: "threshold NUMBER", Short: "Set how many owners must sign a change",
 		Long:    "With 2 of 3, a stolen owner key changes nothing and a lost one costs nothing.\n\n" + bothSets,
-		Example: "tucdesk owner threshold 2", MinArgs: 1, MaxArgs: 1, Flags: o.changeFlags,
+		Example: "tucdesk owner threshold 2", MinArgs: 1, MaxArgs: 1, Flags: o.ChangeFlags,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			n, err := strconv.Atoi(args[0])
 			if err != nil || n < 1 || n > roster.MaxOwners {
 				return &cli.Error{Err: errors.New("NUMBER is from 1 to the number of owners"), Exit: cli.ExitUsage}
 			}
 			o.threshold = n
-			return o.withOwner(ctx, io, func(a *account) error { return o.run(ctx, io, a, func(*roster.Roster) {}) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, func(*roster.Roster) {}) })
 		},
 	}
 }

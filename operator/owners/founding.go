@@ -1,4 +1,4 @@
-package operator
+package owners
 
 import (
 	"context"
@@ -16,8 +16,10 @@ import (
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/change"
 	"github.com/tucdesk/tucdesk/operator/vault"
+	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
@@ -28,9 +30,9 @@ import (
 const enrollerLifetime = 7 * 24 * 3600
 
 type teamInit struct {
-	ownerOptions
+	Options
 	name, email, tags, policy string
-	owners, codes             listFlag // of the other owners
+	owners, codes             verb.ListFlag // of the other owners
 	threshold                 int
 }
 
@@ -52,7 +54,7 @@ func teamInitCommand() *cli.Command {
 			"tucdesk team init --email me@example.com --owner tucdesk-owner-pub:1Jx... --owner tucdesk-owner-pub:zQ4... - < setup.txt",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
-			o.changeFlags(f)
+			o.ChangeFlags(f)
 			f.Var(&o.owners, "owner", "owner `key` of another person; may be given again")
 			f.Var(&o.codes, "code", "the short `code` that the other owner told you, one for each --owner and in their order")
 			f.IntVar(&o.threshold, "threshold", 0, "the `number` of owners that must sign (default 2 with --owner, else 1)")
@@ -66,12 +68,12 @@ func teamInitCommand() *cli.Command {
 }
 
 func (o *teamInit) run(ctx context.Context, io *cli.IO, arg string) error {
-	home, err := o.home()
+	home, err := o.Home()
 	if err != nil {
 		return err
 	}
-	if home.has(teamFile) {
-		return &cli.Error{Err: refusal.New(refusal.AlreadyJoined, "there is a team in %q", home.dir), Hints: []string{"choose another folder: --state DIR"}}
+	if home.Has(account.TeamFile) {
+		return &cli.Error{Err: refusal.New(refusal.AlreadyJoined, "there is a team in %q", home.Dir), Hints: []string{"choose another folder: --state DIR"}}
 	}
 	setup, text, err := o.inputs(io, arg)
 	if err != nil {
@@ -131,7 +133,7 @@ func (o *teamInit) others(ctx context.Context, io *cli.IO) (keys []key.Public[ke
 // found hands the first roster to the server. What may have come to be although
 // no answer says so stays; everything else is undone.
 func (o *teamInit) found(ctx context.Context, io *cli.IO, f *founding, first *change.Change, setup roster.SetupInfo) error {
-	sent, err := f.member.found(ctx, f.owner, first, setup, func() error { return f.home.writeJSON(teamFile, f.member) })
+	sent, err := found(ctx, f.member, f.owner, first, setup, func() error { return f.home.WriteJSON(account.TeamFile, f.member) })
 	switch {
 	case err == nil:
 		return o.finish(ctx, io, f)
@@ -141,12 +143,12 @@ func (o *teamInit) found(ctx context.Context, io *cli.IO, f *founding, first *ch
 	return errors.Join(err, f.undo())
 }
 
-func maybeFounded(err error, home Home) error {
+func maybeFounded(err error, home account.Home) error {
 	return &cli.Error{
 		Err: fmt.Errorf("the server may have taken the team, but its answer did not come: %w", err),
 		Hints: []string{
 			"tucdesk login tells: if it works, the team is founded and nothing is lost",
-			fmt.Sprintf("if not, remove %q and run tucdesk team init again", home.dir),
+			fmt.Sprintf("if not, remove %q and run tucdesk team init again", home.Dir),
 		},
 	}
 }
@@ -160,10 +162,10 @@ type savedFounding struct {
 func (o *teamInit) waitForOwners(io *cli.IO, f *founding, first *change.Change, setup roster.SetupInfo) error {
 	text, err := roster.SetupString(setup)
 	if err == nil {
-		err = f.home.writeJSON(foundingFile, savedFounding{text})
+		err = f.home.WriteJSON(account.FoundingFile, savedFounding{text})
 	}
 	if err == nil {
-		err = f.home.writeJSON(teamFile, f.member)
+		err = f.home.WriteJSON(account.TeamFile, f.member)
 	}
 	if err != nil {
 		return errors.Join(err, f.undo())
@@ -178,8 +180,8 @@ func (o *teamInit) waitForOwners(io *cli.IO, f *founding, first *change.Change, 
 }
 
 // found is the end of a founding with several owners.
-func (o *publishChange) found(ctx context.Context, io *cli.IO, home Home, f change.File) error {
-	member, err := home.membership()
+func (o *publishChange) found(ctx context.Context, io *cli.IO, home account.Home, f change.File) error {
+	member, err := home.Membership()
 	if err != nil {
 		return err
 	}
@@ -194,11 +196,11 @@ func (o *publishChange) found(ctx context.Context, io *cli.IO, home Home, f chan
 	if err != nil {
 		return err
 	}
-	owner, err := o.owner(ctx, io, home)
+	owner, err := o.Owner(ctx, io, home)
 	if err != nil {
 		return err
 	}
-	sent, err := member.found(ctx, owner, c, setup, func() error { return nil })
+	sent, err := found(ctx, member, owner, c, setup, func() error { return nil })
 	if err != nil && sent && mayExist(err) {
 		err = maybeFounded(err, home)
 	} else if refusal.Of(err) == refusal.NotFound {
@@ -210,23 +212,23 @@ func (o *publishChange) found(ctx context.Context, io *cli.IO, home Home, f chan
 	return o.founded(ctx, io, home)
 }
 
-func (o *publishChange) founded(ctx context.Context, io *cli.IO, home Home) error {
-	if err := os.Remove(home.path(foundingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (o *publishChange) founded(ctx context.Context, io *cli.IO, home account.Home) error {
+	if err := os.Remove(home.Path(account.FoundingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return o.offline(io, func(a *account) error {
-		if err := a.login(ctx); err != nil {
+	return o.Offline(io, func(a *account.Account) error {
+		if err := a.Login(ctx); err != nil {
 			return &cli.Error{Err: fmt.Errorf("the team is founded; logging in to it: %w", err), Hints: []string{"tucdesk login"}}
 		}
-		return a.showTeam(io, o.json)
+		return showTeam(a, io, o.JSON)
 	})
 }
 
 // setupString is the one that the founding began with, or a newer one of the very
 // same server: the first roster names its keys and is signed.
-func (o *publishChange) setupString(home Home) (roster.SetupInfo, error) {
+func (o *publishChange) setupString(home account.Home) (roster.SetupInfo, error) {
 	var saved savedFounding
-	if err := home.readJSON(foundingFile, maxTeamFile, &saved); err != nil {
+	if err := home.ReadJSON(account.FoundingFile, account.MaxTeamFile, &saved); err != nil {
 		return roster.SetupInfo{}, err
 	}
 	was, err := roster.ParseSetup(saved.Setup)
@@ -245,7 +247,7 @@ func (o *publishChange) setupString(home Home) (roster.SetupInfo, error) {
 
 // inputs reads what the person gave before anything is made.
 func (o *teamInit) inputs(io *cli.IO, arg string) (roster.SetupInfo, []byte, error) {
-	arg, err := stringOrStdin(io, arg)
+	arg, err := verb.StringOrStdin(io, arg)
 	if err != nil {
 		return roster.SetupInfo{}, nil, err
 	}
@@ -258,7 +260,7 @@ func (o *teamInit) inputs(io *cli.IO, arg string) (roster.SetupInfo, []byte, err
 	}
 	text := policy.Default()
 	if o.policy != "" {
-		if text, err = readPublicFile(io, o.policy, maxPolicyFile); err != nil {
+		if text, err = verb.ReadPublicFile(io, o.policy, account.MaxPolicyFile); err != nil {
 			return roster.SetupInfo{}, nil, err
 		}
 	}
@@ -268,22 +270,22 @@ func (o *teamInit) inputs(io *cli.IO, arg string) (roster.SetupInfo, []byte, err
 
 // founding holds the fresh keys of a team until the server has accepted it.
 type founding struct {
-	home            Home
+	home            account.Home
 	owner, recovery key.Private[key.Owner] // recovery is zero where there are other owners
 	operator        key.Private[key.Operator]
 	enroller        key.Private[key.Enroller]
 	root            roster.Root
 	email           string
 	tags            []string
-	member          membership
+	member          account.Membership
 	made            []string // files, for undo
 }
 
 // makeKeys writes all keys before the server hears of them: a crash in between
 // must not leave a team whose owner key is nowhere. Among several owners nobody
 // has a recovery key: it would let its holder sign for two.
-func (o *teamInit) makeKeys(ctx context.Context, io *cli.IO, home Home, others []key.Public[key.Owner]) (*founding, error) {
-	f := &founding{home: home, email: o.email, tags: splitList(o.tags)}
+func (o *teamInit) makeKeys(ctx context.Context, io *cli.IO, home account.Home, others []key.Public[key.Owner]) (*founding, error) {
+	f := &founding{home: home, email: o.email, tags: verb.SplitList(o.tags)}
 	owner, err := o.ownOrNew(ctx, io, home, f)
 	if err != nil {
 		return nil, err
@@ -295,42 +297,42 @@ func (o *teamInit) makeKeys(ctx context.Context, io *cli.IO, home Home, others [
 		}
 		others = []key.Public[key.Owner]{f.recovery.Public()}
 	}
-	if f.operator, err = keyfile.CreateKey[key.Operator](home.path(operatorKeyFile)); err != nil {
+	if f.operator, err = keyfile.CreateKey[key.Operator](home.Path(account.OperatorKeyFile)); err != nil {
 		return nil, errors.Join(err, f.undo())
 	}
-	f.made = append(f.made, operatorKeyFile)
-	if f.enroller, err = keyfile.CreateKey[key.Enroller](home.path(enrollerKeyFile)); err != nil {
+	f.made = append(f.made, account.OperatorKeyFile)
+	if f.enroller, err = keyfile.CreateKey[key.Enroller](home.Path(account.EnrollerKeyFile)); err != nil {
 		return nil, errors.Join(err, f.undo())
 	}
-	f.made = append(f.made, enrollerKeyFile)
+	f.made = append(f.made, account.EnrollerKeyFile)
 	f.root = roster.Root{Team: wire.NewTeamID(), Name: o.name, Owners: append([]key.Public[key.Owner]{owner.Public()}, others...), Threshold: o.threshold}
 	return f, nil
 }
 
 // ownOrNew is the owner key of tucdesk owner create, or one that is kept elsewhere,
 // if there is one.
-func (o *teamInit) ownOrNew(ctx context.Context, io *cli.IO, home Home, f *founding) (owner key.Private[key.Owner], err error) {
-	if o.recovery != "" || home.has(ownerKeyFile) {
-		if owner, err = o.owner(ctx, io, home); err != nil {
+func (o *teamInit) ownOrNew(ctx context.Context, io *cli.IO, home account.Home, f *founding) (owner key.Private[key.Owner], err error) {
+	if o.recovery != "" || home.Has(account.OwnerKeyFile) {
+		if owner, err = o.Owner(ctx, io, home); err != nil {
 			return owner, err
 		}
-		return owner, keyfile.CreateDir(home.dir)
+		return owner, keyfile.CreateDir(home.Dir)
 	}
 	pass, err := o.newPassphrase(ctx)
 	if err != nil {
 		return owner, err
 	}
 	defer clear(pass)
-	if err := keyfile.CreateDir(home.dir); err != nil {
+	if err := keyfile.CreateDir(home.Dir); err != nil {
 		return owner, err
 	}
 	if owner, err = key.Generate[key.Owner](); err != nil {
 		return owner, err
 	}
-	if err := vault.Create(home.path(ownerKeyFile), pass, owner); err != nil {
+	if err := vault.Create(home.Path(account.OwnerKeyFile), pass, owner); err != nil {
 		return owner, err
 	}
-	f.made = append(f.made, ownerKeyFile)
+	f.made = append(f.made, account.OwnerKeyFile)
 	return owner, nil
 }
 
@@ -348,8 +350,8 @@ func mayExist(err error) bool {
 // undo removes the keys of a team that never came to be.
 func (f *founding) undo() error {
 	var errs []error
-	for _, name := range append(f.made, teamFile, foundingFile) {
-		if err := os.Remove(f.home.path(name)); err != nil && !os.IsNotExist(err) {
+	for _, name := range append(f.made, account.TeamFile, account.FoundingFile) {
+		if err := os.Remove(f.home.Path(name)); err != nil && !os.IsNotExist(err) {
 			errs = append(errs, err)
 		}
 	}
@@ -362,7 +364,7 @@ func (f *founding) sign(setup roster.SetupInfo, text []byte) (*change.Change, er
 	if err != nil {
 		return nil, err
 	}
-	f.member = membership{URL: setup.URL, Pin: setup.Keys.TLS, Access: setup.Keys.Access.ID(), Team: f.root.Team, Fingerprint: root.Hash(), Root: root}
+	f.member = account.Membership{URL: setup.URL, Pin: setup.Keys.TLS, Access: setup.Keys.Access.ID(), Team: f.root.Team, Fingerprint: root.Hash(), Root: root}
 	before, err := roster.Begin(root, root.Hash())
 	if err != nil {
 		return nil, err
@@ -372,7 +374,7 @@ func (f *founding) sign(setup roster.SetupInfo, text []byte) (*change.Change, er
 
 // found hands a team to its server. ready is called when nothing but the call
 // itself is left that could go wrong; sent says that the server was told.
-func (m membership) found(ctx context.Context, owner key.Private[key.Owner], first *change.Change, setup roster.SetupInfo, ready func() error) (sent bool, err error) {
+func found(ctx context.Context, m account.Membership, owner key.Private[key.Owner], first *change.Change, setup roster.SetupInfo, ready func() error) (sent bool, err error) {
 	state, err := first.Apply(time.Now())
 	if err != nil {
 		return false, err
@@ -381,7 +383,7 @@ func (m membership) found(ctx context.Context, owner key.Private[key.Owner], fir
 	if err != nil {
 		return false, err
 	}
-	server, err := client.New(m.server())
+	server, err := client.New(m.Server())
 	if err != nil {
 		return false, err
 	}
@@ -418,11 +420,11 @@ func (o *teamInit) finish(ctx context.Context, io *cli.IO, f *founding) error {
 	if err := o.show(io, f); err != nil {
 		return err
 	}
-	err := o.offline(io, func(a *account) error { return a.login(ctx) })
+	err := o.Offline(io, func(a *account.Account) error { return a.Login(ctx) })
 	if err != nil {
 		return &cli.Error{Err: fmt.Errorf("the team is founded; logging in to it: %w", err), Hints: []string{"tucdesk login"}}
 	}
-	if !o.json {
+	if !o.JSON {
 		io.Say("Next, a join token for the first machine:  tucdesk token create")
 	}
 	return nil
@@ -438,12 +440,12 @@ func (o *teamInit) show(io *cli.IO, f *founding) error {
 		}
 		defer clear(recovery)
 	}
-	text, err := f.member.teamString()
+	text, err := f.member.TeamString()
 	if err != nil {
 		return err
 	}
 	answer := founded{Team: f.root.Team, Fingerprint: f.member.Fingerprint, TeamString: text, Recovery: string(recovery)}
-	if o.json {
+	if o.JSON {
 		return io.PrintJSON(answer)
 	}
 	fmt.Fprintf(io.Out, "team         %s\nfingerprint  %s\nteam string  %s\n", f.root.Name, answer.Fingerprint, answer.TeamString)

@@ -1,4 +1,8 @@
-package operator
+// Package owners is the verbs that change who is in a team and what holds there:
+// founding it, its owners, operators, machines, rules and life. All of them go one
+// way, Options.Change: the next roster is signed by this owner and published, or
+// waits in a file for others' signatures (package change).
+package owners
 
 import (
 	"bytes"
@@ -6,22 +10,22 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/vault"
+	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
-// ownerOptions are the flags of verbs that need an owner's signature. Secrets
+// Options are the flags of verbs that need an owner's signature. Secrets
 // come from a prompt or from a file, never from the command line, where every
 // process of the machine could read them.
-type ownerOptions struct {
-	options
+type Options struct {
+	verb.Options
 	passphrase string
 	recovery   string
 	out        string // where a change that waits for signatures is written
@@ -29,21 +33,22 @@ type ownerOptions struct {
 
 const maxPassphraseFile = 4 << 10
 
-func (o *ownerOptions) ownerFlags(f *flag.FlagSet) {
-	o.jsonFlag(f)
+// OwnerFlags are the flags of verbs that sign with an owner key.
+func (o *Options) OwnerFlags(f *flag.FlagSet) {
+	o.JSONFlag(f)
 	f.StringVar(&o.passphrase, "passphrase-file", "", "`file` (mode 0600) whose first line unlocks the owner key; without it you are asked")
 	f.StringVar(&o.recovery, "recovery-key-file", "", "`file` (mode 0600) with the recovery key, used instead of the owner key")
 }
 
-// changeFlags are the flags of verbs that change the roster.
-func (o *ownerOptions) changeFlags(f *flag.FlagSet) {
-	o.ownerFlags(f)
+// ChangeFlags are the flags of verbs that change the roster.
+func (o *Options) ChangeFlags(f *flag.FlagSet) {
+	o.OwnerFlags(f)
 	f.StringVar(&o.out, "out", "", "new `file` for a change that needs more signatures (default roster-VERSION-HASH.pending, here)")
 }
 
-// owner unlocks the owner key, or takes the recovery key. A passphrase mistyped
+// Owner unlocks the owner key, or takes the recovery key. A passphrase mistyped
 // at the prompt may be tried three times.
-func (o *ownerOptions) owner(ctx context.Context, io *cli.IO, home Home) (key.Private[key.Owner], error) {
+func (o *Options) Owner(ctx context.Context, io *cli.IO, home account.Home) (key.Private[key.Owner], error) {
 	if o.recovery != "" {
 		text, err := keyfile.ReadPrivate(o.recovery, maxPassphraseFile)
 		if err != nil {
@@ -52,9 +57,9 @@ func (o *ownerOptions) owner(ctx context.Context, io *cli.IO, home Home) (key.Pr
 		defer clear(text)
 		return vault.ParseRecovery(text)
 	}
-	if !home.has(ownerKeyFile) {
+	if !home.Has(account.OwnerKeyFile) {
 		return key.Private[key.Owner]{}, &cli.Error{
-			Err:   refusal.New(refusal.WrongRole, "there is no owner key in %q", home.dir),
+			Err:   refusal.New(refusal.WrongRole, "there is no owner key in %q", home.Dir),
 			Hints: []string{"run this where your owner key is, or with --recovery-key-file FILE", "to make one: tucdesk owner create"},
 		}
 	}
@@ -63,7 +68,7 @@ func (o *ownerOptions) owner(ctx context.Context, io *cli.IO, home Home) (key.Pr
 		if err != nil {
 			return key.Private[key.Owner]{}, err
 		}
-		owner, err := vault.Open(home.path(ownerKeyFile), pass)
+		owner, err := vault.Open(home.Path(account.OwnerKeyFile), pass)
 		clear(pass)
 		if err == nil || o.passphrase != "" || try == 3 {
 			return owner, err
@@ -72,7 +77,7 @@ func (o *ownerOptions) owner(ctx context.Context, io *cli.IO, home Home) (key.Pr
 	}
 }
 
-func (o *ownerOptions) readPassphrase(ctx context.Context, prompt string) ([]byte, error) {
+func (o *Options) readPassphrase(ctx context.Context, prompt string) ([]byte, error) {
 	if o.passphrase == "" {
 		pass, err := terminal.ReadPassphrase(ctx, prompt)
 		if errors.Is(err, terminal.ErrNoTerminal) {
@@ -89,7 +94,7 @@ func (o *ownerOptions) readPassphrase(ctx context.Context, prompt string) ([]byt
 }
 
 // newPassphrase asks twice, or reads the file once.
-func (o *ownerOptions) newPassphrase(ctx context.Context) ([]byte, error) {
+func (o *Options) newPassphrase(ctx context.Context) ([]byte, error) {
 	first, err := o.readPassphrase(ctx, fmt.Sprintf("New passphrase for the owner key (at least %d characters): ", vault.MinPassphrase))
 	if err != nil || o.passphrase != "" {
 		return first, err
@@ -101,40 +106,4 @@ func (o *ownerOptions) newPassphrase(ctx context.Context) ([]byte, error) {
 		err = fmt.Errorf("the two passphrases differ")
 	}
 	return first, err
-}
-
-// confirm asks a yes-or-no question at the terminal. Without one, and after
-// Ctrl-C, the answer is no; the reader is left behind then, since a read of a
-// terminal cannot be called back, and ends with the process.
-func confirm(ctx context.Context, io *cli.IO, question string) bool {
-	if !terminal.IsTerminal(io.In) {
-		return false
-	}
-	fmt.Fprintf(io.Err, "%s [y/N] ", question)
-	answer := make(chan string, 1)
-	go func() {
-		var word string
-		_, _ = fmt.Fscanln(io.In, &word)
-		answer <- word
-	}()
-	select {
-	case word := <-answer:
-		return strings.EqualFold(word, "y") || strings.EqualFold(word, "yes")
-	case <-ctx.Done():
-		fmt.Fprintln(io.Err)
-		return false
-	}
-}
-
-// readPublicFile reads a file that holds no secret, "-" being standard input.
-func readPublicFile(io *cli.IO, name string, limit int64) ([]byte, error) {
-	f := io.In
-	if name != "-" {
-		var err error
-		if f, err = os.Open(name); err != nil {
-			return nil, err
-		}
-		defer f.Close()
-	}
-	return readLimited(f, limit)
 }

@@ -1,73 +1,75 @@
-package operator
+package owners
 
 import (
 	"context"
-	"io"
 	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
-func teamCommand() *cli.Command {
+// TeamCommand is the noun team.
+func TeamCommand() *cli.Command {
 	return &cli.Command{Use: "team", Short: "Found a team, show and change it", Sub: []*cli.Command{
 		teamInitCommand(), teamShowCommand(), teamRenewCommand(), teamCosignCommand(), teamPublishCommand(), teamMinVersionCommand(),
 	}}
 }
 
 func teamShowCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	return &cli.Command{
 		Use: "show", Short: "Show the team's fingerprint, members, servers and expiry", Example: "tucdesk team show\ntucdesk team show --json",
-		Flags: o.jsonFlag,
+		Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.withAccount(ctx, io, func(a *account) error {
-				if err := a.refresh(ctx); err != nil {
+			return o.WithAccount(ctx, io, func(a *account.Account) error {
+				if err := a.Refresh(ctx); err != nil {
 					return err
 				}
-				return a.showTeam(io, o.json)
+				return showTeam(a, io, o.JSON)
 			})
 		},
 	}
 }
 
 func teamRenewCommand() *cli.Command {
-	var o ownerOptions
+	var o Options
 	return &cli.Command{
 		Use: "renew", Short: "Renew the roster for another 90 days",
 		Long:    "Signs the roster anew. When it expires, machines refuse new sessions: that bounds how long a server can hide news from them.",
 		Example: "tucdesk team renew\ntucdesk team renew --passphrase-file /run/secrets/owner",
-		Flags:   o.changeFlags,
+		Flags:   o.ChangeFlags,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.withOwner(ctx, io, func(a *account) error {
-				if err := o.change(ctx, io, a, nil, func(*roster.Roster) {}); err != nil {
+			return o.WithOwner(ctx, io, func(a *account.Account) error {
+				if err := o.Change(ctx, io, a, nil, func(*roster.Roster) {}); err != nil {
 					return err
 				}
-				return a.showTeam(io, o.json)
+				return showTeam(a, io, o.JSON)
 			})
 		},
 	}
 }
 
 func teamMinVersionCommand() *cli.Command {
-	var o ownerOptions
+	var o Options
 	return &cli.Command{
 		Use: "min-version VERSION|none", Short: "Refuse programs that are older than a release",
 		Long: "Puts the least version of our programs into the roster: older clients and machines then open no session and say why.\n" +
 			"It is for the day on which a hole in a release is known. A version newer than this very program is refused, since\n" +
 			"nobody here could take it back. Update the machines first.",
-		Example: "tucdesk team min-version 1.4.2\ntucdesk team min-version none", MinArgs: 1, MaxArgs: 1, Flags: o.changeFlags,
+		Example: "tucdesk team min-version 1.4.2\ntucdesk team min-version none", MinArgs: 1, MaxArgs: 1, Flags: o.ChangeFlags,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			least, err := minVersion(args[0])
 			if err != nil {
 				return err
 			}
-			return o.withOwner(ctx, io, func(a *account) error {
-				if err := o.change(ctx, io, a, nil, func(r *roster.Roster) { r.MinVersion = least }); err != nil {
+			return o.WithOwner(ctx, io, func(a *account.Account) error {
+				if err := o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.MinVersion = least }); err != nil {
 					return err
 				}
-				return a.showTeam(io, o.json)
+				return showTeam(a, io, o.JSON)
 			})
 		},
 	}
@@ -88,33 +90,4 @@ func minVersion(text string) (string, error) {
 		return "", &cli.Error{Err: refusal.New(refusal.ProgramTooOld, "this program is version %s; it would lock itself out", cli.Version()), Hints: []string{"run this from the release that you ask for"}}
 	}
 	return text, nil
-}
-
-func splitList(s string) []string {
-	list := []string{}
-	for _, part := range strings.Split(s, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			list = append(list, part)
-		}
-	}
-	return list
-}
-
-// maxArgument is the longest string that "-" reads from standard input.
-const maxArgument = 64 << 10
-
-func stringOrStdin(io *cli.IO, arg string) (string, error) {
-	if arg != "-" {
-		return arg, nil
-	}
-	text, err := readLimited(io.In, maxArgument)
-	return strings.TrimSpace(string(text)), err
-}
-
-func readLimited(r io.Reader, limit int64) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(text)) > limit {
-		err = refusal.New(refusal.TooLarge, "more than %d bytes", limit)
-	}
-	return text, err
 }

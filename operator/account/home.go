@@ -1,4 +1,4 @@
-package operator
+package account
 
 import (
 	"encoding/json"
@@ -33,27 +33,30 @@ import (
 //	audit.seen     the newest audit checkpoint that this operator has verified
 //
 // Only the keys and the team are worth a backup; the rest is fetched again.
-type Home struct{ dir string }
+type Home struct {
+	Dir string // as given by the person, or DefaultDir
+}
 
+// The files of the folder.
 const (
-	operatorKeyFile = "operator.key"
-	ownerKeyFile    = "owner.age"
-	enrollerKeyFile = "enroller.key"
-	teamFile        = "team.json"
-	rosterFile      = "roster"
-	policyFile      = "policy.toml"
-	loginFile       = "login.json"
+	OperatorKeyFile = "operator.key"
+	OwnerKeyFile    = "owner.age"
+	EnrollerKeyFile = "enroller.key"
+	TeamFile        = "team.json"
+	RosterFile      = "roster"
+	PolicyFile      = "policy.toml"
+	LoginFile       = "login.json"
 	agentsFile      = "agents.json"
-	foundingFile    = "founding.json"
-	auditSeenFile   = "audit.seen"
+	FoundingFile    = "founding.json"
+	AuditSeenFile   = "audit.seen"
 )
 
 // Sizes of what is read back from the folder; our choice, above what the
 // formats allow.
 const (
-	maxTeamFile   = 64 << 10
+	MaxTeamFile   = 64 << 10
 	maxRosterFile = 64 << 20
-	maxPolicyFile = 2 << 20
+	MaxPolicyFile = 2 << 20
 	maxLoginFile  = 16 << 10
 	maxAgentsFile = 64 << 20
 )
@@ -79,73 +82,77 @@ func DefaultDir() (string, error) {
 	return filepath.Join(home, ".local", "state", "tucdesk"), nil
 }
 
-// membership is what team.json holds: everything by which this operator
+// Membership is what team.json holds: everything by which this operator
 // recognises the team and its server. Root is believed because its hash is
 // Fingerprint, and that came from a person.
-type membership struct {
-	URL         string           `json:"url"`
-	Pin         key.Hash         `json:"pin"`
-	Access      key.ID           `json:"access"`
-	Team        wire.TeamID      `json:"team"`
-	Fingerprint key.Hash         `json:"fingerprint"`
-	Root        statement.Signed `json:"root"`
+type Membership struct {
+	URL         string           `json:"url"`         // of the server
+	Pin         key.Hash         `json:"pin"`         // SHA-256 of its TLS key
+	Access      key.ID           `json:"access"`      // its access key
+	Team        wire.TeamID      `json:"team"`        // as the root says
+	Fingerprint key.Hash         `json:"fingerprint"` // of the team, from a person
+	Root        statement.Signed `json:"root"`        // has that hash
 }
 
-// savedLogin is what login.json holds.
-type savedLogin struct {
-	Token   string    `json:"token"`
-	Expires time.Time `json:"expires"`
+// SavedLogin is what login.json holds.
+type SavedLogin struct {
+	Token   string    `json:"token"`   // the JWT; a secret
+	Expires time.Time `json:"expires"` // by the server
 }
 
-func (m membership) server() client.Config {
+// Server is how a client reaches the server and knows it again.
+func (m Membership) Server() client.Config {
 	return client.Config{URL: m.URL, Pin: m.Pin, Access: m.Access}
 }
 
-// teamString is what a new operator needs to recognise team and server; it
+// TeamString is what a new operator needs to recognise team and server; it
 // holds no secret.
-func (m membership) teamString() (string, error) {
+func (m Membership) TeamString() (string, error) {
 	return roster.TeamString(roster.TeamInfo{Server: roster.Address{URL: m.URL, Pin: m.Pin, Access: m.Access}, Root: m.Root})
 }
 
-func (h Home) path(name string) string { return filepath.Join(h.dir, name) }
+// Path is where a file of the folder lies.
+func (h Home) Path(name string) string { return filepath.Join(h.Dir, name) }
 
-func (h Home) has(name string) bool {
-	_, err := os.Lstat(h.path(name))
+// Has reports whether there is such a file.
+func (h Home) Has(name string) bool {
+	_, err := os.Lstat(h.Path(name))
 	return err == nil
 }
 
-// readJSON reads one of our own files; a missing one matches fs.ErrNotExist.
-func (h Home) readJSON(name string, limit int, into any) error {
-	raw, err := keyfile.ReadPrivate(h.path(name), limit)
+// ReadJSON reads one of our own files; a missing one matches fs.ErrNotExist.
+func (h Home) ReadJSON(name string, limit int, into any) error {
+	raw, err := keyfile.ReadPrivate(h.Path(name), limit)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
-		return fmt.Errorf("reading %q: the file is damaged", h.path(name))
+		return fmt.Errorf("reading %q: the file is damaged", h.Path(name))
 	}
 	return nil
 }
 
-func (h Home) writeJSON(name string, v any) error {
+// WriteJSON replaces one of our own files as a whole, mode 0600.
+func (h Home) WriteJSON(name string, v any) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("writing %q: %v", h.path(name), err)
+		return fmt.Errorf("writing %q: %v", h.Path(name), err)
 	}
-	return keyfile.WriteAtomic(h.path(name), raw, 0o600)
+	return keyfile.WriteAtomic(h.Path(name), raw, 0o600)
 }
 
-// membership reads team.json; without one the operator is in no team yet.
-func (h Home) membership() (membership, error) {
-	var m membership
-	err := h.readJSON(teamFile, maxTeamFile, &m)
+// Membership reads team.json; without one the operator is in no team yet.
+func (h Home) Membership() (Membership, error) {
+	var m Membership
+	err := h.ReadJSON(TeamFile, MaxTeamFile, &m)
 	if errors.Is(err, fs.ErrNotExist) {
-		return m, refusal.New(refusal.NotLoggedIn, "no team in %q", h.dir)
+		return m, refusal.New(refusal.NotLoggedIn, "no team in %q", h.Dir)
 	}
 	if err != nil {
 		return m, err
 	}
 	if m.Root.Hash() != m.Fingerprint {
-		return m, fmt.Errorf("reading %q: the team root does not have the pinned fingerprint", h.path(teamFile))
+		return m, fmt.Errorf("reading %q: the team root does not have the pinned fingerprint", h.Path(TeamFile))
 	}
 	return m, nil
 }

@@ -1,4 +1,4 @@
-package operator
+package request
 
 import (
 	"context"
@@ -13,10 +13,31 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy/approval"
 )
 
-func requestsCommand() *cli.Command {
+// Settled names the end of a request that will not be approved any more; nil
+// while it may be.
+func Settled(state wire.RequestState, short string) error {
+	switch state {
+	case wire.RequestPending, wire.RequestApproved:
+		return nil
+	case wire.RequestDenied:
+		return refusal.New(refusal.ApprovalDenied, "request %s", short)
+	case wire.RequestExpired:
+		return refusal.New(refusal.ApprovalExpired, "nobody approved in time")
+	case wire.RequestCancelled:
+		return refusal.New(refusal.ApprovalCancelled, "request %s", short)
+	case wire.RequestUsed:
+		return refusal.New(refusal.ApprovalUsed, "request %s", short)
+	}
+	return refusal.New(refusal.ProtocolError, "the server says that the request is in a state which this client does not know")
+}
+
+// RequestsCommand is the noun requests.
+func RequestsCommand() *cli.Command {
 	return &cli.Command{Use: "requests", Short: "See, approve and deny what waits for an approval", Sub: []*cli.Command{
 		requestsListCommand(), requestsShowCommand(), requestsApproveCommand(), requestsDenyCommand(),
 	}}
@@ -45,54 +66,46 @@ type requestView struct {
 	Warnings []string  `json:"warnings"`
 }
 
-func (a *account) viewRequest(w waiting) requestView {
+func viewRequest(a *account.Account, w Waiting) requestView {
 	v := requestView{
-		Hash: w.hash, State: string(w.info.State), Email: w.email, Machine: w.host, Agent: w.request.Agent, User: w.request.Params.User,
-		Action: string(w.request.Action), Argv: []string{}, Cwd: terminal.Escape(w.request.Params.Cwd), Env: []string{}, TTY: w.request.Params.TTY,
-		Reason: w.request.Reason, Need: w.info.Need, Roles: list(w.info.Roles), Rule: w.info.Rule,
-		Expires: w.request.ExpiresAt.Time(), Warnings: list(w.doubts()),
+		Hash: w.Hash, State: string(w.Info.State), Email: w.email, Machine: w.Host, Agent: w.Request.Agent, User: w.Request.Params.User,
+		Action: string(w.Request.Action), Argv: []string{}, Cwd: terminal.Escape(w.Request.Params.Cwd), Env: []string{}, TTY: w.Request.Params.TTY,
+		Reason: w.Request.Reason, Need: w.Info.Need, Roles: verb.List(w.Info.Roles), Rule: w.Info.Rule,
+		Expires: w.Request.ExpiresAt.Time(), Warnings: verb.List(w.doubts()),
 	}
-	for _, arg := range w.request.Params.Argv {
+	for _, arg := range w.Request.Params.Argv {
 		v.Argv = append(v.Argv, terminal.Escape(arg))
 	}
-	for _, e := range w.request.Params.Env {
+	for _, e := range w.Request.Params.Env {
 		v.Env = append(v.Env, terminal.Escape(e.Name+"="+string(e.Value)))
 	}
-	approved, denied := a.decisions(w, time.Now())
-	v.Approved, v.Denied = list(approved), list(denied)
+	approved, denied := decisions(a, w, time.Now())
+	v.Approved, v.Denied = verb.List(approved), verb.List(denied)
 	return v
 }
 
-// list makes an empty list [] in JSON: who reads it must not meet null.
-func list[T any](l []T) []T {
-	if l == nil {
-		return []T{}
-	}
-	return l
-}
-
 func requestsListCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	return &cli.Command{
-		Use: "ls", Short: "List requests, newest first", Example: "tucdesk requests ls\ntucdesk requests ls --json", Flags: o.jsonFlag,
+		Use: "ls", Short: "List requests, newest first", Example: "tucdesk requests ls\ntucdesk requests ls --json", Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.withAccount(ctx, io, func(a *account) error { return a.listRequests(ctx, io, o.json) })
+			return o.WithAccount(ctx, io, func(a *account.Account) error { return listRequests(ctx, a, io, o.JSON) })
 		},
 	}
 }
 
-// shortHash is how many digits of a request's hash a listing shows.
-const shortHash = 12
+// ShortHash is how many digits of a request's hash a listing shows.
+const ShortHash = 12
 
-func (a *account) listRequests(ctx context.Context, io *cli.IO, asJSON bool) error {
-	all, err := a.requests(ctx, io)
+func listRequests(ctx context.Context, a *account.Account, io *cli.IO, asJSON bool) error {
+	all, err := requests(ctx, a, io)
 	if err != nil {
 		return err
 	}
 	if asJSON {
 		views := []requestView{}
 		for _, w := range all {
-			views = append(views, a.viewRequest(w))
+			views = append(views, viewRequest(a, w))
 		}
 		return io.PrintJSON(views)
 	}
@@ -100,9 +113,9 @@ func (a *account) listRequests(ctx context.Context, io *cli.IO, asJSON bool) err
 		io.Say("no requests")
 		return nil
 	}
-	return table(io, []any{"REQUEST", "STATE", "WHO", "MACHINE", "UNTIL", "COMMAND"}, func(row func(...any)) {
+	return verb.Table(io, []any{"REQUEST", "STATE", "WHO", "MACHINE", "UNTIL", "COMMAND"}, func(row func(...any)) {
 		for _, w := range all {
-			row(w.hash.String()[:shortHash], string(w.info.State), w.email, w.host, w.request.ExpiresAt.Time().Format(time.RFC3339), shown(short(w.command())))
+			row(w.Hash.String()[:ShortHash], string(w.Info.State), w.email, w.Host, w.Request.ExpiresAt.Time().Format(time.RFC3339), verb.Shown(short(w.Command())))
 		}
 	})
 }
@@ -121,22 +134,22 @@ func short(command string) string {
 
 // requests fetches and verifies all requests; those that do not verify are
 // counted and left out.
-func (a *account) requests(ctx context.Context, io *cli.IO) ([]waiting, error) {
-	if err := a.refresh(ctx); err != nil {
+func requests(ctx context.Context, a *account.Account, io *cli.IO) ([]Waiting, error) {
+	if err := a.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := a.fetchAgents(ctx); err != nil {
+	if _, err := a.FetchAgents(ctx); err != nil {
 		return nil, err
 	}
-	infos, err := a.server.Requests(ctx, a.cred)
+	infos, err := a.Server.Requests(ctx, a.Credentials)
 	if err != nil {
 		return nil, err
 	}
-	var good []waiting
+	var good []Waiting
 	now := time.Now()
-	hosts := a.hostNames(now)
+	hosts := a.HostNames(now)
 	for _, info := range infos {
-		if w, err := a.openRequest(info, hosts, now); err == nil {
+		if w, err := openRequest(a, info, hosts, now); err == nil {
 			good = append(good, w)
 		}
 	}
@@ -147,18 +160,18 @@ func (a *account) requests(ctx context.Context, io *cli.IO) ([]waiting, error) {
 }
 
 // request finds one by its hash or a unique beginning of it.
-func (a *account) request(ctx context.Context, io *cli.IO, prefix string) (waiting, error) {
-	all, err := a.requests(ctx, io)
+func request(ctx context.Context, a *account.Account, io *cli.IO, prefix string) (Waiting, error) {
+	all, err := requests(ctx, a, io)
 	if err != nil {
-		return waiting{}, err
+		return Waiting{}, err
 	}
 	return choose(all, prefix)
 }
 
-func choose(all []waiting, prefix string) (waiting, error) {
-	var found []waiting
+func choose(all []Waiting, prefix string) (Waiting, error) {
+	var found []Waiting
 	for _, w := range all {
-		if strings.HasPrefix(w.hash.String(), prefix) {
+		if strings.HasPrefix(w.Hash.String(), prefix) {
 			found = append(found, w)
 		}
 	}
@@ -166,24 +179,24 @@ func choose(all []waiting, prefix string) (waiting, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return waiting{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no request %q", prefix), Hints: []string{"tucdesk requests ls"}}
+		return Waiting{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no request %q", prefix), Hints: []string{"tucdesk requests ls"}}
 	}
-	return waiting{}, &cli.Error{Err: refusal.New(refusal.BadRequest, "%d requests begin with %q", len(found), prefix), Hints: []string{"give more of the request's hash"}}
+	return Waiting{}, &cli.Error{Err: refusal.New(refusal.BadRequest, "%d requests begin with %q", len(found), prefix), Hints: []string{"give more of the request's hash"}}
 }
 
 func requestsShowCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	return &cli.Command{
 		Use: "show REQUEST", Short: "Show exactly what a request would run", Example: "tucdesk requests show 3f6c0a91b2d4",
-		MinArgs: 1, MaxArgs: 1, Flags: o.jsonFlag,
+		MinArgs: 1, MaxArgs: 1, Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withAccount(ctx, io, func(a *account) error {
-				w, err := a.request(ctx, io, args[0])
+			return o.WithAccount(ctx, io, func(a *account.Account) error {
+				w, err := request(ctx, a, io, args[0])
 				if err != nil {
 					return err
 				}
-				if o.json {
-					return io.PrintJSON(a.viewRequest(w))
+				if o.JSON {
+					return io.PrintJSON(viewRequest(a, w))
 				}
 				w.print(io.Out)
 				return nil
@@ -193,7 +206,7 @@ func requestsShowCommand() *cli.Command {
 }
 
 type decide struct {
-	options
+	verb.Options
 	yes bool
 }
 
@@ -206,7 +219,7 @@ func requestsApproveCommand() *cli.Command {
 		Example: "tucdesk requests approve 3f6c0a91b2d4\ntucdesk requests approve 3f6c0a91b2d4 --yes",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
-			o.jsonFlag(f)
+			o.JSONFlag(f)
 			f.BoolVar(&o.yes, "yes", false, "do not ask; for those who have read the request already")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
@@ -219,7 +232,7 @@ func requestsDenyCommand() *cli.Command {
 	o := decide{yes: true}
 	return &cli.Command{
 		Use: "deny REQUEST", Short: "Deny a request, or withdraw your own", Example: "tucdesk requests deny 3f6c0a91b2d4",
-		MinArgs: 1, MaxArgs: 1, Flags: o.jsonFlag,
+		MinArgs: 1, MaxArgs: 1, Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			return o.run(ctx, io, args[0], approval.Deny)
 		},
@@ -227,39 +240,39 @@ func requestsDenyCommand() *cli.Command {
 }
 
 func (o *decide) run(ctx context.Context, io *cli.IO, prefix string, d approval.Decision) error {
-	return o.withAccount(ctx, io, func(a *account) error {
-		w, err := a.request(ctx, io, prefix)
+	return o.WithAccount(ctx, io, func(a *account.Account) error {
+		w, err := request(ctx, a, io, prefix)
 		if err != nil {
 			return err
 		}
 		switch {
-		case d == approval.Approve && w.request.Operator == a.key.ID():
+		case d == approval.Approve && w.Request.Operator == a.Key.ID():
 			return refusal.New(refusal.SelfApproval, "this is your own request")
-		case w.info.State == wire.RequestApproved && d == approval.Approve:
-			return refusal.New(refusal.BadRequest, "request %s is approved already", w.hash.String()[:shortHash])
+		case w.Info.State == wire.RequestApproved && d == approval.Approve:
+			return refusal.New(refusal.BadRequest, "request %s is approved already", w.Hash.String()[:ShortHash])
 		}
-		if err := settled(w.info.State, w.hash.String()[:shortHash]); err != nil {
+		if err := Settled(w.Info.State, w.Hash.String()[:ShortHash]); err != nil {
 			return err
 		}
 		if !o.yes {
 			w.print(io.Err) // talk: the answer is what became of the request
-			if !confirm(ctx, io, "Approve this, once?") {
+			if !verb.Confirm(ctx, io, "Approve this, once?") {
 				return &cli.Error{Err: fmt.Errorf("not approved; nothing was signed"), Hints: []string{"without a terminal: --yes"}}
 			}
 		}
-		signed, err := approval.Make(a.key, w.request, w.hash, d, time.Now())
+		signed, err := approval.Make(a.Key, w.Request, w.Hash, d, time.Now())
 		if err != nil {
 			return err
 		}
-		info, err := a.server.Approve(ctx, a.cred, w.hash, signed)
+		info, err := a.Server.Approve(ctx, a.Credentials, w.Hash, signed)
 		if err != nil {
 			return err
 		}
-		w.info = info
-		if o.json {
-			return io.PrintJSON(a.viewRequest(w))
+		w.Info = info
+		if o.JSON {
+			return io.PrintJSON(viewRequest(a, w))
 		}
-		fmt.Fprintf(io.Out, "request %s is %s\n", w.hash.String()[:shortHash], w.info.State)
+		fmt.Fprintf(io.Out, "request %s is %s\n", w.Hash.String()[:ShortHash], w.Info.State)
 		return nil
 	})
 }

@@ -1,4 +1,4 @@
-package operator
+package owners
 
 import (
 	"context"
@@ -10,16 +10,19 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
-func operatorCommand() *cli.Command {
+// OperatorCommand is the noun operator.
+func OperatorCommand() *cli.Command {
 	return &cli.Command{Use: "operator", Short: "Add, list and revoke the team's people", Sub: []*cli.Command{operatorAddCommand(), operatorListCommand(), operatorRevokeCommand()}}
 }
 
 type operatorAdd struct {
-	ownerOptions
+	Options
 	role, person, code string
 }
 
@@ -34,18 +37,18 @@ func operatorAddCommand() *cli.Command {
 			"tucdesk operator add bob@example.com tucdesk-operator-pub:1Jx... --role approver --code 7Q2M-0XKD-91TB",
 		MinArgs: 2, MaxArgs: 2,
 		Flags: func(f *flag.FlagSet) {
-			o.changeFlags(f)
+			o.ChangeFlags(f)
 			f.StringVar(&o.role, "role", "operator", "`role`: viewer, operator, approver, admin or owner")
 			f.StringVar(&o.person, "person", "", "`id` of the person, the same for all keys of one person (default: the e-mail address)")
 			f.StringVar(&o.code, "code", "", "the short `code` that the other person told you")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withOwner(ctx, io, func(a *account) error { return o.run(ctx, io, a, args[0], args[1]) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, args[0], args[1]) })
 		},
 	}
 }
 
-func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account, email, text string) error {
+func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account.Account, email, text string) error {
 	pub, err := key.ParsePublic[key.Operator](text)
 	if err != nil {
 		return &cli.Error{Err: err, Hints: []string{"KEY begins with tucdesk-operator-pub: and is printed by tucdesk login TEAM-STRING"}}
@@ -61,13 +64,13 @@ func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account, email, te
 		o.person = email
 	}
 	entry := roster.Operator{Key: pub, Email: email, Person: strings.ToLower(o.person), Role: role}
-	if err := o.change(ctx, io, a, nil, func(r *roster.Roster) { r.Operators = append(r.Operators, entry) }); err != nil {
+	if err := o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.Operators = append(r.Operators, entry) }); err != nil {
 		return err
 	}
-	if o.json {
+	if o.JSON {
 		return io.PrintJSON(memberView{email, entry.Person, role.String(), pub.ID(), pub.ID().ShortCode(), false})
 	}
-	fmt.Fprintf(io.Out, "added %s as %s in roster version %d\n", email, role, a.state.Version())
+	fmt.Fprintf(io.Out, "added %s as %s in roster version %d\n", email, role, a.State.Version())
 	return nil
 }
 
@@ -82,29 +85,29 @@ func compareCode(ctx context.Context, io *cli.IO, code, who string, id key.ID) e
 		return nil
 	}
 	io.Say("short code of this key: %s", want)
-	if !confirm(ctx, io, fmt.Sprintf("Does %s see the same code?", who)) {
+	if !verb.Confirm(ctx, io, fmt.Sprintf("Does %s see the same code?", who)) {
 		return &cli.Error{Err: fmt.Errorf("the short code was not confirmed; nothing was changed"), Hints: []string{"without a terminal, give the code that you were told: --code CODE"}}
 	}
 	return nil
 }
 
 func operatorListCommand() *cli.Command {
-	var o options
+	var o verb.Options
 	return &cli.Command{
-		Use: "ls", Short: "List the team's people and their keys", Example: "tucdesk operator ls --json", Flags: o.jsonFlag,
+		Use: "ls", Short: "List the team's people and their keys", Example: "tucdesk operator ls --json", Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.withAccount(ctx, io, func(a *account) error {
-				if err := a.refresh(ctx); err != nil {
+			return o.WithAccount(ctx, io, func(a *account.Account) error {
+				if err := a.Refresh(ctx); err != nil {
 					return err
 				}
-				v, err := a.view()
+				v, err := view(a)
 				if err != nil {
 					return err
 				}
-				if o.json {
+				if o.JSON {
 					return io.PrintJSON(v.Operators)
 				}
-				return table(io, []any{"EMAIL", "ROLE", "CODE", "KEY"}, func(row func(...any)) {
+				return verb.Table(io, []any{"EMAIL", "ROLE", "CODE", "KEY"}, func(row func(...any)) {
 					for _, m := range v.Operators {
 						if m.Revoked {
 							m.Role = "revoked"
@@ -118,7 +121,7 @@ func operatorListCommand() *cli.Command {
 }
 
 type operatorRevoke struct {
-	ownerOptions
+	Options
 	yes bool
 }
 
@@ -132,11 +135,11 @@ func operatorRevokeCommand() *cli.Command {
 		Example: "tucdesk operator revoke bob@example.com\ntucdesk operator revoke 3f6c...",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
-			o.changeFlags(f)
+			o.ChangeFlags(f)
 			f.BoolVar(&o.yes, "yes", false, "do not ask before revoking the key of this client itself")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withOwner(ctx, io, func(a *account) error { return o.run(ctx, io, a, args[0]) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, args[0]) })
 		},
 	}
 }
@@ -147,76 +150,77 @@ type revoked struct {
 	Version uint64   `json:"rosterVersion"`
 }
 
-func (o *operatorRevoke) run(ctx context.Context, io *cli.IO, a *account, who string) error {
-	ids := a.keysOf(who)
+func (o *operatorRevoke) run(ctx context.Context, io *cli.IO, a *account.Account, who string) error {
+	ids := keysOf(a, who)
 	if len(ids) == 0 {
 		return refusal.New(refusal.NotFound, "nobody %q with a key in force in the roster", who)
 	}
-	if slices.Contains(ids, a.key.ID()) && !o.yes && !confirm(ctx, io, "This is your own key; this client will be locked out. Revoke it?") {
+	if slices.Contains(ids, a.Key.ID()) && !o.yes && !verb.Confirm(ctx, io, "This is your own key; this client will be locked out. Revoke it?") {
 		return &cli.Error{Err: fmt.Errorf("nothing was revoked: this is your own key"), Hints: []string{"to lock this client out nevertheless: --yes"}}
 	}
-	if err := o.change(ctx, io, a, nil, func(r *roster.Roster) { r.Revoke(ids...) }); err != nil {
+	if err := o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.Revoke(ids...) }); err != nil {
 		return err
 	}
-	if o.json {
-		return io.PrintJSON(revoked{ids, a.state.Version()})
+	if o.JSON {
+		return io.PrintJSON(revoked{ids, a.State.Version()})
 	}
-	fmt.Fprintf(io.Out, "revoked %d key(s) in roster version %d\n", len(ids), a.state.Version())
+	fmt.Fprintf(io.Out, "revoked %d key(s) in roster version %d\n", len(ids), a.State.Version())
 	return nil
 }
 
 // keysOf finds keys by e-mail address, key id or short code.
-func (a *account) keysOf(who string) (ids []key.ID) {
-	for _, o := range a.state.Roster().Operators {
+func keysOf(a *account.Account, who string) (ids []key.ID) {
+	for _, o := range a.State.Roster().Operators {
 		id := o.Key.ID()
 		if o.Email == who || id.String() == who || id.ShortCode() == who {
 			ids = append(ids, id)
 		}
 	}
-	return slices.DeleteFunc(ids, a.state.Revoked)
+	return slices.DeleteFunc(ids, a.State.Revoked)
 }
 
-func agentCommand() *cli.Command {
-	var o ownerOptions
+// AgentCommand is the noun agent.
+func AgentCommand() *cli.Command {
+	var o Options
 	return &cli.Command{Use: "agent", Short: "Remove machines", Sub: []*cli.Command{{
 		Use: "rm HOST", Short: "Revoke a machine and take it off the list",
 		Long:    "Signs the next roster with the machine's key in its revoked list and deletes it at the server, so that its name is free again. Its log entries stay.",
-		Example: "tucdesk agent rm web", MinArgs: 1, MaxArgs: 1, Flags: o.changeFlags, Complete: o.completeHosts,
+		Example: "tucdesk agent rm web", MinArgs: 1, MaxArgs: 1, Flags: o.ChangeFlags, Complete: o.CompleteHosts,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.withOwner(ctx, io, func(a *account) error { return o.removeAgent(ctx, io, a, args[0]) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.removeAgent(ctx, io, a, args[0]) })
 		},
 	}}}
 }
 
 // revokeAgent puts the machine's key into the revoked list. Where an earlier rm
 // did that and got no further, the key's id is enough.
-func (a *account) revokeAgent(ctx context.Context, io *cli.IO, o *ownerOptions, name string) (key.ID, error) {
-	if id, err := key.ParseID(name); err == nil && a.state.Revoked(id) {
+func revokeAgent(ctx context.Context, a *account.Account, io *cli.IO, o *Options, name string) (key.ID, error) {
+	if id, err := key.ParseID(name); err == nil && a.State.Revoked(id) {
 		return id, nil
 	}
-	m, err := a.find(ctx, name)
+	m, err := a.Find(ctx, name)
 	if err != nil {
 		return key.ID{}, err
 	}
-	id := m.cert.Agent.ID()
-	return id, o.change(ctx, io, a, nil, func(r *roster.Roster) { r.Revoke(id) })
+	id := m.Cert.Agent.ID()
+	return id, o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.Revoke(id) })
 }
 
-func (o *ownerOptions) removeAgent(ctx context.Context, io *cli.IO, a *account, name string) error {
-	id, err := a.revokeAgent(ctx, io, o, name)
+func (o *Options) removeAgent(ctx context.Context, io *cli.IO, a *account.Account, name string) error {
+	id, err := revokeAgent(ctx, a, io, o, name)
 	if refusal.Of(err) == refusal.NotEnoughSignatures && !id.IsZero() {
 		io.Say("when that is in force, take the machine off the list with: tucdesk agent rm %s", id)
 	}
 	if err != nil {
 		return err
 	}
-	if err := a.server.DeleteAgent(ctx, a.cred, id); err != nil {
+	if err := a.Server.DeleteAgent(ctx, a.Credentials, id); err != nil {
 		// By its name it can no longer be found: its certificate does not hold any more.
 		return &cli.Error{Err: fmt.Errorf("the machine is revoked, but the server still lists it: %w", err), Hints: []string{"tucdesk agent rm " + id.String()}}
 	}
-	if o.json {
-		return io.PrintJSON(revoked{[]key.ID{id}, a.state.Version()})
+	if o.JSON {
+		return io.PrintJSON(revoked{[]key.ID{id}, a.State.Version()})
 	}
-	fmt.Fprintf(io.Out, "removed %s in roster version %d\n", name, a.state.Version())
+	fmt.Fprintf(io.Out, "removed %s in roster version %d\n", name, a.State.Version())
 	return nil
 }

@@ -1,4 +1,4 @@
-package operator
+package account
 
 import (
 	"context"
@@ -9,29 +9,29 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
-// witness opens the memory of the team's log: everybody who sees checkpoints
+// Witness opens the memory of the team's log: everybody who sees checkpoints
 // remembers the last one, so a server cannot show two logs for long (protocol 5.3).
-func (a *account) witness() (*witness.Witness, error) {
-	server, err := a.state.Server(a.member.Access)
+func (a *Account) Witness() (*witness.Witness, error) {
+	server, err := a.State.Server(a.Member.Access)
 	if err != nil {
 		return nil, err
 	}
-	return witness.Open(a.home.path(auditSeenFile), checkpoint.Origin(server.Name, a.member.Team))
+	return witness.Open(a.Home.Path(AuditSeenFile), checkpoint.Origin(server.Name, a.Member.Team))
 }
 
-// gossip asks for the newest checkpoint and the proof that it extends the one
+// Gossip asks for the newest checkpoint and the proof that it extends the one
 // seen last, and cosigns it if it is new here. The cosignature is for others; a
 // server that does not take it is no reason to end a command.
-func (a *account) gossip(ctx context.Context) error {
-	w, err := a.witness()
+func (a *Account) Gossip(ctx context.Context) error {
+	w, err := a.Witness()
 	if err != nil {
 		return err
 	}
-	news, err := a.server.Checkpoint(ctx, a.cred, uint64(w.Size()))
+	news, err := a.Server.Checkpoint(ctx, a.Credentials, uint64(w.Size()))
 	if err != nil {
 		return err
 	}
-	server, err := a.state.Server(a.member.Access)
+	server, err := a.State.Server(a.Member.Access)
 	if err != nil {
 		return err
 	}
@@ -39,19 +39,19 @@ func (a *account) gossip(ctx context.Context) error {
 	if err := w.Update(news, server.Keys.Audit); err != nil || w.Size() == before {
 		return err
 	}
-	k, err := witness.Cosign(w, a.key, time.Now())
+	k, err := witness.Cosign(w, a.Key, time.Now())
 	if err != nil {
 		return err
 	}
-	if err := a.server.Cosign(ctx, a.cred, k); err != nil {
+	if err := a.Server.Cosign(ctx, a.Credentials, k); err != nil {
 		return ctx.Err()
 	}
 	return nil
 }
 
-// trusted refuses to go on with a server that showed two logs.
-func (a *account) trusted() error {
-	w, err := a.witness()
+// Trusted refuses to go on with a server that showed two logs.
+func (a *Account) Trusted() error {
+	w, err := a.Witness()
 	if err == nil {
 		err = w.Err()
 	}

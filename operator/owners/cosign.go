@@ -1,4 +1,4 @@
-package operator
+package owners
 
 import (
 	"context"
@@ -9,11 +9,13 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/change"
+	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
 type cosign struct {
-	ownerOptions
+	Options
 	yes bool
 }
 
@@ -28,11 +30,11 @@ func teamCosignCommand() *cli.Command {
 		Example: "tucdesk team cosign roster-5-3f6c0a91.pending\ntucdesk team cosign --yes roster-5-3f6c0a91.pending",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
-			o.ownerFlags(f)
+			o.OwnerFlags(f)
 			f.BoolVar(&o.yes, "yes", false, "do not ask; for those who have read the change already")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			home, err := o.home()
+			home, err := o.Home()
 			if err != nil {
 				return err
 			}
@@ -40,29 +42,29 @@ func teamCosignCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if !home.has(teamFile) {
+			if !home.Has(account.TeamFile) {
 				return o.founding(ctx, io, home, f, args[0])
 			}
-			return o.withOwner(ctx, io, func(a *account) error { return o.run(ctx, io, a, f, args[0]) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, f, args[0]) })
 		},
 	}
 }
 
-func (o *cosign) run(ctx context.Context, io *cli.IO, a *account, f change.File, path string) error {
-	c, err := a.openChange(f)
+func (o *cosign) run(ctx context.Context, io *cli.IO, a *account.Account, f change.File, path string) error {
+	c, err := openChange(a, f)
 	if err != nil {
 		return err
 	}
-	if a.alone && c.After.Version > 1 {
+	if a.Alone && c.After.Version > 1 {
 		io.Say("warning: nobody here can say whether roster version %d is the newest", c.Before.Version())
 	}
-	rules := a.rulesOf(c.Before)
-	if err := o.sign(ctx, io, a.home, c, path, rules); err != nil {
+	rules := rulesOf(a, c.Before)
+	if err := o.sign(ctx, io, a.Home, c, path, rules); err != nil {
 		return err
 	}
 	v := viewChange(c, path, rules)
-	if v.Short == 0 && !a.alone {
-		if err := a.publish(ctx, c); err != nil {
+	if v.Short == 0 && !a.Alone {
+		if err := publish(ctx, a, c); err != nil {
 			return &cli.Error{Err: fmt.Errorf("%q is signed, but not published: %w", path, err), Hints: []string{publishLine(path)}}
 		}
 		v.Published = true
@@ -72,13 +74,13 @@ func (o *cosign) run(ctx context.Context, io *cli.IO, a *account, f change.File,
 
 // founding signs the first version of a team that does not exist yet. There is no
 // pin: what is signed is only that team, and only for its owners.
-func (o *cosign) founding(ctx context.Context, io *cli.IO, home Home, f change.File, path string) error {
+func (o *cosign) founding(ctx context.Context, io *cli.IO, home account.Home, f change.File, path string) error {
 	c, err := change.Open(f, f.Root.Hash(), nil, time.Now())
 	if err != nil {
 		return err
 	}
 	if c.After.Version != 1 {
-		return &cli.Error{Err: refusal.New(refusal.NotLoggedIn, "no team in %q", home.dir), Hints: []string{"tucdesk login TEAM-STRING pins the team, also for an owner who is no member"}}
+		return &cli.Error{Err: refusal.New(refusal.NotLoggedIn, "no team in %q", home.Dir), Hints: []string{"tucdesk login TEAM-STRING pins the team, also for an owner who is no member"}}
 	}
 	if err := o.sign(ctx, io, home, c, path, nil); err != nil {
 		return err
@@ -87,17 +89,17 @@ func (o *cosign) founding(ctx context.Context, io *cli.IO, home Home, f change.F
 }
 
 // sign shows, asks, signs and writes the file anew.
-func (o *cosign) sign(ctx context.Context, io *cli.IO, home Home, c *change.Change, path string, rules []byte) error {
+func (o *cosign) sign(ctx context.Context, io *cli.IO, home account.Home, c *change.Change, path string, rules []byte) error {
 	for _, line := range c.Words(rules) { // talk: the answer is what became of the change
 		io.Say("%s", line)
 	}
 	if c.Short == 0 {
 		return &cli.Error{Err: refusal.New(refusal.BadRequest, "the change has all its signatures"), Hints: []string{publishLine(path)}}
 	}
-	if !o.yes && !confirm(ctx, io, "Sign this?") {
+	if !o.yes && !verb.Confirm(ctx, io, "Sign this?") {
 		return &cli.Error{Err: errNotConfirmed, Hints: []string{"without a terminal: --yes"}}
 	}
-	owner, err := o.owner(ctx, io, home)
+	owner, err := o.Owner(ctx, io, home)
 	if err != nil {
 		return err
 	}
@@ -109,7 +111,7 @@ func (o *cosign) sign(ctx context.Context, io *cli.IO, home Home, c *change.Chan
 
 func (o *cosign) tell(io *cli.IO, v changeView) error {
 	switch {
-	case o.json:
+	case o.JSON:
 		return io.PrintJSON(v)
 	case v.Published:
 		fmt.Fprintf(io.Out, "signed; roster version %d is in force\n", v.Version)
@@ -124,7 +126,7 @@ func (o *cosign) tell(io *cli.IO, v changeView) error {
 }
 
 type publishChange struct {
-	ownerOptions
+	Options
 	setup string
 }
 
@@ -141,7 +143,7 @@ func teamPublishCommand() *cli.Command {
 		Example: "tucdesk team publish roster-5-3f6c0a91.pending\ntucdesk team publish from-bob.pending from-carol.pending",
 		MinArgs: 1, MaxArgs: maxCopies,
 		Flags: func(f *flag.FlagSet) {
-			o.ownerFlags(f)
+			o.OwnerFlags(f)
 			f.StringVar(&o.setup, "setup", "", "a new setup `string` of the same server, when the one that the founding began with is too old")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
@@ -149,34 +151,34 @@ func teamPublishCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			home, err := o.home()
+			home, err := o.Home()
 			if err != nil {
 				return err
 			}
-			if home.has(foundingFile) {
+			if home.Has(account.FoundingFile) {
 				return o.found(ctx, io, home, f)
 			}
-			return o.withAccount(ctx, io, func(a *account) error { return o.run(ctx, io, a, f, args[0]) })
+			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, f, args[0]) })
 		},
 	}
 }
 
-func (o *publishChange) run(ctx context.Context, io *cli.IO, a *account, f change.File, path string) error {
-	if err := a.refresh(ctx); err != nil {
+func (o *publishChange) run(ctx context.Context, io *cli.IO, a *account.Account, f change.File, path string) error {
+	if err := a.Refresh(ctx); err != nil {
 		return err
 	}
-	c, err := a.openChange(f)
+	c, err := openChange(a, f)
 	if err != nil {
 		return err
 	}
 	if c.Short > 0 {
 		return missing(c, path)
 	}
-	v := viewChange(c, path, a.rulesOf(c.Before))
-	if err := a.publish(ctx, c); err != nil {
+	v := viewChange(c, path, rulesOf(a, c.Before))
+	if err := publish(ctx, a, c); err != nil {
 		return err
 	}
-	if v.Published = true; o.json {
+	if v.Published = true; o.JSON {
 		return io.PrintJSON(v)
 	}
 	for _, line := range v.Changes {

@@ -1,4 +1,4 @@
-package operator
+package remote
 
 import (
 	"context"
@@ -11,12 +11,13 @@ import (
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
 )
 
 // renewal keeps an open session's place on the relay, which would end with its
 // credential (protocol 6.2).
 type renewal struct {
-	account *account // its from keep until leave: nobody else may use it meanwhile
+	account *account.Account // its from keep until leave: nobody else may use it meanwhile
 	link    *link.Link
 	request statement.Signed
 	lease   wire.Lease
@@ -40,10 +41,10 @@ func (r *renewal) keep(warn func(string)) (leave func()) {
 
 // next gets the next credential and shows it to the relay.
 func (r *renewal) next(ctx context.Context, have wire.Lease) (wire.Lease, error) {
-	if err := r.account.signIn(ctx); err != nil { // a JWT lives for minutes, a session for hours
+	if err := r.account.SignIn(ctx); err != nil { // a JWT lives for minutes, a session for hours
 		return wire.Lease{}, err
 	}
-	renewed, err := r.account.server.RenewRelay(ctx, r.account.cred, r.request, have.Ticket)
+	renewed, err := r.account.Server.RenewRelay(ctx, r.account.Credentials, r.request, have.Ticket)
 	if err != nil {
 		return wire.Lease{}, err
 	}

@@ -1,4 +1,7 @@
-package operator
+// Package remote is sessions as the operator's terminal sees them: it asks for one,
+// waits for the approvals that it needs, opens it and joins it to our own input
+// and output until it ends. Its verbs are ssh and exec.
+package remote
 
 import (
 	"context"
@@ -15,6 +18,8 @@ import (
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/request"
 	"github.com/tucdesk/tucdesk/policy"
 )
 
@@ -36,7 +41,7 @@ type signedRequest struct {
 	request wire.Request
 	signed  statement.Signed
 	shake   *handshake.Operator
-	machine machine
+	machine account.Machine
 	need    policy.Approval // as far as this side can know
 	asked   time.Time       // when it was last sent
 }
@@ -53,65 +58,65 @@ type opened struct {
 // connect opens a session, waiting for approvals where the policy asks for
 // them. What this client knows may be older than what the server and the machine
 // know, so one refusal for that reason is answered by learning and trying again.
-func (a *account) connect(ctx context.Context, io *cli.IO, w want) (*opened, error) {
-	conn, err := a.tryConnect(ctx, io, w)
+func connect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*opened, error) {
+	conn, err := tryConnect(ctx, a, io, w)
 	switch refusal.Of(err) {
 	case refusal.RosterBehind, refusal.PolicyMismatch, refusal.NotFound, refusal.UnknownAgent:
-		if again := a.refresh(ctx); again != nil {
+		if again := a.Refresh(ctx); again != nil {
 			return nil, err
 		}
-		if _, again := a.fetchAgents(ctx); again != nil {
+		if _, again := a.FetchAgents(ctx); again != nil {
 			return nil, err
 		}
-		return a.tryConnect(ctx, io, w)
+		return tryConnect(ctx, a, io, w)
 	}
 	return conn, err
 }
 
-func (a *account) tryConnect(ctx context.Context, io *cli.IO, w want) (*opened, error) {
-	if err := a.trusted(); err != nil {
+func tryConnect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*opened, error) {
+	if err := a.Trusted(); err != nil {
 		return nil, err
 	}
-	if err := a.state.CheckProgram(cli.Version()); err != nil { // the roster may be newer than when we began
+	if err := a.State.CheckProgram(cli.Version()); err != nil { // the roster may be newer than when we began
 		return nil, err
 	}
-	m, err := a.find(ctx, w.host)
+	m, err := a.Find(ctx, w.host)
 	if err != nil {
 		return nil, err
 	}
-	r, err := a.prepare(m, w, time.Now())
+	r, err := prepare(a, m, w, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	defer r.shake.Close()                     // forgets the ephemeral keys of a session that did not come to be
-	reply, err := a.ask(ctx, io, r, w.noWait) // sets r.asked
+	defer r.shake.Close()                      // forgets the ephemeral keys of a session that did not come to be
+	reply, err := ask(ctx, a, io, r, w.noWait) // sets r.asked
 	if err != nil {
 		return nil, err
 	}
-	return a.establish(ctx, r, reply)
+	return establish(ctx, a, r, reply)
 }
 
 // prepare makes and signs the request.
-func (a *account) prepare(m machine, w want, now time.Time) (*signedRequest, error) {
+func prepare(a *account.Account, m account.Machine, w want, now time.Time) (*signedRequest, error) {
 	id := wire.NewSessionID()
-	shake, err := handshake.NewOperator(handshake.OperatorConfig{Identity: a.key, Session: id, RosterHash: a.state.Hash()})
+	shake, err := handshake.NewOperator(handshake.OperatorConfig{Identity: a.Key, Session: id, RosterHash: a.State.Hash()})
 	if err != nil {
 		return nil, err
 	}
 	r := &signedRequest{shake: shake, machine: m}
 	lifetime := wire.RequestLifetime
-	if q, err := a.question(m, w.action, w.params); err == nil && a.rules != nil {
-		if r.need = a.rules.Decide(&q, now).Approval; r.need.Count > 0 {
+	if q, err := a.Question(m, w.action, w.params); err == nil && a.Rules != nil {
+		if r.need = a.Rules.Decide(&q, now).Approval; r.need.Count > 0 {
 			lifetime = wire.GatedRequestLifetime
 		}
 	}
 	r.request = wire.Request{
-		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(lifetime)), Team: a.member.Team, Session: id,
-		Operator: a.key.ID(), Agent: m.cert.Agent.ID(), RosterVersion: a.state.Version(), RosterHash: a.state.Hash(),
-		PolicyHash: a.state.PolicyHash(), Suites: []uint16{uint16(handshake.Hybrid), uint16(handshake.X25519)},
+		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(lifetime)), Team: a.Member.Team, Session: id,
+		Operator: a.Key.ID(), Agent: m.Cert.Agent.ID(), RosterVersion: a.State.Version(), RosterHash: a.State.Hash(),
+		PolicyHash: a.State.PolicyHash(), Suites: []uint16{uint16(handshake.Hybrid), uint16(handshake.X25519)},
 		Protocols: []uint16{tdsVersion}, Eph: shake.EphHash(), Action: w.action, Params: w.params, Reason: w.reason,
 	}
-	if r.signed, err = statement.Sign(a.key, r.request); err != nil {
+	if r.signed, err = statement.Sign(a.Key, r.request); err != nil {
 		shake.Close()
 		return nil, err
 	}
@@ -119,25 +124,25 @@ func (a *account) prepare(m machine, w want, now time.Time) (*signedRequest, err
 }
 
 // ask sends the request, and sends it again once it is approved.
-func (a *account) ask(ctx context.Context, io *cli.IO, r *signedRequest, noWait bool) (wire.SessionReply, error) {
+func ask(ctx context.Context, a *account.Account, io *cli.IO, r *signedRequest, noWait bool) (wire.SessionReply, error) {
 	m1, err := r.shake.Open(r.signed.Hash())
 	if err != nil {
 		return wire.SessionReply{}, err
 	}
 	open := wire.SessionOpen{Request: r.signed, Open: m1}
 	r.asked = time.Now()
-	reply, err := a.server.OpenSession(ctx, a.cred, open)
+	reply, err := a.Server.OpenSession(ctx, a.Credentials, open)
 	if err != nil || reply.Pending == nil {
 		return reply, err
 	}
-	if err := a.wait(ctx, io, r, *reply.Pending, noWait); err != nil {
+	if err := wait(ctx, a, io, r, *reply.Pending, noWait); err != nil {
 		return wire.SessionReply{}, err
 	}
-	if err := a.signIn(ctx); err != nil { // the JWT may be older than the wait was long
+	if err := a.SignIn(ctx); err != nil { // the JWT may be older than the wait was long
 		return wire.SessionReply{}, err
 	}
 	r.asked = time.Now()
-	reply, err = a.server.OpenSession(ctx, a.cred, open)
+	reply, err = a.Server.OpenSession(ctx, a.Credentials, open)
 	if err == nil && reply.Pending != nil {
 		err = refusal.New(refusal.ApprovalPending, "the server says approved and pending at once")
 	}
@@ -152,14 +157,14 @@ const (
 // wait shows what the request waits for until it is decided. When it gives up,
 // for Ctrl-C too, it withdraws the request: the ephemeral key that the request
 // was signed for goes with this process, so nobody could use an approval.
-func (a *account) wait(ctx context.Context, io *cli.IO, r *signedRequest, info wire.RequestInfo, noWait bool) error {
+func wait(ctx context.Context, a *account.Account, io *cli.IO, r *signedRequest, info wire.RequestInfo, noWait bool) error {
 	hash := r.signed.Hash()
-	short := hash.String()[:shortHash]
-	w := waiting{info: info, request: r.request, hash: hash, host: r.machine.cert.Name}
-	io.Say("request %s waits for an approval: %s on %s", short, w.command(), w.host)
-	io.Say("  needs %s, until %s", terminal.Escape(needs(info)), r.request.ExpiresAt.Time().Format(time.RFC3339))
+	short := hash.String()[:request.ShortHash]
+	w := request.Waiting{Info: info, Request: r.request, Hash: hash, Host: r.machine.Cert.Name}
+	io.Say("request %s waits for an approval: %s on %s", short, w.Command(), w.Host)
+	io.Say("  needs %s, until %s", terminal.Escape(request.Needs(info)), r.request.ExpiresAt.Time().Format(time.RFC3339))
 	if noWait {
-		return a.withdraw(ctx, hash, refusal.New(refusal.ApprovalPending, "only a client that waits can use an approval; the request is withdrawn"))
+		return withdraw(ctx, a, hash, refusal.New(refusal.ApprovalPending, "only a client that waits can use an approval; the request is withdrawn"))
 	}
 	io.Say("  an approver runs: tucdesk requests approve %s", short)
 	for {
@@ -167,51 +172,33 @@ func (a *account) wait(ctx context.Context, io *cli.IO, r *signedRequest, info w
 			io.Say("approved")
 			return nil
 		}
-		if err := settled(info.State, short); err != nil {
+		if err := request.Settled(info.State, short); err != nil {
 			return err
 		}
 		if !time.Now().Before(r.request.ExpiresAt.Time()) { // whatever the server says
 			return refusal.New(refusal.ApprovalExpired, "nobody approved in time")
 		}
-		next, err := a.poll(ctx, hash)
+		next, err := poll(ctx, a, hash)
 		switch refusal.Of(err) {
 		case refusal.Unreachable, refusal.Unavailable:
 			continue // the server may be restarting; the request is in its database
 		}
 		if err != nil {
-			return a.withdraw(ctx, hash, err)
+			return withdraw(ctx, a, hash, err)
 		}
 		info = next
 	}
 }
 
-// settled names the end of a request that will not be approved any more; nil
-// while it may be.
-func settled(state wire.RequestState, short string) error {
-	switch state {
-	case wire.RequestPending, wire.RequestApproved:
-		return nil
-	case wire.RequestDenied:
-		return refusal.New(refusal.ApprovalDenied, "request %s", short)
-	case wire.RequestExpired:
-		return refusal.New(refusal.ApprovalExpired, "nobody approved in time")
-	case wire.RequestCancelled:
-		return refusal.New(refusal.ApprovalCancelled, "request %s", short)
-	case wire.RequestUsed:
-		return refusal.New(refusal.ApprovalUsed, "request %s", short)
-	}
-	return refusal.New(refusal.ProtocolError, "the server says that the request is in a state which this client does not know")
-}
-
 // poll asks once how a request stands. It takes at least pollEvery, so that a
 // server which answers at once cannot make this client spin.
-func (a *account) poll(ctx context.Context, hash key.Hash) (wire.RequestInfo, error) {
+func poll(ctx context.Context, a *account.Account, hash key.Hash) (wire.RequestInfo, error) {
 	pause := time.NewTimer(pollEvery)
 	defer pause.Stop()
 	var info wire.RequestInfo
-	err := a.signIn(ctx)
+	err := a.SignIn(ctx)
 	if err == nil {
-		info, err = a.server.Request(ctx, a.cred, hash, pollWait)
+		info, err = a.Server.Request(ctx, a.Credentials, hash, pollWait)
 	}
 	if err == nil && info.State != wire.RequestPending {
 		return info, nil
@@ -229,17 +216,17 @@ const withdrawLimit = 3 * time.Second
 
 // withdraw cancels a request that nobody waits for any more and returns cause.
 // It also works after Ctrl-C. When it fails, the request stays until it expires.
-func (a *account) withdraw(ctx context.Context, hash key.Hash, cause error) error {
+func withdraw(ctx context.Context, a *account.Account, hash key.Hash, cause error) error {
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawLimit)
 	defer cancel()
-	_, _ = a.server.Cancel(late, a.cred, hash)
+	_, _ = a.Server.Cancel(late, a.Credentials, hash)
 	return cause
 }
 
 // establish checks the machine's answer and opens the sealed session. The
 // machine's key comes from its certificate, verified here, not from the answer.
-func (a *account) establish(ctx context.Context, r *signedRequest, reply wire.SessionReply) (*opened, error) {
-	cert := r.machine.cert
+func establish(ctx context.Context, a *account.Account, r *signedRequest, reply wire.SessionReply) (*opened, error) {
+	cert := r.machine.Cert
 	m3, accepted, keys, err := r.shake.Confirm(reply.Accept, func(kid key.ID) (key.Public[key.Agent], error) {
 		if kid != cert.Agent.ID() {
 			return key.Public[key.Agent]{}, refusal.New(refusal.UnknownAgent, "another machine than %q answered", cert.Name)

@@ -1,0 +1,161 @@
+package account
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+// knownAgents reads the machines as last seen; a damaged cache is no cache.
+func (a *Account) knownAgents() []wire.AgentInfo {
+	var list []wire.AgentInfo
+	raw, err := keyfile.ReadPrivate(a.Home.Path(agentsFile), maxAgentsFile)
+	if err != nil || json.Unmarshal(raw, &list) != nil {
+		return nil
+	}
+	return list
+}
+
+// FetchAgents asks for all machines and remembers them.
+func (a *Account) FetchAgents(ctx context.Context) ([]wire.AgentInfo, error) {
+	var all []wire.AgentInfo
+	for after := ""; ; {
+		page, err := a.Server.Agents(ctx, a.Credentials, after)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Agents...)
+		if page.Next == "" {
+			return all, a.Home.WriteJSON(agentsFile, all)
+		}
+		if page.Next == after || len(page.Agents) == 0 {
+			return nil, refusal.New(refusal.ProtocolError, "the server's list of machines does not end")
+		}
+		after = page.Next
+	}
+}
+
+// Machine is a host whose certificate chain was verified here.
+type Machine struct {
+	Cert roster.AgentCert // what was verified
+	Info wire.AgentInfo   // the server's word
+}
+
+// Verified keeps the machines whose certificates hold; the names of the others
+// are the server's word alone and must not be offered to anybody.
+func (a *Account) Verified(list []wire.AgentInfo, now time.Time) (good []Machine, bad int) {
+	for _, info := range list {
+		cert, err := a.State.VerifyAgent(info.Token, info.Certificate, now)
+		if err != nil {
+			bad++
+			continue
+		}
+		good = append(good, Machine{Cert: cert, Info: info})
+	}
+	return good, bad
+}
+
+// KnownNames are the verified names, of the machines as last seen, that begin so.
+// Verified although it takes a moment: a shell shows these names as they are.
+func (a *Account) KnownNames(prefix string) (names []string) {
+	begins := func(c claim) bool { return strings.HasPrefix(c.Name, prefix) }
+	good, _ := a.Verified(claiming(a.knownAgents(), begins), time.Now())
+	for _, m := range good {
+		if strings.HasPrefix(m.Cert.Name, prefix) {
+			names = append(names, m.Cert.Name)
+		}
+	}
+	return names
+}
+
+// Find looks a host up by name, first among the machines seen before, then at
+// the server. Two certificates of one name are refused: a server that may
+// choose between them chooses the machine (protocol 3.2).
+func (a *Account) Find(ctx context.Context, name string) (Machine, error) {
+	if m, err := a.pick(a.knownAgents(), name); err == nil {
+		return m, nil
+	}
+	list, err := a.FetchAgents(ctx)
+	if err != nil {
+		return Machine{}, err
+	}
+	return a.pick(list, name)
+}
+
+// claim is what an unverified certificate says of itself. It only chooses which
+// certificates are worth two signature checks each: to verify all of 10,000
+// machines would cost seconds before every session.
+type claim struct {
+	Name  string                `json:"name"`
+	Agent key.Public[key.Agent] `json:"agent"`
+}
+
+func (c claim) is(name string) bool { return c.Name == name || c.Agent.ID().String() == name }
+
+func claiming(list []wire.AgentInfo, wanted func(claim) bool) (some []wire.AgentInfo) {
+	for _, info := range list {
+		var envelope struct {
+			Payload wire.Bytes `json:"payload"`
+		}
+		var c claim
+		if json.Unmarshal(info.Certificate, &envelope) == nil && json.Unmarshal(envelope.Payload, &c) == nil && wanted(c) {
+			some = append(some, info)
+		}
+	}
+	return some
+}
+
+// pick finds the one machine of that name or key among list.
+func (a *Account) pick(list []wire.AgentInfo, name string) (Machine, error) {
+	found, _ := a.Verified(claiming(list, func(c claim) bool { return c.is(name) }), time.Now())
+	// Judged again by the verified certificate: a claim proves nothing.
+	found = slices.DeleteFunc(found, func(m Machine) bool { return !claim{m.Cert.Name, m.Cert.Agent}.is(name) })
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return Machine{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no machine %q in this team", name), Hints: []string{"tucdesk ls"}, Exit: cli.ExitTransport}
+	}
+	return Machine{}, refusal.New(refusal.NameTaken, "%d machines are called %q; use the key id that tucdesk ls --json shows", len(found), name)
+}
+
+// HostNames are the verified names of the machines as last seen, by their key.
+func (a *Account) HostNames(now time.Time) map[key.ID]string {
+	names := map[key.ID]string{}
+	good, _ := a.Verified(a.knownAgents(), now)
+	for _, m := range good {
+		names[m.Cert.Agent.ID()] = m.Cert.Name
+	}
+	return names
+}
+
+// Question is the policy's view of a request to a machine, as the server will
+// see it: without the machine's files.
+func (a *Account) Question(m Machine, action wire.Action, p wire.Params) (policy.Request, error) {
+	me, err := a.Me()
+	if err != nil {
+		return policy.Request{}, err
+	}
+	q := policy.Request{
+		Action: policy.Action(action), Unresolved: true, Cwd: string(p.Cwd), User: p.User,
+		Agent: m.Cert.Name, Tags: m.Cert.Tags,
+		Operator: a.Key.ID(), Email: me.Email, Person: me.Person, Role: me.Role,
+	}
+	for _, arg := range p.Argv {
+		q.Argv = append(q.Argv, arg)
+	}
+	for _, e := range p.Env {
+		q.Env = append(q.Env, e.Name)
+	}
+	return q, nil
+}

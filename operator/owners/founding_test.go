@@ -1,0 +1,29 @@
+package owners
+
+import (
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/teamtest"
+)
+
+// What was made for a team that never came to be goes; what was there stays.
+func TestUndoneFoundingLeavesWhatItFound(t *testing.T) {
+	home := account.Home{Dir: t.TempDir()}
+	for _, name := range []string{account.OwnerKeyFile, account.OperatorKeyFile, account.EnrollerKeyFile, account.TeamFile, account.FoundingFile, "notes"} {
+		if err := os.WriteFile(home.Path(name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &founding{home: home, made: []string{account.OwnerKeyFile, account.EnrollerKeyFile}}
+	for range 2 { // the second time there is nothing left to do
+		if err := f.undo(); err != nil {
+			t.Fatal(err)
+		}
+		if got := teamtest.Folder(t, home.Dir); !slices.Equal(got, []string{"notes", account.OperatorKeyFile}) {
+			t.Errorf("left %q", got)
+		}
+	}
+}

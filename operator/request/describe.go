@@ -1,0 +1,141 @@
+// Package request is what waits for an approval: requests that this client has
+// opened and verified itself, shown so that nothing in them can pass for something
+// else, and the verbs that list, approve and deny them.
+package request
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/verb"
+	"github.com/tucdesk/tucdesk/policy/approval"
+)
+
+// Waiting is a request of somebody's that this client has opened itself: who
+// signed it stands in the roster, and its hash is computed here. What the server
+// says besides (state, rule, who agreed) is shown as the server's word.
+type Waiting struct {
+	Info    wire.RequestInfo
+	Request wire.Request
+	Hash    key.Hash
+	email   string // of the requester, from the roster
+	Host    string // from the machine's verified certificate; "" when it is not known
+}
+
+// openRequest verifies what the server shows; hosts are from hostNames.
+func openRequest(a *account.Account, info wire.RequestInfo, hosts map[key.ID]string, now time.Time) (Waiting, error) {
+	req, signer, err := statement.Open[wire.Request](info.Request, a.State.FindOperator(now))
+	if err != nil {
+		return Waiting{}, err
+	}
+	hash := info.Request.Hash()
+	switch {
+	case hash != info.Hash || signer != req.Operator:
+		return Waiting{}, refusal.New(refusal.BadStatement, "the server shows a request under another one's name")
+	case req.Team != a.Member.Team:
+		return Waiting{}, refusal.New(refusal.WrongTeam, "the request is of another team")
+	}
+	by, err := a.State.Operator(signer, now)
+	if err != nil {
+		return Waiting{}, err
+	}
+	return Waiting{Info: info, Request: req, Hash: hash, email: by.Email, Host: hosts[req.Agent]}, nil
+}
+
+// Command shows exactly what would run, argument by argument.
+func (w Waiting) Command() string {
+	if w.Request.Action == wire.Shell && len(w.Request.Params.Argv) == 0 {
+		return "an interactive shell"
+	}
+	parts := make([]string, len(w.Request.Params.Argv))
+	for i, arg := range w.Request.Params.Argv {
+		parts[i] = terminal.Quote(arg)
+	}
+	return strings.Join(parts, " ")
+}
+
+// doubts lists everything in the request that may not be what it looks like.
+func (w Waiting) doubts() (list []string) {
+	p := w.Request.Params
+	for i, arg := range p.Argv {
+		if why := terminal.Suspicious(arg); why != "" {
+			list = append(list, fmt.Sprintf("argument %d %s", i, why))
+		}
+	}
+	for _, t := range []struct {
+		name string
+		text []byte
+	}{{"the directory", p.Cwd}, {"the user name", []byte(p.User)}, {"the reason", []byte(w.Request.Reason)}} {
+		if why := terminal.Suspicious(t.text); why != "" {
+			list = append(list, t.name+" "+why)
+		}
+	}
+	for _, e := range p.Env {
+		if why := terminal.Suspicious([]byte(e.Name + "=" + string(e.Value))); why != "" {
+			list = append(list, fmt.Sprintf("the variable %s %s", terminal.Escape(e.Name), why))
+		}
+	}
+	return list
+}
+
+// print shows a request in full, one field per line, everything escaped.
+func (w Waiting) print(out io.Writer) {
+	p := w.Request.Params
+	line := func(name, text string) { fmt.Fprintf(out, "%-11s%s\n", name, terminal.Escape(text)) }
+	line("request", w.Hash.String())
+	line("state", string(w.Info.State))
+	line("who", w.email)
+	line("machine", verb.OrDefault(w.Host, "unknown, key "+w.Request.Agent.String()))
+	line("user", verb.OrDefault(p.User, "the agent's own"))
+	line("action", string(w.Request.Action))
+	fmt.Fprintf(out, "%-11s%s\n", "command", w.Command()) // quoted and escaped already
+	for i, arg := range p.Argv {
+		fmt.Fprintf(out, "  argv[%d]  %s\n", i, terminal.Quote(arg))
+	}
+	if p.TTY {
+		line("terminal", "yes: whoever runs it types into it")
+	}
+	line("directory", verb.OrDefault(string(p.Cwd), "the user's home"))
+	for _, e := range p.Env {
+		line("variable", e.Name+"="+string(e.Value))
+	}
+	line("reason", verb.OrDefault(w.Request.Reason, "none given"))
+	line("needs", Needs(w.Info))
+	line("until", w.Request.ExpiresAt.Time().Format(time.RFC3339))
+	for _, d := range w.doubts() {
+		fmt.Fprintf(out, "WARNING    %s\n", d)
+	}
+}
+
+// Needs is the server's word on who has to agree: escape it.
+func Needs(info wire.RequestInfo) string {
+	return fmt.Sprintf("%d of: %s (rule %s)", info.Need, strings.Join(info.Roles, ", "), info.Rule)
+}
+
+// decisions counts the approvals that this client has verified itself.
+func decisions(a *account.Account, w Waiting, now time.Time) (approved, denied []string) {
+	for _, s := range w.Info.Approvals {
+		ap, kid, err := statement.Open[approval.Approval](s, a.State.FindOperator(now))
+		if err != nil || ap.RequestHash != w.Hash {
+			continue
+		}
+		by, err := a.State.Operator(kid, now)
+		if err != nil {
+			continue
+		}
+		if ap.Decision == approval.Approve {
+			approved = append(approved, by.Email)
+		} else {
+			denied = append(denied, by.Email)
+		}
+	}
+	return approved, denied
+}

@@ -1,0 +1,105 @@
+// Package verb is what every verb of the client has: where its state is, whether it
+// answers as JSON, tables and questions for people, files they name.
+package verb
+
+import (
+	"context"
+	"flag"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/operator/account"
+)
+
+// JSONUsage is the usage of --json.
+const JSONUsage = "print the answer as JSON, in a form that stays stable"
+
+// Options are the flags that every verb has.
+type Options struct {
+	state string
+	JSON  bool // the answer is one JSON value
+}
+
+// Flags defines those that every verb has.
+func (o *Options) Flags(f *flag.FlagSet) {
+	f.StringVar(&o.state, "state", "", "state `folder` (default $XDG_STATE_HOME/tucdesk or ~/.local/state/tucdesk)")
+}
+
+// JSONFlag is Flags and --json.
+func (o *Options) JSONFlag(f *flag.FlagSet) {
+	o.Flags(f)
+	f.BoolVar(&o.JSON, "json", false, JSONUsage)
+}
+
+// QuietFlag is for verbs whose answer has one word that scripts want alone.
+func QuietFlag(f *flag.FlagSet, quiet *bool, usage string) {
+	f.BoolVar(quiet, "quiet", false, usage)
+	f.BoolVar(quiet, "q", false, "")
+}
+
+// Home is the state folder that the person chose.
+func (o *Options) Home() (account.Home, error) {
+	if o.state != "" {
+		return account.Home{Dir: o.state}, nil
+	}
+	dir, err := account.DefaultDir()
+	return account.Home{Dir: dir}, err
+}
+
+// WithAccount opens the account, signs in and runs f.
+func (o *Options) WithAccount(ctx context.Context, io *cli.IO, f func(*account.Account) error) error {
+	return o.Offline(io, func(a *account.Account) error {
+		if err := a.Begin(ctx); err != nil {
+			return err
+		}
+		return f(a)
+	})
+}
+
+// Offline opens the account and runs f without having spoken to the server.
+func (o *Options) Offline(io *cli.IO, f func(*account.Account) error) error {
+	home, err := o.Home()
+	if err != nil {
+		return err
+	}
+	a, err := account.Open(home)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	for _, w := range a.Warnings(time.Now()) {
+		io.Say("warning: %s", w)
+	}
+	return f(a)
+}
+
+// CompleteHosts offers the names of the machines seen last, without the
+// network: a completion must answer at once.
+func (o *Options) CompleteHosts(_ context.Context, typed string) []string {
+	home, err := o.Home()
+	if err != nil {
+		return nil
+	}
+	a, err := account.Open(home)
+	if err != nil {
+		return nil
+	}
+	defer a.Close()
+	if a.State == nil {
+		return nil
+	}
+	return a.KnownNames(typed)
+}
+
+// ListFlag is a flag that may be given more than once.
+type ListFlag []string
+
+// String joins the values, for the help text.
+func (l *ListFlag) String() string { return strings.Join(*l, ",") }
+
+// Set adds a value.
+func (l *ListFlag) Set(v string) error {
+	*l = append(*l, v)
+	return nil
+}
