@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/tiles"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/terminal"
@@ -102,7 +102,7 @@ func writeTiles(name string, log io.Reader) error {
 	}
 	defer os.RemoveAll(dir)
 	whole := filepath.Join(dir, "log")
-	if err := export.WriteTiles(whole, log); err != nil {
+	if err := tiles.Write(whole, log); err != nil {
 		return err
 	}
 	return newFile(whole, name)

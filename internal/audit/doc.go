@@ -9,7 +9,8 @@
 //	checkpoint  the signed state of a log, and cosignatures
 //	ledger      the log at the rendezvous
 //	witness     what an agent or operator remembers of a log
-//	export      the whole log in a file, or as tiles
+//	export      the whole log in a file
+//	tiles       an export as a folder that generic readers understand
 //	verify      what in an export does not hold
 //	lines       bounded lines of a file
 //

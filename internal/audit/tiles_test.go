@@ -12,7 +12,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
-	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/tiles"
 	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 )
@@ -27,7 +27,7 @@ func inTiles(t testing.TB, n int) (*world, string) {
 	}
 	w.cosign(w.agents[0].key)
 	dir := filepath.Join(t.TempDir(), "log")
-	check(t, export.WriteTiles(dir, strings.NewReader(joined(w.export()))))
+	check(t, tiles.Write(dir, strings.NewReader(joined(w.export()))))
 	return w, dir
 }
 
@@ -84,7 +84,7 @@ func TestTilesOfAnEmptyLog(t *testing.T) {
 	var b bytes.Buffer
 	check(t, w.write(&b, rows))
 	dir := filepath.Join(t.TempDir(), "log")
-	check(t, export.WriteTiles(dir, &b))
+	check(t, tiles.Write(dir, &b))
 	wantClean(t, verifyTiles(t, w, dir))
 }
 
@@ -132,7 +132,7 @@ func TestTilesGiveBackTheExport(t *testing.T) {
 	w, dir := inTiles(t, 260)
 	want := joined(w.export())
 	read := func() (string, []string) {
-		r, err := export.OpenTiles(dir)
+		r, err := tiles.Open(dir)
 		if err != nil {
 			return "", nil
 		}
@@ -164,12 +164,12 @@ func TestTilesOfACutExport(t *testing.T) {
 		"entry missing": append(lines[:6:6], lines[7:]...), "no json": {"hello\n"},
 	} {
 		dir := filepath.Join(t.TempDir(), "log")
-		if err := export.WriteTiles(dir, strings.NewReader(joined(l))); err == nil {
+		if err := tiles.Write(dir, strings.NewReader(joined(l))); err == nil {
 			t.Errorf("%s: written", name)
 		}
 	}
 	dir := t.TempDir()
-	if err := export.WriteTiles(dir, strings.NewReader(joined(lines))); err == nil {
+	if err := tiles.Write(dir, strings.NewReader(joined(lines))); err == nil {
 		t.Error("written over a folder")
 	}
 	if _, err := verify.Tiles(dir, w.state.Fingerprint(), w.now); err == nil {
@@ -182,4 +182,28 @@ func TestLargestEntryFitsABundle(t *testing.T) {
 	if n := entry.MaxSize*4/3 + 1024; n > 1<<16-1 { // in base64, with what stands around it
 		t.Errorf("an entry may have %d bytes", n)
 	}
+}
+
+// FuzzBundle puts anything in the place of a bundle: the reader ends, and gives the
+// export back only for the bundle that was written.
+func FuzzBundle(f *testing.F) {
+	w, dir := inTiles(f, 0)
+	path := filepath.Join(dir, tree.TilePath(tree.EntriesLevel, 0, len(w.rows.entries)))
+	whole, err := os.ReadFile(path)
+	check(f, err)
+	want := joined(w.export())
+	f.Add(whole)
+	f.Add(whole[:len(whole)-1])
+	f.Add([]byte{0xff, 0xff})
+	f.Fuzz(func(t *testing.T, bundle []byte) {
+		check(t, os.WriteFile(path, bundle, 0o600))
+		r, err := tiles.Open(dir)
+		check(t, err)
+		defer r.Close()
+		raw, err := io.ReadAll(r)
+		check(t, err)
+		if string(raw) == want && r.Bad() == nil != bytes.Equal(bundle, whole) {
+			t.Errorf("a bundle of %d bytes passes for another", len(bundle))
+		}
+	})
 }

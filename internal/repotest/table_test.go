@@ -42,8 +42,9 @@ var table = []row{
 	{"internal/audit/checkpoint", "internal/refusal crypto/key internal/wire internal/audit/tree", "golang.org/x/mod"},
 	{"internal/audit/ledger", base + "internal/audit/entry internal/audit/tree internal/audit/checkpoint", ""},
 	{"internal/audit/witness", "internal/refusal crypto/key internal/wire internal/keyfile internal/audit/tree internal/audit/checkpoint", ""},
-	{"internal/audit/export", base + "internal/audit/lines internal/audit/entry internal/audit/tree internal/audit/checkpoint", ""},
-	{"internal/audit/verify", base + "policy/roster policy/approval internal/audit/lines internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/export", ""},
+	{"internal/audit/export", base + "internal/audit/entry internal/audit/checkpoint", ""},
+	{"internal/audit/tiles", "internal/audit/lines internal/audit/tree internal/audit/checkpoint internal/audit/export", ""},
+	{"internal/audit/verify", base + "policy/roster policy/approval internal/audit/lines internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/export internal/audit/tiles", ""},
 	{"internal/audit", "", ""},
 
 	// The relay: nothing above but the words for saying no and the socket.
@@ -84,7 +85,7 @@ var table = []row{
 	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
 	{"operator/remote", base + "crypto/handshake policy internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request", ""},
 	{"operator/owners", base + "policy policy/roster internal/keyfile internal/terminal internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb", ""},
-	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/export internal/audit/verify internal/terminal internal/cli " +
+	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/verify internal/terminal internal/cli " +
 		"operator/account operator/verb operator/request operator/remote operator/owners", ""},
 
 	// Programs: they put parts together and hold nothing of their own.

@@ -36,6 +36,9 @@ import (
 // Format is the first line's word for what this package writes.
 const Format = "tucdesk-audit-export-v1"
 
+// MaxLine fits the largest roster with all its cosignatures, in bytes.
+const MaxLine = 8 << 20
+
 // Line is any line of an export; exactly one of its parts is set.
 type Line struct {
 	Format     string             `json:"format,omitempty"`

@@ -23,6 +23,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
 	"github.com/tucdesk/tucdesk/internal/audit/lines"
+	"github.com/tucdesk/tucdesk/internal/audit/tiles"
 	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -58,11 +59,11 @@ func Export(r io.Reader, fingerprint key.Hash, now time.Time, known ...string) (
 	return v.report, err
 }
 
-// Tiles does the same for an export in a folder (package export). It compares the
+// Tiles does the same for an export in a folder (package tiles). It compares the
 // tiles with the entries as well, so that what a generic reader finds there is what
 // was verified.
 func Tiles(dir string, fingerprint key.Hash, now time.Time, known ...string) (Report, error) {
-	r, err := export.OpenTiles(dir)
+	r, err := tiles.Open(dir)
 	if err != nil {
 		return Report{}, err
 	}

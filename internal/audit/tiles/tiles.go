@@ -1,4 +1,14 @@
-package export
+// Package tiles keeps an export as a folder that any reader of C2SP tlog-tiles
+// understands, with one file beside the standard's for all that those readers do not
+// know:
+//
+//	checkpoint              the newest one, with its cosignatures
+//	tile/<level>/<n>        hashes
+//	tile/entries/<n>        entries, each behind its length as two bytes, big-endian
+//	export.jsonl            the export without its entries: of each only {"index":n}
+//
+// Source: protocol 5.4.
+package tiles
 
 import (
 	"bufio"
@@ -13,30 +23,21 @@ import (
 	"path/filepath"
 
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/export"
 	"github.com/tucdesk/tucdesk/internal/audit/lines"
 	"github.com/tucdesk/tucdesk/internal/audit/tree"
 )
 
-// The folder of an export in tiles: a log as any reader of C2SP tlog-tiles expects it
-// below its prefix, and one file beside it with all that those readers do not know.
+// The files that are no tiles; see the package's comment.
 const (
 	checkpointFile = "checkpoint"
 	restFile       = "export.jsonl"
 )
 
-// MaxLine fits the largest roster with all its cosignatures, in bytes.
-const MaxLine = 8 << 20
-
-// WriteTiles turns the export that r reads into a folder that does not exist yet:
-//
-//	checkpoint              the newest one, with its cosignatures
-//	tile/<level>/<n>        hashes
-//	tile/entries/<n>        entries, each behind its length as two bytes, big-endian
-//	export.jsonl            the export without its entries: of each only {"index":n}
-//
-// Nothing is verified here. On an error, also when r ends before the export does,
+// Write turns the export that r reads into a folder that does not exist yet. Nothing
+// is verified here. On an error, also when r ends before the export does,
 // what was written so far stays for the caller to remove.
-func WriteTiles(dir string, r io.Reader) error {
+func Write(dir string, r io.Reader) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
@@ -44,7 +45,7 @@ func WriteTiles(dir string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	w := &tileWriter{dir: dir, rest: bufio.NewWriterSize(rest, 64<<10)}
+	w := &writer{dir: dir, rest: bufio.NewWriterSize(rest, 64<<10)}
 	err = w.copy(bufio.NewReaderSize(r, 256<<10))
 	if w.bundle != nil { // it broke off
 		err = errors.Join(err, w.bundle.Close())
@@ -55,7 +56,7 @@ func WriteTiles(dir string, r io.Reader) error {
 	return nil
 }
 
-type tileWriter struct {
+type writer struct {
 	dir    string
 	rest   *bufio.Writer
 	hashes tree.Tiles
@@ -65,13 +66,13 @@ type tileWriter struct {
 	buffer *bufio.Writer
 }
 
-func (w *tileWriter) copy(r *bufio.Reader) error {
+func (w *writer) copy(r *bufio.Reader) error {
 	for {
-		raw, whole, err := lines.Next(r, MaxLine)
+		raw, whole, err := lines.Next(r, export.MaxLine)
 		if err != nil {
 			return err
 		}
-		var l Line
+		var l export.Line
 		if !whole || json.Unmarshal(raw, &l) != nil {
 			return errors.New("the export is cut off, or is none")
 		}
@@ -93,7 +94,7 @@ func (w *tileWriter) copy(r *bufio.Reader) error {
 	}
 }
 
-func (w *tileWriter) entry(entry []byte) error {
+func (w *writer) entry(entry []byte) error {
 	if len(entry) > math.MaxUint16 {
 		return fmt.Errorf("entry %d has %d bytes, a bundle takes %d", w.size, len(entry), math.MaxUint16)
 	}
@@ -118,7 +119,7 @@ func (w *tileWriter) entry(entry []byte) error {
 }
 
 // closeBundle gives the unfinished bundle its name.
-func (w *tileWriter) closeBundle(width int) error {
+func (w *writer) closeBundle(width int) error {
 	err := errors.Join(w.buffer.Flush(), w.bundle.Close())
 	w.bundle = nil
 	path, made := w.place(tree.TilePath(tree.EntriesLevel, (w.size-1)/tree.TileWidth, width))
@@ -129,12 +130,12 @@ func (w *tileWriter) closeBundle(width int) error {
 }
 
 // place makes the folders above a file of the log.
-func (w *tileWriter) place(path string) (string, error) {
+func (w *writer) place(path string) (string, error) {
 	full := filepath.Join(w.dir, filepath.FromSlash(path))
 	return full, os.MkdirAll(filepath.Dir(full), 0o700)
 }
 
-func (w *tileWriter) put(path string, content []byte) error {
+func (w *writer) put(path string, content []byte) error {
 	full, err := w.place(path)
 	if err != nil {
 		return err
@@ -142,7 +143,7 @@ func (w *tileWriter) put(path string, content []byte) error {
 	return os.WriteFile(full, content, 0o600)
 }
 
-func (w *tileWriter) finish(end int64) error {
+func (w *writer) finish(end int64) error {
 	if end != w.size {
 		return fmt.Errorf("the export has %d entries and says %d", w.size, end)
 	}
@@ -163,10 +164,10 @@ func (w *tileWriter) finish(end int64) error {
 	return w.put(checkpointFile, []byte(w.note))
 }
 
-// TileReader reads a folder of tiles as the export that it was made of, and compares
+// Reader reads a folder of tiles as the export that it was made of, and compares
 // what stands in it twice: the hashes with the entries, the checkpoint file with the
 // last checkpoint. A generic reader sees nothing that was not compared.
-type TileReader struct {
+type Reader struct {
 	dir    string
 	size   int64 // of the checkpoint file; it only says where things are
 	note   string
@@ -184,9 +185,9 @@ type TileReader struct {
 // maxBad is how many bad files are named; our choice.
 const maxBad = 100
 
-// OpenTiles opens what WriteTiles made. The caller closes it.
-func OpenTiles(dir string) (*TileReader, error) {
-	t := &TileReader{dir: dir}
+// Open opens what Write made. The caller closes it.
+func Open(dir string) (*Reader, error) {
+	t := &Reader{dir: dir}
 	raw, err := os.ReadFile(filepath.Join(dir, checkpointFile))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -206,14 +207,14 @@ func OpenTiles(dir string) (*TileReader, error) {
 }
 
 // Close closes the file that is open.
-func (t *TileReader) Close() error { return t.file.Close() }
+func (t *Reader) Close() error { return t.file.Close() }
 
 // Bad returns the files that are missing or are not what the entries give, after
 // Read has come to the end.
-func (t *TileReader) Bad() []string { return t.bad }
+func (t *Reader) Bad() []string { return t.bad }
 
 // Read implements io.Reader.
-func (t *TileReader) Read(p []byte) (int, error) {
+func (t *Reader) Read(p []byte) (int, error) {
 	for t.out.Len() == 0 {
 		if t.ended {
 			return 0, io.EOF
@@ -225,8 +226,8 @@ func (t *TileReader) Read(p []byte) (int, error) {
 	return t.out.Read(p)
 }
 
-func (t *TileReader) line() error {
-	raw, whole, err := lines.Next(t.rest, MaxLine)
+func (t *Reader) line() error {
+	raw, whole, err := lines.Next(t.rest, export.MaxLine)
 	if err != nil {
 		return err
 	}
@@ -235,7 +236,7 @@ func (t *TileReader) line() error {
 		t.finish()
 		return nil
 	}
-	var l Line
+	var l export.Line
 	if json.Unmarshal(raw, &l) == nil {
 		if l.Checkpoint != "" {
 			t.last = l.Checkpoint
@@ -250,7 +251,7 @@ func (t *TileReader) line() error {
 
 // entry puts the next entry back into its line. Without one the line stays as it is,
 // which no reader of an export accepts.
-func (t *TileReader) entry(l Line) error {
+func (t *Reader) entry(l export.Line) error {
 	if entry := t.nextEntry(); json.Valid(entry) {
 		l.Entry = entry
 		if err := t.hashes.Add(tree.Leaf(entry), t.compare); err != nil {
@@ -263,7 +264,7 @@ func (t *TileReader) entry(l Line) error {
 }
 
 // nextEntry returns nil when its bundle is missing or ends before it.
-func (t *TileReader) nextEntry() []byte {
+func (t *Reader) nextEntry() []byte {
 	if t.next%tree.TileWidth == 0 {
 		t.loadBundle()
 	}
@@ -281,7 +282,7 @@ func (t *TileReader) nextEntry() []byte {
 	return entry
 }
 
-func (t *TileReader) loadBundle() {
+func (t *Reader) loadBundle() {
 	if len(t.bundle) > 0 {
 		t.accuse(tree.TilePath(tree.EntriesLevel, t.next/tree.TileWidth-1, tree.TileWidth))
 	}
@@ -311,7 +312,7 @@ func readAtMost(path string, limit int64) ([]byte, error) {
 	return raw, err
 }
 
-func (t *TileReader) compare(path string, want []byte) error {
+func (t *Reader) compare(path string, want []byte) error {
 	have, err := readAtMost(filepath.Join(t.dir, filepath.FromSlash(path)), int64(len(want)))
 	if err != nil || !bytes.Equal(have, want) {
 		t.accuse(path)
@@ -319,13 +320,13 @@ func (t *TileReader) compare(path string, want []byte) error {
 	return nil
 }
 
-func (t *TileReader) accuse(path string) {
+func (t *Reader) accuse(path string) {
 	if len(t.bad) < maxBad {
 		t.bad = append(t.bad, path)
 	}
 }
 
-func (t *TileReader) finish() {
+func (t *Reader) finish() {
 	t.ended = true
 	if len(t.bundle) > 0 {
 		t.accuse(tree.TilePath(tree.EntriesLevel, (t.next-1)/tree.TileWidth, int((t.next-1)%tree.TileWidth)+1))
