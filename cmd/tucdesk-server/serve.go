@@ -103,8 +103,12 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 		public := publicAddr(cfg.Relay.Public, r)
 		cfg.Endpoints = []rendezvous.External{{UDP: public, TCP: public}}
 		group.Go(func() error { return r.Run(ctx) })
-		defer r.Close() // also when the server below does not start
 	}
+	group.Go(func() error { return rendezvousBeside(ctx, io, cfg) })
+	return group.Wait() // the failure of one ends the other
+}
+
+func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) error {
 	s, err := rendezvous.Open(ctx, cfg)
 	if err != nil {
 		return err
@@ -112,8 +116,7 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 	if err := greet(ctx, io, s); err != nil {
 		return errors.Join(err, s.Close())
 	}
-	group.Go(func() error { return s.Run(ctx) })
-	return group.Wait()
+	return s.Run(ctx)
 }
 
 func startRelay(ctx context.Context, cfg rendezvous.Config) (*relay.Server, error) {
