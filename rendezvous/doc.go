@@ -11,9 +11,9 @@
 //	rate of the source          calls without a token only
 //	request target              plain characters, exact match with a route
 //	JWT                         once, in the Authorization header; package principal
-//	roster                      the key is in it now; its role of now counts, not the token's
 //	rate of the key             one operator cannot take the service from others
-//	body                        announced length, size limit of the route, JSON only
+//	roster                      the key is in it now; its role of now counts, not the token's
+//	body                        announced length, size limit of the route, JSON only, in time
 //	proof                       protocol 4.2, on every route that changes or exports something
 //	the handler's own           strict JSON, team-scoped look-ups, policy
 //

@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -19,14 +20,15 @@ import (
 
 // call is one request on its way through the gate to its handler.
 type call struct {
-	http  *http.Request
-	w     http.ResponseWriter // for answers that are not one JSON value
-	id    string              // 32 hex digits, in the log and in every problem
-	route *route
-	vars  map[string]string
-	query url.Values
-	body  []byte
-	now   time.Time
+	http    *http.Request
+	w       http.ResponseWriter      // for answers that are not one JSON value
+	control *http.ResponseController // of w
+	id      string                   // 32 hex digits, in the log and in every problem
+	route   *route
+	vars    map[string]string
+	query   url.Values
+	body    []byte
+	now     time.Time
 
 	// Set from authToken on.
 	who   principal.Principal
@@ -48,7 +50,7 @@ type accepted struct{ reply any }
 // ServeHTTP is the way in. A panic ends one call, not the server, and its stack
 // goes to the log alone (attack K15).
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{http: r, w: w, id: wire.NewNonce().String(), now: time.Now()}
+	c := &call{http: r, w: w, control: http.NewResponseController(w), id: wire.NewNonce().String(), now: time.Now()}
 	guardHeaders(w.Header(), c.id)
 	defer func() {
 		if p := recover(); p != nil {
@@ -81,14 +83,20 @@ func (s *Server) refused(c *call, err error) {
 		return
 	}
 	code := refusal.Of(err)
+	if code == "" && errors.Is(err, context.Canceled) && c.http.Context().Err() != nil {
+		s.count("gone") // whoever asked has hung up while it waited: there is nobody to answer, and nothing broke
+		s.log.Debug("a caller went away", "request", c.id, "path", c.path())
+		return
+	}
 	if code == "" {
 		code = refusal.Unavailable
 		s.log.Error("a call met a fault", "request", c.id, "path", c.path(), "err", err)
 	}
 	s.count("refused_" + string(code))
 	s.recordRefusal(c, code)
-	if code == refusal.TooLarge || code == refusal.RateLimited {
-		c.w.Header().Set("Connection", "close") // do not read what was not taken
+	if c.body == nil && c.http.ContentLength != 0 { // net/http reads on behind a refusal; not for long, and nothing after it
+		c.w.Header().Set("Connection", "close")
+		_ = c.control.SetReadDeadline(time.Now().Add(lastWithin)) // a connection that has none is gone
 	}
 	writeProblem(c.w, c.id, err)
 }
@@ -113,16 +121,11 @@ func (s *Server) pass(c *call) (any, error) {
 	} else if err := s.authenticate(c); err != nil {
 		return nil, err
 	}
-	if c.route.path == wire.PathSetup {
-		release, err := s.setupSlot()
-		if err != nil {
-			return nil, err
-		}
-		defer release()
-	}
-	if err := readBody(c); err != nil {
+	release, err := s.takeBody(c)
+	if err != nil {
 		return nil, err
 	}
+	defer release()
 	if c.route.auth == authProof {
 		if err := s.checkProof(c); err != nil {
 			return nil, err
@@ -179,6 +182,9 @@ func (s *Server) authenticate(c *call) error {
 	if err != nil {
 		return withStatus(http.StatusUnauthorized, err)
 	}
+	if !s.operators.allow(who.Operator, c.now) { // before the database is asked: a flood costs one signature a call (attack B18)
+		return refusal.New(refusal.RateLimited, "too many calls with this key; wait a moment")
+	}
 	if c.team, err = s.teamOf(c.http.Context(), who.Team.Wire()); err != nil {
 		return err
 	}
@@ -190,23 +196,60 @@ func (s *Server) authenticate(c *call) error {
 		return withStatus(http.StatusUnauthorized, err)
 	}
 	c.who, c.op = who, op
-	if !s.operators.allow(who.Operator, c.now) {
-		return refusal.New(refusal.RateLimited, "too many calls with this key; wait a moment")
-	}
 	if !op.Role.AtLeast(c.route.role) {
 		return refusal.New(refusal.Forbidden, "this takes the role %s; yours is %s", c.route.role, op.Role)
 	}
 	return nil
 }
 
-// readBody takes a body whose length was announced. HTTP/1.1's chunked form is
-// refused altogether, which leaves no two readings of where a body ends (attack
-// D6); so are encodings, which unpack to more than was counted.
+// takeBody reads the body into c. A stranger's has to come quickly, and a large
+// one, which costs memory before anything is known of its sender, takes one of few
+// places until the call is over. Small bodies need no place, so whoever sends large
+// ones slowly keeps nobody from setting up a team or offering a roster (attack K1).
+func (s *Server) takeBody(c *call) (release func(), err error) {
+	release = func() {}
+	if c.route.auth == authNone && c.http.ContentLength > limitStranger {
+		if !s.larges.allow(sourceOf(c.http.RemoteAddr), c.now) {
+			return nil, refusal.New(refusal.RateLimited, "too many large calls from this network; wait a moment")
+		}
+		if release, err = s.largePlace(); err != nil {
+			return nil, err
+		}
+	}
+	if c.route.auth == authNone && c.http.ContentLength > 0 {
+		length := min(c.http.ContentLength, wire.MaxBody)
+		err = c.control.SetReadDeadline(c.now.Add(strangerWithin + time.Duration(length)*time.Second/strangerPace))
+	}
+	if err == nil {
+		err = readBody(c)
+	}
+	if err == nil { // what follows may take as long as its own limit says; net/http would end it with the body's
+		err = c.control.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+func (s *Server) largePlace() (release func(), err error) {
+	select {
+	case s.large <- struct{}{}:
+		return func() { <-s.large }, nil
+	default:
+		return nil, refusal.New(refusal.RateLimited, "other large calls are under way; wait a moment")
+	}
+}
+
+// readBody takes a body whose length was announced. The chunked form is refused
+// altogether, which leaves no two readings of where a body ends (attack D6); so
+// are encodings, which unpack to more than was counted.
 func readBody(c *call) error {
 	r, limit := c.http, int64(c.route.limit)
-	if r.ContentLength < 0 && r.ProtoMajor < 2 || len(r.TransferEncoding) > 0 {
+	if r.ContentLength < 0 || len(r.TransferEncoding) > 0 {
 		c.w.Header().Set("Connection", "close")
-		return withStatus(http.StatusLengthRequired, refusal.New(refusal.BadRequest, "say the body's length"))
+		return refusal.New(refusal.BadRequest, "send the body's length, and the body in one piece")
 	}
 	if r.ContentLength > limit {
 		return refusal.New(refusal.TooLarge, "a body of at most %d bytes", limit)

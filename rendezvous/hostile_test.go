@@ -276,6 +276,7 @@ func (rawProof) Kind() statement.Kind           { return wire.Proof{}.Kind() }
 func (r rawProof) MarshalJSON() ([]byte, error) { return r, nil }
 
 func TestD8ProofStaysUsedAfterRestart(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	f := c.tokenCall(nil)
 	if got := attack(t, c.node).send(f); got.status != 200 {

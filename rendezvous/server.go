@@ -26,13 +26,15 @@ import (
 
 // Deadlines and sizes of HTTP (attacks K1, K2, K4); our choice.
 const (
-	headerWithin  = 5 * time.Second  // TLS handshake and header
-	requestWithin = 60 * time.Second // header and body
-	replyWithin   = 60 * time.Second // handler and answer; above the longest wait
-	idleWithin    = 90 * time.Second // a kept connection without calls
-	stopWithin    = 10 * time.Second // calls under way, when the server stops
-	maxHeader     = 32 << 10         // bytes
-	maxStreams    = 64               // calls at once on one HTTP/2 connection
+	headerWithin   = 5 * time.Second  // TLS handshake and header
+	requestWithin  = 60 * time.Second // header and body
+	replyWithin    = 60 * time.Second // handler and answer; above the longest wait
+	idleWithin     = 90 * time.Second // a kept connection without calls
+	stopWithin     = 10 * time.Second // calls under way, when the server stops
+	strangerWithin = 5 * time.Second  // body of a caller without a token
+	strangerPace   = 256 << 10        // bytes per second that a longer one gets beyond that
+	maxHeader      = 32 << 10         // bytes
+	maxLarge       = 4                // large bodies of callers without a token at once, each up to wire.MaxBody
 )
 
 // Server is one rendezvous process.
@@ -53,7 +55,8 @@ type Server struct {
 	operators *limiter[key.ID]
 	sessions  *limiter[key.ID]
 	refusals  *limiter[key.ID]
-	setups    chan struct{}
+	larges    *limiter[netip.Prefix]
+	large     chan struct{} // places for large bodies of strangers
 	exports   chan struct{}
 	waiting   waiters
 	metrics   counters
@@ -63,7 +66,7 @@ type Server struct {
 	closing chan struct{} // closed first: waiting calls answer now
 	close   sync.Once
 	closed  error
-	running sync.WaitGroup // control channels
+	running sync.WaitGroup // control channels and the sweep
 
 	connsMu sync.Mutex // guards conns, and the start of one against Close
 	conns   int
@@ -115,14 +118,21 @@ func prepare(cfg Config) (*Server, error) {
 		audience: client.Audience(k.access.ID(), host), issuer: principal.NewIssuer(k.access), bus: bus.New(),
 		sources: newLimiter[netip.Prefix](rateSource), operators: newLimiter[key.ID](rateOperator),
 		sessions: newLimiter[key.ID](rateSessions), refusals: newLimiter[key.ID](rateRefused),
-		setups: make(chan struct{}, setupSlots), exports: make(chan struct{}, maxExports), closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
+		larges: newLimiter[netip.Prefix](rateLarge),
+		large:  make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
 	}
 	s.base, s.stop = context.WithCancel(context.Background())
 	s.http = s.newHTTP()
 	return s, nil
 }
 
+// newHTTP makes a server of HTTP/1.1 alone. Its callers make a few calls a minute
+// or keep one channel open, so HTTP/2 would buy them nothing, and its resets,
+// settings, pings and header compression are one more way to make a server work
+// for strangers (attack K4).
 func (s *Server) newHTTP() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	return &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: headerWithin,
@@ -130,11 +140,11 @@ func (s *Server) newHTTP() *http.Server {
 		WriteTimeout:      replyWithin,
 		IdleTimeout:       idleWithin,
 		MaxHeaderBytes:    maxHeader,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		Protocols:         protocols,
 		TLSConfig: &tls.Config{
 			MinVersion:             tls.VersionTLS13,
 			Certificates:           []tls.Certificate{s.keys.tls},
-			NextProtos:             []string{"h2", "http/1.1"},
+			NextProtos:             []string{"http/1.1"},
 			SessionTicketsDisabled: true, // nothing to resume: connections are long, and every one proves the key
 		},
 		ErrorLog: log.New(quiet{s}, "", 0),
@@ -174,7 +184,7 @@ func (s *Server) Keys() wire.ServerKeys { return s.keys.public() }
 // orderly end.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.sweep(ctx) })
+	group.Go(s.sweepUntilClosed)
 	group.Go(func() error {
 		err := s.http.ServeTLS(s.listener, "", "")
 		if errors.Is(err, http.ErrServerClosed) {
@@ -193,8 +203,8 @@ func (s *Server) Run(ctx context.Context) error {
 // call returns when all is over.
 //
 //  1. Calls that wait for people answer with what they have.
-//  2. Control channels are told and closed; agents keep their sessions and dial
-//     again.
+//  2. Control channels are told and closed, and the sweep ends; agents keep their
+//     sessions and dial again.
 //  3. No new connections; calls under way get stopWithin to end.
 //  4. The database, when nobody uses it any more.
 func (s *Server) Close() error {

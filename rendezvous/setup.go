@@ -19,7 +19,6 @@ const (
 
 	codeSize    = 32 // bytes
 	maxFounding = 64 // versions that a team may bring along; our choice
-	setupSlots  = 2  // set-ups in work at once: each may hold a body of wire.MaxBody
 )
 
 // SetupString opens one more set-up and returns what the team's owner needs for
@@ -61,15 +60,6 @@ func openSetup(ctx context.Context, db *store.Store, url string, k *keys) (strin
 func (s *Server) Founded(ctx context.Context) (bool, error) {
 	teams, err := s.store.Teams(ctx)
 	return len(teams) > 0, err
-}
-
-func (s *Server) setupSlot() (release func(), err error) {
-	select {
-	case s.setups <- struct{}{}:
-		return func() { <-s.setups }, nil
-	default:
-		return nil, refusal.New(refusal.RateLimited, "another set-up is under way; wait a moment")
-	}
 }
 
 // setup founds a team for the owner who signed the setup statement and knows the

@@ -215,23 +215,33 @@ func parsePolicy(text []byte, want key.Hash) (*policy.Rules, error) {
 	return rules, nil
 }
 
-// maxNews is how many bytes of updates one answer or message carries; more are
-// asked for again, or follow. It fits the largest single roster (protocol 4.1).
+// maxNews is how many bytes of statements and policy one answer or message
+// carries, before base64; more are asked for again, or follow. It fits the largest
+// single roster (protocol 4.1) with its policy, and in base64 stays below
+// wire.MaxNews and what a client reads.
 const maxNews = wire.MaxBody
 
 // news returns what someone who has version from needs next: as many updates as
 // fit, and the policy with the last of them. done says that nothing is left.
 func (s snapshot) news(from uint64) (n wire.RosterNews, done bool) {
 	size := 0
+	if from == 0 {
+		n.Root = s.roster.Root()
+		size = len(n.Root)
+	}
 	updates := s.roster.After(from)
 	for i, u := range updates {
-		if size += len(u.Statement); i > 0 && size > maxNews {
+		size += len(u.Statement)
+		for _, c := range u.Cosignatures {
+			size += len(c.Kid) + len(c.Sig)
+		}
+		if i == len(updates)-1 {
+			size += len(s.text)
+		}
+		if i > 0 && size > maxNews {
 			break
 		}
 		n.Updates = append(n.Updates, u)
-	}
-	if from == 0 {
-		n.Root = s.roster.Root()
 	}
 	if len(n.Updates) == len(updates) {
 		n.Policy, done = s.text, true

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,23 +62,48 @@ type node struct {
 // startNode creates a server in a fresh folder and runs it on loopback.
 func startNode(t testing.TB) *node {
 	t.Helper()
+	return startNodeWith(t, nil)
+}
+
+// startNodeWith lets the test edit the configuration first.
+func startNodeWith(t testing.TB, edit func(*Config), before ...func(*Server)) *node {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg := Config{Name: "rv1", URL: "https://" + l.Addr().String(), State: dir, Listener: l, Endpoints: []External{{UDP: "127.0.0.1:3478"}}}
+	if edit != nil {
+		edit(&cfg)
+	}
 	if err := Create(dir, cfg); err != nil {
 		t.Fatal(err)
 	}
-	return runNode(t, cfg)
+	if cfg.Database == "" {
+		must(0, os.WriteFile(filepath.Join(dir, fileDatabase), emptyTables(), 0o600))
+	}
+	return runNode(t, cfg, before...)
 }
 
-func runNode(t testing.TB, cfg Config) *node {
+// emptyTables is a database as a server leaves it that has just made its tables,
+// which it then need not do once for every test.
+var emptyTables = sync.OnceValue(func() []byte {
+	dir := must(os.MkdirTemp("", "tables"))
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, fileDatabase)
+	must(0, must(store.Open(context.Background(), "sqlite:"+path)).Close())
+	return must(os.ReadFile(path))
+})
+
+func runNode(t testing.TB, cfg Config, before ...func(*Server)) *node {
 	t.Helper()
 	s, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, edit := range before {
+		edit(s)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

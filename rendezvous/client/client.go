@@ -69,15 +69,15 @@ func (c Config) host() (string, error) {
 	return net.JoinHostPort(u.Hostname(), "443"), nil
 }
 
-// transport makes one with our limits. protocols are the ALPN names offered.
-func (c Config) transport(protocols ...string) *http.Transport {
+// transport makes one with our limits. It speaks HTTP/1.1 alone, as servers do.
+func (c Config) transport() *http.Transport {
 	dial := c.Dial
 	if dial == nil {
 		// No TCP keep-alive: heartbeats do its work, and every probe wakes a phone line.
 		dial = (&net.Dialer{Timeout: DialTimeout, KeepAlive: -1}).DialContext
 	}
 	conf := TLSConfig(c.Pin)
-	conf.NextProtos = protocols
+	conf.NextProtos = []string{"http/1.1"}
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            dial,
@@ -88,14 +88,7 @@ func (c Config) transport(protocols ...string) *http.Transport {
 		DisableCompression:     true, // an answer's size limit must hold for what we decode
 		Protocols:              new(http.Protocols),
 	}
-	for _, p := range protocols {
-		switch p {
-		case "h2":
-			t.Protocols.SetHTTP2(true)
-		case "http/1.1":
-			t.Protocols.SetHTTP1(true)
-		}
-	}
+	t.Protocols.SetHTTP1(true)
 	return t
 }
 
@@ -117,7 +110,7 @@ func New(cfg Config) (*Client, error) {
 		base:     "https://" + host,
 		audience: Audience(cfg.Access, host),
 		access:   cfg.Access,
-		http:     &http.Client{Transport: cfg.transport("h2", "http/1.1"), CheckRedirect: noRedirects},
+		http:     &http.Client{Transport: cfg.transport(), CheckRedirect: noRedirects},
 	}, nil
 }
 

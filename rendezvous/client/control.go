@@ -48,7 +48,7 @@ func dialSocket(ctx context.Context, cfg Config) (*Control, key.Hash, error) {
 	if err != nil {
 		return nil, key.Hash{}, err
 	}
-	transport := cfg.transport("http/1.1") // a WebSocket needs a connection of its own
+	transport := cfg.transport() // a WebSocket needs a connection of its own
 	conn, resp, err := websocket.Dial(ctx, "https://"+host+wire.ControlPath, &websocket.DialOptions{
 		HTTPClient:      &http.Client{Transport: transport, CheckRedirect: noRedirects},
 		Subprotocols:    []string{wire.ControlProtocol},

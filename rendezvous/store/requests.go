@@ -78,6 +78,12 @@ func (t *Tx) OpenRequests(operator key.ID) (n int, err error) {
 	return n, err
 }
 
+// NextDue returns when the next open request expires, 0 when none is open.
+func (t *Tx) NextDue() (due wire.Millis, err error) {
+	_, err = t.row("looking for the next request to expire", nextDue, []any{t.id}, &due)
+	return due, err
+}
+
 // Requests returns limit requests, the open ones first and then the newest first;
 // limit is 1 to MaxPage. Settled ones must not push out what people have to decide.
 func (t *Tx) Requests(limit int) ([]Request, error) {

@@ -257,3 +257,30 @@ func TestK16DeleteAndUseAreOneOrder(t *testing.T) {
 		}
 	})
 }
+
+func TestNextDueIsTheFirstOpenOne(t *testing.T) {
+	both(t, func(t *testing.T, dsn string) {
+		s := open(t, dsn)
+		team, other := found(t, s), found(t, s)
+		want := func(due wire.Millis) {
+			t.Helper()
+			look(t, s, team, func(tx *Tx) error {
+				if got := must[wire.Millis](t)(tx.NextDue()); got != due {
+					t.Errorf("due at %d, want %d", got, due)
+				}
+				return nil
+			})
+		}
+		want(0)
+		put(t, s, other)
+		want(0)
+		later, first := request(t, team, "rule"), request(t, team, "rule")
+		first.ExpiresAt -= 60_000
+		in(t, s, team, "", func(tx *Tx) error { return errors.Join(tx.PutRequest(later), tx.PutRequest(first)) })
+		want(first.ExpiresAt)
+		in(t, s, team, "", func(tx *Tx) error {
+			return tx.SetRequestState(first.Hash, wire.RequestPending, wire.RequestCancelled, now)
+		})
+		want(later.ExpiresAt)
+	})
+}
