@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/cgroup"
 	"github.com/tucdesk/tucdesk/agent/membership"
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/agent/trust"
@@ -61,6 +62,7 @@ type Agent struct {
 	spool   *spool.Spool
 	witness witnesses
 
+	groups   *cgroup.Parent // nil where sessions cannot have control groups
 	seen     *replay.Cache
 	waiting  waitingList
 	limits   rates
@@ -128,10 +130,26 @@ func (a *Agent) load() (err error) {
 	if a.self, err = process.LookUp(""); err != nil {
 		return err
 	}
+	a.openGroups()
 	if a.ledger, err = approval.OpenLedger(filepath.Join(a.dir, membership.LedgerFile)); err != nil {
 		return err
 	}
 	return a.openAudit(t)
+}
+
+// openGroups finds out whether sessions can have control groups, and ends those that
+// an agent left which was killed. Without groups a session's end is the session
+// process' own work (package process).
+func (a *Agent) openGroups() {
+	var err error
+	if a.groups, err = cgroup.Open(a.ID().String()[:16]); err != nil {
+		a.groups = nil
+		a.log.Info("sessions have no control groups", "why", err)
+		return
+	}
+	if err := a.groups.Sweep(); err != nil {
+		a.log.Error("ending what a killed agent left", "err", err)
+	}
 }
 
 // Close frees what Open took. Run must have returned.

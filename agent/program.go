@@ -133,7 +133,7 @@ func (w *worker) terminal(pty *session.PTY) *session.PTY {
 }
 
 func (w *worker) start(pty *session.PTY) (*process.Process, error) {
-	spec := process.Spec{File: w.job.File, Dir: string(w.job.Dir)}
+	spec := process.Spec{File: w.job.File, Dir: string(w.job.Dir), Alone: true}
 	for _, a := range w.job.Argv {
 		spec.Argv = append(spec.Argv, string(a))
 	}

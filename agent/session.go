@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/cgroup"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -42,6 +43,7 @@ type live struct {
 	handshake *handshake.Agent
 	pair      *pair
 	cmd       *exec.Cmd
+	group     *cgroup.Group // nil without
 	begun     time.Time
 
 	cutOnce sync.Once
@@ -195,7 +197,26 @@ func (a *Agent) begin(q *question) (*live, []byte, error) {
 		agent: a, question: q, handshake: hs, cmd: cmd, begun: time.Now(),
 		pair: &pair{rw: rw, parent: true}, cut: make(chan struct{}),
 	}
+	s.group = a.group(q.request.Session, cmd.Process.Pid)
 	return s, m2, nil
+}
+
+// group makes a control group for a session process that has done nothing yet. A
+// session that cannot get one goes on without: whoever comes to mend the host must
+// be able to.
+func (a *Agent) group(id wire.SessionID, pid int) *cgroup.Group {
+	if a.groups == nil {
+		return nil
+	}
+	g, err := a.groups.Make(id.String())
+	if err == nil {
+		if err = g.Add(pid); err == nil {
+			return g
+		}
+		err = errors.Join(err, g.End())
+	}
+	a.log.Error("a session has no control group", "session", id.String(), "err", err)
+	return nil
 }
 
 // suites are the offered ones that this agent has, best first; the handshake
@@ -351,7 +372,7 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 }
 
 // stop ends the child: it is asked, and killed when it does not listen. Its
-// program then dies with it (package process).
+// program then dies with it (package process), and what it left with its group.
 func (s *live) stop(frames <-chan frame) {
 	var code refusal.Code
 	select {
@@ -372,6 +393,9 @@ func (s *live) stop(frames <-chan frame) {
 	s.pair.close()
 	_ = s.cmd.Wait()
 	kill.Stop()
+	if err := s.group.End(); err != nil {
+		s.agent.log.Error("ending what a session left", "session", s.question.request.Session.String(), "err", err)
+	}
 }
 
 // report writes the end of the session.

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,9 +32,9 @@ func state(pid int) string {
 }
 
 func members(sid int) (n int) {
-	pids, _ := filepath.Glob("/proc/[0-9]*")
-	for _, p := range pids {
-		if inSession(filepath.Base(p), []byte(strconv.Itoa(sid))) {
+	list, _ := processes()
+	for _, m := range list {
+		if m.session == sid && !m.dead {
 			n++
 		}
 	}

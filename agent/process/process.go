@@ -18,8 +18,10 @@
 //   - Output is read only as fast as the caller reads: the kernel's pipe or
 //     terminal buffer is the only buffer (H4).
 //   - End hangs up and, two seconds later, kills everything that is still in
-//     the program's session. On Linux the program also dies when this process
-//     does, even by SIGKILL (H2).
+//     the program's session, and on Linux, in a process that is there for this
+//     program alone, everything that descends from it, daemons too: they cannot
+//     leave the process that adopts orphans. There the program also dies when
+//     this process does, even by SIGKILL (H2).
 //
 // Source: protocol 4.3 (command identity), design 4.1 and 4.3.
 package process
@@ -48,6 +50,7 @@ type Spec struct {
 	Dir      string    // absolute
 	Env      []string  // the whole environment, "NAME=value"
 	Terminal *Terminal // nil for three pipes
+	Alone    bool      // this process has no other children: End ends all that it has
 }
 
 // Terminal describes the pseudo-terminal to run on.
@@ -97,6 +100,9 @@ type Process struct {
 	exited chan struct{} // closed when exit is set
 	exit   Exit          // guarded by exited
 	reap   chan struct{} // closed when the leader may be reaped
+	ending chan struct{} // closed when End begins
+	reaper sync.WaitGroup
+	alone  bool
 	done   chan struct{} // closed when run is over
 
 	endOnce sync.Once
@@ -160,6 +166,8 @@ func (p *Process) OutputBytes() int64 {
 func (p *Process) End() {
 	p.endOnce.Do(func() {
 		p.hangUp()
+		close(p.ending) // from here on the dead keep their numbers, so that none is hit who got one anew
+		p.reaper.Wait()
 		p.sweep()
 		close(p.reap)
 		<-p.done

@@ -1,9 +1,6 @@
 package process
 
 import (
-	"bytes"
-	"os"
-	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -49,54 +46,35 @@ func (p *Process) await() Exit {
 
 func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }
 
-// sweep ends every process whose session the program leads: first politely, and
+// sweep ends every process that is left: first politely, and
 // when that did not help, repeatedly by force, because a process can fork while
 // the list is read.
 func (p *Process) sweep() {
-	left := p.signalSession(syscall.SIGHUP, syscall.SIGCONT)
+	left := p.signal(syscall.SIGHUP, syscall.SIGCONT)
 	deadline := time.Now().Add(killAfter)
 	for pause := time.Millisecond; left > 0 && time.Now().Before(deadline); pause = min(2*pause, 50*time.Millisecond) {
 		time.Sleep(pause)
-		left = p.signalSession()
+		left = p.signal()
 	}
 	for tries := 0; left > 0 && tries < 100; tries++ {
-		left = p.signalSession(syscall.SIGKILL)
+		left = p.signal(syscall.SIGKILL)
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
-// signalSession sends the signals to all live members of the session and returns
-// how many there are.
-func (p *Process) signalSession(signals ...syscall.Signal) (members int) {
-	proc, err := os.Open("/proc")
-	if err != nil {
+// signal sends the signals to everything that is left and returns how many
+// processes that were.
+func (p *Process) signal(signals ...syscall.Signal) int {
+	pids, ok := p.left()
+	if !ok {
 		return p.signalGroup(signals...)
 	}
-	defer proc.Close()
-	names, _ := proc.Readdirnames(-1)
-	sid := []byte(strconv.Itoa(p.Pid()))
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil || !inSession(name, sid) {
-			continue
-		}
-		members++
+	for _, pid := range pids {
 		for _, s := range signals {
 			_ = syscall.Kill(pid, s)
 		}
 	}
-	return members
-}
-
-// inSession reads /proc/<pid>/stat: "pid (name) state ppid pgrp session …". The
-// name may hold anything, so fields are counted from the last ")".
-func inSession(pid string, sid []byte) bool {
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
-	if err != nil {
-		return false
-	}
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	return len(fields) > 3 && bytes.Equal(fields[3], sid) && fields[0][0] != 'Z' && fields[0][0] != 'X'
+	return len(pids)
 }
 
 // signalGroup serves where /proc is not to be seen.

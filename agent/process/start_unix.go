@@ -21,7 +21,7 @@ func Start(spec Spec) (*Process, error) {
 		return nil, err
 	}
 	defer release()
-	p := &Process{exited: make(chan struct{}), reap: make(chan struct{}), done: make(chan struct{})}
+	p := &Process{exited: make(chan struct{}), reap: make(chan struct{}), done: make(chan struct{}), ending: make(chan struct{}), alone: spec.Alone}
 	p.cmd = &exec.Cmd{Path: path, Args: spec.Argv, Dir: spec.Dir, Env: spec.Env, SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	if p.cmd.Env == nil {
 		p.cmd.Env = []string{} // nil would hand over our own
@@ -33,6 +33,9 @@ func Start(spec Spec) (*Process, error) {
 	} else {
 		theirs, err = p.attachPipes()
 	}
+	if err == nil && p.alone {
+		err = adopt()
+	}
 	if err == nil {
 		err = p.launch()
 	}
@@ -42,6 +45,9 @@ func Start(spec Spec) (*Process, error) {
 	if err != nil {
 		p.abandon()
 		return nil, fmt.Errorf("starting %q: %v", spec.File.Path, err)
+	}
+	if p.alone {
+		p.reapAdopted()
 	}
 	return p, nil
 }

@@ -73,10 +73,11 @@ var table = []row{
 	{"internal/terminal", "", "golang.org/x/term"},
 	{"internal/cli", "internal/refusal internal/terminal", "github.com/spf13/cobra"},
 	{"agent/process", "internal/refusal", "github.com/charmbracelet/x/xpty"},
+	{"agent/cgroup", "", ""},
 	{"agent/trust", base + "policy policy/roster internal/keyfile", ""},
 	{"agent/membership", base + "policy policy/roster policy/approval internal/keyfile internal/audit/spool rendezvous/client agent/trust", ""},
 	{"agent", base + "crypto/replay crypto/handshake crypto/seal policy policy/roster policy/approval internal/harden internal/keyfile internal/conf " +
-		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/link internal/transport internal/session rendezvous/client agent/process agent/trust agent/membership", ""},
+		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/link internal/transport internal/session rendezvous/client agent/process agent/cgroup agent/trust agent/membership", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
 	{"operator/account", base + "policy policy/roster internal/keyfile internal/audit/checkpoint internal/audit/witness internal/cli rendezvous/client", ""},

@@ -1,0 +1,20 @@
+// Package cgroup puts each session into a control group of its own, so that its
+// end is the end of everything it started, also of what has left its process
+// group and its terminal (attack H2).
+//
+// A process can leave its session with setsid and its parent by dying first, but
+// without root it cannot leave a control group that root made. What root runs, or
+// what another service starts on request, is outside of this.
+//
+// Groups are made below the one in which the agent itself runs, of the unified
+// hierarchy (cgroup v2) only, without any controller: nothing is limited. Under
+// systemd the unit needs Delegate=yes, which says that this part of the tree is
+// the service's own.
+//
+//	<the agent's group>/tucdesk-<owner>-<session>/cgroup.kill
+//
+// Source: cgroups(7), Linux 5.14 and newer.
+package cgroup
+
+// Group is the group of one session. The one that made it ends it.
+type Group struct{ dir string }

@@ -1,0 +1,125 @@
+package process
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+const prSetChildSubreaper = 36 // PR_SET_CHILD_SUBREAPER of prctl(2)
+
+// reapEvery bounds how often the process list is read for dead orphans; our choice.
+const reapEvery = time.Second
+
+// adopt makes this process the parent of everything whose own parent dies, so that
+// a daemon stays a descendant which sweep can find. It comes before the start.
+func adopt() error {
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); errno != 0 {
+		return fmt.Errorf("adopting orphans: %v", errno)
+	}
+	return nil
+}
+
+// reapAdopted reaps orphans as they end, until End.
+func (p *Process) reapAdopted() {
+	died := make(chan os.Signal, 1)
+	signal.Notify(died, syscall.SIGCHLD)
+	p.reaper.Go(func() {
+		defer signal.Stop(died)
+		for {
+			select {
+			case <-died:
+				p.reapOrphans()
+			case <-p.ending:
+				return
+			}
+			select {
+			case <-time.After(reapEvery):
+			case <-p.ending:
+				return
+			}
+		}
+	})
+}
+
+// reapOrphans takes the dead that nobody waits for. The program itself is run's.
+func (p *Process) reapOrphans() {
+	self := os.Getpid()
+	list, _ := processes()
+	for _, m := range list {
+		if m.parent == self && m.dead && m.pid != p.Pid() {
+			_, _ = syscall.Wait4(m.pid, nil, syscall.WNOHANG, nil)
+		}
+	}
+}
+
+// member is one line of the process list.
+type member struct {
+	pid, parent, session int
+	dead                 bool // a zombie
+}
+
+// processes reads /proc, if it is there. Those that end meanwhile are left out.
+func processes() (list []member, ok bool) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil, false
+	}
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1)
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			if m, ok := readMember(pid); ok {
+				list = append(list, m)
+			}
+		}
+	}
+	return list, true
+}
+
+// readMember reads /proc/<pid>/stat: "pid (name) state ppid pgrp session …". The
+// name may hold anything, so fields are counted from the last ")".
+func readMember(pid int) (m member, ok bool) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return m, false
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 4 {
+		return m, false
+	}
+	parent, err1 := strconv.Atoi(string(fields[1]))
+	session, err2 := strconv.Atoi(string(fields[3]))
+	dead := fields[0][0] == 'Z' || fields[0][0] == 'X'
+	return member{pid: pid, parent: parent, session: session, dead: dead}, err1 == nil && err2 == nil
+}
+
+// left returns the live processes that End has to end: those of the program's
+// session, and of a Process that is alone all descendants of this process.
+func (p *Process) left() (pids []int, ok bool) {
+	list, ok := processes()
+	children := make(map[int][]member, len(list))
+	for _, m := range list {
+		children[m.parent] = append(children[m.parent], m)
+		if m.session == p.Pid() && !m.dead && !p.alone {
+			pids = append(pids, m.pid)
+		}
+	}
+	if !p.alone {
+		return pids, ok
+	}
+	for queue := []int{os.Getpid()}; len(queue) > 0; queue = queue[1:] {
+		for _, m := range children[queue[0]] {
+			queue = append(queue, m.pid)
+			if !m.dead {
+				pids = append(pids, m.pid)
+			}
+		}
+		delete(children, queue[0]) // the list was not taken at one moment: no circles
+	}
+	return pids, ok
+}
