@@ -34,10 +34,16 @@ func (r *run) bulkLoss() error {
 	var list []subject
 	s := r.newStage()
 	for i, name := range s.controls() {
-		s.target.Sysctl("ipv4/tcp_congestion_control", name) // a listener keeps what it began with
-		list = append(list, s.sshAt(sshPort+i, "ssh, "+name))
+		x := s.sshAt(sshPort+i, "ssh, "+name)
+		plain := x.exec
+		x.exec = func(h *netlab.Host, argv ...string) *exec.Cmd { // what counts is when the connection is made
+			s.target.Sysctl("ipv4/tcp_congestion_control", name)
+			return plain(h, argv...)
+		}
+		list = append(list, x)
 	}
-	return s.copying(s.cfg.Bulk, fast(0.001), append(list, s.tucdesk("tucdesk", "never"))...)
+	// A quarter: what copes badly takes twenty times as long.
+	return s.copying(s.cfg.Bulk/4, fast(0.001), append(list, s.tucdesk("tucdesk", "never"))...)
 }
 
 // controls are the ways to control congestion that a namespace may choose, the
@@ -83,6 +89,9 @@ func (s *stage) copyingAt(size int64, seats []*netlab.Host, subjects []subject) 
 	}
 	for i, x := range subjects {
 		s.add(x.name, "rate", "Mbit/s", rates[i], failed[i])
+		if _, down := seats[i].Count(); failed[i] == nil && down.Lost+down.Overflowed > 0 {
+			s.figures[len(s.figures)-1].Note = fmt.Sprintf("%d of %d packets lost, %d found the queue full", down.Lost, down.Packets, down.Overflowed)
+		}
 	}
 	return s.Err()
 }

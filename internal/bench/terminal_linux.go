@@ -23,6 +23,10 @@ const (
 	lostKey  = 10 * time.Second
 )
 
+// alphabet is what is typed: no character of the words in which mosh tells of a
+// lost network, and no escape of any client.
+const alphabet = "!$%&*+,/;<=>?@_{|}"
+
 // lineKeys is how many keys are typed before the cursor goes back to the left
 // edge. It is no multiple of the alphabet: what shows a screen's differences only,
 // as mosh does, must show every key.
@@ -204,7 +208,7 @@ func (t *terminal) press() (byte, time.Time, error) {
 	for len(t.shown) > 0 {
 		<-t.shown
 	}
-	key := 'a' + byte(t.typed%26)
+	key := alphabet[t.typed%len(alphabet)]
 	text := []byte{key}
 	if t.typed++; t.typed%lineKeys == 0 {
 		text = []byte{'\r', key}

@@ -147,6 +147,9 @@ func (h *Host) Renumber() {
 // Wi-Fi to the next. Its Link, with all that was set, moves along.
 func (h *Host) Move(to *Network) {
 	h.lab.t.Helper()
+	if to.lab != h.lab {
+		h.lab.t.Fatalf("host %q cannot move to a network of another lab", h.name)
+	}
 	h.place(to)
 }
 

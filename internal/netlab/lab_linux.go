@@ -19,8 +19,8 @@ type T interface {
 	Skipf(format string, args ...any)
 }
 
-// Lab is everything of one test. Its methods are safe for use by several
-// goroutines; those that take a Network of another lab panic.
+// Lab is everything of one test. It, and what is made from it, may be used by
+// several goroutines.
 type Lab struct {
 	t      T
 	engine *engine
@@ -61,9 +61,9 @@ func Missing() string {
 	} else {
 		_ = f.Close()
 	}
-	for program, pkg := range map[string]string{"ip": "iproute2", "nsenter": "util-linux"} {
-		if _, err := exec.LookPath(program); err != nil {
-			list = append(list, fmt.Sprintf("the program %s (apt-get install %s)", program, pkg))
+	for _, x := range []struct{ program, pkg string }{{"ip", "iproute2"}, {"nsenter", "util-linux"}} {
+		if _, err := exec.LookPath(x.program); err != nil {
+			list = append(list, fmt.Sprintf("the program %s (apt-get install %s)", x.program, x.pkg))
 		}
 	}
 	return strings.Join(list, ", ")
@@ -124,9 +124,15 @@ type address struct {
 	len4, len6 int
 }
 
+// maxAddresses bounds what one network gives out, renumbered hosts included; our
+// choice.
+const maxAddresses = 240
+
 // addressLocked returns the next free address.
 func (n *Network) addressLocked() address {
-	n.next++
+	if n.next++; n.next > maxAddresses {
+		n.lab.t.Fatalf("a network has given out all of its %d addresses", maxAddresses)
+	}
 	i := byte(n.next)
 	a := address{len4: 24, len6: 64}
 	if n.nat == nil {
