@@ -103,6 +103,7 @@ var table = []row{
 
 	// Tests of all of them together, as processes; it is imported by nobody.
 	{"internal/endtoend", "", "github.com/coder/websocket golang.org/x/sys"},
+	{"internal/labtest", "", ""},
 }
 
 // shared are modules that more than one row uses, with the reason.

@@ -1,0 +1,237 @@
+package labtest
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	// The go command repeats a passed test from its cache unless something that
+	// the test was linked with or has read is new. These are what the programs
+	// are made of; their own files buildPrograms looks at.
+	_ "github.com/tucdesk/tucdesk/agent"
+	_ "github.com/tucdesk/tucdesk/operator"
+	_ "github.com/tucdesk/tucdesk/relay"
+	_ "github.com/tucdesk/tucdesk/rendezvous"
+)
+
+// Longest waits; our choice. They bound a test that fails, not one that passes.
+const (
+	patience   = 20 * time.Second // for a condition, and for the end of a command
+	stopWithin = 15 * time.Second // from SIGTERM to the end of a process
+	maxPrinted = 16 << 20         // bytes of one stream of a process that are kept
+	pollEvery  = 5 * time.Millisecond
+)
+
+// binaries is where TestMain has the programs built.
+var binaries string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "tucdesk-labtest-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binaries = dir
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // they wait for timers and packets, not for a core
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// buildPrograms builds the four programs once for all tests.
+var buildPrograms = sync.OnceValue(func() error {
+	args := []string{"build", "-o", binaries + "/"}
+	for _, name := range []string{"tucdesk", "tucdesk-agent", "tucdesk-relay", "tucdesk-server"} {
+		files, err := filepath.Glob(filepath.Join("../../cmd", name, "*.go"))
+		if err != nil || len(files) == 0 {
+			return fmt.Errorf("no program %q: %v", name, err)
+		}
+		for _, f := range files {
+			if _, err := os.Stat(f); err != nil { // seen by the test cache
+				return err
+			}
+		}
+		args = append(args, "./cmd/"+name)
+	}
+	cmd := exec.Command("go", args...)
+	cmd.Dir = "../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building the programs: %v\n%s", err, out)
+	}
+	return nil
+})
+
+func program(name string) string { return filepath.Join(binaries, name) }
+
+// transcript collects what a process prints, at most maxPrinted bytes.
+type transcript struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+// Write never fails: a process must not end because it is talkative.
+func (t *transcript) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b.Write(p[:max(0, min(len(p), maxPrinted-t.b.Len()))])
+	return len(p), nil
+}
+
+func (t *transcript) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.String()
+}
+
+// process is a program that runs on a host.
+type process struct {
+	t        testing.TB
+	cmd      *exec.Cmd
+	out, err transcript
+	ended    chan struct{} // closed when it was waited for
+}
+
+// launch starts cmd; its unset streams are collected.
+func launch(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, ended: make(chan struct{})}
+	if cmd.Stdout == nil {
+		cmd.Stdout = &p.out
+	}
+	cmd.Stderr = &p.err
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("starting %q: %v", cmd.Args, err)
+	}
+	go func() { _ = cmd.Wait(); close(p.ended) }()
+	t.Cleanup(func() {
+		served := p.alive()
+		p.stop()
+		if text := p.err.String(); strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic:") || strings.Contains(text, "goroutine 1 [") {
+			t.Errorf("%s ended badly:\n%s", p.name(), text)
+		}
+		if t.Failed() && served {
+			t.Logf("%s said:\n%s", p.name(), tail(p.err.String(), 3000))
+		}
+	})
+	return p
+}
+
+// name is the program behind nsenter's arguments.
+func (p *process) name() string {
+	for _, a := range p.cmd.Args {
+		if strings.HasPrefix(a, binaries) {
+			return filepath.Base(a)
+		}
+	}
+	return filepath.Base(p.cmd.Path)
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "…" + s[len(s)-n:]
+	}
+	return s
+}
+
+func (p *process) alive() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// stop asks the process to end and waits; one that does not is killed, and the
+// test fails. It may be called again.
+func (p *process) stop() {
+	if !p.alive() {
+		return
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(stopWithin):
+		p.t.Errorf("%s does not stop", p.name())
+		p.kill()
+	}
+}
+
+// kill ends the process as a crash does.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// says waits until the process has printed a whole line with text in it.
+func (p *process) says(text string) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("%s says %q", p.name(), text), func() bool {
+		for _, s := range []string{p.err.String(), p.out.String()} {
+			if _, after, found := strings.Cut(s, text); found && strings.Contains(after, "\n") {
+				return true
+			}
+		}
+		if !p.alive() {
+			p.t.Fatalf("%s ended: %s", p.name(), tail(p.err.String(), 2000))
+		}
+		return false
+	})
+}
+
+// finish waits for the end and returns exit status and what was printed.
+func (p *process) finish() (code int, out, err string) {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.t.Errorf("%s does not end; it said:\n%s", p.name(), tail(p.err.String(), 2000))
+		p.kill()
+	}
+	return p.cmd.ProcessState.ExitCode(), p.out.String(), p.err.String()
+}
+
+// must is launch and finish for a command that a test cannot go on without.
+func must(t testing.TB, cmd *exec.Cmd) string {
+	t.Helper()
+	p := launch(t, cmd)
+	code, out, said := p.finish()
+	if code != 0 {
+		t.Fatalf("%q exits %d: %s", cmd.Args, code, tail(said, 2000))
+	}
+	return out
+}
+
+// eventually polls until cond holds.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	within(t, patience, what, cond)
+}
+
+// within is eventually with a bound, and returns how long it took.
+func within(t testing.TB, limit time.Duration, what string, cond func() bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for !cond() {
+		if time.Since(start) > limit {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+		<-tick.C
+	}
+	return time.Since(start)
+}
+
+// pass lets time pass while something else goes on that is looked at afterwards.
+func pass(d time.Duration) { <-time.After(d) }
