@@ -33,7 +33,8 @@ const (
 
 // Config is what Open may be told. The zero value is what the programs use.
 type Config struct {
-	// Version is what this program calls itself at the server, for display.
+	// Version is what this program calls itself at the server, for display, and
+	// what is held against the roster's least version.
 	Version string
 	// MaxSessions bounds the open sessions; 0 is DefaultMaxSessions.
 	MaxSessions int

@@ -246,6 +246,9 @@ func (a *Agent) applyNews(news wire.RosterNews) {
 		t, _ := a.keeper.Get()
 		a.log.Info("roster applied", "version", t.Roster.Version(), "policy_usable", t.Rules != nil)
 		a.recordRoster("")
+		if err := t.Roster.CheckProgram(a.version); err != nil {
+			a.log.Error("this program is too old: only admins can open sessions", "err", err)
+		}
 	}
 	if err != nil {
 		a.log.Error("the server offered a roster that is not accepted", "err", err)

@@ -299,6 +299,9 @@ func (a *Agent) decide(q *question, now time.Time) (answer, error) {
 	if err != nil {
 		return ans, err
 	}
+	if err := a.checkProgram(t.Roster, op.Role); err != nil {
+		return ans, err
+	}
 	if err := a.checkVersions(q, t); err != nil {
 		return ans, err
 	}
@@ -319,6 +322,17 @@ func (a *Agent) decide(q *question, now time.Time) (answer, error) {
 		err = errors.New("deciding: internal error: neither allowed nor refused")
 	}
 	return ans, err
+}
+
+// checkProgram refuses with ProgramTooOld while this program is older than the
+// roster asks for. Admins and owners are let through to the policy: a session may
+// be the only way in to bring a newer program here, and a least version must not
+// become a lock-out (protocol 3.2).
+func (a *Agent) checkProgram(st *roster.State, role policy.Role) error {
+	if role.AtLeast(policy.Admin) {
+		return nil
+	}
+	return st.CheckProgram(a.version)
 }
 
 // checkVersions compares what the operator signed with what is in force here.

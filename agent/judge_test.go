@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -407,6 +408,28 @@ func TestOperatorBehindTheAgentIsJudgedByTheNewest(t *testing.T) {
 	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(r *roster.Roster) { r.Revoke(k.members["eve"].ID()) })}})
 	old.askFor(a, "ann", nil).wantAccept()
 	old.askFor(a, "eve", nil).wantRefusal(refusal.KeyRevoked)
+}
+
+func TestO1AgentThatIsTooOldServesAdminsOnly(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(r *roster.Roster) { r.MinVersion = "1.4.2" })}})
+	for version, want := range map[string]refusal.Code{
+		"v1.4.1": refusal.ProgramTooOld, "v1.4.2-rc.1": refusal.ProgramTooOld, "(devel)": refusal.ProgramTooOld, "": refusal.ProgramTooOld,
+		"v1.4.2": "", "v1.10.0": "",
+	} {
+		a.version = version
+		if s := a.status(time.Now()); s.Code != want || strings.Contains(strings.Join(s.Warnings, " "), "only admins") != (want != "") {
+			t.Errorf("%q: status %+v", version, s)
+		}
+		_, r := k.askFor(a, "ann", nil).send()
+		if r == nil && want != "" || r != nil && r.Code != want {
+			t.Errorf("%q: %+v, want %q", version, r, want)
+		}
+		k.askFor(a, "adm", nil).wantAccept()
+	}
+	a.version = "v1.4.1"
+	k.askFor(a, "vic", nil).wantRefusal(refusal.WrongRole)
 }
 
 func TestSameVersionOtherHashIsRefusedForThisSessionOnly(t *testing.T) {

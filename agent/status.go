@@ -34,7 +34,7 @@ type Status struct {
 	Server      string       `json:"server"` // "" while not connected
 	Since       wire.Millis  `json:"since"`  // of being connected, or of not being
 	Problem     string       `json:"problem"`
-	Code        refusal.Code `json:"code"`   // why no session can be opened; "" when they can
+	Code        refusal.Code `json:"code"`   // why sessions cannot be opened, but by admins with program_too_old; "" when they can
 	Frozen      bool         `json:"frozen"` // two rosters of one version were seen
 
 	RosterVersion  uint64      `json:"rosterVersion"`
@@ -66,6 +66,12 @@ func (a *Agent) status(now time.Time) Status {
 	if _, err := a.keeper.Usable(now); err != nil {
 		s.Code = codeOf(err)
 		s.Warnings = append(s.Warnings, "no session can be opened: "+err.Error())
+	}
+	if err := t.Roster.CheckProgram(a.version); err != nil {
+		if s.Code == "" {
+			s.Code = codeOf(err)
+		}
+		s.Warnings = append(s.Warnings, "only admins can open sessions, to bring a newer program here: "+err.Error())
 	}
 	s.warn("the roster", s.RosterExpires, "an owner has to renew it", now)
 	if s.CertificateEnd != 0 {
