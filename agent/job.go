@@ -28,6 +28,7 @@ type readyData struct {
 	Policy      key.Hash      `json:"policy"`
 	MaxDuration time.Duration `json:"maxDuration"` // 0 is unlimited, as below
 	MaxIdle     time.Duration `json:"maxIdle"`
+	MaxResume   time.Duration `json:"maxResume"` // 0 is policy.DefaultResume
 	AuditSeq    uint64        `json:"auditSeq"`
 	AuditHead   key.Hash      `json:"auditHead"`
 }

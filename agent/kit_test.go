@@ -363,7 +363,7 @@ func (q *ask) tryDial() (*session.Conn, error) {
 	m3, keys := q.wantAccept()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	l, err := link.Dial(ctx, link.Config{Relay: q.operator})
+	l, err := link.Open(ctx, link.Config{Relay: q.operator})
 	if err != nil {
 		return nil, err
 	}

@@ -39,8 +39,6 @@ func (s *live) renewRelay(ctx context.Context, have wire.Lease) (wire.Lease, err
 	if f.Type != wire.FrameRelayed || json.Unmarshal(f.Body, &renewed) != nil {
 		return wire.Lease{}, refused(f)
 	}
-	// The link stays with its relay, so the child need not know of others.
-	renewed.Relay.Endpoints = nil
 	return renewed.Lease, s.pair.sendJSON(frameRelay, renewed.Relay)
 }
 

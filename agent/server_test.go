@@ -143,7 +143,7 @@ func (s *served) exec(a *Agent, args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	l, err := link.Dial(within(s.t), link.Config{Relay: reply.Relay})
+	l, err := link.Open(within(s.t), link.Config{Relay: reply.Relay})
 	if err != nil {
 		return "", err
 	}

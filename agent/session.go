@@ -362,7 +362,7 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 	defer clear(exported)
 	body, err := joinKeys(exported, readyData{
 		Rule: ans.decision.Rule, Policy: ans.trust.Roster.PolicyHash(),
-		MaxDuration: s.limits.Session, MaxIdle: s.limits.Idle, AuditSeq: seq, AuditHead: head,
+		MaxDuration: s.limits.Session, MaxIdle: s.limits.Idle, MaxResume: s.limits.Resume, AuditSeq: seq, AuditHead: head,
 	})
 	if err != nil {
 		return err

@@ -105,7 +105,7 @@ func (w *worker) listen() {
 
 // session opens the link, waits for the operator and serves it.
 func (w *worker) session(ctx context.Context) error {
-	l, err := link.Dial(ctx, link.Config{Relay: w.job.Relay})
+	l, err := link.Open(ctx, link.Config{Relay: w.job.Relay, Direct: true})
 	if err != nil {
 		return w.cause(ctx, err)
 	}
@@ -161,7 +161,7 @@ func (w *worker) confirm(ctx context.Context, m3 []byte) (*handshake.Keys, sessi
 		w.cancel(refusal.New(refusal.Expired, "no input for longer than the policy allows"))
 	})
 	return keys, session.Ready{
-		Rule: r.Rule, Policy: r.Policy, MaxDuration: r.MaxDuration, MaxIdle: r.MaxIdle, AuditSeq: r.AuditSeq, AuditHead: r.AuditHead,
+		Rule: r.Rule, Policy: r.Policy, MaxDuration: r.MaxDuration, MaxIdle: r.MaxIdle, MaxResume: r.MaxResume, AuditSeq: r.AuditSeq, AuditHead: r.AuditHead,
 	}, nil
 }
 

@@ -14,7 +14,7 @@ func BenchmarkDial(b *testing.B) {
 		b.StopTimer()
 		cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp})
 		b.StartTimer()
-		l, err := Dial(context.Background(), Config{Relay: cred})
+		l, err := Open(context.Background(), Config{Relay: cred})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -33,37 +33,37 @@ const (
 
 // keepBound binds the channel and renews it, until the path ends. It never gives
 // up: however long the answers were lost, the session gets its speed back.
-func (p *path) keepBound() {
+func (a *allocation) keepBound() {
 	var end time.Time // before that the relay has the channel
 	for wait := resendFirst; ; {
 		asked, pause := time.Now(), wait
-		err := p.bind(wait)
+		err := a.bind(wait)
 		switch {
 		case err == nil:
-			p.bound.Store(true)
+			a.bound.Store(true)
 			end, wait, pause = asked.Add(channelLife), resendFirst, rebindEvery
 		case wait < bindMost:
 			if wait = min(wait*5/4, bindMost); wait == bindMost {
-				p.log.Warn("relay does not bind our channel", "relay", p.info.Relay, "error", err)
+				a.log.Warn("relay does not bind our channel", "relay", a.name, "error", err)
 			}
 		}
 		if time.Now().After(end) {
-			p.bound.Store(false)
+			a.bound.Store(false)
 		}
-		if !p.sleep(time.Until(asked.Add(pause))) {
+		if !a.sleep(time.Until(asked.Add(pause))) {
 			return
 		}
 	}
 }
 
 // sleep reports false when the path has ended.
-func (p *path) sleep(d time.Duration) bool {
+func (a *allocation) sleep(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
-	case <-p.done:
+	case <-a.done:
 		return false
 	}
 }
@@ -72,9 +72,9 @@ var errNoAnswer = errors.New("no answer")
 
 // bind asks once for the channel, once more if the nonce was too old. Every
 // request is signed by the newest credential.
-func (p *path) bind(wait time.Duration) error {
+func (a *allocation) bind(wait time.Duration) error {
 	for range renewTries {
-		answer, key, err := p.askChannel(wait)
+		answer, key, err := a.askChannel(wait)
 		switch {
 		case err != nil:
 			return err
@@ -93,19 +93,19 @@ func (p *path) bind(wait time.Duration) error {
 	return errors.New("the relay takes no nonce of its own")
 }
 
-func (p *path) askChannel(wait time.Duration) (answer, key []byte, err error) {
+func (a *allocation) askChannel(wait time.Duration) (answer, key []byte, err error) {
 	request := newRequest(guard.ChannelBindRequest)
 	request = guard.AppendAttribute(request, guard.AttrChannel, []byte{guard.Channel >> 8, guard.Channel & 0xff, 0, 0})
 	request = guard.AppendAttribute(request, guard.AttrPeerAddress, peerAddress())
-	username, password := p.turn.identity.newest()
-	request, key = p.turn.identity.sign(request, username, password)
+	username, password := a.turn.identity.newest()
+	request, key = a.turn.identity.sign(request, username, password)
 	if len(request) > guard.MaxFrame {
 		return nil, nil, errors.New("the relay's challenge is too long")
 	}
 	id := guard.Transaction(request)
-	came := p.questions.ask(id)
-	defer p.questions.forget(id)
-	answer, err = p.try(context.Background(), request, came, wait)
+	came := a.questions.ask(id)
+	defer a.questions.forget(id)
+	answer, err = a.try(context.Background(), request, came, wait)
 	return answer, key, err
 }
 
@@ -121,8 +121,8 @@ func peerAddress() []byte {
 
 // indicate sends one datagram inside a Send indication, or loses it as a network
 // would.
-func (p *path) indicate(datagram []byte) error {
-	if !p.slow.take(time.Now()) {
+func (a *allocation) indicate(datagram []byte) error {
+	if !a.slow.take(time.Now()) {
 		return nil
 	}
 	frame := guard.AppendAttribute(newRequest(guard.SendIndication), guard.AttrPeerAddress, peerAddress())
@@ -130,7 +130,7 @@ func (p *path) indicate(datagram []byte) error {
 	if len(frame) > guard.MaxFrame {
 		return nil
 	}
-	return p.sock.frame(frame)
+	return a.leg.frame(frame)
 }
 
 // allowance is a token bucket of Send indications; its zero value is full.

@@ -37,7 +37,7 @@ func TestLostChannelBindsDoNotSlowTheSessionForLife(t *testing.T) {
 	p := newProxy(t, r.udp, nil)
 	p.lose(guard.ChannelBindRequest, true)
 	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: p.addr}, wire.RelayEndpoint{UDP: r.udp})
-	if err := operator.WriteSegments(segments(2, 64), 64); err != nil {
+	if err := operator.WriteSegments(first, segments(2, 64), 64); err != nil {
 		t.Fatal(err)
 	}
 	receive(t, agent, 2) // slow, but not silent
@@ -45,10 +45,10 @@ func TestLostChannelBindsDoNotSlowTheSessionForLife(t *testing.T) {
 	defer heal.Stop()
 	began := time.Now()
 	until(t, "the channel", func() bool {
-		if err := operator.WriteSegments(segments(8, 1200), 1200); err != nil {
+		if err := operator.WriteSegments(first, segments(8, 1200), 1200); err != nil {
 			t.Fatal(err)
 		}
-		return operator.path.bound.Load()
+		return operator.alloc().bound.Load()
 	})
 	if d := time.Since(began); d < outage || d > 2*outage {
 		t.Errorf("bound after %v", d)
@@ -59,7 +59,7 @@ func TestLostChannelBindsDoNotSlowTheSessionForLife(t *testing.T) {
 	slow, asked, fast := p.count(guard.SendIndication), p.count(guard.ChannelBindRequest), p.channelData()
 	last := segments(1, 1000)
 	last[Headroom] = 0xff
-	if err := operator.WriteSegments(last, 1000); err != nil {
+	if err := operator.WriteSegments(first, last, 1000); err != nil {
 		t.Fatal(err)
 	}
 	for !slices.ContainsFunc(receive(t, agent, 1), func(d []byte) bool { return bytes.Equal(d, last[Headroom:]) }) {
@@ -83,13 +83,15 @@ type scripted struct {
 	once sync.Once
 }
 
-func (s *scripted) receive(b *batch) error {
-	select {
-	case f := <-s.in:
-		b.frames = append(b.frames, f)
-		return nil
-	case <-s.done:
-		return errDone
+// read hands the relay's answers to the allocation.
+func (s *scripted) read(a *allocation) {
+	for {
+		select {
+		case f := <-s.in:
+			a.sort(f)
+		case <-s.done:
+			return
+		}
 	}
 }
 
@@ -121,9 +123,11 @@ func (s *scripted) tries(since time.Time) (at []time.Duration) {
 }
 
 // scriptedPath keeps a channel with a relay that answers so.
-func scriptedPath(answer func(p *path, request []byte) []byte) (*path, *scripted) {
+func scriptedPath(answer func(p *allocation, request []byte) []byte) (*allocation, *scripted) {
 	s := &scripted{in: make(chan []byte, 9), done: make(chan struct{})}
-	p := newPath(s, Info{}, slog.New(slog.DiscardHandler))
+	p := newAllocation(first, RelayUDP, "relay", slog.New(slog.DiscardHandler), new(guard.Stats))
+	p.leg = s
+	p.wg.Go(func() { s.read(p) })
 	s.answer = func(request []byte) []byte { return answer(p, request) }
 	p.turn.identity.take(wire.Relay{Username: "somebody", Password: make([]byte, 32)})
 	p.turn.identity.learn(challenge(guard.NewMessage(guard.AllocateError, [12]byte{}), "first"))
@@ -138,7 +142,7 @@ func challenge(msg []byte, nonce string) []byte {
 
 // granted answers a request as the relay does: signed with the key of its user,
 // and nothing but that.
-func granted(p *path, request []byte) []byte {
+func granted(p *allocation, request []byte) []byte {
 	name, password := p.turn.identity.newest()
 	_, key := p.turn.identity.sign(guard.NewMessage(guard.ChannelBindRequest, [12]byte{}), name, password)
 	msg := guard.AppendAttribute(guard.NewMessage(guard.ChannelBindSuccess, guard.Transaction(request)), guard.AttrIntegrity, make([]byte, 20))
@@ -154,7 +158,7 @@ func refused(request []byte, code int) []byte {
 func TestChannelIsAskedForUntilItIsBoundAndThenRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var heard atomic.Bool
-		p, s := scriptedPath(func(p *path, request []byte) []byte {
+		p, s := scriptedPath(func(p *allocation, request []byte) []byte {
 			if !heard.Load() {
 				return nil
 			}
@@ -209,7 +213,7 @@ func TestFailedRenewalOfTheChannelIsMadeUpFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var failing atomic.Bool
-				p, s := scriptedPath(func(p *path, request []byte) []byte {
+				p, s := scriptedPath(func(p *allocation, request []byte) []byte {
 					if failing.Load() {
 						return no(request)
 					}
@@ -244,7 +248,7 @@ func TestFailedRenewalOfTheChannelIsMadeUpFor(t *testing.T) {
 
 func TestChannelIsBoundWithAFreshNonceAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, s := scriptedPath(func(p *path, request []byte) []byte {
+		p, s := scriptedPath(func(p *allocation, request []byte) []byte {
 			if nonce, _ := guard.Find(request, guard.AttrNonce); string(nonce) != "fresh" {
 				return challenge(refused(request, staleNonce), "fresh")
 			}
@@ -265,10 +269,10 @@ func TestEveryBitOfTheChannelsAnswerIsSigned(t *testing.T) {
 	r := startRelay(t)
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp})
 	l := dial(t, cred)
-	until(t, "the channel", l.path.bound.Load)
-	answer := granted(l.path, guard.NewMessage(guard.ChannelBindRequest, [12]byte{1}))
-	name, password := l.path.turn.identity.newest()
-	_, key := l.path.turn.identity.sign(guard.NewMessage(guard.ChannelBindRequest, [12]byte{}), name, password)
+	until(t, "the channel", l.alloc().bound.Load)
+	answer := granted(l.alloc(), guard.NewMessage(guard.ChannelBindRequest, [12]byte{1}))
+	name, password := l.alloc().turn.identity.newest()
+	_, key := l.alloc().turn.identity.sign(guard.NewMessage(guard.ChannelBindRequest, [12]byte{}), name, password)
 	if !answers(answer, key) {
 		t.Fatal("the answer itself is refused")
 	}
@@ -311,16 +315,16 @@ func TestDatagramTooLongForAnIndicationIsLost(t *testing.T) {
 	p := newProxy(t, r.udp, nil)
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
 	l := dial(t, cred)
-	if err := l.path.indicate(make([]byte, guard.MaxFrame-32)); err != nil {
+	if err := l.alloc().indicate(make([]byte, guard.MaxFrame-32)); err != nil {
 		t.Error(err)
 	}
-	if err := l.path.bind(patience); err != nil { // and the link goes on
+	if err := l.alloc().bind(patience); err != nil { // and the link goes on
 		t.Error(err)
 	}
 	if n := p.count(guard.SendIndication); n != 0 {
 		t.Errorf("%d Send indications", n)
 	}
-	if _, err := l.path.try(canceled(), newRequest(guard.RefreshRequest), nil, patience); err != context.Canceled {
+	if _, err := l.alloc().try(canceled(), newRequest(guard.RefreshRequest), nil, patience); err != context.Canceled {
 		t.Errorf("got %v", err)
 	}
 }

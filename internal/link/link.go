@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
+	"net/netip"
+	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/guard"
@@ -18,192 +20,334 @@ import (
 // it is to send: a ChannelData header (RFC 8656, section 12.4).
 const Headroom = guard.ChannelHeaderSize
 
-// MaxDatagram is the longest datagram, in bytes. The path's own limit may be
+// MaxDatagram is the longest datagram, in bytes. A path's own limit may be
 // smaller; whoever sends stays below 1,248 (design 4.2).
 const MaxDatagram = guard.MaxPayload
 
-// Times; our choice.
-const (
-	// tcpAfter is how long UDP has a lead: longer than a round trip to a relay
-	// worth using, too short for a person to notice.
-	tcpAfter = 300 * time.Millisecond
-	// perRelay bounds the attempt on one relay.
-	perRelay = 5 * time.Second
-)
+// warm is how many relays of the list are kept ready; the next ones are asked when
+// one of these cannot be had. Both ends count from the front, so they meet. Our
+// choice.
+const warm = 2
 
 // Kind says what kind of path is in use; part of what status shows.
 type Kind string
 
-// The kinds of path.
+// The kinds of way to a relay.
 const (
-	RelayUDP Kind = "relay-udp"
-	RelayTCP Kind = "relay-tcp"
+	RelayUDP       Kind = "relay-udp"
+	RelayTCP       Kind = "relay-tcp"
+	RelayTLS       Kind = "relay-tls"
+	RelayDTLS      Kind = "relay-dtls"
+	RelayWebSocket Kind = "relay-ws"
 )
 
-// Info describes the path in use.
-type Info struct {
-	Kind  Kind
-	Relay string // "host:port" from the credential
-}
-
-// Config of Dial.
+// Config of Open.
 type Config struct {
 	Relay wire.Relay // credential and endpoints, from the grant or the answer to the operator
+	// Direct opens the link to datagrams from anywhere, as direct paths need.
+	Direct bool
+	// Fixed are addresses at which an administrator says this end can be reached.
+	Fixed []netip.AddrPort
+	// Remember may be nil.
+	Remember Memory
 	// Logger gets what went wrong on the way; nil discards it.
 	Logger *slog.Logger
 }
 
-// Link is one way to the other end. WriteSegments may be called from any
-// goroutine, ReadBatch from one at a time.
-type Link struct{ path *path }
+// Datagram is one datagram from the other end, or from whoever says so.
+type Datagram struct {
+	Via path.Via // how it came
+	B   []byte
+}
 
-// Dial opens a link on the first relay that answers, in the order of the
-// credential. It returns when datagrams can be sent and received; whether the
-// other end is there already nobody knows.
+// RelayState is one relay of the credential and how we reach it.
+type RelayState struct {
+	Via  path.Via
+	Kind Kind   // in use, or last used; "" before the first success
+	Name string // "host:port" of that kind, or the first of the endpoint
+	Up   bool   // datagrams can be sent; whether the other end is there nobody knows
+	Err  error  // why it is not up; nil if it is, or was never tried
+}
+
+// Link is all ways to the other end. WriteSegments may be called from any
+// goroutine, ReadBatch from one at a time.
+type Link struct {
+	cfg     Config
+	log     *slog.Logger
+	stats   guard.Stats
+	in      inbox
+	held    *batch   // by the caller of ReadBatch
+	hosts   [2]*host // IPv4, IPv6; nil where the machine has none
+	changed chan struct{}
+	network network
+
+	ctx  context.Context
+	stop context.CancelFunc
+	once sync.Once
+	wg   sync.WaitGroup
+
+	mu     sync.Mutex
+	cred   wire.Relay // guarded by mu
+	relays []*slot    // guarded by mu; grows only
+}
+
+// Open opens the sockets and returns when the first relay can be used; the others
+// follow, and whatever is lost is dialled again, for the life of the link.
 //
-// Refusal: RelayFailed, which names the relays that did not answer.
-func Dial(ctx context.Context, cfg Config) (*Link, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	n := len(cfg.Relay.Endpoints)
-	if n == 0 || n > wire.MaxRelayEndpoints {
+// Refusal: RelayFailed, which names every relay and what did not answer.
+func Open(ctx context.Context, cfg Config) (*Link, error) {
+	if n := len(cfg.Relay.Endpoints); n == 0 || n > wire.MaxRelayEndpoints {
 		return nil, refusal.New(refusal.RelayFailed, "the credential names %d relays; want 1 to %d", n, wire.MaxRelayEndpoints)
 	}
-	var tried []string
-	for _, e := range cfg.Relay.Endpoints {
-		p, err := race(ctx, cfg, e)
-		if err == nil {
-			return &Link{path: p}, nil
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		cfg.Logger.Info("relay did not answer", "udp", e.UDP, "tcp", e.TCP, "error", err)
-		tried = append(tried, names(e)...)
+	l := &Link{cfg: cfg, log: cfg.Logger, cred: cfg.Relay, changed: make(chan struct{}, 1)}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
 	}
-	return nil, refusal.New(refusal.RelayFailed, "no answer from %s", strings.Join(tried, ", "))
+	l.in = inbox{full: make(chan *batch, batches), done: make(chan struct{})}
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	if err := l.listen(); err != nil {
+		_ = l.Close()
+		return nil, refusal.New(refusal.RelayFailed, "%v", err)
+	}
+	l.network.read()
+	l.grow(cfg.Relay.Endpoints)
+	l.wg.Go(l.watch)
+	if err := l.firstRelay(ctx); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
-func names(e wire.RelayEndpoint) (s []string) {
-	if e.UDP != "" {
-		s = append(s, "udp "+e.UDP)
-	}
-	if e.TCP != "" {
-		s = append(s, "tcp "+e.TCP)
-	}
-	return s
-}
-
-type attempt struct {
-	path *path
-	err  error
-}
-
-// race tries one relay over both transports and returns the first path. All
-// attempts have ended when it returns.
-func race(ctx context.Context, cfg Config, e wire.RelayEndpoint) (*path, error) {
-	ctx, cancel := context.WithTimeout(ctx, perRelay)
-	defer cancel()
-	results := make(chan attempt, 2)
-	running := 0
-	start := func(k Kind, addr string) {
-		if addr == "" {
-			return
+func (l *Link) listen() error {
+	var errs []error
+	for i, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		h, err := listen(uint8(i), any, l.cfg.Direct, &l.in, &l.stats)
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		running++
-		go func() {
-			p, err := open(ctx, cfg, k, addr)
-			results <- attempt{p, err}
-		}()
+		l.hosts[i] = h
+		l.wg.Go(h.read)
 	}
-	start(RelayUDP, e.UDP)
-	lead := time.NewTimer(tcpAfter)
-	defer lead.Stop()
-	if running == 0 {
-		lead.Reset(0)
+	if len(errs) == len(l.hosts) {
+		return errors.Join(errs...)
 	}
-	var won *path
-	errs := []error{}
-	for pendingTCP := true; running > 0 || pendingTCP; {
+	return nil
+}
+
+// host is the socket for an address, nil if there is none.
+func (l *Link) host(a netip.Addr) *host {
+	if a.Is4() {
+		return l.hosts[0]
+	}
+	return l.hosts[1]
+}
+
+// grow starts relays that the list has beyond those there are, and updates the
+// addresses of these.
+func (l *Link) grow(list []wire.RelayEndpoint) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, e := range list {
+		if i < len(l.relays) {
+			r := l.relays[i]
+			r.mu.Lock()
+			r.end = e
+			r.mu.Unlock()
+			continue
+		}
+		r := &slot{link: l, via: path.Via{Relay: uint8(i + 1)}, end: e, wake: make(chan struct{}, 1)}
+		l.relays = append(l.relays, r)
+		l.wg.Go(func() {
+			if l.needed(i) {
+				r.run(l.ctx)
+			}
+		})
+	}
+}
+
+// needed waits until the relay of that place in the list is wanted: at once for
+// the first ones, else when one before it has failed.
+func (l *Link) needed(place int) bool {
+	const look = time.Second
+	for place >= warm {
+		failed := 0
+		for _, r := range l.list()[:place] {
+			r.mu.Lock()
+			if r.tried && r.a == nil {
+				failed++
+			}
+			r.mu.Unlock()
+		}
+		if failed > place-warm {
+			break
+		}
+		if !sleep(l.ctx, look) {
+			return false
+		}
+	}
+	return l.ctx.Err() == nil
+}
+
+func (l *Link) list() []*slot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.relays[:len(l.relays):len(l.relays)]
+}
+
+func (l *Link) credential() wire.Relay {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cred
+}
+
+// firstRelay waits until one relay is up or all have failed once.
+func (l *Link) firstRelay(ctx context.Context) error {
+	for {
+		states := l.Relays()
+		tried := 0
+		for i, s := range states {
+			if s.Up {
+				l.poke() // whoever opened the link has not looked yet
+				return nil
+			}
+			if s.Err != nil || i >= warm && !l.list()[i].wasTried() {
+				tried++
+			}
+		}
+		if tried == len(states) {
+			return failure(states)
+		}
 		select {
-		case <-lead.C:
-			pendingTCP = false
-			if won == nil {
-				start(RelayTCP, e.TCP)
-			}
-		case r := <-results:
-			running--
-			switch {
-			case r.err != nil:
-				errs = append(errs, r.err)
-				if pendingTCP {
-					lead.Reset(0)
-				}
-			case won == nil:
-				won, pendingTCP = r.path, false
-				cancel()
-			default:
-				r.path.close()
-			}
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.changed:
 		}
 	}
-	if won == nil {
-		return nil, errors.Join(errs...)
-	}
-	return won, nil
 }
 
-// open connects and allocates over one transport.
-func open(ctx context.Context, cfg Config, k Kind, addr string) (*path, error) {
-	sock, err := connect(ctx, k, addr)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to relay %q by %s: %v", addr, k, err)
-	}
-	p := newPath(sock, Info{Kind: k, Relay: addr}, cfg.Logger)
-	if err := p.establish(ctx, cfg.Relay); err != nil {
-		p.close()
-		return nil, fmt.Errorf("allocating on relay %q by %s: %v", addr, k, err)
-	}
-	return p, nil
+func (r *slot) wasTried() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tried
 }
 
-func connect(ctx context.Context, k Kind, addr string) (socket, error) {
-	if k == RelayTCP {
-		return dialTCP(ctx, addr)
-	}
-	return dialUDP(ctx, addr)
-}
-
-// WriteSegments sends b: segments of size bytes, the last one maybe shorter,
-// each Headroom bytes that the link overwrites and a datagram behind them. The
-// length of every datagram is a multiple of four, so that a stream needs no
-// padding; all of ours are. b is the caller's again on return. A datagram that
-// is lost on the way out is no error; a path that has ended is: net.ErrClosed.
-func (l *Link) WriteSegments(b []byte, size int) error {
+// WriteSegments sends b by one way: segments of size bytes, the last one maybe
+// shorter, each Headroom bytes that belong to the link and a datagram behind them.
+// The length of every datagram is a multiple of four, so that a stream needs no
+// padding; all of ours are. All of b may be overwritten; it is the caller's again
+// on return. A datagram that is lost on the way out is no error, nor is a way that
+// is no more: only the link's end is, net.ErrClosed.
+func (l *Link) WriteSegments(v path.Via, b []byte, size int) error {
 	if size <= Headroom || size > guard.MaxFrame || size%4 != 0 || len(b)%size%4 != 0 {
 		return fmt.Errorf("sending on the link: segments of %d bytes in %d", size, len(b))
 	}
-	return l.path.write(b, size)
+	if l.ctx.Err() != nil {
+		return net.ErrClosed
+	}
+	if !v.Relayed() {
+		if int(v.Socket) < len(l.hosts) && l.hosts[v.Socket] != nil && l.cfg.Direct {
+			l.hosts[v.Socket].write(b, size, v.Addr)
+		}
+		return nil
+	}
+	if a := l.allocation(v); a != nil {
+		if err := a.write(b, size); err != nil {
+			a.fail(err)
+		}
+	}
+	return nil
 }
 
-// ReadBatch waits for datagrams from the other end, or from whoever the relay
-// says it is. They stay valid until the next call; the caller may overwrite
-// them. It returns the context's error or, when the path has ended, what ended
-// it: net.ErrClosed after Close.
-func (l *Link) ReadBatch(ctx context.Context) ([][]byte, error) { return l.path.read(ctx) }
+func (l *Link) allocation(v path.Via) *allocation {
+	relays := l.list()
+	if int(v.Relay) > len(relays) {
+		return nil
+	}
+	return relays[v.Relay-1].get()
+}
 
-// Path describes the path in use.
-func (l *Link) Path() Info { return l.path.info }
+// ReadBatch waits for datagrams from the other end, or from whoever says so. They
+// stay valid until the next call; the caller may overwrite them. It returns the
+// context's error or, after Close, net.ErrClosed.
+func (l *Link) ReadBatch(ctx context.Context) ([]Datagram, error) {
+	l.in.open.Store(true)
+	if l.held != nil {
+		l.held.home <- l.held // never blocks: there is room for all
+		l.held = nil
+	}
+	select {
+	case b := <-l.in.full:
+		l.held = b
+		return b.data, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.in.done:
+		return nil, net.ErrClosed
+	}
+}
 
-// Drops returns how many frames from the relay or from strangers were refused
-// before anything looked into them, by reason.
-func (l *Link) Drops() map[string]uint64 { return l.path.stats.Snapshot() }
+// Relays lists the relays of the credential, in its order.
+func (l *Link) Relays() []RelayState {
+	var out []RelayState
+	for _, r := range l.list() {
+		out = append(out, r.state())
+	}
+	return out
+}
 
-// Close frees the allocation and closes the socket. It returns when the link's
+// Changed gets a value when Relays or Candidates may say something else. It is
+// for one reader.
+func (l *Link) Changed() <-chan struct{} { return l.changed }
+
+func (l *Link) poke() {
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Recheck asks a relay whether our place there still is, and dials at once where
+// it is not: for a path that has fallen silent, or a machine that slept.
+func (l *Link) Recheck(v path.Via) {
+	for _, r := range l.list() {
+		if r.via == v {
+			select {
+			case r.wake <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// Drops returns how many frames and datagrams were refused before anything looked
+// into them, by reason.
+func (l *Link) Drops() map[string]uint64 { return l.stats.Snapshot() }
+
+// Close frees the allocations and closes the sockets. It returns when the link's
 // goroutines are gone and may be called more than once.
 func (l *Link) Close() error {
-	l.path.close()
+	l.once.Do(func() {
+		// 1. No more reading and writing; readers that wait to hand over wake.
+		l.stop()
+		close(l.in.done)
+		// 2. The relays: they tell theirs, over sockets that are still open.
+		for _, r := range l.list() {
+			if a := r.get(); a != nil {
+				a.close()
+			}
+		}
+		// 3. The sockets, and with them their readers.
+		for _, h := range l.hosts {
+			if h != nil {
+				_ = h.conn.Close()
+			}
+		}
+		// 4. Wait.
+		l.wg.Wait()
+	})
+	l.wg.Wait()
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay"
@@ -20,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// first is the only relay of most tests.
+var first = path.Via{Relay: 1}
 
 const patience = 10 * time.Second // bounds every wait of a test
 
@@ -68,7 +72,7 @@ func dial(t testing.TB, cred wire.Relay) *Link {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	l, err := Dial(ctx, Config{Relay: cred})
+	l, err := Open(ctx, Config{Relay: cred})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +92,8 @@ func pair(t testing.TB, r *testRelay, o, a wire.RelayEndpoint) (operator, agent 
 	ca.Endpoints, ca.Username, ca.Password = []wire.RelayEndpoint{a}, c.Username, c.Password
 	return dial(t, co), dial(t, ca)
 }
+
+func (l *Link) alloc() *allocation { return l.allocation(first) }
 
 // segments builds n segments of size bytes with a number in each.
 func segments(n, size int) []byte {
@@ -109,7 +115,7 @@ func receive(t testing.TB, l *Link, n int) (got [][]byte) {
 			t.Fatalf("after %d of %d datagrams: %v", len(got), n, err)
 		}
 		for _, d := range batch {
-			got = append(got, bytes.Clone(d))
+			got = append(got, bytes.Clone(d.B))
 		}
 	}
 	return got
@@ -131,16 +137,16 @@ func TestBothEndsExchangeDatagramsOverEveryTransport(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			operator, agent := pair(t, r, tc.o, tc.a)
-			if k := operator.Path().Kind; k != tc.kindO {
+			if k := operator.Relays()[0].Kind; k != tc.kindO {
 				t.Errorf("operator's path is %s", k)
 			}
-			if k := agent.Path().Kind; k != tc.kindA {
+			if k := agent.Relays()[0].Kind; k != tc.kindA {
 				t.Errorf("agent's path is %s", k)
 			}
 			for _, dir := range [][2]*Link{{operator, agent}, {agent, operator}} {
 				// The first may go by Send indication, the later ones by channel.
 				for round := range 3 {
-					if err := dir[0].WriteSegments(segments(8, 256), 256); err != nil {
+					if err := dir[0].WriteSegments(first, segments(8, 256), 256); err != nil {
 						t.Fatal(err)
 					}
 					// … and may overtake the first.
@@ -153,7 +159,7 @@ func TestBothEndsExchangeDatagramsOverEveryTransport(t *testing.T) {
 						}
 					}
 				}
-				until(t, "the channel", dir[0].path.bound.Load)
+				until(t, "the channel", dir[0].alloc().bound.Load)
 			}
 		})
 	}
@@ -185,10 +191,10 @@ func TestTCPTakesOverWhenUDPDoesNotAnswer(t *testing.T) {
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: deaf(t), TCP: r.tcp})
 	began := time.Now()
 	l := dial(t, cred)
-	if l.Path().Kind != RelayTCP {
-		t.Errorf("path is %v", l.Path())
+	if r := l.Relays()[0]; r.Kind != RelayTCP || !r.Up {
+		t.Errorf("relay is %v", r)
 	}
-	if d := time.Since(began); d < tcpAfter || d > perRelay {
+	if d := time.Since(began); d < stagger || d > time.Second {
 		t.Errorf("took %v", d)
 	}
 }
@@ -196,16 +202,16 @@ func TestTCPTakesOverWhenUDPDoesNotAnswer(t *testing.T) {
 func TestUDPWinsWhenBothAnswer(t *testing.T) {
 	r := startRelay(t)
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp, TCP: r.tcp})
-	if l := dial(t, cred); l.Path() != (Info{Kind: RelayUDP, Relay: r.udp}) {
-		t.Errorf("path is %v", l.Path())
+	if l := dial(t, cred); l.Relays()[0] != (RelayState{Via: first, Kind: RelayUDP, Name: r.udp, Up: true}) {
+		t.Errorf("relay is %v", l.Relays()[0])
 	}
 }
 
 func TestSecondRelayIsTriedWhenTheFirstRefuses(t *testing.T) {
 	first, second := startRelay(t), startRelay(t) // the first has another secret
 	cred, _ := second.mint(wire.RelayEndpoint{UDP: first.udp}, wire.RelayEndpoint{UDP: second.udp})
-	if l := dial(t, cred); l.Path().Relay != second.udp {
-		t.Errorf("path is %v", l.Path())
+	if l := dial(t, cred); l.Relays()[0].Up || !l.Relays()[1].Up {
+		t.Errorf("relays are %v", l.Relays())
 	}
 }
 
@@ -213,13 +219,13 @@ func TestNoRelayIsNamedInTheRefusal(t *testing.T) {
 	r := startRelay(t)
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp})
 	cred.Password = make([]byte, 32)
-	_, err := Dial(t.Context(), Config{Relay: cred})
-	if refusal.Of(err) != refusal.RelayFailed || !bytes.Contains([]byte(err.Error()), []byte("udp "+r.udp)) {
+	_, err := Open(t.Context(), Config{Relay: cred})
+	if refusal.Of(err) != refusal.RelayFailed || !bytes.Contains([]byte(err.Error()), []byte(r.udp)) {
 		t.Errorf("got %v", err)
 	}
 	for _, n := range []int{0, wire.MaxRelayEndpoints + 1} {
 		cred.Endpoints = make([]wire.RelayEndpoint, n)
-		if _, err := Dial(t.Context(), Config{Relay: cred}); refusal.Of(err) != refusal.RelayFailed {
+		if _, err := Open(t.Context(), Config{Relay: cred}); refusal.Of(err) != refusal.RelayFailed {
 			t.Errorf("%d endpoints: %v", n, err)
 		}
 	}
@@ -231,7 +237,7 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if _, err := Dial(ctx, Config{Relay: cred}); err != context.DeadlineExceeded {
+	if _, err := Open(ctx, Config{Relay: cred}); err != context.DeadlineExceeded {
 		t.Errorf("got %v", err)
 	}
 	if d := time.Since(began); d > 2*time.Second {
@@ -255,7 +261,7 @@ func TestCloseFreesTheAllocationAndEndsReading(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if err := l.WriteSegments(make([]byte, 64), 64); err != net.ErrClosed {
+	if err := l.WriteSegments(first, make([]byte, 64), 64); err != net.ErrClosed {
 		t.Errorf("writing: %v", err)
 	}
 	until(t, "the relay to forget", func() bool { return r.server.Snapshot().Allocations == 0 })
@@ -264,7 +270,7 @@ func TestCloseFreesTheAllocationAndEndsReading(t *testing.T) {
 func TestT3ProbesAndStrangersAreDropped(t *testing.T) {
 	r := startRelay(t)
 	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: r.udp}, wire.RelayEndpoint{UDP: r.udp})
-	port := operator.path.sock.(*udpSocket).conn.LocalAddr().Port()
+	port := operator.hosts[0].conn.LocalAddr().Port()
 	stranger, err := net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +285,7 @@ func TestT3ProbesAndStrangersAreDropped(t *testing.T) {
 		}
 	}
 	until(t, "two drops", func() bool { return operator.Drops()["wrong_source"] == 2 })
-	if err := agent.WriteSegments(segments(1, 64), 64); err != nil {
+	if err := agent.WriteSegments(first, segments(1, 64), 64); err != nil {
 		t.Fatal(err)
 	}
 	if d := receive(t, operator, 1)[0]; len(d) != 60 {
@@ -288,9 +294,9 @@ func TestT3ProbesAndStrangersAreDropped(t *testing.T) {
 }
 
 func TestSegmentsThatTheLinkCannotCarryAreRefused(t *testing.T) {
-	l := &Link{}
+	l := &Link{ctx: t.Context()}
 	for _, c := range [][2]int{{64, 0}, {64, Headroom}, {64, 62}, {70, 64}, {2000, guard.MaxFrame + 4}} {
-		if l.WriteSegments(make([]byte, c[0]), c[1]) == nil {
+		if l.WriteSegments(first, make([]byte, c[0]), c[1]) == nil {
 			t.Errorf("%d bytes in segments of %d were taken", c[0], c[1])
 		}
 	}

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"encoding/binary"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/guard"
 )
@@ -107,7 +109,7 @@ func TestFirstDatagramNeedsThreeRoundTrips(t *testing.T) {
 		t.Errorf("%d Allocate and %d CreatePermission requests", a, c)
 	}
 	for _, dir := range [][2]*Link{{operator, agent}, {agent, operator}} {
-		if err := dir[0].WriteSegments(segments(3, 128), 128); err != nil {
+		if err := dir[0].WriteSegments(first, segments(3, 128), 128); err != nil {
 			t.Fatal(err)
 		}
 		seen := map[uint32]bool{}
@@ -118,7 +120,7 @@ func TestFirstDatagramNeedsThreeRoundTrips(t *testing.T) {
 			t.Errorf("got %v", seen)
 		}
 	}
-	if operator.path.bound.Load() {
+	if operator.alloc().bound.Load() {
 		t.Error("the channel is bound without an answer")
 	}
 }
@@ -138,7 +140,7 @@ func TestShortLifetimeDoesNotMakeTheClientSpin(t *testing.T) {
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, err := Dial(ctx, Config{Relay: cred}); err != context.DeadlineExceeded {
+	if _, err := Open(ctx, Config{Relay: cred}); err != context.DeadlineExceeded {
 		t.Errorf("got %v", err)
 	}
 	if n := p.count(guard.RefreshRequest); n > 1 {
@@ -151,11 +153,11 @@ func TestRenewalKeepsPermissionAndChannel(t *testing.T) {
 	p := newProxy(t, r.udp, nil)
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
 	l := dial(t, cred)
-	until(t, "the channel", l.path.bound.Load)
-	if err := l.path.turn.permit(); err != nil {
+	until(t, "the channel", l.alloc().bound.Load)
+	if err := l.alloc().turn.permit(); err != nil {
 		t.Errorf("permission: %v", err)
 	}
-	if err := l.path.bind(patience); err != nil {
+	if err := l.alloc().bind(patience); err != nil {
 		t.Errorf("channel: %v", err)
 	}
 	if c, b := p.count(guard.CreatePermissionRequest), p.count(guard.ChannelBindRequest); c != 2 || b != 2 {
@@ -168,9 +170,9 @@ func TestRenewalKeepsPermissionAndChannel(t *testing.T) {
 func TestUnreadDataDoesNotKeepTheLinkFromClosing(t *testing.T) {
 	r := startRelay(t)
 	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: r.udp}, wire.RelayEndpoint{UDP: r.udp})
-	until(t, "the channel", operator.path.bound.Load)
+	until(t, "the channel", operator.alloc().bound.Load)
 	for range 200 { // more than all batches hold
-		if err := operator.WriteSegments(segments(1, 64), 64); err != nil {
+		if err := operator.WriteSegments(first, segments(1, 64), 64); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -178,6 +180,20 @@ func TestUnreadDataDoesNotKeepTheLinkFromClosing(t *testing.T) {
 	if err := agent.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// overStream is an allocation on a relay at the other end of conn.
+func overStream(t *testing.T, conn net.Conn) *allocation {
+	t.Helper()
+	a := newAllocation(first, RelayTCP, "relay", slog.New(slog.DiscardHandler), new(guard.Stats))
+	leg, err := guarded(conn, carrier.TCP, a.stats)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.leg = leg
+	in := &inbox{full: make(chan *batch, 1), done: make(chan struct{})}
+	a.wg.Go(func() { leg.read(a, in) })
+	return a
 }
 
 // TestA18StreamThatStopsInsideAFrameIsClosed: length, then nothing.
@@ -193,20 +209,16 @@ func TestA18StreamThatStopsInsideAFrameIsClosed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				near, far := net.Pipe()
 				defer far.Close()
-				sock, err := newTCP(near)
-				if err != nil {
-					t.Fatal(err)
-				}
-				p := newPath(sock, Info{Kind: RelayTCP}, nil)
+				a := overStream(t, near)
 				began := time.Now()
 				if len(raw) > 0 {
 					far.Write(raw)
 				}
-				_, err = p.read(t.Context())
-				if err == nil || time.Since(began) > guard.IdleTimeout {
-					t.Errorf("after %v: %v", time.Since(began), err)
+				<-a.done
+				if a.err == nil || time.Since(began) > guard.IdleTimeout {
+					t.Errorf("after %v: %v", time.Since(began), a.err)
 				}
-				p.close()
+				a.close()
 			})
 		})
 	}
@@ -223,17 +235,13 @@ func TestA18ImpossibleLengthsEndTheStreamAtOnce(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				near, far := net.Pipe()
 				defer far.Close()
-				sock, err := newTCP(near)
-				if err != nil {
-					t.Fatal(err)
-				}
-				p := newPath(sock, Info{Kind: RelayTCP}, nil)
+				a := overStream(t, near)
 				began := time.Now()
 				go far.Write(raw)
-				if _, err = p.read(t.Context()); err == nil || time.Since(began) != 0 {
-					t.Errorf("after %v: %v", time.Since(began), err)
+				if <-a.done; a.err == nil || time.Since(began) != 0 {
+					t.Errorf("after %v: %v", time.Since(began), a.err)
 				}
-				p.close()
+				a.close()
 			})
 		})
 	}

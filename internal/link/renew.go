@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -26,27 +27,55 @@ const (
 	allocationLife = 10 * time.Minute
 )
 
-// Renew makes the allocation last as long as cred, a newer credential of the
-// same pair and role, and uses cred from then on. Data goes on meanwhile: socket,
-// allocation and channel stay. It sends until the relay answers or ctx ends, and
-// leaves everything as it was when that is no.
+// Renew takes cred, a newer credential of the same pair and role, and its list of
+// relays into use: at once for every allocation there is, and for every later one.
+// Data goes on meanwhile. It sends until every relay has answered or ctx ends.
 //
-// Errors: the context's; net.ErrClosed or what else ended the link; the refusal
-// RelayFailed when the relay does not take cred. A relay does not answer at all
-// for somebody else's cred.
+// Everything stays as it was when no relay took it.
+//
+// Errors: the context's; net.ErrClosed; the refusal RelayFailed. A relay does not
+// answer at all for somebody else's cred.
 func (l *Link) Renew(ctx context.Context, cred wire.Relay) error {
-	if err := l.path.prolong(ctx, cred); err != nil {
-		return fmt.Errorf("renewing the credential at relay %q: %w", l.path.info.Relay, err)
+	if _, err := credential.Parse(cred.Username); err != nil {
+		return refusal.New(refusal.RelayFailed, "the new credential is none")
 	}
+	if l.ctx.Err() != nil {
+		return net.ErrClosed
+	}
+	asked, errs := l.prolong(ctx, cred)
+	if asked > 0 && len(errs) == asked {
+		return errs[0]
+	}
+	l.mu.Lock()
+	l.cred = cred
+	l.mu.Unlock()
+	l.grow(cred.Endpoints)
 	return nil
 }
 
-func (p *path) prolong(ctx context.Context, cred wire.Relay) error {
+// prolong shows cred to every relay where there is an allocation.
+func (l *Link) prolong(ctx context.Context, cred wire.Relay) (asked int, errs []error) {
+	answers := make(chan error, len(l.list()))
+	for _, r := range l.list() {
+		if a := r.get(); a != nil {
+			asked++
+			go func() { answers <- a.prolong(ctx, cred) }()
+		}
+	}
+	for range asked {
+		if err := <-answers; err != nil {
+			errs = append(errs, fmt.Errorf("renewing the credential: %w", err))
+		}
+	}
+	return asked, errs
+}
+
+func (a *allocation) prolong(ctx context.Context, cred wire.Relay) error {
 	if _, err := credential.Parse(cred.Username); err != nil {
 		return refusal.New(refusal.RelayFailed, "the new credential is none")
 	}
 	for range renewTries {
-		answer, key, err := p.refresh(ctx, cred)
+		answer, key, err := a.refresh(ctx, cred)
 		switch {
 		case err != nil:
 			return err
@@ -54,7 +83,7 @@ func (p *path) prolong(ctx context.Context, cred wire.Relay) error {
 			if !answers(answer, key) {
 				return refusal.New(refusal.RelayFailed, "the relay's answer was not made by the relay")
 			}
-			p.turn.identity.take(cred)
+			a.turn.identity.take(cred)
 			return nil
 		case errorCode(answer) != staleNonce:
 			return refusal.New(refusal.RelayFailed, "the relay refused it with error %d", errorCode(answer))
@@ -65,18 +94,18 @@ func (p *path) prolong(ctx context.Context, cred wire.Relay) error {
 }
 
 // refresh is one transaction with the relay, sent until it is answered.
-func (p *path) refresh(ctx context.Context, cred wire.Relay) (answer, key []byte, err error) {
+func (a *allocation) refresh(ctx context.Context, cred wire.Relay) (answer, key []byte, err error) {
 	request := newRequest(guard.RefreshRequest)
 	request = guard.AppendAttribute(request, guard.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(allocationLife/time.Second)))
-	request, key = p.turn.identity.sign(request, cred.Username, credential.Text(cred.Password))
+	request, key = a.turn.identity.sign(request, cred.Username, credential.Text(cred.Password))
 	if len(request) > guard.MaxFrame {
 		return nil, nil, refusal.New(refusal.RelayFailed, "the relay's challenge is too long")
 	}
 	id := guard.Transaction(request)
-	came := p.questions.ask(id)
-	defer p.questions.forget(id)
+	came := a.questions.ask(id)
+	defer a.questions.forget(id)
 	for wait := resendFirst; ; wait = min(2*wait, resendMost) {
-		answer, err = p.try(ctx, request, came, wait)
+		answer, err = a.try(ctx, request, came, wait)
 		if answer != nil || err != nil {
 			return answer, key, err
 		}
@@ -90,8 +119,8 @@ func newRequest(t guard.Type) []byte {
 }
 
 // try sends a request once and waits for its answer, which is nil when none came.
-func (p *path) try(ctx context.Context, request []byte, came <-chan []byte, wait time.Duration) ([]byte, error) {
-	if err := p.sock.frame(request); err != nil {
+func (a *allocation) try(ctx context.Context, request []byte, came <-chan []byte, wait time.Duration) ([]byte, error) {
+	if err := a.leg.frame(request); err != nil {
 		return nil, err
 	}
 	over := time.NewTimer(wait)
@@ -103,8 +132,8 @@ func (p *path) try(ctx context.Context, request []byte, came <-chan []byte, wait
 		return nil, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-p.done:
-		return nil, p.err
+	case <-a.done:
+		return nil, a.err
 	}
 }
 

@@ -50,7 +50,7 @@ func stream(t testing.TB, from, to *Link, length time.Duration, meanwhile func(e
 				return
 			}
 			for _, d := range batch {
-				came = append(came, binary.BigEndian.Uint32(d))
+				came = append(came, binary.BigEndian.Uint32(d.B))
 			}
 		}
 	}()
@@ -59,7 +59,7 @@ func stream(t testing.TB, from, to *Link, length time.Duration, meanwhile func(e
 	for began := time.Now(); time.Since(began) < length; <-tick.C {
 		b := segments(1, 64)
 		binary.BigEndian.PutUint32(b[Headroom:], uint32(sent))
-		if from.WriteSegments(b, 64) == nil {
+		if from.WriteSegments(first, b, 64) == nil {
 			sent++
 		}
 		meanwhile(time.Since(began))
@@ -80,7 +80,7 @@ func TestRenewedCredentialCarriesTheLinkOn(t *testing.T) {
 			co, ca := r.mint(e)
 			co, ca = r.next(t, co, life), r.next(t, ca, life)
 			operator, agent := dial(t, co), dial(t, ca)
-			until(t, "the channels", func() bool { return operator.path.bound.Load() && agent.path.bound.Load() })
+			until(t, "the channels", func() bool { return operator.alloc().bound.Load() && agent.alloc().bound.Load() })
 			due := time.Duration(0)
 			sent, came := stream(t, operator, agent, length, func(elapsed time.Duration) {
 				if elapsed < due || name == "not renewed" {
@@ -131,10 +131,10 @@ func TestT4OnlyTheSameUserRenews(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if name, _ := operator.path.turn.identity.newest(); name != co.Username {
+		if name, _ := operator.alloc().turn.identity.newest(); name != co.Username {
 			t.Error("a refused credential is in use")
 		}
-		if err := operator.WriteSegments(segments(2, 64), 64); err != nil {
+		if err := operator.WriteSegments(first, segments(2, 64), 64); err != nil {
 			t.Fatal(err)
 		}
 		receive(t, agent, 2)
@@ -148,12 +148,12 @@ func TestEverythingIsSignedByTheNewestCredential(t *testing.T) {
 	p := newProxy(t, r.udp, nil)
 	old, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
 	l := dial(t, old)
-	until(t, "the channel", l.path.bound.Load)
+	until(t, "the channel", l.alloc().bound.Load)
 	cred := r.next(t, old, 50*time.Minute)
 	if err := l.renewWithin(t, patience, cred); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.path.turn.permit(); err != nil {
+	if err := l.alloc().turn.permit(); err != nil {
 		t.Errorf("permission: %v", err)
 	}
 	if got := p.signer(guard.CreatePermissionRequest); got != cred.Username {
@@ -183,7 +183,7 @@ func TestRenewalSurvivesLossAndAnOldNonce(t *testing.T) {
 	})
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
 	l := dial(t, cred)
-	id := &l.path.turn.identity
+	id := &l.alloc().turn.identity
 	id.mu.Lock()
 	id.nonce = []byte("0123456789abcdef")
 	id.mu.Unlock()
@@ -201,7 +201,8 @@ func TestForgedAnswerRenewsNothing(t *testing.T) {
 	var bit atomic.Int32
 	p := newProxy(t, r.udp, func(typ guard.Type, b []byte) bool {
 		if mac, ok := guard.Find(b, guard.AttrIntegrity); ok && typ == guard.RefreshSuccess {
-			mac[bit.Load()/8] ^= 1 << (bit.Load() % 8)
+			n := bit.Load() % 160 // the farewell comes after the last
+			mac[n/8] ^= 1 << (n % 8)
 		}
 		return true
 	})

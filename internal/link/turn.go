@@ -104,15 +104,15 @@ func (c *turnClient) close() {
 
 // pionConn is what pion takes for its socket. It only writes: what the relay
 // sends reaches pion through handle.
-type pionConn struct{ p *path }
+type pionConn struct{ a *allocation }
 
 // WriteTo sends one control message. The first one is padded, so that the relay
 // may answer it (guard.PadRequest); the others are signed anew.
 func (c pionConn) WriteTo(b []byte, _ net.Addr) (int, error) {
-	if c.p.turn.isAborted() {
+	if c.a.turn.isAborted() {
 		return 0, errDone
 	}
-	if err := c.p.sock.frame(guard.PadRequest(c.p.turn.identity.resign(b))); err != nil {
+	if err := c.a.leg.frame(guard.PadRequest(c.a.turn.identity.resign(b))); err != nil {
 		return 0, err
 	}
 	return len(b), nil
@@ -125,7 +125,7 @@ func (c pionConn) ReadFrom([]byte) (int, net.Addr, error) { return 0, nil, errDo
 func (c pionConn) Close() error { return nil }
 
 // LocalAddr is not used by pion's client.
-func (c pionConn) LocalAddr() net.Addr { return c.p.turn.server }
+func (c pionConn) LocalAddr() net.Addr { return c.a.turn.server }
 
 // Deadlines are not used by pion's client.
 
@@ -134,10 +134,10 @@ func (c pionConn) SetReadDeadline(time.Time) error  { return errors.ErrUnsupport
 func (c pionConn) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
 
 // establish allocates, and returns when data can be sent and received.
-func (p *path) establish(ctx context.Context, cred wire.Relay) error {
+func (a *allocation) establish(ctx context.Context, cred wire.Relay) error {
 	client, err := turn.NewClient(&turn.ClientConfig{
 		TURNServerAddr: serverName,
-		Conn:           pionConn{p},
+		Conn:           pionConn{a},
 		Username:       cred.Username,
 		Password:       credential.Text(cred.Password),
 		LoggerFactory:  &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled},
@@ -145,25 +145,25 @@ func (p *path) establish(ctx context.Context, cred wire.Relay) error {
 	if err != nil {
 		return err
 	}
-	p.turn.start(client)
-	p.turn.identity.take(cred)
+	a.turn.start(client)
+	a.turn.identity.take(cred)
 	// pion knows no contexts; what it waits for ends with its client.
-	stop := context.AfterFunc(ctx, p.turn.abort)
+	stop := context.AfterFunc(ctx, a.turn.abort)
 	defer stop()
 	relayed, err := client.Allocate()
 	if err != nil {
 		return firstError(ctx, err)
 	}
-	p.turn.use(relayed)
-	if err := p.turn.permit(); err != nil {
+	a.turn.use(relayed)
+	if err := a.turn.permit(); err != nil {
 		return firstError(ctx, err)
 	}
 	if !stop() {
 		return ctx.Err()
 	}
-	p.ready.Store(true)
-	p.wg.Go(p.renew)
-	p.wg.Go(p.keepBound)
+	a.ready.Store(true)
+	a.wg.Go(a.renew)
+	a.wg.Go(a.keepBound)
 	return nil
 }
 
@@ -176,17 +176,17 @@ func firstError(ctx context.Context, err error) error {
 
 // renew keeps the permission alive. An answer that is lost does no harm: the
 // next try comes four times before the permission ends.
-func (p *path) renew() {
+func (a *allocation) renew() {
 	t := time.NewTicker(renewEvery)
 	defer t.Stop()
 	for {
 		select {
-		case <-p.done:
+		case <-a.done:
 			return
 		case <-t.C:
 		}
-		if err := p.turn.permit(); err != nil {
-			p.log.Warn("relay does not renew our permission", "relay", p.info.Relay, "error", err)
+		if err := a.turn.permit(); err != nil {
+			a.log.Warn("relay does not renew our permission", "relay", a.name, "error", err)
 		}
 	}
 }

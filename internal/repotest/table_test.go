@@ -65,9 +65,9 @@ var table = []row{
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},
 	{"internal/carrier", "crypto/key relay/hop", "golang.org/x/net"},
-	{"internal/link", "internal/refusal crypto/key crypto/seal internal/udp internal/wire relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging"},
+	{"internal/link", "internal/refusal internal/udp internal/wire internal/path internal/carrier relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging golang.org/x/sys"},
 	{"internal/transport", "", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys"},
-	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/link internal/transport", ""},
+	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/path internal/link internal/transport", ""},
 
 	// The two ends.
 	{"internal/terminal", "", "golang.org/x/term"},

@@ -10,6 +10,8 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/seal"
+	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/transport"
 )
@@ -55,6 +57,12 @@ func Accept(ctx context.Context, cfg AcceptConfig) (*Conn, error) {
 	c.stray.Store(w.stray)
 	c.ready, c.m3, c.readyBody = w.ready, w.m3, w.ready.marshal(c.h4)
 	c.pending = w.early
+	c.paths.refresh(c.link, c.now)
+	c.paths.arrived(arrival{via: w.from, bytes: len(w.m3), newest: true}, c.now)
+	c.started = true
+	if ready := w.ready.MaxResume; ready > 0 {
+		c.resume = ready
+	}
 	stop := context.AfterFunc(c.ctx, cancel)
 	defer stop()
 
@@ -86,7 +94,8 @@ type waiter struct {
 	keys  *handshake.Keys
 	ready Ready
 	m3    []byte
-	early [][]byte
+	early []link.Datagram
+	from  path.Via // where the right CONFIRM came from
 	wrong int
 	stray uint64
 }
@@ -101,7 +110,7 @@ func (w *waiter) wait(ctx context.Context) error {
 			return err
 		}
 		for _, d := range batch {
-			w.look(d)
+			w.look(d.B, d.Via)
 		}
 		if w.keys != nil {
 			return nil
@@ -114,10 +123,10 @@ func (w *waiter) wait(ctx context.Context) error {
 
 // look handles one datagram; the batch is looked at to its end, because packets
 // of the transport may be behind CONFIRM in it.
-func (w *waiter) look(d []byte) {
+func (w *waiter) look(d []byte, v path.Via) {
 	if index, ok := seal.Index(d); ok && index == w.cfg.Index {
 		if len(w.early) < maxEarly && len(d) <= MaxDatagram {
-			w.early = append(w.early, bytes.Clone(d))
+			w.early = append(w.early, link.Datagram{Via: v, B: bytes.Clone(d)})
 			return
 		}
 	}
@@ -133,5 +142,5 @@ func (w *waiter) look(d []byte) {
 		w.stray++
 		return
 	}
-	w.keys, w.ready, w.m3 = keys, ready, m3
+	w.keys, w.ready, w.m3, w.from = keys, ready, m3, v
 }

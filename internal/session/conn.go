@@ -12,6 +12,8 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/seal"
+	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/transport"
 )
@@ -22,13 +24,21 @@ var ErrClosed = errors.New("session: closed")
 // Link carries datagrams to the other end, or loses them; *link.Link is the one
 // outside of tests.
 type Link interface {
-	// WriteSegments sends b: segments of size bytes, the last one maybe shorter.
-	// Each begins with link.Headroom bytes that belong to the link, which may
-	// overwrite them. b is the caller's again on return. Losses are no errors.
-	WriteSegments(b []byte, size int) error
+	// WriteSegments sends b by one way: segments of size bytes, the last one
+	// maybe shorter. Each begins with link.Headroom bytes that belong to the link;
+	// all of b may be overwritten and is the caller's again on return. Losses, and
+	// a way that is no more, are no errors.
+	WriteSegments(v path.Via, b []byte, size int) error
 	// ReadBatch waits for datagrams. They are valid until the next call and may
 	// be overwritten by the caller. Called from one goroutine at a time.
-	ReadBatch(ctx context.Context) ([][]byte, error)
+	ReadBatch(ctx context.Context) ([]link.Datagram, error)
+	// Relays lists the ways by relays, and Candidates the addresses where this
+	// end may be reached directly. Changed gets a value when they have changed.
+	Relays() []link.RelayState
+	Candidates() []path.Candidate
+	Changed() <-chan struct{}
+	// Recheck makes the link look whether our place on a relay is still there.
+	Recheck(v path.Via)
 	// Close ends both. It may be called more than once.
 	Close() error
 }
@@ -59,17 +69,20 @@ type Conn struct {
 	// Reading; owned by the transport's reader.
 	reading   context.Context
 	interrupt context.CancelFunc
-	pending   [][]byte // datagrams of the last batch, not yet looked at
+	pending   []link.Datagram // of the last batch, not yet looked at
+	from      arrival         // what the datagrams before have brought by one way
 	now       time.Time
 
 	// Writing.
-	wmu sync.Mutex // serialises writes to link
-	out []byte     // guarded by wmu
-	// held are the transport's first packets, which go out again with every
-	// repeated CONFIRM: an agent that was not on the relay yet missed both, and
-	// the transport by itself would try again much later. Operator, until READY.
-	held     [][]byte // guarded by wmu, at most maxHeld
-	heldOver bool     // guarded by wmu: READY is here, hold no more
+	wmu     sync.Mutex // serialises writes to link
+	out     []byte     // guarded by wmu
+	held    [][]byte   // guarded by wmu, at most maxHeld; see keepFirstLocked, keepNewestLocked
+	started bool       // guarded by wmu: READY is here
+	copies  copies
+	waiting atomic.Bool // held is to be sent as soon as that works
+
+	paths  *paths
+	resume time.Duration // how long to wait for a path
 
 	ready     Ready         // operator: valid once readyCh is closed
 	readyCh   chan struct{} // operator: closed by the first good READY
@@ -103,6 +116,8 @@ func newConn(side seal.Side, l Link, keys *handshake.Keys, log *slog.Logger) (*C
 		ended: make(chan struct{}), readyCh: make(chan struct{}),
 		rekeyed: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
 		accepted: make(chan *ServerChannel),
+		paths:    newPaths(side, l, now), resume: DefaultResume,
+		copies: copies{wake: make(chan struct{}, 1)},
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.reading, c.interrupt = context.WithCancel(context.Background())
@@ -112,7 +127,10 @@ func newConn(side seal.Side, l Link, keys *handshake.Keys, log *slog.Logger) (*C
 // run starts what lives as long as the session and takes it down in the end.
 func (c *Conn) run(t *transport.Conn) {
 	c.transport = t
+	c.sealed.AllowResume(c.resume)
 	c.wg.Go(c.keepKeysFresh)
+	c.wg.Go(c.keepPaths)
+	c.wg.Go(c.sendCopies)
 	if c.side == seal.Agent {
 		c.wg.Go(c.acceptStreams)
 	}
@@ -130,7 +148,7 @@ func (c *Conn) run(t *transport.Conn) {
 func ended(err error) error {
 	switch {
 	case errors.Is(err, transport.ErrDead):
-		return refusal.New(refusal.Unreachable, "the other end has been silent for %v", transport.DeadAfter)
+		return refusal.New(refusal.Unreachable, "the other end has been silent for %v", transport.MaxSilence)
 	case err == nil, errors.Is(err, transport.ErrClosed):
 		return ErrClosed
 	}
@@ -185,8 +203,8 @@ func closeError(code refusal.Code) error {
 func (c *Conn) Done() <-chan struct{} { return c.ctx.Done() }
 
 // Err says why the session ended: nil while it lives, ErrClosed after a normal
-// end by either side, otherwise mostly a *refusal.Error: Unreachable (90 s of
-// silence), ProtocolError, RekeyRequired, or the code of CloseWith.
+// end by either side, otherwise mostly a *refusal.Error: Unreachable (no way to
+// the other end for longer than the session is kept), ProtocolError, RekeyRequired, or the code of CloseWith.
 func (c *Conn) Err() error { return context.Cause(c.ctx) }
 
 // Ready returns what the agent said in READY; on the agent's side, what it says.

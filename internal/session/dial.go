@@ -29,6 +29,9 @@ type DialConfig struct {
 	Link Link            // taken over: the session closes it, also when Dial fails
 	M3   []byte          // CONFIRM, from handshake.Operator.Confirm
 	Keys *handshake.Keys // likewise; erased when Dial returns
+	// Resume is how long the session is kept without any way to the other end; 0
+	// is DefaultResume. The agent's own limit, from the policy, may end it before.
+	Resume time.Duration
 	// Logger gets warnings; nil discards them. Never keys or contents.
 	Logger *slog.Logger
 }
@@ -44,6 +47,10 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 		_ = cfg.Link.Close()
 		return nil, fmt.Errorf("starting a session: %w", err)
 	}
+	if cfg.Resume > 0 {
+		c.resume = cfg.Resume
+	}
+	c.paths.refresh(c.link, c.now)
 	ctx, cancel := context.WithTimeout(ctx, DialLimit)
 	defer cancel()
 	stop := context.AfterFunc(c.ctx, cancel) // CLOSE instead of READY
@@ -73,7 +80,7 @@ func (c *Conn) connect(ctx context.Context, m3 []byte, exporter [32]byte) (*tran
 		defer close(repeated)
 		c.repeatConfirm(ctx, m3)
 	}()
-	defer func() { cancel(); <-repeated; c.releaseHeld() }()
+	defer func() { cancel(); <-repeated; c.releaseFirst() }()
 
 	t, err := transport.Dial(ctx, c, exporter)
 	if err != nil {
@@ -100,7 +107,7 @@ func (c *Conn) repeatConfirm(ctx context.Context, m3 []byte) {
 			return
 		case <-t.C:
 			if c.sendPlain(m3) == nil {
-				_ = c.sendHeld()
+				_ = c.sendFirst()
 			}
 		}
 	}

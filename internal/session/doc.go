@@ -26,7 +26,7 @@
 //	0x04  rekeyed  agent to operator: 36 bytes of crypto/seal
 //	0x05  close    a refusal code in ASCII, at most 32 bytes; empty is a normal end
 //	0x06  wanted   agent to operator, empty: the agent's sending key is worn
-//	0x90, 0x91     path challenge and response of protocol 2.7, not in use yet
+//	0x90 … 0x93    path checks and candidates; see package path
 //
 // A type from 0x80 up may be skipped by who does not know it; any other unknown
 // type, a length beyond the plaintext, a frame in the wrong direction or bytes
@@ -38,10 +38,11 @@
 //	32  32  hash of the policy in force
 //	64   4  longest duration of the session in seconds, 0 is unlimited
 //	68   4  longest pause without input in seconds, 0 is unlimited
-//	72   8  number of the agent's last audit entry
-//	80  32  its hash
-//	112  1  n, length of the rule's name, at most 128
-//	113  n  name of the policy rule that allowed the session
+//	72   4  longest time without a network in seconds, 0 is 24 hours
+//	76   8  number of the agent's last audit entry
+//	84  32  its hash
+//	116  1  n, length of the rule's name, at most 128
+//	117  n  name of the policy rule that allowed the session
 //
 // # Start
 //

@@ -20,6 +20,9 @@ const (
 	frameClose   frameType = 0x05
 	frameWanted  frameType = 0x06
 
+	framePathFirst frameType = 0x90 // frames of package path
+	framePathLast  frameType = 0x93
+
 	// skippable is set in the types that may be ignored by who does not know them.
 	skippable frameType = 0x80
 )
@@ -34,6 +37,16 @@ const (
 	// MaxDatagram is the longest sealed datagram: 1,248 bytes.
 	MaxDatagram = maxPlaintext + seal.Overhead
 )
+
+// control reports whether a frame may be sealed with an aged key: what brings the
+// session back, or ends it.
+func (t frameType) control() bool {
+	switch t {
+	case frameRekey, frameRekeyed, frameWanted, frameClose:
+		return true
+	}
+	return t >= framePathFirst && t <= framePathLast
+}
 
 var errFrame = refusal.New(refusal.ProtocolError, "malformed frame in a sealed datagram")
 

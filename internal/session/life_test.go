@@ -13,7 +13,6 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/seal"
 	"github.com/tucdesk/tucdesk/internal/refusal"
-	"github.com/tucdesk/tucdesk/internal/transport"
 )
 
 func TestDialWithoutAgentIsUnreachable(t *testing.T) {
@@ -145,8 +144,8 @@ func TestLostRekeyIsRepeated(t *testing.T) {
 	})
 }
 
-// TestWornKeyEndsTheSession: with nobody to rekey, the hard limit stops sealing.
-func TestWornKeyEndsTheSession(t *testing.T) {
+// TestAnAgedKeyCarriesNoData: with nobody to rekey, packets wait.
+func TestAnAgedKeyCarriesNoData(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lo, la := newMemLinks()
 		s := newShake(t)
@@ -160,14 +159,20 @@ func TestWornKeyEndsTheSession(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		c.paths.refresh(lo, time.Now())
 		if c.transport, err = c.connect(t.Context(), s.m3, exporter); err != nil {
 			t.Fatal(err)
 		}
 		<-done
-		<-c.Done()
-		if refusal.Of(c.Err()) != refusal.RekeyRequired {
-			t.Errorf("ended with %v", c.Err())
+		time.Sleep(seal.HardAge + time.Second) // nothing of the operator runs but its streams
+		sent := lo.count()
+		if err := c.WritePackets([]byte("a packet"), 8); err != nil || !c.waiting.Load() {
+			t.Errorf("waiting %t, %v", c.waiting.Load(), err)
 		}
+		if lo.count() != sent {
+			t.Errorf("%d datagrams under an aged key", lo.count()-sent)
+		}
+		c.fail(errTest)
 		c.teardown()
 		agent.Close()
 	})
@@ -175,42 +180,6 @@ func TestWornKeyEndsTheSession(t *testing.T) {
 
 // transportFrame is the length of a datagram with a frame of n bytes.
 func transportFrame(n int) int { return segment(n) - 4 }
-
-func TestSilentPeerIsDeclaredDeadAfterNinetySeconds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, lo, la := memWorld(t)
-		time.Sleep(time.Second)
-		nothing := func([]byte) [][]byte { return nil }
-		lo.setMeddle(nothing)
-		la.setMeddle(nothing)
-		began := time.Now()
-		<-w.operator.Done()
-		<-w.agent.Done()
-		if d := time.Since(began); d > 2*transport.DeadAfter {
-			t.Errorf("declared dead after %v", d)
-		}
-		if refusal.Of(w.operator.Err()) != refusal.Unreachable {
-			t.Errorf("operator: %v", w.operator.Err())
-		}
-		w.close()
-	})
-}
-
-func TestIdleSessionSendsKeepAlivesOnly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, lo, la := memWorld(t)
-		time.Sleep(time.Second)
-		before := lo.count() + la.count()
-		time.Sleep(time.Hour)
-		if n := lo.count() + la.count() - before; n > 6*int(time.Hour/transport.KeepAlive) {
-			t.Errorf("%d datagrams in an idle hour", n)
-		}
-		if w.operator.Err() != nil || w.agent.Err() != nil {
-			t.Errorf("ended: %v, %v", w.operator.Err(), w.agent.Err())
-		}
-		w.close()
-	})
-}
 
 func TestWrongH4EndsTheDial(t *testing.T) {
 	lo, la := newMemLinks()
@@ -225,7 +194,7 @@ func TestWrongH4EndsTheDial(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		keys, err := s.agent.Confirm(b[0])
+		keys, err := s.agent.Confirm(b[0].B)
 		if err != nil {
 			t.Error(err)
 			return
@@ -256,7 +225,7 @@ func TestAgentThatClosesInsteadOfReadyIsHeard(t *testing.T) {
 			return
 		}
 		var keys *handshake.Keys
-		if keys, err = s.agent.Confirm(b[0]); err != nil {
+		if keys, err = s.agent.Confirm(b[0].B); err != nil {
 			t.Error(err)
 			return
 		}

@@ -15,13 +15,14 @@ type Ready struct {
 	Policy      key.Hash      // hash of the policy it stands in
 	MaxDuration time.Duration // whole seconds; 0 is unlimited
 	MaxIdle     time.Duration // longest pause without input, whole seconds; 0 is unlimited
+	MaxResume   time.Duration // how long the agent keeps the session without a network, whole seconds; 0 is DefaultResume
 	AuditSeq    uint64        // number of the agent's last audit entry
 	AuditHead   key.Hash      // its hash
 }
 
 const (
 	maxRule   = 128
-	readySize = 32 + 32 + 4 + 4 + 8 + 32 + 1 // without the rule
+	readySize = 32 + 32 + 4 + 4 + 4 + 8 + 32 + 1 // without the rule
 )
 
 // marshal writes the body of the READY frame. A longer rule name is cut: it is
@@ -33,6 +34,7 @@ func (r Ready) marshal(h4 key.Hash) []byte {
 	b = append(b, r.Policy[:]...)
 	b = binary.BigEndian.AppendUint32(b, seconds(r.MaxDuration))
 	b = binary.BigEndian.AppendUint32(b, seconds(r.MaxIdle))
+	b = binary.BigEndian.AppendUint32(b, seconds(r.MaxResume))
 	b = binary.BigEndian.AppendUint64(b, r.AuditSeq)
 	b = append(b, r.AuditHead[:]...)
 	b = append(b, byte(len(rule)))
@@ -55,8 +57,9 @@ func parseReady(b []byte) (h4 key.Hash, r Ready, err error) {
 	copy(r.Policy[:], b[32:])
 	r.MaxDuration = time.Duration(binary.BigEndian.Uint32(b[64:])) * time.Second
 	r.MaxIdle = time.Duration(binary.BigEndian.Uint32(b[68:])) * time.Second
-	r.AuditSeq = binary.BigEndian.Uint64(b[72:])
-	copy(r.AuditHead[:], b[80:])
+	r.MaxResume = time.Duration(binary.BigEndian.Uint32(b[72:])) * time.Second
+	r.AuditSeq = binary.BigEndian.Uint64(b[76:])
+	copy(r.AuditHead[:], b[84:])
 	r.Rule = string(b[readySize:])
 	return h4, r, nil
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/seal"
+	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/transport"
 )
@@ -19,6 +21,7 @@ func (c *Conn) ReadPackets(pkts []transport.Packet) (int, error) {
 				n++
 			}
 		}
+		c.bookArrivals()
 		if n > 0 {
 			return n, nil
 		}
@@ -33,26 +36,61 @@ func (c *Conn) ReadPackets(pkts []transport.Packet) (int, error) {
 	}
 }
 
+// arrival is what one way has brought since it was last booked: the lock of the
+// paths is taken once for a batch, not once for a datagram.
+type arrival struct {
+	via    path.Via
+	bytes  int
+	newest bool // one of the datagrams was the newest of all so far
+	data   bool // one held a packet
+}
+
+func (c *Conn) bookArrivals() {
+	if c.from.bytes > 0 {
+		c.paths.arrived(c.from, c.now)
+		if c.waiting.Load() {
+			poke(c.paths.poke)
+		}
+	}
+	c.from = arrival{via: c.from.via}
+}
+
+// opened books a datagram that was authentic, before its frames are looked at.
+func (c *Conn) opened(v path.Via, n int, newest bool) {
+	if c.from.via != v {
+		c.bookArrivals()
+		c.from.via = v
+	}
+	c.from.bytes += n
+	c.from.newest = c.from.newest || newest
+}
+
 // receive handles one datagram and reports whether it held a packet. What does
 // not open is dropped without a word: anybody can have sent it.
-func (c *Conn) receive(p *transport.Packet, datagram []byte) bool {
+func (c *Conn) receive(p *transport.Packet, d link.Datagram) bool {
+	datagram := d.B
 	if len(datagram) > MaxDatagram || len(datagram) == 0 {
 		c.stray.Add(1)
 		return false
 	}
-	if datagram[0] != seal.Type {
+	if datagram[0] != seal.Type && datagram[0] != seal.TypeControl {
 		c.plain(datagram)
 		return false
 	}
-	plaintext, _, err := c.sealed.Open(p.Buf[:0], datagram, c.now)
+	plaintext, o, err := c.sealed.Open(p.Buf[:0], datagram, c.now)
 	if err != nil {
 		return false
 	}
-	p.Data, err = c.frames(plaintext)
+	c.opened(d.Via, len(datagram), o.Newest)
+	p.Data, err = c.frames(plaintext, d.Via)
+	if err == nil && o.Control && p.Data != nil {
+		err = errFrame // an aged key carries no data (protocol 2.7, Resume)
+	}
 	if err != nil {
 		c.fail(err)
 		return false
 	}
+	c.from.data = c.from.data || p.Data != nil
 	return p.Data != nil
 }
 
@@ -69,8 +107,9 @@ func (c *Conn) plain(datagram []byte) {
 	}
 }
 
-// frames handles all frames of a plaintext and returns the packet among them.
-func (c *Conn) frames(b []byte) (packet []byte, err error) {
+// frames handles all frames of a plaintext that came by v and returns the packet
+// among them.
+func (c *Conn) frames(b []byte, v path.Via) (packet []byte, err error) {
 	if len(b)%padAtLeast != 0 || len(b) > maxPlaintext {
 		return nil, errFrame
 	}
@@ -86,16 +125,19 @@ func (c *Conn) frames(b []byte) (packet []byte, err error) {
 			packet = f.body
 			continue
 		}
-		if err := c.handle(f); err != nil {
+		if err := c.handle(f, v); err != nil {
 			return nil, err
 		}
 	}
 	return packet, nil
 }
 
-func (c *Conn) handle(f frame) error {
+func (c *Conn) handle(f frame, v path.Via) error {
 	operator := c.side == seal.Operator
 	switch {
+	case f.typ >= framePathFirst && f.typ <= framePathLast:
+		c.bookArrivals()
+		return c.paths.frame(v, f.typ, f.body, c.now)
 	case f.typ == framePadding, f.typ&skippable != 0:
 		return nil
 	case f.typ == frameReady && operator:
@@ -122,6 +164,9 @@ func (c *Conn) gotReady(body []byte) error {
 		return refusal.New(refusal.HandshakeFailed, "the agent has confirmed another handshake")
 	}
 	c.readyOnce.Do(func() {
+		if ready.MaxResume > 0 {
+			c.resume = min(c.resume, ready.MaxResume)
+		}
 		c.ready = ready
 		close(c.readyCh)
 	})

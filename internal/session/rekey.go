@@ -22,16 +22,19 @@ func (c *Conn) keepKeysFresh() {
 	tick := time.NewTicker(rekeyCheck)
 	defer tick.Stop()
 	alarmed := false
+	var asked time.Time
 	for {
+		worn := true
 		select {
 		case <-c.ctx.Done():
 			return
 		case <-c.wanted:
-			c.rekey()
 		case <-tick.C:
-			if c.sealed.NeedsRekey(time.Now()) {
-				c.rekeyOrAsk()
-			}
+			worn = c.sealed.NeedsRekey(time.Now())
+		}
+		if now := time.Now(); worn && now.Sub(asked) >= rekeyRepeat && !c.Path().Lost {
+			asked = now
+			c.rekeyOrAsk()
 		}
 		if c.sealed.Stats().Alarm && !alarmed {
 			alarmed = true
@@ -48,14 +51,15 @@ func (c *Conn) rekeyOrAsk() {
 	_ = c.sendFrame(frameWanted, nil)
 }
 
-// rekey repeats the request until the answer has come. Should it never come, the
-// hard limits end the session.
+// rekey repeats the request until the answer has come or there is no path any
+// more; then the path's return starts it again. Should the answer never come, the
+// limits of the key end the session.
 func (c *Conn) rekey() {
 	select {
 	case <-c.rekeyed: // of a rekey that was given up
 	default:
 	}
-	for wait := rekeyRepeat; ; wait = min(2*wait, rekeyRepeatTo) {
+	for wait := rekeyRepeat; !c.Path().Lost; wait = min(2*wait, rekeyRepeatTo) {
 		request, err := c.sealed.StartRekey()
 		if err != nil || c.sendFrame(frameRekey, request) != nil {
 			return // the next tick tries again
@@ -98,5 +102,8 @@ func (c *Conn) finishRekey(answer []byte) error {
 	}
 	poke(c.rekeyed)
 	_ = c.sendFrame(framePadding, nil)
+	if c.waiting.Load() {
+		poke(c.paths.poke)
+	}
 	return nil
 }

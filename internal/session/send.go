@@ -2,10 +2,14 @@ package session
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/seal"
 	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -13,7 +17,8 @@ import (
 // transport hands over at once, and what fits into one system call.
 const maxWrite = 40
 
-// maxHeld packets are the transport's first flight; our choice.
+// maxHeld packets are the transport's first flight, and the newest ones while
+// there is no path; our choice.
 const maxHeld = 4
 
 // WritePackets implements transport.Packets: it seals each packet in place, in
@@ -22,7 +27,16 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 	now := time.Now()
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	c.holdLocked(p, size)
+	r := c.paths.route(len(p), now)
+	aged := c.sealed.Aged(now)
+	if aged {
+		poke(c.wanted)
+	}
+	if aged || r.none() && r.heard {
+		c.keepNewestLocked(p, size)
+		return nil
+	}
+	c.keepFirstLocked(p, size)
 	for len(p) > 0 {
 		b := c.out[:0]
 		for i := 0; i < maxWrite && len(p) > 0; i++ {
@@ -34,40 +48,119 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 			p = p[n:]
 		}
 		c.out = b
-		if err := c.link.WriteSegments(b, segment(size)); err != nil {
-			c.linkLost()
+		if err := c.sendLocked(r, b, segment(size), now); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// linkLost ends the session because its only path has: a relay that closed the
-// connection must not look like a normal end.
-func (c *Conn) linkLost() {
-	c.fail(refusal.New(refusal.Unreachable, "the connection to the relay was lost"))
+// sendLocked sends sealed segments by the best way; by two when that is in doubt,
+// and when they are few (see copies.go). While nothing was heard yet nobody knows
+// which relay the other end is on, and every one gets them.
+func (c *Conn) sendLocked(r route, b []byte, size int, now time.Time) error {
+	if r.none() {
+		if !r.heard {
+			c.everywhereLocked(b, size)
+		}
+		return nil
+	}
+	twice := c.copies.wanted(len(b), now)
+	var again []byte
+	if r.doubtful || twice {
+		again = bytes.Clone(b) // the link may overwrite what it sends
+	}
+	if err := c.writeLocked(r.first, b, size); err != nil || again == nil {
+		return err
+	}
+	if twice {
+		c.copies.later(again, size, now)
+	}
+	if r.second == (path.Via{}) {
+		return nil
+	}
+	if twice {
+		again = bytes.Clone(again)
+	}
+	return c.writeLocked(r.second, again, size)
 }
 
-// holdLocked keeps a copy of the transport's first packets; see Conn.held.
-func (c *Conn) holdLocked(p []byte, size int) {
-	for ; c.side == seal.Operator && !c.heldOver && len(p) > 0 && len(c.held) < maxHeld; p = p[min(size, len(p)):] {
+func (c *Conn) everywhereLocked(b []byte, size int) {
+	for _, r := range c.link.Relays() {
+		if r.Up {
+			_ = c.writeLocked(r.Via, bytes.Clone(b), size)
+		}
+	}
+}
+
+func (c *Conn) writeLocked(v path.Via, b []byte, size int) error {
+	err := c.link.WriteSegments(v, b, size)
+	if err != nil {
+		c.linkLost()
+	}
+	return err
+}
+
+// linkLost ends the session because the link below was closed.
+func (c *Conn) linkLost() {
+	c.fail(refusal.New(refusal.Unreachable, "the link of the session was closed"))
+}
+
+// keepFirstLocked keeps copies of the operator's first packets until READY: they
+// go out again with every repeated CONFIRM, because an agent that was not on the
+// relay yet missed both, and the transport by itself would try again much later.
+func (c *Conn) keepFirstLocked(p []byte, size int) {
+	if c.side != seal.Operator || c.started {
+		return
+	}
+	for ; len(p) > 0 && len(c.held) < maxHeld; p = p[min(size, len(p)):] {
 		c.held = append(c.held, bytes.Clone(p[:min(size, len(p))]))
 	}
 }
 
-// releaseHeld ends the holding.
-func (c *Conn) releaseHeld() {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	c.held, c.heldOver = nil, true
+// keepNewestLocked keeps copies of the newest packets while nothing can be sent:
+// there is no path, or the key is too old and the next is being agreed on. The
+// transport's timer doubles all the while and would sleep on for up to a minute
+// when the way is free again. One packet that arrives then makes the other end
+// answer, and that answer tells the transport what to repeat.
+func (c *Conn) keepNewestLocked(p []byte, size int) {
+	for ; len(p) > 0; p = p[min(size, len(p)):] {
+		if len(c.held) == maxHeld {
+			c.held = append(c.held[:0], c.held[1:]...)
+		}
+		c.held = append(c.held, bytes.Clone(p[:min(size, len(p))]))
+	}
+	c.waiting.Store(true)
 }
 
-// sendHeld sends the held packets again, sealed anew.
-func (c *Conn) sendHeld() error {
+// sendWaiting sends what keepNewestLocked kept, once it can be sent.
+func (c *Conn) sendWaiting(now time.Time) {
+	if !c.waiting.Load() || c.Path().Lost || c.sealed.Aged(now) {
+		return
+	}
 	c.wmu.Lock()
 	held := c.held
+	c.held = nil
+	c.waiting.Store(false)
 	c.wmu.Unlock()
 	for _, p := range held {
+		_ = c.sendFrame(framePacket, p)
+	}
+}
+
+// releaseFirst forgets the first packets; the session has started.
+func (c *Conn) releaseFirst() {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.held, c.started = nil, true
+}
+
+// sendFirst sends the first packets again, sealed anew.
+func (c *Conn) sendFirst() error {
+	c.wmu.Lock()
+	first := c.held
+	c.wmu.Unlock()
+	for _, p := range first {
 		if err := c.sendFrame(framePacket, p); err != nil {
 			return err
 		}
@@ -83,6 +176,7 @@ func segment(n int) int {
 
 // sealFrame appends headroom and the sealed datagram of one frame to b. The
 // plaintext is written where the ciphertext will stand, so nothing is copied.
+// An error ends the session, but for seal.ErrAged.
 func (c *Conn) sealFrame(b []byte, t frameType, body []byte, now time.Time) ([]byte, error) {
 	start := len(b) + link.Headroom
 	b = append(b, make([]byte, link.Headroom+seal.HeaderSize)...)
@@ -91,32 +185,62 @@ func (c *Conn) sealFrame(b []byte, t frameType, body []byte, now time.Time) ([]b
 	}
 	plain := len(b) - start - seal.HeaderSize
 	b = append(b, make([]byte, padding(plain))...)
-	b, err := c.sealed.Seal(b[:start], b[start+seal.HeaderSize:], now)
+	out, err := c.sealed.Seal(b[:start], b[start+seal.HeaderSize:], now)
+	if errors.Is(err, seal.ErrAged) {
+		if !t.control() {
+			return nil, err
+		}
+		out, err = c.sealed.SealControl(b[:start], b[start+seal.HeaderSize:], now)
+	}
+	if errors.Is(err, seal.ErrOver) {
+		err = c.tooLong()
+	}
 	if err != nil {
 		c.fail(err)
 		return nil, err
 	}
-	return b, nil
+	return out, nil
 }
 
 // sendFrame sends one frame in a datagram of its own.
 func (c *Conn) sendFrame(t frameType, body []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	b, err := c.sealFrame(c.out[:0], t, body, time.Now())
+	now := time.Now()
+	b, err := c.sealFrame(c.out[:0], t, body, now)
 	if err != nil {
 		return err
 	}
 	c.out = b
-	return c.link.WriteSegments(b, len(b))
+	return c.sendLocked(c.paths.route(len(b), now), b, len(b), now)
 }
 
-// sendPlain sends a datagram that is not sealed here: CONFIRM.
+// sendProbe sends a path frame by the way that it is about.
+func (c *Conn) sendProbe(p path.Probe, now time.Time) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	b, err := c.sealFrame(c.out[:0], frameType(p.Type), p.Body, now)
+	if err != nil {
+		return err
+	}
+	c.out = b
+	return c.writeLocked(p.Via, b, len(b))
+}
+
+// sendPlain sends a datagram that is not sealed here, CONFIRM, to every relay.
 func (c *Conn) sendPlain(datagram []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	b := append(c.out[:0], make([]byte, link.Headroom)...)
 	b = append(b, datagram...)
 	c.out = b
-	return c.link.WriteSegments(b, len(b))
+	c.everywhereLocked(b, len(b))
+	return c.ctx.Err()
+}
+
+// token is a fresh number for a path challenge.
+func token() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:])
 }

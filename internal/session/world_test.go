@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"go.uber.org/goleak"
 )
@@ -22,56 +23,108 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 20 * time.Second // bounds every wait of a test
 
-// memLink is one end of an in-memory network.
+// memLink is one end of an in-memory network with some relays.
 type memLink struct {
-	in, out chan []byte
+	in, out chan link.Datagram
 	done    chan struct{}
+	changed chan struct{}
 	once    sync.Once
 
 	mu     sync.Mutex
 	meddle func(d []byte) [][]byte // guarded by mu; what becomes of a datagram on the way out
 	sent   int                     // guarded by mu
+	lag    time.Duration           // guarded by mu; on the way out
+	relays []link.RelayState       // guarded by mu
+	dead   map[path.Via]bool       // guarded by mu; ways that lose everything on the way out
+	other  *memLink
 }
 
-func newMemLinks() (operator, agent *memLink) {
-	up, down := make(chan []byte, 1<<14), make(chan []byte, 1<<14)
-	operator = &memLink{in: down, out: up, done: make(chan struct{})}
-	agent = &memLink{in: up, out: down, done: make(chan struct{})}
+var oneRelay = path.Via{Relay: 1}
+
+func newMemLinks() (operator, agent *memLink) { return newMemNet(1) }
+
+func newMemNet(relays int) (operator, agent *memLink) {
+	up, down := make(chan link.Datagram, 1<<14), make(chan link.Datagram, 1<<14)
+	end := func(in, out chan link.Datagram) *memLink {
+		l := &memLink{in: in, out: out, done: make(chan struct{}), changed: make(chan struct{}, 1), dead: map[path.Via]bool{}}
+		for i := range relays {
+			l.relays = append(l.relays, link.RelayState{Via: path.Via{Relay: uint8(i + 1)}, Kind: link.RelayUDP, Name: "relay.example", Up: true})
+		}
+		return l
+	}
+	operator, agent = end(down, up), end(up, down)
+	operator.other, agent.other = agent, operator
 	return operator, agent
 }
 
-func (l *memLink) WriteSegments(b []byte, size int) error {
+func (l *memLink) Relays() []link.RelayState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]link.RelayState(nil), l.relays...)
+}
+
+func (l *memLink) Candidates() []path.Candidate { return nil }
+
+func (l *memLink) Changed() <-chan struct{} { return l.changed }
+
+func (l *memLink) Recheck(path.Via) {}
+
+// kill makes a way lose everything in both directions, without a word.
+func (l *memLink) kill(v path.Via, dead bool) {
+	for _, end := range []*memLink{l, l.other} {
+		end.mu.Lock()
+		end.dead[v] = dead
+		end.mu.Unlock()
+	}
+}
+
+func (l *memLink) WriteSegments(v path.Via, b []byte, size int) error {
 	l.mu.Lock()
 	meddle := l.meddle
 	l.sent += (len(b) + size - 1) / size
+	dead := l.dead[v]
 	l.mu.Unlock()
+	if dead {
+		return nil
+	}
 	for len(b) > 0 {
 		n := min(size, len(b))
 		d := bytes.Clone(b[link.Headroom:n])
 		b = b[n:]
 		if meddle == nil {
-			l.put(d)
+			l.put(v, d)
 			continue
 		}
 		for _, d := range meddle(d) {
-			l.put(d)
+			l.put(v, d)
 		}
 	}
 	return nil
 }
 
 // put loses what does not fit, as a network does.
-func (l *memLink) put(d []byte) {
+func (l *memLink) put(v path.Via, d []byte) {
+	l.mu.Lock()
+	lag := l.lag
+	l.mu.Unlock()
+	if lag > 0 {
+		time.AfterFunc(lag, func() { l.deliver(v, d) })
+		return
+	}
+	l.deliver(v, d)
+}
+
+func (l *memLink) deliver(v path.Via, d []byte) {
 	select {
-	case l.out <- d:
+	case l.out <- link.Datagram{Via: v, B: d}:
 	default:
 	}
 }
 
-func (l *memLink) ReadBatch(ctx context.Context) ([][]byte, error) {
+func (l *memLink) ReadBatch(ctx context.Context) ([]link.Datagram, error) {
 	select {
 	case d := <-l.in:
-		return [][]byte{d}, nil
+		return []link.Datagram{d}, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-l.done:
@@ -88,6 +141,12 @@ func (l *memLink) setMeddle(f func([]byte) [][]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.meddle = f
+}
+
+func delay(l *memLink, lag time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lag = lag
 }
 
 func (l *memLink) count() int {
@@ -134,7 +193,7 @@ func newShake(t testing.TB) shake {
 
 var testReady = Ready{
 	Rule: "ops may open shells", Policy: key.Hash{1, 2}, MaxDuration: time.Hour,
-	MaxIdle: 90 * time.Second, AuditSeq: 7, AuditHead: key.Hash{3},
+	MaxIdle: 90 * time.Second, MaxResume: 4 * time.Hour, AuditSeq: 7, AuditHead: key.Hash{3},
 }
 
 func (s shake) accept(l Link) AcceptConfig {
@@ -239,7 +298,12 @@ func (w *world) program(ch *ServerChannel) {
 // cat sends data through the agent's program and compares what comes back.
 func (w *world) cat(data []byte) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	w.catWithin(data, patience)
+}
+
+func (w *world) catWithin(data []byte, limit time.Duration) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	ch, err := w.operator.OpenSession(ctx)
 	if err != nil {
@@ -288,6 +352,6 @@ func until(t testing.TB, what string, ok func() bool) {
 }
 
 // inject puts a datagram on the way to an end.
-func inject(to *memLink, d []byte) { to.in <- bytes.Clone(d) }
+func inject(to *memLink, d []byte) { to.in <- link.Datagram{Via: oneRelay, B: bytes.Clone(d)} }
 
 var errTest = errors.New("test")

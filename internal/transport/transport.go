@@ -13,18 +13,18 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// Sizes and times. PacketSize is from design 4.2, the idle times from protocol
-// 2.7 (Close); the windows are our choice: 100 ms at 1 Gbit/s in one stream.
+// Sizes and times. PacketSize is from design 4.2; the windows are our choice: 100
+// ms at 1 Gbit/s in one stream.
 const (
 	// PacketSize is the largest packet given to Packets, in bytes.
 	PacketSize = 1200
 	// MaxDatagram is the longest payload of SendDatagram, in bytes: what is
 	// left of PacketSize after the longest header.
 	MaxDatagram = 1150
-	// KeepAlive is the pause after which a silent end sends something.
-	KeepAlive = 25 * time.Second
-	// DeadAfter is how long the peer may be silent before the connection ends.
-	DeadAfter = 90 * time.Second
+	// MaxSilence is how long the peer may be silent before the connection ends by
+	// itself. It is out of the way on purpose: who carries the packets knows
+	// whether the network is gone or only asleep, keeps it alive, and decides.
+	MaxSilence = 8 * 24 * time.Hour
 	// HandshakeLimit is how long connecting may take.
 	HandshakeLimit = 10 * time.Second
 	// MaxStreams is how many streams the peer may have open at once.
@@ -40,7 +40,7 @@ const (
 var (
 	// ErrClosed is returned when the connection was closed by either end.
 	ErrClosed = errors.New("transport: connection is closed")
-	// ErrDead is returned when the peer was silent for DeadAfter.
+	// ErrDead is returned when the peer was silent for MaxSilence.
 	ErrDead = errors.New("transport: peer is silent")
 )
 
@@ -143,8 +143,7 @@ func config() *quic.Config {
 	return &quic.Config{
 		Versions:                       []quic.Version{quic.Version1},
 		HandshakeIdleTimeout:           HandshakeLimit,
-		MaxIdleTimeout:                 DeadAfter,
-		KeepAlivePeriod:                KeepAlive,
+		MaxIdleTimeout:                 MaxSilence,
 		InitialStreamReceiveWindow:     streamWindow,
 		MaxStreamReceiveWindow:         maxStreamWindow,
 		InitialConnectionReceiveWindow: connWindow,

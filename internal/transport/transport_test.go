@@ -461,7 +461,7 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestIdleConnectionLivesAndCostsAlmostNothing(t *testing.T) {
+func TestIdleConnectionLivesAndCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newPipes()
 		operator, agent := connect(t, a, b)
@@ -474,8 +474,7 @@ func TestIdleConnectionLivesAndCostsAlmostNothing(t *testing.T) {
 			t.Fatalf("ended: %v, %v", operator.Err(), agent.Err())
 		}
 		after, _ := a.sent()
-		// One keep-alive of either side and its acknowledgement per KeepAlive.
-		if n := after - before; n > int(time.Hour/KeepAlive)*3 {
+		if n := after - before; n != 0 { // the paths are kept alive below, not here
 			t.Errorf("%d packets in an idle hour", n)
 		}
 	})
@@ -494,7 +493,7 @@ func TestSilentPeerIsDeclaredDead(t *testing.T) {
 		began := time.Now()
 		<-operator.Done()
 		<-agent.Done()
-		if d := time.Since(began); d < DeadAfter-KeepAlive || d > 2*DeadAfter {
+		if d := time.Since(began); d < MaxSilence-time.Minute || d > MaxSilence+time.Hour {
 			t.Errorf("declared dead after %v", d)
 		}
 		if operator.Err() != ErrDead || agent.Err() != ErrDead {

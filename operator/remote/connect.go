@@ -5,7 +5,6 @@ package remote
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -50,7 +49,6 @@ type signedRequest struct {
 type opened struct {
 	*session.Conn
 	renew renewal       // of its place on the relay
-	path  string        // "relay-udp 192.0.2.7:3478"
 	asked time.Time     // when the request that was answered left us
 	setup time.Duration // from then until READY
 }
@@ -240,16 +238,15 @@ func establish(ctx context.Context, a *account.Account, r *signedRequest, reply 
 		keys.Erase()
 		return nil, refusal.New(refusal.GrantMismatch, "the server told the machine and us of two different grants")
 	}
-	path, err := link.Dial(ctx, link.Config{Relay: reply.Relay})
+	ways, err := link.Open(ctx, link.Config{Relay: reply.Relay, Direct: true})
 	if err != nil {
 		keys.Erase()
 		return nil, err
 	}
-	info := path.Path()
-	conn, err := session.Dial(ctx, session.DialConfig{Link: path, M3: m3, Keys: keys, Logger: slog.New(slog.DiscardHandler)})
+	conn, err := session.Dial(ctx, session.DialConfig{Link: ways, M3: m3, Keys: keys, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
-	renew := renewal{account: a, link: path, request: r.signed, lease: reply.Lease}
-	return &opened{Conn: conn, renew: renew, path: fmt.Sprintf("%s %s", info.Kind, info.Relay), asked: r.asked, setup: time.Since(r.asked)}, nil
+	renew := renewal{account: a, link: ways, request: r.signed, lease: reply.Lease}
+	return &opened{Conn: conn, renew: renew, asked: r.asked, setup: time.Since(r.asked)}, nil
 }

@@ -144,7 +144,8 @@ func (o *sessionOptions) runSession(ctx context.Context, io *cli.IO, w want) err
 		defer conn.Close()
 		p, err := play(ctx, io, conn, w)
 		if o.talk {
-			io.Say("path %s; session after %s, first output after %s", terminal.Escape(conn.path), conn.setup.Round(time.Millisecond), p.firstOutput(conn.asked))
+			way := conn.Path()
+			io.Say("path %s %s; session after %s, first output after %s", way.Kind, terminal.Escape(way.Name), conn.setup.Round(time.Millisecond), p.firstOutput(conn.asked))
 		}
 		return err
 	})

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package link
+
+// addressEvents: the look every few seconds has to do.
+func (l *Link) addressEvents() <-chan struct{} { return nil }

@@ -1,0 +1,288 @@
+package session
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/seal"
+	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/path"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// Times of the paths; our choice.
+const (
+	// DefaultResume is how long a session without a way to the other end is kept
+	// where nobody has said otherwise; policy.DefaultResume is the same.
+	DefaultResume = 24 * time.Hour
+	// lookAtLeast is how often keepPaths looks at the clock although no path
+	// wants anything.
+	lookAtLeast = time.Minute
+	// jump is by how much a timer may be late, or the wall clock ahead of the
+	// monotonic one, before the machine is taken to have slept.
+	jump = 3 * time.Second
+)
+
+// PathState is what a person may be told of the way that the session takes.
+type PathState struct {
+	Lost  bool          // nothing gets through: what is sent waits
+	Since time.Time     // when Lost last changed
+	Via   path.Via      // the way of what we send; zero while lost
+	Kind  string        // "relay-udp", …, "direct"; "" while lost
+	Name  string        // of the relay, or the other end's address
+	RTT   time.Duration // smoothed round trip, 0 when not measured yet
+}
+
+// paths decides which way datagrams take. The rules are package path's; this is
+// the lock, the clock and the links around them.
+type paths struct {
+	poke  chan struct{} // cap 1: the manager's timer may have moved
+	mu    sync.Mutex
+	m     *path.Manager // guarded by mu
+	heard bool          // guarded by mu: something authentic has arrived
+	last  time.Time     // guarded by mu: when, most recently
+	state PathState     // guarded by mu
+	alarm time.Time     // guarded by mu: what keepPaths' timer is set to
+	// changed is closed, and replaced, whenever state changes in a way that a
+	// person would notice.
+	changed chan struct{} // guarded by mu
+}
+
+func newPaths(side seal.Side, l Link, now time.Time) *paths {
+	own, near := map[netip.AddrPort]bool{}, false
+	for _, r := range l.Relays() {
+		if at, err := netip.ParseAddrPort(r.Name); err == nil {
+			own[at] = true
+		}
+	}
+	for _, c := range l.Candidates() {
+		near = near || c.Addr.Addr().IsLoopback()
+	}
+	return &paths{
+		poke: make(chan struct{}, 1),
+		m: path.New(path.Config{
+			Operator: side == seal.Operator, Token: token, Now: now, Loopback: near,
+			Forbid: func(a netip.AddrPort) bool { return own[a] }, // a relay is not the other end
+		}),
+		last:    now,
+		state:   PathState{Since: now},
+		changed: make(chan struct{}),
+	}
+}
+
+// route is where data goes now.
+type route struct {
+	first, second path.Via // second is the next best, if there is one
+	doubtful      bool     // data goes by both
+	heard         bool     // something authentic has arrived in this session
+}
+
+func (r route) none() bool { return r.first == path.Via{} }
+
+// route says where bytes of data go.
+func (p *paths) route(bytes int, now time.Time) route {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first, second, state := p.m.Best(now)
+	if state == path.Gone {
+		return route{heard: p.heard}
+	}
+	p.m.Sent(first, bytes, now)
+	if state == path.Doubtful && second != (path.Via{}) {
+		p.m.Sent(second, bytes, now)
+	}
+	p.rouseLocked()
+	return route{first, second, state == path.Doubtful, p.heard}
+}
+
+// rouseLocked wakes keepPaths when the manager's timer has moved forward.
+func (p *paths) rouseLocked() {
+	if next := p.m.Next(); !next.IsZero() && next.Before(p.alarm) {
+		p.alarm = next // once is enough
+		poke(p.poke)
+	}
+}
+
+// arrived books what one way has brought.
+func (p *paths) arrived(a arrival, now time.Time) {
+	p.mu.Lock()
+	p.heard, p.last = true, now
+	p.m.Received(a.via, a.bytes, a.newest, a.data, now)
+	p.rouseLocked()
+	p.mu.Unlock()
+}
+
+// frame takes a path frame that came by v.
+func (p *paths) frame(v path.Via, t frameType, body []byte, now time.Time) error {
+	p.mu.Lock()
+	err := p.m.Frame(v, byte(t), body, now)
+	p.mu.Unlock()
+	poke(p.poke)
+	if err != nil {
+		return errFrame
+	}
+	return nil
+}
+
+// refresh tells the manager what the link has.
+func (p *paths) refresh(l Link, now time.Time) {
+	relays, candidates := l.Relays(), l.Candidates()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range relays {
+		p.m.SetRelay(r.Via, r.Up, now)
+	}
+	p.m.SetLocal(candidates, now)
+}
+
+// wake distrusts everything: the machine has slept.
+func (p *paths) wake(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.m.Wake(now)
+}
+
+// due returns the probes that are to be sent and when to ask again.
+func (p *paths) due(now time.Time) ([]path.Probe, time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	probes := p.m.Poll(now)
+	p.alarm = earlier(p.m.Next(), now.Add(lookAtLeast))
+	return probes, p.alarm
+}
+
+// silence is how long nothing authentic has arrived.
+func (p *paths) silence(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return now.Sub(p.last)
+}
+
+// look updates the state, and returns the relays that should work and do not.
+func (p *paths) look(relays []link.RelayState, now time.Time) (silent []path.Via) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first, _, state := p.m.Best(now)
+	next := PathState{Lost: state == path.Gone, Since: p.state.Since}
+	if !next.Lost {
+		next.describe(first, relays)
+	}
+	for _, s := range p.m.Status() {
+		if s.Via == first {
+			next.RTT = s.SRTT
+		}
+		if s.Via.Relayed() && s.Up && !s.Validated && !s.Heard.IsZero() {
+			silent = append(silent, s.Via)
+		}
+	}
+	was := p.state
+	if was.Lost != next.Lost {
+		next.Since = now
+	}
+	p.state = next
+	if was.Lost != next.Lost || was.Via != next.Via {
+		close(p.changed)
+		p.changed = make(chan struct{})
+	}
+	return silent
+}
+
+func (s *PathState) describe(v path.Via, relays []link.RelayState) {
+	s.Via, s.Kind, s.Name = v, "direct", v.Addr.String()
+	for _, r := range relays {
+		if r.Via == v {
+			s.Kind, s.Name = string(r.Kind), r.Name
+		}
+	}
+}
+
+// Path says which way the session takes now.
+func (c *Conn) Path() PathState {
+	c.paths.mu.Lock()
+	defer c.paths.mu.Unlock()
+	return c.paths.state
+}
+
+// PathChanged returns a channel that is closed when Path says something else
+// than now: another way, none, or one again.
+func (c *Conn) PathChanged() <-chan struct{} {
+	c.paths.mu.Lock()
+	defer c.paths.mu.Unlock()
+	return c.paths.changed
+}
+
+// Paths lists every way that is known, for diagnosis.
+func (c *Conn) Paths() []path.Status {
+	c.paths.mu.Lock()
+	defer c.paths.mu.Unlock()
+	return c.paths.m.Status()
+}
+
+// keepPaths runs for the life of the session: it sends the probes that find and
+// watch paths, notices that the machine slept, and ends the session when there
+// was no way for too long.
+func (c *Conn) keepPaths() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	planned := time.Now()
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-c.link.Changed():
+			c.paths.refresh(c.link, time.Now())
+		case <-c.paths.poke:
+		case <-timer.C:
+		}
+		now := time.Now()
+		if slept(planned, now) {
+			c.paths.wake(now)
+			for _, r := range c.link.Relays() {
+				c.link.Recheck(r.Via)
+			}
+		}
+		next := c.probe(now)
+		if c.paths.silence(now) >= c.resume {
+			c.fail(c.tooLong())
+			return
+		}
+		planned = next
+		timer.Reset(planned.Sub(now))
+	}
+}
+
+func (c *Conn) tooLong() error {
+	return refusal.New(refusal.Unreachable, "there was no way to the other end for %v", c.resume)
+}
+
+// probe sends what is due and what had waited for a path.
+func (c *Conn) probe(now time.Time) (next time.Time) {
+	probes, next := c.paths.due(now)
+	for _, p := range probes {
+		_ = c.sendProbe(p, now)
+	}
+	for _, v := range c.paths.look(c.link.Relays(), now) {
+		c.link.Recheck(v)
+	}
+	if c.sealed.Aged(now) {
+		poke(c.wanted)
+	}
+	c.sendWaiting(now)
+	return next
+}
+
+// slept reports whether much more time has passed than a timer was set for: the
+// process was stopped (both clocks went on), or the machine slept (only the wall
+// clock did).
+func slept(planned, now time.Time) bool {
+	wall := now.Round(0).Sub(planned.Round(0))
+	return max(now.Sub(planned), wall) > jump
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,209 @@
+package session
+
+import (
+	"bytes"
+	"encoding/binary"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/path"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// typist echoes single keys through the session and times each.
+func (w *world) typist(keys int, pause time.Duration) (slowest time.Duration) {
+	w.t.Helper()
+	ch, err := w.operator.OpenSession(w.t.(*testing.T).Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer ch.Close()
+	if err := ch.Exec(w.t.(*testing.T).Context(), [][]byte{[]byte("cat")}); err != nil {
+		w.t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	for i := range keys {
+		began := time.Now()
+		if _, err := ch.Stdin().Write([]byte{byte(i)}); err != nil {
+			w.t.Fatal(err)
+		}
+		if _, err := ch.Stdout().Read(b); err != nil || b[0] != byte(i) {
+			w.t.Fatalf("key %d came back as %d: %v", i, b[0], err)
+		}
+		slowest = max(slowest, time.Since(began))
+		time.Sleep(pause)
+	}
+	ch.Stdin().Close()
+	if _, err := ch.Wait(); err != nil {
+		w.t.Fatal(err)
+	}
+	return slowest
+}
+
+// TestALostDatagramDelaysNoKey: every third datagram is lost when it is first
+// sent, and no key waits for a timeout.
+func TestALostDatagramDelaysNoKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, lo, la := memWorld(t)
+		time.Sleep(time.Second)
+		for _, l := range []*memLink{lo, la} {
+			seen := map[uint64]bool{}
+			var mu sync.Mutex
+			l.setMeddle(func(d []byte) [][]byte {
+				mu.Lock()
+				defer mu.Unlock()
+				counter := binary.BigEndian.Uint64(d[8:])
+				if counter%3 == 0 && !seen[counter] {
+					seen[counter] = true
+					return nil
+				}
+				return [][]byte{d}
+			})
+		}
+		if slowest := w.typist(50, 200*time.Millisecond); slowest > 4*copyAfter {
+			t.Errorf("a key took %v", slowest)
+		}
+		w.close()
+	})
+}
+
+// TestBulkIsNotSentTwice: copies are for what a person waits for.
+func TestBulkIsNotSentTwice(t *testing.T) {
+	w, lo, la := memWorld(t)
+	defer w.close()
+	w.cat([]byte("warm"))
+	before := lo.count()
+	const size = 4 << 20
+	w.cat(random(t, size))
+	if n := lo.count() - before; n > size/1100*12/10 {
+		t.Errorf("%d datagrams for %d bytes", n, size)
+	}
+	_ = la
+}
+
+// TestRelayKilledWhileDataFlows: with a second relay alive no byte is lost and
+// the pause is short.
+func TestRelayKilledWhileDataFlows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lo, la := newMemNet(2)
+		delay(lo, 25*time.Millisecond)
+		delay(la, 25*time.Millisecond)
+		w := newWorld(t, lo, la)
+		time.Sleep(2 * time.Second)
+		via := w.operator.Path().Via
+		lo.kill(via, true)
+		if slowest := w.typist(20, 50*time.Millisecond); slowest > time.Second {
+			t.Errorf("a key took %v", slowest)
+		}
+		if now := w.operator.Path(); now.Lost || now.Via == via {
+			t.Errorf("path %+v, was %v", now, via)
+		}
+		w.close()
+	})
+}
+
+// TestSessionOutlivesALostNetwork: everything is gone for a while, longer than
+// any key may live, and comes back.
+func TestSessionOutlivesALostNetwork(t *testing.T) {
+	for _, gone := range []time.Duration{5 * time.Second, 5 * time.Minute, 3 * time.Hour} {
+		t.Run(gone.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, lo, _ := memWorld(t)
+				time.Sleep(time.Second)
+				lo.kill(oneRelay, true)
+				changed := w.operator.PathChanged()
+				var wg sync.WaitGroup
+				wg.Go(func() { w.catWithin(random(t, 10_000), 4*time.Hour) }) // begins while nothing gets through
+				time.Sleep(gone)
+				select {
+				case <-changed:
+				default:
+					t.Error("nobody was told that the path is lost")
+				}
+				if !w.operator.Path().Lost {
+					t.Errorf("path %+v", w.operator.Path())
+				}
+				lo.kill(oneRelay, false)
+				poke(lo.changed)
+				began := time.Now()
+				wg.Wait()
+				if d := time.Since(began); d > 20*time.Second {
+					t.Errorf("it took %v to go on", d)
+				}
+				w.close()
+			})
+		})
+	}
+}
+
+// TestLostForLongerThanResumeEndsTheSession at both ends, each by its own clock.
+func TestLostForLongerThanResumeEndsTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, lo, _ := memWorld(t)
+		time.Sleep(time.Second)
+		lo.kill(oneRelay, true)
+		began := time.Now()
+		<-w.operator.Done()
+		<-w.agent.Done()
+		if d := time.Since(began); d < testReady.MaxResume || d > testReady.MaxResume+2*lookAtLeast {
+			t.Errorf("ended after %v", d)
+		}
+		if refusal.Of(w.operator.Err()) != refusal.Unreachable || refusal.Of(w.agent.Err()) != refusal.Unreachable {
+			t.Errorf("ended with %v, %v", w.operator.Err(), w.agent.Err())
+		}
+		w.close()
+	})
+}
+
+func TestIdleSessionCostsAlmostNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lo, la := newMemNet(2)
+		w := newWorld(t, lo, la)
+		time.Sleep(time.Minute)
+		before := lo.count() + la.count()
+		time.Sleep(9 * time.Minute) // less than a key lives
+		n := lo.count() + la.count() - before
+		// The issue: at most 100 bytes a second. A probe is 96 bytes sealed, 4 in
+		// a channel, 28 in UDP.
+		if perSecond := float64(n*(96+4+28)) / (9 * 60); perSecond > 100 {
+			t.Errorf("%d datagrams, %.1f bytes a second", n, perSecond)
+		}
+		w.close()
+	})
+}
+
+// TestMalformedPathFrameEndsTheSession: only the peer can have sealed it.
+func TestMalformedPathFrameEndsTheSession(t *testing.T) {
+	for typ := framePathFirst; typ <= framePathLast; typ++ {
+		w, _, la := memWorld(t)
+		d, err := w.operator.sealed.Seal(nil, appendFrameBlock(typ, []byte{1}), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		inject(la, d)
+		<-w.agent.Done()
+		if refusal.Of(w.agent.Err()) != refusal.ProtocolError {
+			t.Errorf("frame %#x: %v", typ, w.agent.Err())
+		}
+		w.close()
+	}
+}
+
+// TestA3CopyFromAnotherPathMovesNothing: what a thief of datagrams repeats by
+// another way is a replay, and the session stays where it is.
+func TestA3CopyFromAnotherPathMovesNothing(t *testing.T) {
+	w, lo, la := memWorld(t)
+	defer w.close()
+	d := w.capture(lo)
+	via := w.agent.Path().Via
+	before := w.agent.Stats().Replayed
+	la.in <- link.Datagram{Via: path.Via{Relay: 2}, B: bytes.Clone(d)}
+	until(t, "the replay", func() bool { return w.agent.Stats().Replayed > before })
+	if now := w.agent.Path().Via; now != via {
+		t.Errorf("moved from %v to %v", via, now)
+	}
+	w.cat([]byte("still here"))
+}
