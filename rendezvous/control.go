@@ -360,12 +360,30 @@ func (c *conn) write(gone <-chan struct{}) {
 		case <-tick.C:
 			c.beat()
 		case <-c.ctx.Done():
+			c.lastCuts()
 			sayLast(c.ws, context.Cause(c.ctx))
 			select {
 			case <-gone:
 			case <-time.After(lastWithin):
 			}
 			_ = c.ws.CloseNow() // ends read
+			return
+		}
+	}
+}
+
+// lastCuts sends the cuts that are queued when the channel ends, and nothing else:
+// an agent that is cut off must not keep the sessions that were.
+func (c *conn) lastCuts() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWithin)
+	defer cancel()
+	for {
+		select {
+		case f := <-c.out:
+			if raw, err := encode(f); f.Type == wire.FrameCut && err == nil {
+				_ = c.ws.Write(ctx, websocket.MessageBinary, raw) // it may have gone already
+			}
+		default:
 			return
 		}
 	}

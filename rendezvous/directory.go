@@ -8,6 +8,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
+	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
@@ -151,6 +152,12 @@ func (s *Server) deleteAgent(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.cut(c.team, c.now, func(l live.Session) refusal.Code {
+		if l.Agent == id {
+			return refusal.KeyRevoked
+		}
+		return ""
+	})
 	s.endChannel(c.team.id, id, refusal.New(refusal.KeyRevoked, "this agent was deleted"))
 	return nil, nil
 }

@@ -67,7 +67,7 @@ func FuzzDecodeFrame(f *testing.F) {
 		for _, into := range []any{&h, &w, &e} {
 			_ = decodeStrict(frame.Body, into)
 		}
-		_, _ = readAnswer(frame)
+		_, _, _ = readAnswer(frame)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
@@ -53,16 +54,27 @@ func (s *Server) renewal(ctx context.Context, t wire.RelayTicket, signed stateme
 	if err := state.mayOpen(now); err != nil {
 		return wire.RelayRenewed{}, err
 	}
-	if err := state.maySession(t.Operator, now); err != nil {
+	team, err := s.teamOf(ctx, t.Team)
+	if err != nil {
 		return wire.RelayRenewed{}, err
 	}
-	if err := s.agentGood(ctx, t, state, now); err != nil {
+	session := live.Session{ID: t.Session, Operator: t.Operator, Agent: t.Agent}
+	if err := state.maySession(t.Operator, now); err != nil {
+		team.live.Put(session, now.Add(s.cfg.Relay.lifetime()), now) // also one from before a restart
+		s.cut(team, now, one(t.Session, codeOf(err)))
 		return wire.RelayRenewed{}, err
+	}
+	if err := s.agentGood(ctx, team, t.Agent, state, now); err != nil {
+		return wire.RelayRenewed{}, err
+	}
+	if code := team.live.Ended(t.Session); code != "" {
+		return wire.RelayRenewed{}, refusal.New(code, "this session was ended")
 	}
 	if t.EndsAt != 0 && !now.Before(t.EndsAt.Time()) {
 		return wire.RelayRenewed{}, refusal.New(refusal.Expired, "the session reached the longest duration that the policy allows")
 	}
 	r, lease := s.credentialOf(t, signed, role, now)
+	team.live.Put(session, r.ExpiresAt.Time(), now)
 	s.count("renewed")
 	return wire.RelayRenewed{Relay: r, Lease: lease}, nil
 }
@@ -79,17 +91,13 @@ func (s snapshot) maySession(operator key.ID, now time.Time) error {
 	return nil
 }
 
-// agentGood reports why the ticket's agent has no more sessions: it was deleted,
-// or its certificate does not hold by this roster. Whoever asks is an end of the
-// session, so there is nothing to hide.
-func (s *Server) agentGood(ctx context.Context, t wire.RelayTicket, state snapshot, now time.Time) error {
-	team, err := s.teamOf(ctx, t.Team)
-	if err != nil {
-		return err
-	}
+// agentGood reports why an agent has no more sessions: it was deleted, or its
+// certificate does not hold by this roster. Whoever asks is an end of the session,
+// so there is nothing to hide.
+func (s *Server) agentGood(ctx context.Context, t *team, agent key.ID, state snapshot, now time.Time) error {
 	var a store.Agent
-	err = s.store.View(ctx, team.id, func(tx *store.Tx) (err error) {
-		a, err = tx.Agent(t.Agent)
+	err := s.store.View(ctx, t.id, func(tx *store.Tx) (err error) {
+		a, err = tx.Agent(agent)
 		return err
 	})
 	if err != nil {

@@ -197,6 +197,9 @@ func TestG6WhoLostTheirRightRenewsNothing(t *testing.T) {
 	_, err = g.renewAs(g.host, g.offer.Lease.Ticket)
 	wantCode(t, err, refusal.WrongRole)
 	c.publish(demote(policy.Operator))
+	_, err = g.renew()
+	wantCode(t, err, refusal.WrongRole) // the session was cut; the role is back, it is not
+	g = c.granted("web-2")
 	must(g.renew())
 	c.publish(func(r *roster.Roster) { r.Revoke(g.person.key.ID()) })
 	_, err = g.renew()

@@ -145,6 +145,7 @@ func (s *Server) approve(c *call) (any, error) {
 		return nil, err
 	}
 	var r store.Request
+	var late bool
 	err = s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
 		stored, err := tx.Request(hash)
 		if err != nil {
@@ -156,7 +157,9 @@ func (s *Server) approve(c *call) (any, error) {
 		}
 		r, err = tx.AddApproval(store.Approval{Request: hash, ID: decision.ID, Approver: c.who.Operator,
 			Decision: string(decision.Decision), Statement: body.Approval}, c.now)
+		late = refusal.Of(err) == refusal.ApprovalUsed && decision.Decision == approval.Deny
 		if err != nil {
+			r = stored
 			return err
 		}
 		if err := c.conclude(tx, &r); err != nil {
@@ -164,6 +167,9 @@ func (s *Server) approve(c *call) (any, error) {
 		}
 		return s.recordApproval(tx, c, r, decision, body.Approval)
 	})
+	if late { // too late for the request, not for what it opened
+		s.cut(c.team, c.now, one(r.Session, refusal.ApprovalDenied))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +225,9 @@ func (c *call) conclude(tx *store.Tx, r *store.Request) error {
 	return nil
 }
 
-// cancel withdraws a request; only whoever made it may.
+// cancel withdraws a request; only whoever made it may. One that was used stays
+// so, and the refusal says it, but the session that it opened ends: the operator
+// has given up, perhaps in the very moment in which the agent accepted.
 func (s *Server) cancel(c *call) (any, error) {
 	hash, err := c.hashVar("request")
 	if err != nil {
@@ -243,6 +251,9 @@ func (s *Server) cancel(c *call) (any, error) {
 		r.State = wire.RequestCancelled
 		return s.recordCancel(tx, c, r)
 	})
+	if refusal.Of(err) == refusal.ApprovalUsed {
+		s.cut(c.team, c.now, one(r.Session, refusal.ApprovalCancelled))
+	}
 	if err != nil {
 		return nil, err
 	}

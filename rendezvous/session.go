@@ -297,15 +297,24 @@ func (s *Server) introduce(c *call, out outcome) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.begin(c, g)
 	ctx, cancel := context.WithTimeout(c.http.Context(), answerWithin)
 	defer cancel()
 	answer, err := s.bus.Ask(ctx, c.team.id, c.open.req.Agent, wire.Frame{Type: wire.FrameOpen, Body: body})
 	var accept wire.Bytes
+	var need *wire.ApprovalNeed
 	if err == nil {
-		accept, err = readAnswer(answer)
+		accept, need, err = readAnswer(answer)
+	}
+	if err == nil {
+		err = s.begun(c)
 	}
 	if err != nil {
+		c.team.live.Drop(c.open.req.Session)
 		s.recordAgentRefusal(c, out, err)
+		if need != nil {
+			return s.waitAfterAll(c, out, *need, err)
+		}
 		return nil, err
 	}
 	return wire.SessionReply{Accept: accept, Grant: g.grant.Hash(), Relay: g.operator, Lease: g.lease}, nil
@@ -355,23 +364,27 @@ func (s *Server) relayOf(c credential.Credential) wire.Relay {
 }
 
 // readAnswer takes an agent's accept, or its refusal as the error: code and
-// detail are the agent's, made harmless.
-func readAnswer(f wire.Frame) (wire.Bytes, error) {
+// detail are the agent's, made harmless. need is not nil where nothing but
+// approvals is missing.
+func readAnswer(f wire.Frame) (accept wire.Bytes, need *wire.ApprovalNeed, err error) {
 	switch f.Type {
 	case wire.FrameAccept:
 		var a wire.AcceptSession
 		if err := decodeStrict(f.Body, &a); err != nil || len(a.Accept) == 0 {
-			return nil, refusal.New(refusal.ProtocolError, "the agent's answer cannot be read")
+			return nil, nil, refusal.New(refusal.ProtocolError, "the agent's answer cannot be read")
 		}
-		return a.Accept, nil
+		return a.Accept, nil, nil
 	case wire.FrameRefuse:
 		var r wire.Refuse
 		if err := decodeStrict(f.Body, &r); err != nil || !plainCode(r.Code) {
-			return nil, refusal.New(refusal.ProtocolError, "the agent's refusal cannot be read")
+			return nil, nil, refusal.New(refusal.ProtocolError, "the agent's refusal cannot be read")
 		}
-		return nil, withStatus(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: harmless("the agent refused: " + r.Detail)})
+		if r.Code != refusal.ApprovalRequired && r.Code != refusal.NotEnoughApprovers {
+			r.Need = nil
+		}
+		return nil, r.Need, withStatus(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: harmless("the agent refused: " + r.Detail)})
 	}
-	return nil, refusal.New(refusal.ProtocolError, "the agent answered with a frame of another kind")
+	return nil, nil, refusal.New(refusal.ProtocolError, "the agent answered with a frame of another kind")
 }
 
 func roleNames(set policy.RoleSet) []string {

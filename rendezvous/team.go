@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
+	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
@@ -29,6 +30,7 @@ type team struct {
 	due     atomic.Int64 // when the next waiting request expires, in ms; 0: none waits
 
 	cosigned cosigners
+	live     live.Table
 }
 
 // snapshot is a roster and the policy it binds. It never changes.
@@ -249,9 +251,10 @@ func (s snapshot) news(from uint64) (n wire.RosterNews, done bool) {
 	return n, done
 }
 
-// announce sends a new roster to every connected agent of the team, and ends the
-// channels of agents that it revokes. Live sessions are the agents' to cut.
+// announce cuts the sessions that a new roster takes away, sends it to every
+// connected agent of the team, and ends the channels of agents that it revokes.
 func (s *Server) announce(t *team, next snapshot) {
+	s.cutLost(t, next) // first: a roster may be long, and a cut is one line
 	s.bus.Each(t.id, func(_ key.ID, c bus.Conn) {
 		if conn, ok := c.(*conn); ok {
 			conn.follow(next)

@@ -62,9 +62,11 @@ const (
 	selectRequest  = requestColumns + `WHERE team_id = $1 AND hash = $2`
 	selectRequests = requestColumns + `WHERE team_id = $1
 		ORDER BY CASE WHEN state IN ('pending', 'approved') THEN 0 ELSE 1 END, created_at DESC, hash LIMIT $2`
-	countOpen        = `SELECT count(*) FROM requests WHERE team_id = $1 AND operator = $2 AND state IN ('pending', 'approved')`
-	nextDue          = `SELECT COALESCE(min(expires_at), 0) FROM requests WHERE team_id = $1 AND state IN ('pending', 'approved')`
-	moveRequest      = `UPDATE requests SET state = $4, changed_at = $5 WHERE team_id = $1 AND hash = $2 AND state = $3`
+	countOpen     = `SELECT count(*) FROM requests WHERE team_id = $1 AND operator = $2 AND state IN ('pending', 'approved')`
+	nextDue       = `SELECT COALESCE(min(expires_at), 0) FROM requests WHERE team_id = $1 AND state IN ('pending', 'approved')`
+	moveRequest   = `UPDATE requests SET state = $4, changed_at = $5 WHERE team_id = $1 AND hash = $2 AND state = $3`
+	reopenRequest = `UPDATE requests SET state = 'pending', rule = $3, need = $4, roles = $5, changed_at = $6
+		WHERE team_id = $1 AND hash = $2 AND state = 'used' AND expires_at > $6`
 	touchOpenRequest = `UPDATE requests SET changed_at = $3
 		WHERE team_id = $1 AND hash = $2 AND state IN ('pending', 'approved') AND expires_at > $3`
 	expireRequests = `UPDATE requests SET state = 'expired', changed_at = $2

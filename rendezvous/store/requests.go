@@ -171,6 +171,20 @@ func (t *Tx) SetRequestState(hash key.Hash, from, to wire.RequestState, now time
 	return t.whyClosed(hash, now)
 }
 
+// ReopenRequest lets a used request wait again, with r's rule, number and roles,
+// for approvals that its agent found missing. In one statement, like every move.
+func (t *Tx) ReopenRequest(r Request, now time.Time) error {
+	roles, err := json.Marshal(r.Roles)
+	if err != nil {
+		return fmt.Errorf("reopening a request: %v", err)
+	}
+	n, err := t.exec("reopening a request", reopenRequest, t.id, r.Hash[:], r.Rule, r.Need, string(roles), millis(now))
+	if err != nil || n == 1 {
+		return err
+	}
+	return t.whyClosed(r.Hash, now)
+}
+
 func (t *Tx) whyClosed(hash key.Hash, now time.Time) error {
 	r, err := t.Request(hash)
 	if err != nil {

@@ -284,3 +284,29 @@ func TestNextDueIsTheFirstOpenOne(t *testing.T) {
 		want(later.ExpiresAt)
 	})
 }
+
+func TestUsedRequestWaitsAgainUntilItExpires(t *testing.T) {
+	both(t, func(t *testing.T, dsn string) {
+		s := open(t, dsn)
+		team := found(t, s)
+		r := put(t, s, team)
+		r.Need, r.Roles, r.Rule = 3, []string{"admin"}, "stricter"
+		in(t, s, team, refusal.ApprovalPending, func(tx *Tx) error { return tx.ReopenRequest(r, now) })
+		move := func(from, to wire.RequestState) {
+			in(t, s, team, "", func(tx *Tx) error { return tx.SetRequestState(r.Hash, from, to, now) })
+		}
+		move(wire.RequestPending, wire.RequestApproved)
+		move(wire.RequestApproved, wire.RequestUsed)
+		in(t, s, team, refusal.ApprovalUsed, func(tx *Tx) error { return tx.ReopenRequest(r, r.ExpiresAt.Time()) })
+		in(t, s, team, "", func(tx *Tx) error { return tx.ReopenRequest(r, now) })
+		look(t, s, team, func(tx *Tx) error {
+			got := must[Request](t)(tx.Request(r.Hash))
+			if got.State != wire.RequestPending || got.Need != 3 || got.Rule != "stricter" || len(got.Roles) != 1 {
+				t.Errorf("%+v", got)
+			}
+			return nil
+		})
+		move(wire.RequestPending, wire.RequestDenied)
+		in(t, s, team, refusal.ApprovalDenied, func(tx *Tx) error { return tx.ReopenRequest(r, now) })
+	})
+}
