@@ -80,6 +80,7 @@ var table = []row{
 		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/link internal/transport internal/session rendezvous/client agent/process agent/cgroup agent/trust agent/membership", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
+	{"operator/screen", "internal/terminal", "golang.org/x/text"},
 	{"operator/account", base + "policy policy/roster internal/keyfile internal/audit/checkpoint internal/audit/witness internal/cli rendezvous/client", ""},
 	{"operator/teamtest", base + "policy policy/roster internal/keyfile operator/account", ""},
 	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
@@ -122,6 +123,7 @@ var shared = map[string]string{
 var testOnly = map[string]string{
 	"go.uber.org/goleak":              "finds goroutines that outlive a test",
 	"pgregory.net/rapid":              "property tests",
+	"github.com/hinshun/vt10x":        "a terminal written by somebody else, to compare screens with",
 	"github.com/rogpeppe/go-internal": "testscript: command lines as scripts",
 	"filippo.io/edwards25519":         "an independent check of what makes a key weak",
 	"github.com/pion/stun":            "builds the broken messages that the guard must stop",
