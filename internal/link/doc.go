@@ -1,12 +1,30 @@
-// Package link carries datagrams between the two ends of a session. It knows
-// nothing about them but their length: they are sealed before and opened after.
+// Package link carries datagrams between the two ends of a session, by every way
+// there is. It knows nothing about them but their length: they are sealed before
+// and opened after, and which way they take is package path's choice.
 //
-// There is one kind of path, by way of the relay that the credential names
-// (design 5, protocol 6.1): over UDP, or over TCP where UDP does not come back.
-// UDP is tried first; TCP joins in 300 ms later, and whichever has allocated
-// first stays. Path is the internal unit for the direct paths to come.
+//	                     +-- allocation on relay 1, over UDP ----.
+//	Link -- host, IPv4 --+-- allocation on relay 2, over UDP     +-- relay.example:3478
+//	     |               '-- direct datagrams, from anywhere ----'
+//	     +- host, IPv6 ...
+//	     '- connection to a relay: TCP, TLS, DTLS or WebSocket (package carrier)
 //
-// # On the relay
+// One UDP socket per family serves all relays over UDP and all direct paths, so
+// that the address which a relay sees is the one where the other end can reach us.
+// What arrives is told apart by its source before anything parses it: frames of a
+// relay go to the guard, and of what others send only the first byte and the length
+// are looked at here.
+//
+// # A relay
+//
+// A slot keeps one allocation on one relay. It dials the kinds in the order UDP, TCP,
+// TLS, DTLS, WebSocket, each 40 ms after the one before, the kind that worked last in
+// this network first. Only one of them allocates at a time, because the relay gives a
+// place to whoever asked last: as soon as the relay has said anything over UDP, UDP
+// it is; a connection that stands while UDP is still silent is taken instead. While
+// another kind is in use UDP is tried again every minute. What is lost is dialled
+// again, with pauses from 250 ms to 30 s, at once when the addresses of this machine
+// change. The first two relays of the list are kept ready, and the next ones when
+// these fail; both ends count from the front, so they meet.
 //
 // pion's TURN client makes the allocation and the permission, and renews them. It
 // sits behind relay/guard and is shown nothing but control messages: every frame
@@ -18,7 +36,9 @@
 //
 // The credential is renewed in place (Link.Renew): one Refresh of our own with
 // the new user name and integrity. What pion asks is signed anew as it leaves,
-// always with the newest credential. Keep sees to it that this happens in time.
+// always with the newest credential. Keep sees to it that this happens in time. The
+// same Refresh tells whether an allocation is still there (Link.Recheck): a relay
+// that was restarted does not say so by itself.
 //
 // The channel is ours too (keepBound): pion gives up for good when the answers to
 // its ChannelBind are lost for a few seconds, and a session without a channel is
