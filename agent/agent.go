@@ -13,6 +13,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/agent/cgroup"
 	"github.com/tucdesk/tucdesk/agent/membership"
+	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -114,9 +115,11 @@ func (a *Agent) load() (err error) {
 		return err
 	}
 	if a.command == nil {
-		if a.command, err = defaultSessionCommand(); err != nil {
+		self, err := pair.Self()
+		if err != nil {
 			return err
 		}
+		a.command = []string{self, SessionArg}
 	}
 	if a.member, a.identity, err = membership.Load(a.dir); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
@@ -263,21 +264,13 @@ func (q *question) resolve() error {
 		}
 		q.dir = cwd
 	}
-	if _, err := process.Environment(q.account, "", variables(r.Params.Env)); err != nil {
+	if _, err := process.Environment(q.account, "", pair.Variables(r.Params.Env)); err != nil {
 		return err
 	}
 	if r.Action == wire.Exec {
 		q.file, err = process.Resolve(string(r.Params.Argv[0]), q.dir)
 	}
 	return err
-}
-
-func variables(env []wire.EnvVar) []process.Variable {
-	list := make([]process.Variable, len(env))
-	for i, v := range env {
-		list[i] = process.Variable{Name: v.Name, Value: string(v.Value)}
-	}
-	return list
 }
 
 // decide asks the newest roster, the policy and the approvals. It is called

@@ -3,10 +3,8 @@
 package agent
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -14,103 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
-
-// memory is a pair's end on a buffer.
-type memory struct{ bytes.Buffer }
-
-func (*memory) Close() error { return nil }
-
-func TestPairTakesItsOwnFramesOnly(t *testing.T) {
-	for typ := range frameType(32) {
-		toChild, toParent := typ >= frameJob && typ <= frameRelay, typ >= frameConfirm && typ <= frameClosed
-		var m memory
-		if err := (&pair{rw: &m, parent: true}).send(typ, nil); (err == nil) != toChild {
-			t.Errorf("the supervisor sends frame %d: %v", typ, err)
-		}
-		m.Reset()
-		if err := (&pair{rw: &m}).send(typ, nil); (err == nil) != toParent {
-			t.Errorf("the child sends frame %d: %v", typ, err)
-		}
-		raw := append([]byte{byte(typ)}, 0, 0, 0, 0)
-		m.Reset()
-		m.Write(raw)
-		if _, _, err := (&pair{rw: &m, parent: true}).receive(); (err == nil) != toParent {
-			t.Errorf("the supervisor receives frame %d: %v", typ, err)
-		}
-	}
-}
-
-func TestPairBoundsWhatItReads(t *testing.T) {
-	for _, typ := range []frameType{frameConfirm, frameStarted, frameExited, frameClosed} {
-		var m memory
-		head := binary.BigEndian.AppendUint32([]byte{byte(typ)}, uint32(typ.limit()+1))
-		m.Write(append(head, make([]byte, typ.limit()+1)...))
-		if _, _, err := (&pair{rw: &m, parent: true}).receive(); err == nil {
-			t.Errorf("frame %d beyond its limit was taken", typ)
-		}
-		if err := (&pair{rw: &m}).send(typ, make([]byte, typ.limit()+1)); err == nil {
-			t.Errorf("frame %d beyond its limit was sent", typ)
-		}
-	}
-}
-
-func TestKeysAndReadyDataComeBack(t *testing.T) {
-	want := readyData{Rule: "r", MaxIdle: time.Minute, AuditSeq: 7}
-	body := must(joinKeys([]byte("keys"), want))
-	keys, got, err := splitKeys(body)
-	if err != nil || string(keys) != "keys" || got != want {
-		t.Errorf("%q, %+v, %v", keys, got, err)
-	}
-	for n := range body {
-		if _, _, err := splitKeys(body[:n]); err == nil {
-			t.Errorf("%d of %d bytes were taken", n, len(body))
-		}
-	}
-}
-
-func FuzzPairReceive(f *testing.F) {
-	f.Add([]byte{16, 0, 0, 0, 3, 'a', 'b', 'c'})
-	f.Add([]byte{19, 0, 0, 0, 0})
-	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff})
-	f.Add([]byte{17, 0, 0, 0, 9, 1})
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		m := memory{}
-		m.Write(raw)
-		p := &pair{rw: &m, parent: true}
-		var again memory
-		for {
-			typ, body, err := p.receive()
-			if err != nil {
-				break
-			}
-			if err := (&pair{rw: &again}).send(typ, body); err != nil {
-				t.Fatalf("a frame that was received cannot be sent: %v", err)
-			}
-		}
-		if !bytes.HasPrefix(raw, again.Bytes()) {
-			t.Fatal("frames read and written again differ")
-		}
-	})
-}
-
-func FuzzSplitKeys(f *testing.F) {
-	f.Add(must(joinKeys([]byte("keys"), readyData{Rule: "r"})))
-	f.Add([]byte{0, 0, '{', '}'})
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		keys, ready, err := splitKeys(raw)
-		if err != nil {
-			return
-		}
-		k2, r2, err := splitKeys(must(joinKeys(keys, ready)))
-		if err != nil || !bytes.Equal(keys, k2) || r2 != ready {
-			t.Fatal("what was read cannot be written again")
-		}
-	})
-}
 
 // hostile gives the supervisor a child that the test plays.
 func hostile(t *testing.T) (*team, *Agent, *live, net.Conn) {
@@ -126,10 +32,10 @@ func hostile(t *testing.T) (*team, *Agent, *live, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.pair.close() // the real child ends by itself
+	s.pair.Close() // the real child ends by itself
 	_ = s.cmd.Wait()
 	ours, theirs := net.Pipe()
-	s.pair = &pair{rw: ours, parent: true}
+	s.pair = pair.Supervisor(ours)
 	s.cmd = exec.Command("/bin/true")
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -141,11 +47,11 @@ func hostile(t *testing.T) (*team, *Agent, *live, net.Conn) {
 
 func TestHostileSessionProcessOnlyEndsItself(t *testing.T) {
 	for name, says := range map[string][]byte{
-		"report before its time": frameBytes(frameStarted, []byte(`{"pid":1}`)),
+		"report before its time": frameBytes(pair.FrameStarted, []byte(`{"pid":1}`)),
 		"unknown type":           {99, 0, 0, 0, 0},
-		"huge length":            {byte(frameConfirm), 0xff, 0xff, 0xff, 0xff},
-		"supervisor's own frame": frameBytes(frameKeys, []byte("x")),
-		"cut short":              {byte(frameConfirm), 0, 0, 0, 9, 1},
+		"huge length":            {byte(pair.FrameConfirm), 0xff, 0xff, 0xff, 0xff},
+		"supervisor's own frame": frameBytes(pair.FrameKeys, []byte("x")),
+		"cut short":              {byte(pair.FrameConfirm), 0, 0, 0, 9, 1},
 		"nothing":                {},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -156,7 +62,7 @@ func TestHostileSessionProcessOnlyEndsItself(t *testing.T) {
 				s.run()
 			}()
 			go func() {
-				if _, _, err := (&pair{rw: child}).receive(); err == nil { // the job
+				if _, _, err := pair.Worker(child).Receive(); err == nil { // the job
 					_, _ = child.Write(says)
 				}
 				_ = child.Close()
@@ -176,7 +82,7 @@ func TestHostileSessionProcessOnlyEndsItself(t *testing.T) {
 	}
 }
 
-func frameBytes(t frameType, body []byte) []byte {
+func frameBytes(t pair.FrameType, body []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{byte(t)}, uint32(len(body))), body...)
 }
 
@@ -187,23 +93,23 @@ func TestWrongConfirmsAreRejectedOneByOne(t *testing.T) {
 		defer close(done)
 		s.run()
 	}()
-	p := &pair{rw: child}
-	typ, body, err := p.receive()
-	var j job
-	if err != nil || typ != frameJob || json.Unmarshal(body, &j) != nil || j.Index != s.handshake.Index() || len(j.Argv) != 1 {
+	p := pair.Worker(child)
+	typ, body, err := p.Receive()
+	var j pair.Job
+	if err != nil || typ != pair.FrameJob || json.Unmarshal(body, &j) != nil || j.Index != s.handshake.Index() || len(j.Argv) != 1 {
 		t.Fatalf("job: %v, %v", typ, err)
 	}
 	for range 20 {
-		if err := p.send(frameConfirm, make([]byte, 120)); err != nil {
+		if err := p.Send(pair.FrameConfirm, make([]byte, 120)); err != nil {
 			t.Fatal(err)
 		}
-		if typ, _, err := p.receive(); err != nil || typ != frameRejected {
+		if typ, _, err := p.Receive(); err != nil || typ != pair.FrameRejected {
 			t.Fatalf("%v, %v", typ, err)
 		}
 	}
 	s.end(refusal.KeyRevoked)
-	typ, body, err = p.receive()
-	if err != nil || typ != frameEnd || string(body) != string(refusal.KeyRevoked) {
+	typ, body, err = p.Receive()
+	if err != nil || typ != pair.FrameEnd || string(body) != string(refusal.KeyRevoked) {
 		t.Errorf("%v %q, %v", typ, body, err)
 	}
 	_ = child.Close()
@@ -316,5 +222,3 @@ func TestDefaultDirIsPrivateToTheUser(t *testing.T) {
 		t.Errorf("%q, %v", dir, err)
 	}
 }
-
-var _ io.ReadWriteCloser = (*memory)(nil)

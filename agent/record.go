@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
@@ -85,7 +86,7 @@ func (a *Agent) recordStart(q *question, ans answer) error {
 
 // recordExit writes down what the session process says; it ran as the user, so it
 // is the user's word.
-func (a *Agent) recordExit(q *question, x exited) error {
+func (a *Agent) recordExit(q *question, x pair.Exited) error {
 	e := q.entry(entry.ExecEnd)
 	e.Command.BytesIn, e.Command.BytesOut = uint64(max(x.BytesIn, 0)), uint64(max(x.BytesOut, 0))
 	if x.Signal != "" {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -39,7 +40,7 @@ func (s *live) renewRelay(ctx context.Context, have wire.Lease) (wire.Lease, err
 	if f.Type != wire.FrameRelayed || json.Unmarshal(f.Body, &renewed) != nil {
 		return wire.Lease{}, refused(f)
 	}
-	return renewed.Lease, s.pair.sendJSON(frameRelay, renewed.Relay)
+	return renewed.Lease, s.pair.SendJSON(pair.FrameRelay, renewed.Relay)
 }
 
 // refused reads a refusal of the server, which may have written anything.
@@ -106,62 +107,5 @@ func (q *questions) answer(f wire.Frame) {
 	if came := q.m[f.ID]; came != nil {
 		delete(q.m, f.ID)
 		came <- f
-	}
-}
-
-// Renewal in the session process; our choice.
-const (
-	renewTry   = 30 * time.Second // one attempt
-	renewPause = 2 * time.Second  // until the next
-)
-
-// renewed takes a credential from the supervisor; the newest one counts.
-func (w *worker) renewed(body []byte) {
-	var r wire.Relay
-	if json.Unmarshal(body, &r) != nil {
-		return
-	}
-	select {
-	case <-w.relays:
-	default:
-	}
-	w.relays <- r // has room: only listen puts something in
-}
-
-// keepRelay takes new credentials into use until leave is called, which waits.
-func (w *worker) keepRelay(ctx context.Context, l *link.Link) (leave func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var keeper sync.WaitGroup
-	keeper.Go(func() {
-		for {
-			select {
-			case r := <-w.relays:
-				w.use(ctx, l, r)
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-	return func() {
-		cancel()
-		keeper.Wait()
-	}
-}
-
-// use shows the relay a credential until it takes it, a newer one has come or the
-// session ends.
-func (w *worker) use(ctx context.Context, l *link.Link, r wire.Relay) {
-	for ctx.Err() == nil {
-		try, cancel := context.WithTimeout(ctx, renewTry)
-		err := l.Renew(try, r)
-		cancel()
-		if err == nil {
-			return
-		}
-		select {
-		case r = <-w.relays:
-		case <-time.After(renewPause):
-		case <-ctx.Done():
-		}
 	}
 }

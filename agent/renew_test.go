@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"encoding/json"
 	"testing"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -50,32 +49,5 @@ func TestWhatTheServerWritesIntoARefusalStaysHarmless(t *testing.T) {
 	}
 	if err := refused(wire.Frame{Type: wire.FrameRelayed}); refusal.Of(err) != refusal.ProtocolError {
 		t.Error(err)
-	}
-}
-
-func TestTheNewestCredentialCounts(t *testing.T) {
-	w := &worker{relays: make(chan wire.Relay, 1)}
-	for _, name := range []string{"first", "second"} {
-		w.renewed(must(json.Marshal(wire.Relay{Username: name})))
-	}
-	w.renewed([]byte("[]"))
-	if r := <-w.relays; r.Username != "second" || len(w.relays) != 0 {
-		t.Errorf("got %q, %d left", r.Username, len(w.relays))
-	}
-}
-
-// TestOversizedCredentialReachesNoSession: what a hostile server makes too long for
-// the frame is not sent, and the session goes on with the credential it has.
-func TestOversizedCredentialReachesNoSession(t *testing.T) {
-	m := &memory{}
-	p := &pair{rw: m, parent: true}
-	if err := p.sendJSON(frameRelay, wire.Relay{Password: make(wire.Bytes, 4<<10)}); err == nil || m.Len() != 0 {
-		t.Errorf("%d bytes sent, %v", m.Len(), err)
-	}
-	if err := p.sendJSON(frameRelay, wire.Relay{Username: "x"}); err != nil || m.Len() == 0 {
-		t.Error(err)
-	}
-	if err := (&pair{rw: m}).send(frameRelay, nil); err == nil {
-		t.Error("a session process sent a credential")
 	}
 }

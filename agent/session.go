@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/agent/cgroup"
+	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -41,7 +42,7 @@ type live struct {
 	agent     *Agent
 	question  *question
 	handshake *handshake.Agent
-	pair      *pair
+	pair      *pair.Conn
 	cmd       *exec.Cmd
 	group     *cgroup.Group // nil without
 	begun     time.Time
@@ -56,8 +57,8 @@ type live struct {
 	limits    policy.Limits
 	reports   int
 	wrong     int
-	last      *exited
-	closed    *closed
+	last      *pair.Exited
+	closed    *pair.Closed
 }
 
 // sessionTable holds the live sessions.
@@ -188,14 +189,14 @@ func (a *Agent) begin(q *question) (*live, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd, rw, err := spawn(a.command, q.account)
+	cmd, rw, err := pair.Spawn(a.command, q.account)
 	if err != nil {
 		hs.Close()
 		return nil, nil, err
 	}
 	s := &live{
 		agent: a, question: q, handshake: hs, cmd: cmd, begun: time.Now(),
-		pair: &pair{rw: rw, parent: true}, cut: make(chan struct{}),
+		pair: pair.Supervisor(rw), cut: make(chan struct{}),
 	}
 	s.group = a.group(q.request.Session, cmd.Process.Pid)
 	return s, m2, nil
@@ -233,7 +234,7 @@ func suites(offered []uint16) (list []handshake.Suite) {
 // run serves the session process to its end.
 func (s *live) run() {
 	defer s.handshake.Close()
-	frames := make(chan frame)
+	frames := make(chan pair.Frame)
 	var reader sync.WaitGroup
 	reader.Go(func() { s.read(frames) })
 	leave := s.keepRelay()
@@ -250,36 +251,31 @@ func (s *live) run() {
 	s.report(err)
 }
 
-type frame struct {
-	typ  frameType
-	body []byte
-}
-
 // read passes the child's frames on until the pair ends.
-func (s *live) read(frames chan<- frame) {
+func (s *live) read(frames chan<- pair.Frame) {
 	defer close(frames)
 	for {
-		t, body, err := s.pair.receive()
+		t, body, err := s.pair.Receive()
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
 				s.end(refusal.ProtocolError)
 			}
 			return
 		}
-		frames <- frame{t, body}
+		frames <- pair.Frame{Type: t, Body: body}
 	}
 }
 
 func (s *live) tell() error {
 	r := &s.question.request
-	return s.pair.sendJSON(frameJob, job{
+	return s.pair.SendJSON(pair.FrameJob, pair.Job{
 		Index: s.handshake.Index(), Relay: s.question.grant.Relay, Action: r.Action, Argv: r.Params.Argv,
 		File: s.question.file, Dir: wire.Bytes(s.question.dir), Env: r.Params.Env, TTY: r.Params.TTY, Account: s.question.account,
 	})
 }
 
 // serve handles frames until the child has gone or the session must end.
-func (s *live) serve(frames <-chan frame) error {
+func (s *live) serve(frames <-chan pair.Frame) error {
 	timer := time.NewTimer(confirmLimit)
 	defer timer.Stop()
 	for {
@@ -303,30 +299,30 @@ func (s *live) serve(frames <-chan frame) error {
 }
 
 // handle takes one frame of the child. Whatever is not expected ends the session.
-func (s *live) handle(f frame, timer *time.Timer) error {
-	if f.typ == frameConfirm {
-		return s.confirm(f.body, timer)
+func (s *live) handle(f pair.Frame, timer *time.Timer) error {
+	if f.Type == pair.FrameConfirm {
+		return s.confirm(f.Body, timer)
 	}
-	if s.reports++; !s.confirmed && f.typ != frameClosed || s.reports > reportsPerSession {
+	if s.reports++; !s.confirmed && f.Type != pair.FrameClosed || s.reports > reportsPerSession {
 		return refusal.New(refusal.ProtocolError, "the session process reports what cannot be")
 	}
-	switch f.typ {
-	case frameStarted:
-		var r started
-		if err := json.Unmarshal(f.body, &r); err != nil {
+	switch f.Type {
+	case pair.FrameStarted:
+		var r pair.Started
+		if err := json.Unmarshal(f.Body, &r); err != nil {
 			return refusal.New(refusal.ProtocolError, "the session process sent a malformed report")
 		}
 		s.agent.log.Info("program started", "session", s.question.request.Session.String(), "pid", r.PID)
 		return s.agent.recordStart(s.question, s.answer)
-	case frameExited:
-		s.last = new(exited)
-		if err := json.Unmarshal(f.body, s.last); err != nil {
+	case pair.FrameExited:
+		s.last = new(pair.Exited)
+		if err := json.Unmarshal(f.Body, s.last); err != nil {
 			return refusal.New(refusal.ProtocolError, "the session process sent a malformed report")
 		}
 		return s.agent.recordExit(s.question, *s.last)
-	case frameClosed:
-		s.closed = new(closed)
-		if err := json.Unmarshal(f.body, s.closed); err != nil {
+	case pair.FrameClosed:
+		s.closed = new(pair.Closed)
+		if err := json.Unmarshal(f.Body, s.closed); err != nil {
 			return refusal.New(refusal.ProtocolError, "the session process sent a malformed report")
 		}
 		return nil
@@ -343,7 +339,7 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 		if s.wrong++; s.wrong > maxConfirms {
 			return refusal.New(refusal.HandshakeFailed, "too many wrong CONFIRM messages")
 		}
-		return s.pair.send(frameRejected, nil)
+		return s.pair.Send(pair.FrameRejected, nil)
 	}
 	defer keys.Erase() // also when they are asked for a second time
 	if s.confirmed {
@@ -360,7 +356,7 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 	seq, head := s.agent.spool.Head()
 	exported := keys.Export()
 	defer clear(exported)
-	body, err := joinKeys(exported, readyData{
+	body, err := pair.JoinKeys(exported, pair.Ready{
 		Rule: ans.decision.Rule, Policy: ans.trust.Roster.PolicyHash(),
 		MaxDuration: s.limits.Session, MaxIdle: s.limits.Idle, MaxResume: s.limits.Resume, AuditSeq: seq, AuditHead: head,
 	})
@@ -368,29 +364,29 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 		return err
 	}
 	defer clear(body)
-	return s.pair.send(frameKeys, body)
+	return s.pair.Send(pair.FrameKeys, body)
 }
 
 // stop ends the child: it is asked, and killed when it does not listen. Its
 // program then dies with it (package process), and what it left with its group.
-func (s *live) stop(frames <-chan frame) {
+func (s *live) stop(frames <-chan pair.Frame) {
 	var code refusal.Code
 	select {
 	case <-s.cut:
 		code = s.why
 	default:
 	}
-	_ = s.pair.send(frameEnd, []byte(code))
+	_ = s.pair.Send(pair.FrameEnd, []byte(code))
 	kill := time.AfterFunc(endLimit, func() {
 		_ = s.cmd.Process.Kill()
-		s.pair.close()
+		s.pair.Close()
 	})
 	for f := range frames {
-		if f.typ == frameExited && s.confirmed && s.last == nil {
+		if f.Type == pair.FrameExited && s.confirmed && s.last == nil {
 			_ = s.handle(f, nil)
 		}
 	}
-	s.pair.close()
+	s.pair.Close()
 	_ = s.cmd.Wait()
 	kill.Stop()
 	if err := s.group.End(); err != nil {

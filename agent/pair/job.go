@@ -1,4 +1,4 @@
-package agent
+package pair
 
 import (
 	"time"
@@ -8,9 +8,9 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
-// job is what the supervisor tells a session process, before any key exists. The
+// Job is what the supervisor tells a session process, before any key exists. The
 // supervisor has checked all of it.
-type job struct {
+type Job struct {
 	Index   uint32          `json:"index"` // receive index of this session's datagrams
 	Relay   wire.Relay      `json:"relay"`
 	Action  wire.Action     `json:"action"`
@@ -22,8 +22,8 @@ type job struct {
 	Account process.Account `json:"account"`
 }
 
-// readyData is what the agent says in READY.
-type readyData struct {
+// Ready is what the agent says in READY.
+type Ready struct {
 	Rule        string        `json:"rule"`
 	Policy      key.Hash      `json:"policy"`
 	MaxDuration time.Duration `json:"maxDuration"` // 0 is unlimited, as below
@@ -33,13 +33,14 @@ type readyData struct {
 	AuditHead   key.Hash      `json:"auditHead"`
 }
 
-// started, exited and closed are the child's reports. The supervisor records
-// them as the child's word.
-type started struct {
+// Started says that the program runs. Like Exited and Closed it is the child's
+// word, and recorded as such.
+type Started struct {
 	PID int `json:"pid"`
 }
 
-type exited struct {
+// Exited is how the program ended, or why it was not started.
+type Exited struct {
 	Code     int    `json:"code"`
 	Signal   string `json:"signal"`
 	Core     bool   `json:"core"`
@@ -48,6 +49,17 @@ type exited struct {
 	Refusal  string `json:"refusal"` // code, when the program was not started
 }
 
-type closed struct {
+// Closed is why the session ended.
+type Closed struct {
 	Refusal string `json:"refusal"` // code; "" is a normal end
+}
+
+// Variables are the additions to a program's environment as package process takes
+// them.
+func Variables(env []wire.EnvVar) []process.Variable {
+	list := make([]process.Variable, len(env))
+	for i, v := range env {
+		list[i] = process.Variable{Name: v.Name, Value: string(v.Value)}
+	}
+	return list
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package pair
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 	"github.com/tucdesk/tucdesk/agent/process"
 )
 
-// spawn starts a session process as the account's user. It inherits nothing but
+// Spawn starts a session process as the account's user. It inherits nothing but
 // its end of the pair: no environment, no descriptor, no group of ours.
-func spawn(command []string, account process.Account) (*exec.Cmd, io.ReadWriteCloser, error) {
+func Spawn(command []string, account process.Account) (*exec.Cmd, io.ReadWriteCloser, error) {
 	fds, err := socketPair()
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting a session process: %v", err)
@@ -56,8 +56,8 @@ func socketPair() ([2]int, error) {
 	return fds, nil
 }
 
-// inheritedPair is the child's end.
-func inheritedPair() (io.ReadWriteCloser, error) {
+// Inherited is the child's end.
+func Inherited() (io.ReadWriteCloser, error) {
 	const fd = 3
 	syscall.CloseOnExec(fd)
 	if err := syscall.SetNonblock(fd, true); err != nil {

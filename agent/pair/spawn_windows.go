@@ -1,4 +1,4 @@
-package agent
+package pair
 
 import (
 	"io"
@@ -8,11 +8,11 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
-// spawn refuses: see package process.
-func spawn([]string, process.Account) (*exec.Cmd, io.ReadWriteCloser, error) {
+// Spawn refuses: see package process.
+func Spawn([]string, process.Account) (*exec.Cmd, io.ReadWriteCloser, error) {
 	return nil, nil, refusal.New(refusal.Unavailable, "sessions on Windows are not supported by this version")
 }
 
-func inheritedPair() (io.ReadWriteCloser, error) {
+func Inherited() (io.ReadWriteCloser, error) {
 	return nil, refusal.New(refusal.Unavailable, "sessions on Windows are not supported by this version")
 }

@@ -1,4 +1,4 @@
-package agent
+package pair
 
 import (
 	"io"
@@ -30,7 +30,7 @@ func TestH6SessionProcessesInheritOnlyTheirOwnPair(t *testing.T) {
 		}
 	})
 	for range 100 {
-		cmd, rw, err := spawn([]string{"/bin/sh", "-c", "ls -l /proc/$$/fd >&3"}, self)
+		cmd, rw, err := Spawn([]string{"/bin/sh", "-c", "ls -l /proc/$$/fd >&3"}, self)
 		if err != nil {
 			t.Fatal(err)
 		}

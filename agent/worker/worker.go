@@ -1,4 +1,4 @@
-package agent
+package worker
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/internal/harden"
@@ -18,29 +19,29 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
-// SessionArg is the argument by which a program that embeds the agent is asked
-// to call SessionMain.
-const SessionArg = "session"
+// Arg is the argument by which a program that embeds the agent is asked
+// to call Main.
+const Arg = "session"
 
 // firstChannel is how long after CONFIRM the operator may take to say what the
 // session is for; our choice.
 const firstChannel = 30 * time.Second
 
-// SessionMain is the whole life of a session process and returns its exit
+// Main is the whole life of a session process and returns its exit
 // status. Call it first thing in main, before anything is opened.
-func SessionMain() int {
+func Main() int {
 	if err := errors.Join(harden.Process(), process.SealDescriptors()); err != nil {
 		fmt.Fprintln(os.Stderr, "tucdesk-agent session:", err)
 		return 1
 	}
-	rw, err := inheritedPair()
+	rw, err := pair.Inherited()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tucdesk-agent session:", err)
 		return 1
 	}
 	process.ForgetStarter()
 	TuneMemory()
-	w := &worker{pair: &pair{rw: rw}, replies: make(chan frame, 1), relays: make(chan wire.Relay, 1)}
+	w := &worker{pair: pair.Worker(rw), replies: make(chan pair.Frame, 1), relays: make(chan wire.Relay, 1)}
 	if err := w.run(); err != nil {
 		return 1
 	}
@@ -49,9 +50,9 @@ func SessionMain() int {
 
 // worker is one session process.
 type worker struct {
-	pair    *pair
-	job     job
-	replies chan frame      // answers to CONFIRM
+	pair    *pair.Conn
+	job     pair.Job
+	replies chan pair.Frame // answers to CONFIRM
 	relays  chan wire.Relay // the newest credential that the link does not have yet
 	idle    *idleTimer      // set by confirm
 	cancel  context.CancelCauseFunc
@@ -59,12 +60,12 @@ type worker struct {
 
 // run takes the job, serves it and says how it ended.
 func (w *worker) run() error {
-	defer w.pair.close()
-	t, body, err := w.pair.receive()
+	defer w.pair.Close()
+	t, body, err := w.pair.Receive()
 	if err != nil {
 		return err
 	}
-	if t != frameJob || json.Unmarshal(body, &w.job) != nil {
+	if t != pair.FrameJob || json.Unmarshal(body, &w.job) != nil {
 		return errors.New("the supervisor sent no job")
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -73,8 +74,8 @@ func (w *worker) run() error {
 	listener.Go(w.listen)
 	err = w.session(ctx)
 	cancel(nil)
-	_ = w.pair.sendJSON(frameClosed, closed{Refusal: string(refusal.Of(err))})
-	w.pair.close()
+	_ = w.pair.SendJSON(pair.FrameClosed, pair.Closed{Refusal: string(refusal.Of(err))})
+	w.pair.Close()
 	listener.Wait()
 	return err
 }
@@ -83,21 +84,21 @@ func (w *worker) run() error {
 // supervisor that was killed leaves nobody to answer for it (attack H2).
 func (w *worker) listen() {
 	for {
-		t, body, err := w.pair.receive()
+		t, body, err := w.pair.Receive()
 		if err != nil {
 			w.cancel(refusal.New(refusal.Unavailable, "the agent is gone"))
 			return
 		}
 		switch t {
-		case frameKeys, frameRejected:
+		case pair.FrameKeys, pair.FrameRejected:
 			select {
-			case w.replies <- frame{t, body}:
+			case w.replies <- pair.Frame{Type: t, Body: body}:
 			default: // an answer to nothing; the supervisor does not do that
 				clear(body)
 			}
-		case frameRelay:
+		case pair.FrameRelay:
 			w.renewed(body)
-		case frameEnd:
+		case pair.FrameEnd:
 			w.cancel(&refusal.Error{Code: refusal.Plain(refusal.Code(body))})
 		}
 	}
@@ -136,20 +137,20 @@ func (w *worker) cause(ctx context.Context, err error) error {
 
 // confirm has the supervisor look at a CONFIRM.
 func (w *worker) confirm(ctx context.Context, m3 []byte) (*handshake.Keys, session.Ready, error) {
-	if err := w.pair.send(frameConfirm, m3); err != nil {
+	if err := w.pair.Send(pair.FrameConfirm, m3); err != nil {
 		return nil, session.Ready{}, err
 	}
-	var f frame
+	var f pair.Frame
 	select {
 	case f = <-w.replies:
 	case <-ctx.Done():
 		return nil, session.Ready{}, context.Cause(ctx)
 	}
-	defer clear(f.body)
-	if f.typ == frameRejected {
+	defer clear(f.Body)
+	if f.Type == pair.FrameRejected {
 		return nil, session.Ready{}, refusal.New(refusal.HandshakeFailed, "not the CONFIRM of this session")
 	}
-	exported, r, err := splitKeys(f.body)
+	exported, r, err := pair.SplitKeys(f.Body)
 	if err != nil {
 		return nil, session.Ready{}, err
 	}
