@@ -39,9 +39,12 @@ func (c cell) letter() rune {
 type line []cell
 
 func (l line) fill(from, to int, c cell) {
-	l = l[from:to]
-	for i := range l {
-		l[i] = c
+	if l = l[from:to]; len(l) == 0 {
+		return
+	}
+	l[0] = c
+	for n := 1; n < len(l); n *= 2 { // one line feed fills a line: this is what bulk output costs
+		copy(l[n:], l[:n])
 	}
 }
 

@@ -43,13 +43,14 @@ func number(args []arg, i, missing int) int {
 	return args[i].value
 }
 
+// repeat is REP. Terminals agree on it for ASCII and within the line.
 func (m *model) repeat(n int) {
-	if n > m.cols*m.rows {
-		m.distrust()
+	if m.last < ' ' || m.last >= del || !m.columnKnown() || m.wrap || m.col+n >= m.cols {
+		m.lose()
 		return
 	}
 	for range n {
-		m.print(m.last)
+		m.put(m.last, 1)
 	}
 }
 

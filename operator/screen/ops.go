@@ -35,10 +35,10 @@ func (m *model) backspace() {
 	switch {
 	case m.wrap: // to the last letter or the one before it
 		m.col, m.colMax, m.wrap = m.cols-2, m.cols-1, false
-	case m.reverseWrap && m.col == 0:
+	case m.col == 0: // some go up into a line that was wrapped
 		m.lose()
 	default:
-		m.col, m.colMax = max(0, m.col-1), max(0, m.colMax-1)
+		m.col, m.colMax = m.col-1, m.colMax-1
 	}
 }
 

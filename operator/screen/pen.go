@@ -35,7 +35,7 @@ type pen struct {
 }
 
 // switches are the SGR numbers that set and clear attributes.
-var switches = map[int]struct{ set, clear uint16 }{
+var switches = [56]struct{ set, clear uint16 }{
 	1: {bold, 0}, 2: {faint, 0}, 3: {italic, 0}, 5: {blink, 0}, 6: {blinkFast, 0}, 7: {reverse, 0}, 8: {conceal, 0}, 9: {strike, 0}, 53: {overline, 0},
 	22: {0, bold | faint}, 23: {0, italic}, 25: {0, blink | blinkFast}, 27: {0, reverse}, 28: {0, conceal}, 29: {0, strike}, 55: {0, overline},
 }
@@ -77,8 +77,8 @@ func (p *pen) sgr(args []arg) (known bool, reset bool) {
 
 // sgrOne applies a number that stands alone.
 func (p *pen) sgrOne(v int) bool {
-	if s, ok := switches[v]; ok {
-		p.attrs = p.attrs&^s.clear | s.set
+	if v < len(switches) && switches[v].set|switches[v].clear != 0 {
+		p.attrs = p.attrs&^switches[v].clear | switches[v].set
 		return true
 	}
 	switch {

@@ -16,6 +16,10 @@ func cellsOf(r rune) int {
 	switch {
 	case r >= 0x20 && r < 0x7f || r >= 0xa1 && r <= 0xff && r != 0xad:
 		return 1
+	case r >= 0x100 && r < 0x300 || r >= 0x400 && r < 0x483 || r >= 0x2500 && r < 0x25a0: // the common ones first
+		return 1
+	case r >= 0x4e00 && r < 0x9fff || r >= 0xac00 && r < 0xd7a3 || r >= 0x3041 && r < 0x3097 || r >= 0x30a1 && r < 0x30fb:
+		return 2
 	case r < 0xa0 || r == 0xad || r == unicode.ReplacementChar:
 		return doubtful
 	case r >= 0x2e80 && r <= 0x303e || r >= 0x3041 && r <= 0x33ff || r >= 0x3400 && r <= 0x9fff && (r < 0x4dc0 || r > 0x4dff) ||
