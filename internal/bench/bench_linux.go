@@ -105,6 +105,7 @@ type run struct {
 	dir     string // of this row
 	cleanup []func()
 	figures []Figure
+	late    time.Duration // of 99 of 100 packets of the worst lab
 }
 
 // failure is what Fatalf panics with.
@@ -134,7 +135,7 @@ func measure(ctx context.Context, cfg Config, row Row, dir string) Result {
 		result.Failed = err.Error()
 	}
 	compare(r.figures)
-	result.Figures = r.figures
+	result.Figures, result.LabLate = r.figures, milliseconds(r.late)
 	return result
 }
 
@@ -154,7 +155,10 @@ func (r *run) apart(f func(*run) error) error {
 	if err != nil {
 		return err
 	}
-	return (&run{Context: r.Context, cfg: r.cfg, dir: dir}).guarded(f)
+	child := &run{Context: r.Context, cfg: r.cfg, dir: dir}
+	err = child.guarded(f)
+	r.late = max(r.late, child.late)
+	return err
 }
 
 func (r *run) caught(f func() error) (err error) {

@@ -22,6 +22,11 @@ type Result struct {
 	Must    string   `json:"must,omitempty"`
 	Figures []Figure `json:"figures"`
 	Failed  string   `json:"failed,omitempty"` // why the row could not be measured
+
+	// LabLate is by how many milliseconds, to a power of two, the emulated network
+	// itself was late with the latest of a hundred packets: what a busy machine
+	// does to the figures. 0 where no link had a delay.
+	LabLate float64 `json:"labLate,omitempty"`
 }
 
 // Figure is one metric of one subject.
@@ -90,6 +95,9 @@ func (r Report) Print(w io.Writer) error {
 		}
 		if err := t.Flush(); err != nil {
 			return err
+		}
+		if result.LabLate > 0 {
+			fmt.Fprintf(w, "  the network itself was late by at most %s ms for 99 %% of its packets\n", number(result.LabLate))
 		}
 	}
 	return nil

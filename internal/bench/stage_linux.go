@@ -52,6 +52,7 @@ func (r *run) newStage() *stage {
 func (r *run) newInternet() *stage {
 	s := &stage{run: r, lab: netlab.New(r)}
 	s.inet = s.lab.Internet()
+	r.Cleanup(func() { r.late = max(r.late, s.lab.Cost().Late99) })
 	return s
 }
 

@@ -1,6 +1,7 @@
 package netlab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -112,6 +114,33 @@ func (h *Host) configure(a address, lines ...string) {
 		lines = append(lines, fmt.Sprintf("addr add %s/%d dev eth0 nodad", a.v6, a.len6), fmt.Sprintf("route replace default via %s", a.gw6))
 	}
 	h.ip(lines...)
+	if err := h.Do(func() error { return settled(a.v6) }); err != nil {
+		h.lab.t.Fatalf("host %q: %v", h.name, err)
+	}
+}
+
+// settleTime is how long a kernel may take to receive for a new address; our choice.
+const settleTime = 5 * time.Second
+
+// settled waits until the kernel receives for an address of version 6, of which it
+// makes a route later than it answers ip.
+func settled(a netip.Addr) error {
+	if !a.IsValid() {
+		return nil
+	}
+	route := []byte(fmt.Sprintf("%x 80 ", a.As16()))
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		table, err := os.ReadFile("/proc/thread-self/net/ipv6_route")
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(table, route) {
+			return nil
+		}
+		if time.Since(start) > settleTime {
+			return fmt.Errorf("address %v has no route", a)
+		}
+	}
 }
 
 func (h *Host) ip(lines ...string) {
