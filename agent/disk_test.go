@@ -57,6 +57,7 @@ func smallDisk(t *testing.T) (dir string, fill, free func()) {
 
 // A disk that is full keeps nobody's key in use.
 func TestG6FullDiskDelaysNoRevocation(t *testing.T) {
+	t.Parallel()
 	dir, fill, free := smallDisk(t)
 	k := newTeam(t, openPolicy)
 	k.startRelay()

@@ -74,6 +74,7 @@ func TestB10ReplayedOpen(t *testing.T) {
 }
 
 func TestOpenIsHeldAgainstTheRequest(t *testing.T) {
+	t.Parallel()
 	k := newTeam(t, openPolicy)
 	a := k.agent()
 	for at := range k.askFor(a, "ann", nil).offer.Open {
@@ -140,6 +141,7 @@ func TestRequestAndGrantAreChecked(t *testing.T) {
 }
 
 func TestFlippedStatementsAreRefused(t *testing.T) {
+	t.Parallel()
 	k := newTeam(t, openPolicy)
 	a := k.agent()
 	q := k.askFor(a, "ann", nil)

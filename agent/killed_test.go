@@ -37,11 +37,12 @@ func actAsAgent(dir string) {
 }
 
 func TestH2KilledAgentTakesItsSessionsAlong(t *testing.T) {
+	t.Parallel()
 	k := newTeam(t, openPolicy)
 	k.startRelay()
 	dir := k.join()
 	a := k.open(dir)
-	q := k.askFor(a, "ann", sleep)
+	q := k.askFor(a, "ann", stubborn)
 	stop(a)
 
 	cmd := exec.Command(must(os.Executable()))

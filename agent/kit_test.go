@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ const patience = 20 * time.Second
 // agent that a test kills.
 func TestMain(m *testing.M) {
 	if len(os.Args) >= 2 && os.Args[1] == SessionArg {
-		os.Exit(SessionMain())
+		syscall.Exit(SessionMain()) // without the second that the race detector waits at an end in order
 	}
 	if dir := os.Getenv(killedEnv); dir != "" {
 		actAsAgent(dir)

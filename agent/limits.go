@@ -63,8 +63,9 @@ func (b *bucket) take(now time.Time, rate, burst float64) bool {
 // waitingList remembers requests that were refused only for lack of approvals,
 // until they expire: each may be offered once more, with what was missing.
 type waitingList struct {
-	mu sync.Mutex
-	m  map[key.Hash]time.Time // guarded by mu; when each expires
+	mu    sync.Mutex
+	m     map[key.Hash]time.Time // guarded by mu; when each expires
+	swept time.Time              // guarded by mu; when those that had expired were last looked for
 }
 
 func (w *waitingList) add(hash key.Hash, expires, now time.Time) {
@@ -73,7 +74,8 @@ func (w *waitingList) add(hash key.Hash, expires, now time.Time) {
 	if w.m == nil {
 		w.m = make(map[key.Hash]time.Time)
 	}
-	if len(w.m) >= maxKnown {
+	if len(w.m) >= maxKnown && now.Sub(w.swept) >= time.Second { // not for each of a flood
+		w.swept = now
 		for h, t := range w.m {
 			if !now.Before(t) {
 				delete(w.m, h)

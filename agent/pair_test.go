@@ -5,6 +5,7 @@ package agent
 import (
 	"encoding/binary"
 	"encoding/json"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -46,6 +47,7 @@ func hostile(t *testing.T) (*team, *Agent, *live, net.Conn) {
 }
 
 func TestHostileSessionProcessOnlyEndsItself(t *testing.T) {
+	t.Parallel()
 	for name, says := range map[string][]byte{
 		"report before its time": frameBytes(pair.FrameStarted, []byte(`{"pid":1}`)),
 		"unknown type":           {99, 0, 0, 0, 0},
@@ -63,6 +65,7 @@ func TestHostileSessionProcessOnlyEndsItself(t *testing.T) {
 			}()
 			go func() {
 				if _, _, err := pair.Worker(child).Receive(); err == nil { // the job
+					go func() { _, _ = io.Copy(io.Discard, child) }()
 					_, _ = child.Write(says)
 				}
 				_ = child.Close()
@@ -87,6 +90,7 @@ func frameBytes(t pair.FrameType, body []byte) []byte {
 }
 
 func TestWrongConfirmsAreRejectedOneByOne(t *testing.T) {
+	t.Parallel()
 	_, _, s, child := hostile(t)
 	done := make(chan struct{})
 	go func() {
@@ -198,9 +202,11 @@ func TestWaitingListIsBoundedAndSpentOnce(t *testing.T) {
 func TestAheadFitsAFrame(t *testing.T) {
 	k := newTeam(t, openPolicy)
 	a := k.agent()
+	var news wire.RosterNews
 	for range 100 {
-		a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(*roster.Roster) {})}})
+		news.Updates = append(news.Updates, k.next(func(*roster.Roster) {}))
 	}
+	a.applyNews(news)
 	tr, _ := a.keeper.Get()
 	list := ahead(tr, 1)
 	if raw := must(json.Marshal(wire.RosterWant{Version: 1, Ahead: list})); len(list) == 0 || len(raw) > wire.MaxFrame-1024 {

@@ -171,6 +171,7 @@ func (s *served) exec(a *Agent, args ...string) (string, error) {
 }
 
 func TestJoinRunAndExecThroughTheServer(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	dir := filepath.Join(t.TempDir(), "agent")
 	text := s.joinString(1, "web")
@@ -210,6 +211,7 @@ func TestJoinRunAndExecThroughTheServer(t *testing.T) {
 }
 
 func TestJoinRefusalsLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	base := t.TempDir()
 	once, many := s.joinString(1), s.joinString(9)

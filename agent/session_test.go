@@ -82,6 +82,7 @@ func (q *ask) exec(stdin string) (stdout, stderr string, exit session.Exit, err 
 }
 
 func TestExecRunsExactlyWhatWasSigned(t *testing.T) {
+	t.Parallel()
 	k, a := liveTeam(t)
 	args := []string{"printf", "%s|", "a b", "", "'\"$(id)`", "\xff", "line\nbreak", "*"}
 	out, _, exit, err := k.askFor(a, "ann", argv(args...)).exec("")
@@ -107,6 +108,7 @@ func TestExecRunsExactlyWhatWasSigned(t *testing.T) {
 }
 
 func TestChannelCannotAskForMoreThanWasSigned(t *testing.T) {
+	t.Parallel()
 	k, a := liveTeam(t)
 	for name, try := range map[string]func(*session.Channel) error{
 		"other argument": func(c *session.Channel) error { return c.Exec(within(t), [][]byte{[]byte("echo"), []byte("b")}) },
@@ -154,6 +156,7 @@ func (q *ask) shell() *session.Channel {
 func shellRequest(r *wire.Request) { r.Action, r.Params.Argv, r.Params.TTY = wire.Shell, nil, true }
 
 func TestCommandLineIsReadByTheUsersShell(t *testing.T) {
+	t.Parallel()
 	k, a := liveTeam(t)
 	ch := must(k.askFor(a, "ann", func(r *wire.Request) {
 		r.Action, r.Params.Argv, r.Params.TTY = wire.Shell, []wire.Bytes{[]byte("test -t 0 || echo pipes; exit $((3+4))")}, false
@@ -169,6 +172,7 @@ func TestCommandLineIsReadByTheUsersShell(t *testing.T) {
 }
 
 func TestShellIsALoginShellOnItsOwnTerminal(t *testing.T) {
+	t.Parallel()
 	k, a := liveTeam(t)
 	ch := k.askFor(a, "ann", shellRequest).shell()
 	_, _ = io.WriteString(ch.Stdin(), "PS1=; stty -echo; echo; echo \"<$0 $TERM $(stty size) $PWD>\"; exit 5\n")
@@ -185,6 +189,7 @@ func TestShellIsALoginShellOnItsOwnTerminal(t *testing.T) {
 }
 
 func TestH7SessionRunsAsTheUserWithItsGroupsOnly(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("needs root")
@@ -235,6 +240,7 @@ func TestProgramDoesNotInheritTheStartersMaskOrNohup(t *testing.T) {
 }
 
 func TestH6SessionProgramHasNoForeignDescriptors(t *testing.T) {
+	t.Parallel()
 	k, a := liveTeam(t)
 	out, _, _, err := k.askFor(a, "ann", argv("sh", "-c", "echo /proc/self/fd/*")).exec("")
 	for f := range strings.FieldsSeq(out) {
@@ -248,6 +254,7 @@ func TestH6SessionProgramHasNoForeignDescriptors(t *testing.T) {
 }
 
 func TestH4FloodIsHeldBackEndToEnd(t *testing.T) {
+	t.Parallel()
 	k, a := liveTeam(t)
 	q := k.askFor(a, "ann", argv("sh", "-c", "echo $PPID; exec yes"))
 	ch := must(q.dial().OpenSession(within(t)))
@@ -260,15 +267,15 @@ func TestH4FloodIsHeldBackEndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid, _ := strconv.Atoi(strings.TrimSpace(line))
-	if _, err := io.CopyN(io.Discard, r, 8<<20); err != nil {
+	if _, err := io.CopyN(io.Discard, r, 4<<20); err != nil {
 		t.Fatal(err)
 	}
 	before := resident(t, pid)
-	if _, err := io.CopyN(io.Discard, r, 64<<20); err != nil {
+	if _, err := io.CopyN(io.Discard, r, 24<<20); err != nil {
 		t.Fatal(err)
 	}
 	after := resident(t, pid)
-	t.Logf("session process: %d KiB after 8 MiB, %d KiB after 72 MiB", before, after)
+	t.Logf("session process: %d KiB after 4 MiB, %d KiB after 28 MiB", before, after)
 	if after > before+8<<10 || after > 64<<10 {
 		t.Errorf("memory grew from %d to %d KiB", before, after)
 	}
@@ -297,7 +304,7 @@ func alive(pid int) bool {
 	return err == nil && !bytes.Contains(b, []byte(") Z "))
 }
 
-// sleeper starts a program that ignores a hang-up and says its process id.
+// sleeper starts a program that says its process id and sleeps.
 func sleeper(q *ask) (*session.Channel, int) {
 	t := q.team.t
 	t.Helper()
@@ -312,7 +319,11 @@ func sleeper(q *ask) (*session.Channel, int) {
 	return ch, must(strconv.Atoi(strings.TrimSpace(line)))
 }
 
-var sleep = argv("sh", "-c", "trap '' HUP; echo $$; exec sleep 1000")
+// stubborn ignores a hang-up, so that it takes two seconds to end it.
+var (
+	sleep    = argv("sh", "-c", "echo $$; exec sleep 1000")
+	stubborn = argv("sh", "-c", "trap '' HUP; echo $$; exec sleep 1000")
+)
 
 // daemon starts a program whose grandchild leaves session and parent; it returns
 // that one's process id and the session process'.
@@ -394,8 +405,9 @@ func TestH2WhatAKilledAgentLeftIsEnded(t *testing.T) {
 }
 
 func TestG6RevokedOperatorIsCut(t *testing.T) {
+	t.Parallel()
 	k, a := liveTeam(t)
-	ann, eve := k.askFor(a, "ann", sleep), k.askFor(a, "eve", sleep)
+	ann, eve := k.askFor(a, "ann", sleep), k.askFor(a, "eve", stubborn)
 	_, annPid := sleeper(ann)
 	ch, evePid := sleeper(eve)
 	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(r *roster.Roster) { r.Revoke(k.members["eve"].ID()) })}})
@@ -410,6 +422,7 @@ func TestG6RevokedOperatorIsCut(t *testing.T) {
 }
 
 func TestServerCutsASession(t *testing.T) {
+	t.Parallel()
 	k, a := liveTeam(t)
 	q := k.askFor(a, "ann", sleep)
 	_, pid := sleeper(q)
@@ -418,6 +431,7 @@ func TestServerCutsASession(t *testing.T) {
 }
 
 func TestOperatorGoneEndsTheProgram(t *testing.T) {
+	t.Parallel()
 	k, a := liveTeam(t)
 	ch, pid := sleeper(k.askFor(a, "ann", sleep))
 	_ = ch.Close()
@@ -426,6 +440,7 @@ func TestOperatorGoneEndsTheProgram(t *testing.T) {
 }
 
 func TestSessionLimitsOfThePolicy(t *testing.T) {
+	t.Parallel()
 	for name, limit := range map[string]string{"duration": "session", "idle": "idle"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -442,6 +457,7 @@ func TestSessionLimitsOfThePolicy(t *testing.T) {
 }
 
 func TestE3ApprovalIsUsedOnceAlsoAfterARestart(t *testing.T) {
+	t.Parallel()
 	k := newTeam(t, openPolicy)
 	k.startRelay()
 	dir := k.join("gated")
@@ -515,6 +531,7 @@ func TestWrongConfirmChangesNothing(t *testing.T) {
 }
 
 func TestAuditChainTellsTheSession(t *testing.T) {
+	t.Parallel()
 	k, a := liveTeam(t)
 	if _, _, _, err := k.askFor(a, "ann", argv("sh", "-c", "exit 3")).exec(""); err != nil {
 		t.Fatal(err)
