@@ -77,6 +77,8 @@ type tally struct {
 	approval Approval
 	limits   Limits
 	best     stage // furthest that an allow rule got
+
+	open, shut actionSet // for Ping: what allow rules that match name, and what block rules that would match but for it name
 }
 
 func (t *tally) all(rules []*rule, q *Request, s *clock) {
@@ -85,6 +87,9 @@ func (t *tally) all(rules []*rule, q *Request, s *clock) {
 		if r.block {
 			if got == matched && (t.blocked == nil || r.id < t.blocked.id) {
 				t.blocked = r
+			}
+			if got == failsAction && q.Action == Ping {
+				t.shut |= r.actions
 			}
 			continue
 		}
@@ -97,7 +102,7 @@ func (t *tally) all(rules []*rule, q *Request, s *clock) {
 
 func (t *tally) allow(r *rule) {
 	t.listed = t.listed || r.commands != nil
-	t.approval, t.limits = t.approval.and(r.approval), t.limits.and(r.limits)
+	t.approval, t.limits, t.open = t.approval.and(r.approval), t.limits.and(r.limits), t.open|r.actions
 	if t.allowed == nil || r.approval.Count > t.allowed.approval.Count ||
 		r.approval.Count == t.allowed.approval.Count && r.id < t.allowed.id {
 		t.allowed = r
@@ -114,7 +119,11 @@ func (r *Rules) conclude(t *tally, q *Request) Decision {
 		return d.deny(r.missing(t.best, q.Action))
 	}
 	d.Effect, d.Rule, d.Reason = Allow, t.allowed.id, t.allowed.whyAllowed
-	d.Approval, d.Limits = t.approval, t.limits.and(r.limits)
+	d.Limits = t.limits.and(r.limits)
+	if q.Action == Ping {
+		return d.ping(t)
+	}
+	d.Approval = t.approval
 	if d.Approval.Count > 0 {
 		d.Effect, d.Reason = NeedApproval, t.allowed.whyApproval
 	}
@@ -127,6 +136,17 @@ func (r *Rules) conclude(t *tally, q *Request) Decision {
 	}
 	if d.Effect == NeedApproval {
 		d.Code = refusal.ApprovalRequired
+	}
+	return d
+}
+
+// ping settles a ping that some allow rule lets through: it asks for no approval
+// and knows no gate, since it runs nothing. But where block rules deny every action
+// that the allow rules name, nothing may be done on the host, and so not this.
+func (d Decision) ping(t *tally) Decision {
+	if t.open&^t.shut == 0 {
+		d.Rule = ""
+		return d.deny(refusal.PolicyDenied, "block rules deny everything that the allow rules let this person do on this host")
 	}
 	return d
 }

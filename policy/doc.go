@@ -33,7 +33,7 @@
 //	who.roles = ["operator", "admin"] # these roles exactly, not "and above"
 //	who.emails = ["ann@example.com"]  # also: who.people (roster person ids), who.keys (kids)
 //	where.tags_all = ["prod", "web"]  # also: where.tags_any, where.agents (host names)
-//	actions = ["exec"]                # shell, exec, copy, forward
+//	actions = ["exec"]                # shell, exec, copy, forward, ping
 //	users = ["@agent", "deploy"]      # login users; "@agent" is the agent's own
 //	cwd = ["/srv/web"]                # working directories
 //	commands = [                      # exact argv; "..." last is any further arguments
@@ -75,6 +75,16 @@
 // most approvals, the smallest limits, and only approver roles that all of them
 // accept. So a rule can be added to ask for more, and a rule written too widely
 // cannot take a demand of another one away. The order of rules means nothing.
+//
+// # Ping
+//
+// A ping opens a session in which nothing can be opened; it shows that the host
+// is there and which way leads to it. Whoever may do anything on a host may do
+// that: of an allow rule only who, where and when must hold, and neither its
+// approval nor the gate is asked for. A block rule denies it unless it looks at
+// users, commands or folders; one that names other actions denies it only
+// together with others that leave nothing of what is allowed. An allow rule for
+// "ping" alone lets people see hosts on which they may do nothing else.
 //
 // # Commands
 //

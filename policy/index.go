@@ -17,16 +17,16 @@ type index struct {
 	byEmail  map[string][]*rule
 	byAgent  map[string][]*rule
 	byTag    map[string][]*rule
-	rest     [len(actions)][]*rule // without any of these, by action
+	rest     [len(actions)][]*rule // without any of these, by action; all of them under Ping
 
-	allows actionSet // actions that some allow rule names
+	allows actionSet // actions that some allow rule names, and Ping if there is one at all
 }
 
 func newIndex(rules []*rule) index {
 	x := index{map[key.ID][]*rule{}, map[string][]*rule{}, map[string][]*rule{}, map[string][]*rule{}, map[string][]*rule{}, [len(actions)][]*rule{}, 0}
 	for _, r := range rules {
 		if !r.block {
-			x.allows |= r.actions
+			x.allows |= r.actions | Ping.bit()
 		}
 		x.file(r)
 	}
@@ -51,7 +51,7 @@ func (x *index) file(r *rule) {
 		fileUnder(x.byTag, x.rarest(r.where.tagsAll), r)
 	default:
 		for i, a := range actions {
-			if r.actions&a.bit() != 0 {
+			if (r.actions|Ping.bit())&a.bit() != 0 {
 				x.rest[i] = append(x.rest[i], r)
 			}
 		}

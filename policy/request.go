@@ -18,10 +18,15 @@ const (
 	Exec    Action = "exec"    // one program with exactly the given arguments, no shell
 	Copy    Action = "copy"    // files in either direction
 	Forward Action = "forward" // TCP, UDP or socket forwarding
+
+	// Ping opens a session in which nothing can be opened: it shows that the host
+	// is there, and the way to it. So it is allowed wherever anything else may be
+	// (package doc, "Ping").
+	Ping Action = "ping"
 )
 
 // actions gives every action its bit, in this order.
-var actions = [...]Action{Shell, Exec, Copy, Forward}
+var actions = [...]Action{Shell, Exec, Copy, Forward, Ping}
 
 // bit returns the action's bit, or 0 when it is unknown.
 func (a Action) bit() actionSet {
@@ -36,7 +41,7 @@ func (a Action) bit() actionSet {
 // UnmarshalText reads an action's name and refuses unknown ones.
 func (a *Action) UnmarshalText(text []byte) error {
 	if Action(text).bit() == 0 {
-		return fmt.Errorf("%q is not an action: write shell, exec, copy or forward", text)
+		return fmt.Errorf("%q is not an action: write shell, exec, copy, forward or ping", text)
 	}
 	*a = Action(text)
 	return nil
@@ -109,6 +114,9 @@ func (q *Request) check() *problem {
 	case !validArgv(q.Argv), len(q.Cwd) > MaxCwdBytes, strings.IndexByte(q.Cwd, 0) >= 0:
 		return &badArgv
 	}
+	if q.Action == Ping && (len(q.Argv) > 0 || q.File != "" || q.Cwd != "" || q.User != "" && q.User != AgentUser || len(q.Env) > 0) {
+		return &pingsNothing
+	}
 	if q.Action != Exec {
 		return nil
 	}
@@ -140,5 +148,6 @@ var (
 	tooManyTags   = problem{refusal.PolicyDenied, "the host has more tags than a policy looks at"}
 	badArgv       = problem{refusal.BadArgument, "an argument or the working directory is too long or holds a zero byte"}
 	noCommand     = problem{refusal.BadArgument, "exec without a program to run"}
+	pingsNothing  = problem{refusal.BadArgument, "ping runs nothing: it takes no user, folder, environment or arguments"}
 	notResolved   = problem{refusal.BadArgument, "the program to run was not resolved to an absolute path"}
 )

@@ -88,13 +88,13 @@ const (
 
 // match compares; s supplies the clock and the bit of the action.
 func (r *rule) match(q *Request, s *clock) stage {
+	if q.Action == Ping {
+		return r.matchPing(q, s)
+	}
 	switch {
 	case r.actions&s.action == 0:
 		return failsAction
-	case !r.roles.Has(q.Role),
-		r.keys != nil && !slices.Contains(r.keys, q.Operator),
-		r.people != nil && !slices.Contains(r.people, q.Person),
-		r.emails != nil && !slices.Contains(r.emails, q.Email):
+	case !r.matchWho(q):
 		return failsWho
 	case !r.where.match(q):
 		return failsWhere
@@ -108,6 +108,36 @@ func (r *rule) match(q *Request, s *clock) stage {
 		return failsWhen
 	}
 	return matched
+}
+
+// matchPing asks of an allow rule only who, where and when: whatever it allows, it
+// allows to know that the host is there. A block rule that looks at what is run
+// says nothing about that, nor does one for other actions; see tally.ping.
+func (r *rule) matchPing(q *Request, s *clock) stage {
+	switch {
+	case !r.matchWho(q):
+		return failsWho
+	case !r.where.match(q):
+		return failsWhere
+	case r.block && !r.anyUser:
+		return failsUser
+	case r.block && r.cwd != nil:
+		return failsCwd
+	case r.block && r.commands != nil:
+		return failsCommand
+	case r.when != nil && !r.when.contains(s.wall(r.when.zone)):
+		return failsWhen
+	case r.block && r.actions&s.action == 0:
+		return failsAction
+	}
+	return matched
+}
+
+func (r *rule) matchWho(q *Request) bool {
+	return r.roles.Has(q.Role) &&
+		(r.keys == nil || slices.Contains(r.keys, q.Operator)) &&
+		(r.people == nil || slices.Contains(r.people, q.Person)) &&
+		(r.emails == nil || slices.Contains(r.emails, q.Email))
 }
 
 func (w *where) match(q *Request) bool {

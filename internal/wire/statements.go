@@ -25,6 +25,7 @@ type Action string
 const (
 	Shell Action = "shell" // a login shell, or one command line that the user's shell reads
 	Exec  Action = "exec"  // exactly one argument vector, once
+	Ping  Action = "ping"  // nothing runs: the session only shows that the host is there, and by which way; Params are empty
 )
 
 // Request is the session request, signed by the operator (protocol 2.3). It is
