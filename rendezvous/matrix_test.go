@@ -41,6 +41,7 @@ var matrix = map[string]struct {
 	"DELETE " + wire.PathAgent:    {named: (*idor).agentRow},
 	"POST " + wire.PathSessions:   {named: (*idor).sessionRow},
 	"POST " + wire.PathRelay:      {named: (*idor).relayRow},
+	"POST " + wire.PathRelayCheck: {},
 	"GET " + wire.PathRequest:     {named: (*idor).requestRow},
 	"POST " + wire.PathApprovals:  {named: (*idor).approvalRow},
 	"POST " + wire.PathCancel:     {named: (*idor).requestRow},

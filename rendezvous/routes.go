@@ -66,6 +66,9 @@ func routes() []route {
 		{method: http.MethodPost, path: wire.PathRelay, auth: authProof, role: policy.Operator,
 			action: wire.ActRenew, limit: limitSmall, subject: (*Server).relaySubject, handle: (*Server).renewRelay},
 
+		{method: http.MethodPost, path: wire.PathRelayCheck, auth: authProof, role: policy.Viewer,
+			action: wire.ActCheck, handle: (*Server).checkRelays},
+
 		{method: http.MethodGet, path: wire.PathRequests, auth: authToken, role: policy.Viewer, handle: (*Server).requests},
 		{method: http.MethodGet, path: wire.PathRequest, auth: authToken, role: policy.Viewer,
 			query: []string{"wait"}, handle: (*Server).request},

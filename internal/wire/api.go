@@ -17,6 +17,7 @@ const (
 	PathAgent      = "/v1/agents/{agent}"               // P DELETE
 	PathSessions   = "/v1/sessions"                     // P POST SessionOpen -> SessionReply
 	PathRelay      = "/v1/sessions/{session}/relay"     // P POST RelayWant -> RelayRenewed
+	PathRelayCheck = "/v1/relay/check"                  // P POST -> RelayChecked
 	PathRequests   = "/v1/requests"                     // J GET -> RequestList
 	PathRequest    = "/v1/requests/{request}"           // J GET ?wait=SECONDS -> RequestInfo
 	PathApprovals  = "/v1/requests/{request}/approvals" // P POST ApprovalPublish -> RequestInfo
@@ -32,6 +33,7 @@ const (
 	ActAgent   = "agent.delete"
 	ActSession = "session.open"
 	ActRenew   = "session.renew"
+	ActCheck   = "relay.check"
 	ActApprove = "request.approve"
 	ActCancel  = "request.cancel"
 	ActAudit   = "audit.export"

@@ -42,3 +42,9 @@ type RelayRenewed struct {
 	Relay Relay `json:"relay"`
 	Lease Lease `json:"lease"`
 }
+
+// RelayChecked is a credential with which whoever asked can find out which relays
+// it reaches. Its pair has no other side, so it carries nothing to anybody.
+type RelayChecked struct {
+	Relay Relay `json:"relay"`
+}

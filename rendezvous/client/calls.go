@@ -11,6 +11,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -21,6 +22,24 @@ const MaxWait = 25 * time.Second
 // Health asks whether the server is up.
 func (c *Client) Health(ctx context.Context) error {
 	return c.quick(ctx, call{method: http.MethodGet, target: wire.PathHealth}, nil)
+}
+
+// Clock asks for the server's time, in whole seconds, and returns it with the
+// moment in which this machine's clock should have shown the same: the middle of
+// the call. Whoever has a wrong clock cannot log in, and gets this all the same.
+func (c *Client) Clock(ctx context.Context) (server, here time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	began := time.Now()
+	resp, err := c.send(ctx, call{method: http.MethodGet, target: wire.PathHealth})
+	if err != nil {
+		return time.Time{}, time.Time{}, err
+	}
+	defer resp.Body.Close()
+	if server, err = http.ParseTime(resp.Header.Get("Date")); err != nil {
+		return time.Time{}, time.Time{}, refusal.New(refusal.ProtocolError, "the server does not say what time it is")
+	}
+	return server, began.Add(time.Since(began) / 2), nil
 }
 
 // Setup founds a team with the one-time code that the server printed.
@@ -97,6 +116,13 @@ func (c *Client) RenewRelay(ctx context.Context, cred Credentials, request, tick
 	var reply wire.RelayRenewed
 	target := strings.Replace(wire.PathRelay, "{session}", p.Session.String(), 1)
 	err = c.quick(ctx, call{method: http.MethodPost, target: target, body: wire.RelayWant{Ticket: ticket}, cred: &cred, proof: p}, &reply)
+	return reply, err
+}
+
+// CheckRelays asks for a credential to find out with which relays work from here.
+func (c *Client) CheckRelays(ctx context.Context, cred Credentials) (wire.RelayChecked, error) {
+	var reply wire.RelayChecked
+	err := c.quick(ctx, call{method: http.MethodPost, target: wire.PathRelayCheck, cred: &cred, proof: about(wire.ActCheck)}, &reply)
 	return reply, err
 }
 

@@ -1,0 +1,29 @@
+package rendezvous
+
+import (
+	"crypto/rand"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay/credential"
+)
+
+// checkLifetime of a credential for checking relays; our choice: a check takes
+// seconds, and a stolen one is worth nothing soon.
+const checkLifetime = 2 * time.Minute
+
+// checkRelays gives a credential with which one end can find out which relays and
+// transports it reaches (protocol 6.2). It is of a fresh pair whose other side
+// nobody ever gets, so nothing can be sent to anybody with it. A check costs the
+// relays what a session does, and counts as one.
+func (s *Server) checkRelays(c *call) (any, error) {
+	if !s.sessions.allow(c.who.Operator, c.now) {
+		return nil, refusal.New(refusal.RateLimited, "too many checks and sessions with this key; wait a moment")
+	}
+	var pair credential.Pair
+	rand.Read(pair[:])
+	s.count("relay_check")
+	s.log.Info("a credential to check relays", "operator", c.who.Operator.String(), "request", c.id)
+	return wire.RelayChecked{Relay: s.relayOf(credential.Mint(s.relay, pair, credential.Operator, c.now, checkLifetime))}, nil
+}
