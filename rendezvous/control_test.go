@@ -52,6 +52,7 @@ func TestRegistrationTellsTheAgentWhereItStands(t *testing.T) {
 	}
 	c.logged(entry.AgentJoin, "")
 	h.ctl.Close()
+	h.version = "next"
 	h.dial()
 	c.logged(entry.AgentConnect, "")
 }

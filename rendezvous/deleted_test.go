@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -140,5 +141,106 @@ func TestG6AgentThatIsNoMoreIsRelayedNoMore(t *testing.T) {
 		if _, err := c.node.renewal(t.Context(), tk, g.offer.Lease.Ticket, credential.Agent, state, time.Now()); refusal.Of(err) != tc.code {
 			t.Errorf("%s: the agent got %v, want %s", name, err, tc.code)
 		}
+	}
+}
+
+// An agent that comes and goes all day is one entry a day in the log.
+func TestReconnectsDoNotGrowTheLog(t *testing.T) {
+	t.Parallel()
+	c := found(t, startNode(t))
+	h := c.newHost("web-1")
+	team := c.node.known(c.state.Team()).id
+	again := func() {
+		t.Helper()
+		h.dial()
+		h.ctl.Close()
+		eventually(t, "it has left", func() bool { return !c.node.bus.Online(team, h.key.ID()) })
+	}
+	again()
+	size := len(c.entries())
+	for range 5 {
+		again()
+	}
+	if n := len(c.entries()); n != size {
+		t.Fatalf("%d entries for nothing", n-size)
+	}
+	h.version = "next"
+	again()
+	if all := c.entries(); len(all) != size+1 || all[size].Type != entry.AgentConnect {
+		t.Fatalf("%d entries for another version", len(all)-size)
+	}
+	n := &newcomer{kid: h.key.ID(), frame: wire.Register{Platform: "linux/amd64", Hostname: h.name}, reg: wire.Registration{ClientVersion: "next"}}
+	err := c.node.store.InTx(t.Context(), team, func(tx *store.Tx) error {
+		for days := range 3 { // it would be said tomorrow, once, and the day after
+			for _, first := range []bool{days > 0, false} {
+				if is, err := n.notable(tx, time.Now().AddDate(0, 0, days)); err != nil || is != first {
+					t.Errorf("after %d days: %v, %v", days, is, err)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range int(rateArrivals.burst) {
+		if err = h.tryDial(nil); err != nil {
+			break
+		}
+	}
+	wantCode(t, err, refusal.RateLimited)
+}
+
+// A fork of an agent's chain is an alarm once, however often the agent comes back.
+func TestForkedChainIsOneAlarm(t *testing.T) {
+	t.Parallel()
+	c := found(t, startNode(t))
+	h := c.newHost("web-1")
+	h.dial()
+	team := c.node.known(c.state.Team()).id
+	err := c.node.store.InTx(t.Context(), team, func(tx *store.Tx) error { return tx.SetAuditHead(h.key.ID(), 7, key.Hash{7}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	alarms := func() (n int) {
+		for _, e := range c.entries() {
+			if e.Type == entry.Alarm && e.Refusal == refusal.AuditFork {
+				n++
+			}
+		}
+		return n
+	}
+	for range 3 {
+		if err := h.tryDial(func(r *wire.Registration) { r.AuditSeq = 3 }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := alarms(); n != 1 {
+		t.Errorf("%d alarms for one fork", n)
+	}
+	if err := h.tryDial(func(r *wire.Registration) { r.AuditSeq, r.AuditHead = 7, key.Hash{8} }); err != nil {
+		t.Fatal(err)
+	}
+	if n := alarms(); n != 2 {
+		t.Errorf("%d alarms for two forks", n)
+	}
+}
+
+// Two hosts with one identity take the channel from each other without end.
+func TestTwinsFillNoLog(t *testing.T) {
+	t.Parallel()
+	c := found(t, startNode(t))
+	h := c.newHost("web-1")
+	for range int(rateAlarms.burst) + 5 {
+		h.dial()
+	}
+	n := 0
+	for _, e := range c.entries() {
+		if e.Refusal == refusal.KeyInUse {
+			n++
+		}
+	}
+	if n != int(rateAlarms.burst) {
+		t.Errorf("%d alarms", n)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
 // history makes a team's life: a session, an approved one, a denied one.
@@ -50,6 +51,40 @@ func TestExportVerifiesOffline(t *testing.T) {
 	c.logged(entry.AuditExport, "")
 	_, err = c.api.AuditExport(t.Context(), c.cred(policy.Approver))
 	wantCode(t, err, refusal.Forbidden)
+}
+
+// Requests are forgotten some days after they are settled; what the log says of
+// them is proved by the approvals, which stay.
+func TestExportVerifiesWhenRequestsAreForgotten(t *testing.T) {
+	c := found(t, startNode(t))
+	history(t, c)
+	if list := must(c.api.Requests(t.Context(), c.cred(policy.Viewer))); len(list) != 2 {
+		t.Fatalf("%d requests", len(list))
+	}
+	c.node.prune(t.Context(), time.Now()) // nothing is old enough
+	err := c.node.store.InTx(t.Context(), c.node.known(c.state.Team()).id, func(tx *store.Tx) error {
+		n, err := tx.PruneRequests(time.Now().Add(store.KeepSettled + time.Hour))
+		if n != 2 {
+			t.Errorf("%d requests were forgotten", n)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list := must(c.api.Requests(t.Context(), c.cred(policy.Viewer))); len(list) != 0 {
+		t.Fatalf("%d requests are left", len(list))
+	}
+	r := must(c.api.AuditExport(t.Context(), c.cred(policy.Admin)))
+	defer r.Close()
+	data := must(io.ReadAll(r))
+	if n := bytes.Count(data, []byte(`{"approval":`)); n < 2 {
+		t.Errorf("%d approvals in the export", n)
+	}
+	report := must(verify.Export(bytes.NewReader(data), c.state.Fingerprint(), time.Now()))
+	for _, f := range report.Findings {
+		t.Errorf("finding: %+v", f)
+	}
 }
 
 // Who asks for a checkpoint while another call signs one waits for it: what it did

@@ -15,12 +15,14 @@ type rate struct {
 // Rates; our choice, never written to. An operator who scripts all day stays below
 // its own; one who floods is refused and takes nothing from others (attack B18).
 var (
-	rateOperator = rate{perSecond: 20, burst: 100} // calls per operator key
-	rateSessions = rate{perSecond: 2, burst: 20}   // sessions opened per operator key
-	rateSource   = rate{perSecond: 5, burst: 60}   // logins, set-ups and channels per source network
-	rateLarge    = rate{perSecond: 0.1, burst: 3}  // large bodies without a token per source network
-	rateFrames   = rate{perSecond: 20, burst: 200} // frames per control channel
-	rateRefused  = rate{perSecond: 0.2, burst: 20} // audit entries for refusals per operator key
+	rateOperator = rate{perSecond: 20, burst: 100}      // calls per operator key
+	rateSessions = rate{perSecond: 2, burst: 20}        // sessions opened per operator key
+	rateSource   = rate{perSecond: 5, burst: 60}        // logins, set-ups and channels per source network
+	rateLarge    = rate{perSecond: 0.1, burst: 3}       // large bodies without a token per source network
+	rateFrames   = rate{perSecond: 20, burst: 200}      // frames per control channel
+	rateArrivals = rate{perSecond: 0.1, burst: 20}      // registrations per agent key
+	rateAlarms   = rate{perSecond: 1.0 / 600, burst: 5} // audit entries for displaced channels per agent key
+	rateRefused  = rate{perSecond: 0.2, burst: 20}      // audit entries for refusals per operator key
 )
 
 const (

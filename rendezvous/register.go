@@ -2,6 +2,7 @@ package rendezvous
 
 import (
 	"context"
+	"crypto/sha256"
 	"time"
 
 	"github.com/coder/websocket"
@@ -70,6 +71,9 @@ func (s *Server) verifyRegistration(ctx context.Context, n *newcomer, channel ke
 		return err
 	}
 	n.reg, n.cert, n.kid = agent.Registration, agent.Certificate, agent.Key.ID()
+	if !s.arrivals.allow(n.kid, now) {
+		return refusal.New(refusal.RateLimited, "this agent connects too often; wait a moment")
+	}
 	expires := n.reg.IssuedAt.Time().Add(2 * wire.RegistrationSkew)
 	return s.store.UseOnce(ctx, "register:"+n.kid.String(), n.reg.ID, expires)
 }
@@ -92,8 +96,33 @@ func (s *Server) storeRegistration(ctx context.Context, n *newcomer, now time.Ti
 				return err
 			}
 		}
+		notable, err := n.notable(tx, now)
+		if err != nil || !notable && !isNew {
+			return err
+		}
 		return s.recordRegistration(tx, n, isNew, now)
 	})
+}
+
+// notable reports whether this connection belongs in the log: it is the agent's
+// first of a day (UTC), or platform, host name or version have changed, or its own
+// chain is not where the log has it, for each such place once. An agent that comes
+// and goes all day must not make the log grow; that it is there all the same stands
+// in the registry. Where it comes from is in no entry, so it is no reason for one.
+func (n *newcomer) notable(tx *store.Tx, now time.Time) (bool, error) {
+	seq, head, err := tx.AuditHead(n.kid)
+	if err != nil {
+		return false, err
+	}
+	facts := []any{now.UTC().Format(time.DateOnly), n.frame.Platform, n.frame.Hostname, n.reg.ClientVersion}
+	if n.reg.AuditSeq < seq || n.reg.AuditSeq == seq && n.reg.AuditHead != head {
+		facts = append(facts, n.reg.AuditSeq, n.reg.AuditHead)
+	}
+	text, err := encode(facts)
+	if err != nil {
+		return false, err
+	}
+	return tx.Notable(n.kid, sha256.Sum256(text))
 }
 
 // attach puts the channel on the bus. An older one of the same agent is ended and
@@ -122,6 +151,8 @@ func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, no
 	s.count("registered")
 	if displaced {
 		s.count("displaced")
+	}
+	if displaced && s.alarms.allow(n.kid, now) {
 		if err := s.recordDisplaced(ctx, n, now); err != nil {
 			s.log.Warn("recording a displaced channel", "agent", n.kid.String(), "err", err)
 		}

@@ -302,16 +302,29 @@ func (s *Server) sweep(ctx context.Context) error {
 			s.sealTeams(ctx)
 			if now.Sub(pruned) > pruneEvery {
 				pruned = now
-				if err := s.store.Prune(ctx, now); err != nil {
-					s.log.Warn("forgetting old ids", "err", err)
-				}
+				s.prune(ctx, now)
 			}
 		}
 	}
 }
 
-// pruneEvery is how often expired ids are forgotten; our choice.
+// pruneEvery is how often expired ids and settled requests are forgotten; our choice.
 const pruneEvery = 10 * time.Minute
+
+func (s *Server) prune(ctx context.Context, now time.Time) {
+	if err := s.store.Prune(ctx, now); err != nil {
+		s.log.Warn("forgetting old ids", "err", err)
+	}
+	for _, t := range s.allTeams() {
+		err := s.store.InTx(ctx, t.id, func(tx *store.Tx) error {
+			_, err := tx.PruneRequests(now)
+			return err
+		})
+		if err != nil {
+			s.log.Warn("forgetting settled requests", "team", t.id.String(), "err", err)
+		}
+	}
+}
 
 func (s *Server) sweepTeams(ctx context.Context, now time.Time) {
 	for _, t := range s.allTeams() {

@@ -55,6 +55,8 @@ type Server struct {
 	operators *limiter[key.ID]
 	sessions  *limiter[key.ID]
 	refusals  *limiter[key.ID]
+	arrivals  *limiter[key.ID]
+	alarms    *limiter[key.ID]
 	larges    *limiter[netip.Prefix]
 	large     chan struct{} // places for large bodies of strangers
 	exports   chan struct{}
@@ -118,6 +120,7 @@ func prepare(cfg Config) (*Server, error) {
 		audience: client.Audience(k.access.ID(), host), issuer: principal.NewIssuer(k.access), bus: bus.New(),
 		sources: newLimiter[netip.Prefix](rateSource), operators: newLimiter[key.ID](rateOperator),
 		sessions: newLimiter[key.ID](rateSessions), refusals: newLimiter[key.ID](rateRefused),
+		arrivals: newLimiter[key.ID](rateArrivals), alarms: newLimiter[key.ID](rateAlarms),
 		larges: newLimiter[netip.Prefix](rateLarge),
 		large:  make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
 	}

@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -261,6 +262,8 @@ type host struct {
 	cert statement.Signed
 	name string
 	ctl  *client.Control
+
+	version string // "" is "test"
 }
 
 func (c *crew) newHost(name string, tags ...string) *host {
@@ -277,7 +280,7 @@ func (c *crew) newHost(name string, tags ...string) *host {
 // registration is what an honest agent signs for channel.
 func (h *host) registration(channel key.Hash) wire.Registration {
 	return wire.Registration{ID: wire.NewNonce(), IssuedAt: wire.At(time.Now()), Team: h.crew.state.Team(), Agent: h.key.Public(),
-		Certificate: h.cert.Hash(), Server: h.crew.node.keys.access.ID(), Channel: channel, ClientVersion: "test"}
+		Certificate: h.cert.Hash(), Server: h.crew.node.keys.access.ID(), Channel: channel, ClientVersion: cmp.Or(h.version, "test")}
 }
 
 func (h *host) hello(edit func(*wire.Registration)) func(key.Hash) (wire.Register, error) {

@@ -220,6 +220,14 @@ func (t *Tx) SawAgent(kid key.ID, now time.Time) error {
 	return err
 }
 
+// Notable reports whether what, a digest of what there is to say about an agent's
+// connection, differs from what was said last, and keeps it. Of two connections at
+// once with the same to say, one is notable.
+func (t *Tx) Notable(kid key.ID, what key.Hash) (bool, error) {
+	n, err := t.exec("noting a connection", noteLogged, t.id, kid[:], what[:])
+	return n == 1, err
+}
+
 // LockAgent reports whether the agent is registered, and keeps it so until the
 // transaction ends: what is decided on it cannot be overtaken by a deletion
 // (attack K16).

@@ -17,15 +17,7 @@ var migrations embed.FS
 // migrate brings the tables to this program's version. On PostgreSQL an
 // advisory lock lets several nodes start at once.
 func (s *Store) migrate(ctx context.Context) error {
-	dir, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	dialect, options, err := s.gooseOptions(dir)
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(dialect, s.write, dir, options...)
+	p, err := s.steps()
 	if err != nil {
 		return err
 	}
@@ -38,6 +30,19 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 	_, err = p.Up(ctx)
 	return err
+}
+
+// steps are the migrations of this database's kind.
+func (s *Store) steps() (*goose.Provider, error) {
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	dialect, options, err := s.gooseOptions(dir)
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(dialect, s.write, dir, options...)
 }
 
 func (s *Store) gooseOptions(dir fs.FS) (goose.Dialect, []goose.ProviderOption, error) {

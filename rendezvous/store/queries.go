@@ -51,6 +51,7 @@ const (
 	countName      = `SELECT count(*) FROM agents WHERE team_id = $1 AND name = $2`
 	deleteAgent    = `UPDATE agents SET deleted_at = $3, name = NULL WHERE team_id = $1 AND kid = $2 AND deleted_at = 0`
 	sawAgent       = `UPDATE agents SET last_seen = CASE WHEN last_seen < $3 THEN $3 ELSE last_seen END WHERE team_id = $1 AND kid = $2 AND deleted_at = 0`
+	noteLogged     = `UPDATE agents SET logged = $3 WHERE team_id = $1 AND kid = $2 AND logged <> $3`
 	lockAgent      = `UPDATE agents SET deleted_at = 0 WHERE team_id = $1 AND kid = $2 AND deleted_at = 0`
 )
 
@@ -71,10 +72,17 @@ const (
 		WHERE team_id = $1 AND hash = $2 AND state IN ('pending', 'approved') AND expires_at > $3`
 	expireRequests = `UPDATE requests SET state = 'expired', changed_at = $2
 		WHERE team_id = $1 AND state IN ('pending', 'approved') AND expires_at <= $2 RETURNING hash`
-	insertApproval = `INSERT INTO approvals (team_id, request_hash, approver, decision, nonce, hash, statement, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`
-	selectApprovals      = `SELECT statement FROM approvals WHERE team_id = $1 AND request_hash = $2 ORDER BY created_at, nonce`
-	selectApprovalByHash = `SELECT statement FROM approvals WHERE team_id = $1 AND hash = $2`
+	insertApproval = `INSERT INTO approvals (team_id, request_hash, approver, decision, nonce, hash, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`
+	insertEvidence  = `INSERT INTO evidence (team_id, hash, statement) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+	selectApprovals = `SELECT e.statement FROM approvals a JOIN evidence e ON e.team_id = a.team_id AND e.hash = a.hash
+		WHERE a.team_id = $1 AND a.request_hash = $2 ORDER BY a.created_at, a.nonce`
+	selectApprovalByHash = `SELECT statement FROM evidence WHERE team_id = $1 AND hash = $2`
+
+	settledSince  = `SELECT changed_at FROM requests WHERE team_id = $1 AND state NOT IN ('pending', 'approved') ORDER BY changed_at DESC LIMIT 1 OFFSET $2`
+	pruneApproval = `DELETE FROM approvals WHERE team_id = $1 AND request_hash IN (SELECT hash FROM requests
+		WHERE team_id = $1 AND state NOT IN ('pending', 'approved') AND changed_at <= $2 AND expires_at < $3)`
+	pruneRequests = `DELETE FROM requests WHERE team_id = $1 AND state NOT IN ('pending', 'approved') AND changed_at <= $2 AND expires_at < $3`
 )
 
 // Replay: principals of many kinds, also ones whose team is not known yet.

@@ -153,10 +153,12 @@ func (t *Tx) AddApproval(a Approval, now time.Time) (Request, error) {
 		return Request{}, t.whyClosed(a.Request, now)
 	}
 	hash := a.Statement.Hash()
-	n, err = t.exec("storing an approval", insertApproval, t.id, a.Request[:], a.Approver[:], a.Decision, a.ID[:], hash[:],
-		bytesOf(a.Statement), millis(now))
+	n, err = t.exec("storing an approval", insertApproval, t.id, a.Request[:], a.Approver[:], a.Decision, a.ID[:], hash[:], millis(now))
 	if err != nil || n == 0 {
 		return Request{}, either(err, refusal.New(refusal.Replay, "this decision was made before"))
+	}
+	if _, err = t.exec("storing an approval", insertEvidence, t.id, hash[:], bytesOf(a.Statement)); err != nil {
+		return Request{}, err
 	}
 	return t.Request(a.Request)
 }
@@ -216,4 +218,28 @@ func (t *Tx) ExpireRequests(now time.Time) ([]key.Hash, error) {
 		return err
 	})
 	return list, err
+}
+
+// Settled requests are kept for people to look at, and to answer whoever asks again;
+// our choice. What the log stands on, the signed approvals, is kept for ever.
+const (
+	KeepSettled = 7 * 24 * time.Hour // since the last change
+	MaxSettled  = 2000               // of one team; older ones go sooner
+)
+
+// PruneRequests forgets settled requests that are older than KeepSettled or beyond
+// MaxSettled, but none before it expired and pruneMargin more: until then its state
+// is what keeps it from being used again.
+func (t *Tx) PruneRequests(now time.Time) (int64, error) {
+	before := millis(now.Add(-KeepSettled))
+	var newest int64
+	if _, err := t.row("counting settled requests", settledSince, []any{t.id, MaxSettled}, &newest); err != nil {
+		return 0, err
+	}
+	before = max(before, newest)
+	over := millis(now.Add(-pruneMargin))
+	if _, err := t.exec("forgetting decisions", pruneApproval, t.id, before, over); err != nil {
+		return 0, err
+	}
+	return t.exec("forgetting requests", pruneRequests, t.id, before, over)
 }
