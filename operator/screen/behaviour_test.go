@@ -83,8 +83,8 @@ func (e *session) press(keys string) {
 func (e *session) shows(line string, col int) {
 	e.Helper()
 	text := e.got.text()
-	if got := text[strings.LastIndexByte(text, '\n')+1:]; got != strings.TrimRight(line, " ") || e.got.vt.Cursor().X != col {
-		e.Errorf("after %v the screen ends with %q, cursor in column %d; want %q, %d", time.Since(start), got, e.got.vt.Cursor().X, line, col)
+	if got := text[strings.LastIndexByte(text, '\n')+1:]; got != strings.TrimRight(line, " ") || e.got.column() != col {
+		e.Errorf("after %v the screen ends with %q, cursor in column %d; want %q, %d", time.Since(start), got, e.got.column(), line, col)
 	}
 }
 
@@ -161,7 +161,7 @@ func TestPasswordsAreNeverShown(t *testing.T) {
 					synctest.Wait()
 					e.shows("Password:", 10)
 				}
-				if strings.Contains(string(e.got.raw), "secret") || strings.Contains(string(e.got.raw), "s\x1b[0me") {
+				if strings.Contains(e.got.sent(), "secret") || strings.Contains(e.got.sent(), "s\x1b[0me") {
 					t.Error("the password went to the terminal")
 				}
 				e.sh.silent = false

@@ -328,13 +328,12 @@ func (m *model) csiMid(prefix byte, args []arg, mid []byte, final byte) {
 	}
 }
 
-// softReset is DECSTR. Terminals differ in what becomes of wrapping.
+// softReset is DECSTR. Terminals differ in what they reset: what is not as they
+// start stays unknown.
 func (m *model) softReset() {
 	m.distrust()
-	m.pen, m.penKnown = pen{}, true
-	m.insert, m.origin, m.shifted, m.g0, m.g1 = false, false, false, 'B', 'B'
-	m.top, m.bottom = 0, m.rows-1
 	m.saved = [2]place{}
+	m.broken = m.insert || m.origin || m.noWrap || !m.fullRegion()
 }
 
 // mode sets or resets an ANSI mode.

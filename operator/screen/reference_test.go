@@ -3,6 +3,7 @@ package screen
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 
@@ -11,6 +12,7 @@ import (
 
 // reference is a terminal written by somebody else.
 type reference struct {
+	mu   sync.Mutex
 	vt   vt10x.Terminal
 	raw  []byte // all it ever got
 	part []byte // of a letter
@@ -22,6 +24,8 @@ func newReference(cols, rows int) *reference {
 
 // Write feeds whole letters only: the emulator loses those that are cut.
 func (r *reference) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.raw = append(r.raw, p...)
 	r.part = append(r.part, p...)
 	whole := len(r.part)
@@ -43,6 +47,8 @@ func (r *reference) Write(p []byte) (int, error) {
 // state is everything of the terminal that can be seen or that later output
 // depends on.
 func (r *reference) state() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var out strings.Builder
 	cols, rows := r.vt.Size()
 	for y := range rows {
@@ -68,6 +74,8 @@ func (r *reference) state() string {
 
 // text is what a person reads, without blanks at line ends.
 func (r *reference) text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	lines := strings.Split(r.vt.String(), "\n")
 	for i := range lines {
 		lines[i] = strings.TrimRight(strings.ReplaceAll(lines[i], "\x00", " "), " ")
@@ -75,7 +83,25 @@ func (r *reference) text() string {
 	return strings.TrimRight(strings.Join(lines, "\n"), "\n")
 }
 
-func (r *reference) underlined(x, y int) bool { return r.vt.Cell(x, y).Mode&2 != 0 }
+func (r *reference) underlined(x, y int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.vt.Cell(x, y).Mode&2 != 0
+}
+
+// column is that of the cursor.
+func (r *reference) column() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.vt.Cursor().X
+}
+
+// sent is all it got.
+func (r *reference) sent() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return string(r.raw)
+}
 
 // sameState fails if two terminals differ.
 func sameState(t testing.TB, got, want *reference) {

@@ -1,0 +1,178 @@
+//go:build unix
+
+package screen
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/xpty"
+)
+
+// typist is a person at a real bash over a pseudo-terminal; what bash writes
+// arrives late.
+type typist struct {
+	*testing.T
+	s    *Screen
+	pty  xpty.Pty
+	mu   sync.Mutex
+	got  *reference
+	want *reference
+}
+
+const lag = 60 * time.Millisecond
+
+func newTypist(t *testing.T) *typist {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("there is no bash")
+		}
+		t.Skip("there is no bash: apt-get install bash")
+	}
+	pty, err := xpty.NewPty(60, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(bash, "--norc", "--noprofile", "-i")
+	c.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=xterm-256color", "PS1=\\[\\e[32m\\]here\\[\\e[m\\]$ ", "LC_ALL=C.UTF-8", "HISTFILE="}
+	if err := pty.Start(c); err != nil {
+		t.Fatal(err)
+	}
+	p := &typist{T: t, pty: pty, got: newReference(60, 10), want: newReference(60, 10)}
+	p.s = New(Config{Out: p.got, Columns: 60, Rows: 10, Mode: Always, RTT: func() time.Duration { return lag }})
+	var reading, showing sync.WaitGroup
+	late := make(chan delayed, 1000)
+	reading.Go(func() { p.read(late) })
+	showing.Go(func() { p.show(late) })
+	t.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+		_ = pty.Close()
+		reading.Wait()
+		showing.Wait()
+	})
+	return p
+}
+
+type delayed struct {
+	at  time.Time
+	out []byte
+}
+
+func (p *typist) read(late chan<- delayed) {
+	defer close(late)
+	buf := make([]byte, 4096)
+	for {
+		n, err := p.pty.Read(buf)
+		if err != nil {
+			return
+		}
+		late <- delayed{time.Now().Add(lag), bytes.Clone(buf[:n])}
+	}
+}
+
+func (p *typist) show(late <-chan delayed) {
+	for d := range late {
+		<-time.After(time.Until(d.at))
+		p.mu.Lock()
+		_, _ = p.want.Write(d.out)
+		_, _ = p.s.Write(d.out)
+		p.mu.Unlock()
+	}
+}
+
+// press types one key and says whether the screen changed at once.
+func (p *typist) press(key string) bool {
+	p.mu.Lock()
+	n := len(p.got.raw)
+	p.s.Typed([]byte(key))
+	changed := len(p.got.raw) > n
+	p.mu.Unlock()
+	if _, err := p.pty.Write([]byte(key)); err != nil {
+		p.Fatal(err)
+	}
+	return changed
+}
+
+// until waits for the program's output.
+func (p *typist) until(what string, ok func(text string) bool) {
+	p.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		p.mu.Lock()
+		text := p.want.text()
+		p.mu.Unlock()
+		if ok(text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.Fatalf("%s did not come; the screen is\n%s", what, text)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+func TestARealShellIsPredicted(t *testing.T) {
+	p := newTypist(t)
+	p.until("the prompt", func(s string) bool { return strings.HasSuffix(s, "here$") })
+	p.press("e")
+	p.until("the first echo", func(s string) bool { return strings.HasSuffix(s, "$ e") })
+	shown := 0
+	keys := []string{"c", "h", "o", " ", "a", "b", "d", "\x1b[D", "c", "\x1b[C", "x", "\x7f", "e"}
+	for _, k := range keys {
+		if p.press(k) {
+			shown++
+		}
+	}
+	if shown != len(keys) {
+		t.Errorf("%d of %d keys were shown at once", shown, len(keys))
+	}
+	p.mu.Lock()
+	if text := p.got.text(); !strings.HasSuffix(text, "$ echo abcde") {
+		t.Errorf("the screen is %q", text)
+	}
+	p.mu.Unlock()
+	p.until("the echo", func(s string) bool { return strings.HasSuffix(s, "$ echo abcde") })
+	p.press("\r")
+	p.until("the answer", func(s string) bool { return strings.HasSuffix(s, "\nabcde\nhere$") })
+	p.same()
+
+	for _, b := range "read -s p" {
+		p.press(string(b))
+	}
+	p.press("\r")
+	p.until("the command", func(s string) bool { return strings.HasSuffix(s, "read -s p") })
+	p.mu.Lock()
+	before := len(p.got.raw)
+	p.mu.Unlock()
+	for _, b := range "hunter2" {
+		if p.press(string(b)) {
+			t.Errorf("%q of the password was shown", b)
+		}
+	}
+	p.press("\r")
+	p.until("the prompt", func(s string) bool { return strings.HasSuffix(s, "here$") })
+	p.mu.Lock()
+	if out := string(p.got.raw[before:]); strings.ContainsAny(out, "unt") {
+		t.Errorf("the password is in %q", out)
+	}
+	p.mu.Unlock()
+	p.same()
+}
+
+// same compares the screens once everything is confirmed.
+func (p *typist) same() {
+	p.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.s.mu.Lock()
+	p.s.flush(p.s.undo(nil))
+	p.s.mu.Unlock()
+	sameState(p, p.got, p.want)
+}
