@@ -239,7 +239,7 @@ func (a *Agent) checkGrant(q *question, now time.Time) error {
 // folder, which file (protocol 4.3, "command identity").
 func (q *question) resolve() error {
 	r := &q.request
-	if r.Action != wire.Shell && r.Action != wire.Exec {
+	if r.Action != wire.Shell && r.Action != wire.Exec && r.Action != wire.Ping {
 		return refusal.New(refusal.BadArgument, "this version of the agent knows no such action")
 	}
 	switch n := len(r.Params.Argv); {
@@ -247,6 +247,8 @@ func (q *question) resolve() error {
 		return refusal.New(refusal.BadArgument, "exec has no arguments")
 	case r.Action == wire.Shell && n > 1:
 		return refusal.New(refusal.BadArgument, "shell has more than one command line")
+	case r.Action == wire.Ping && !r.Params.Empty():
+		return refusal.New(refusal.BadArgument, "ping runs nothing and takes no parameters")
 	}
 	for _, arg := range r.Params.Argv {
 		if slices.Contains(arg, 0) {

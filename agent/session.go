@@ -306,6 +306,9 @@ func (s *live) handle(f pair.Frame, timer *time.Timer) error {
 	if s.reports++; !s.confirmed && f.Type != pair.FrameClosed || s.reports > reportsPerSession {
 		return refusal.New(refusal.ProtocolError, "the session process reports what cannot be")
 	}
+	if s.question.request.Action == wire.Ping && f.Type != pair.FrameClosed {
+		return refusal.New(refusal.ProtocolError, "the session process reports a program in a ping")
+	}
 	switch f.Type {
 	case pair.FrameStarted:
 		var r pair.Started

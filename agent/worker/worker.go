@@ -27,6 +27,10 @@ const Arg = "session"
 // session is for; our choice.
 const firstChannel = 30 * time.Second
 
+// pingResume is how long a ping waits for a lost network: nothing runs in it that
+// would be worth a process here for longer. Our choice.
+const pingResume = 10 * time.Minute
+
 // Main is the whole life of a session process and returns its exit
 // status. Call it first thing in main, before anything is opened.
 func Main() int {
@@ -122,7 +126,11 @@ func (w *worker) session(ctx context.Context) error {
 	defer w.idle.stop()
 	cut := context.AfterFunc(ctx, func() { _ = conn.CloseWith(refusal.Of(context.Cause(ctx))) })
 	defer cut()
-	err = w.channels(ctx, conn)
+	if w.job.Action == wire.Ping {
+		err = refuseAll(ctx, conn)
+	} else {
+		err = w.channels(ctx, conn)
+	}
 	_ = conn.CloseWith(refusal.Of(err))
 	return w.cause(ctx, err)
 }
@@ -161,6 +169,9 @@ func (w *worker) confirm(ctx context.Context, m3 []byte) (*handshake.Keys, sessi
 	w.idle = newIdleTimer(r.MaxIdle, func() {
 		w.cancel(refusal.New(refusal.Expired, "no input for longer than the policy allows"))
 	})
+	if w.job.Action == wire.Ping && (r.MaxResume == 0 || r.MaxResume > pingResume) {
+		r.MaxResume = pingResume
+	}
 	return keys, session.Ready{
 		Rule: r.Rule, Policy: r.Policy, MaxDuration: r.MaxDuration, MaxIdle: r.MaxIdle, MaxResume: r.MaxResume, AuditSeq: r.AuditSeq, AuditHead: r.AuditHead,
 	}, nil
@@ -181,6 +192,21 @@ func (w *worker) channels(ctx context.Context, conn *session.Conn) error {
 	defer wg.Wait()
 	defer stop()
 	return w.serve(ctx, ch)
+}
+
+// refuseAll serves a ping: paths are found and kept, and nothing can be opened. It
+// returns when the session has ended.
+func refuseAll(ctx context.Context, conn *session.Conn) error {
+	for {
+		ch, err := conn.AcceptChannel(ctx)
+		if err != nil {
+			return err
+		}
+		late, cancel := context.WithTimeout(ctx, firstChannel)
+		_ = ch.Refuse(late, refusal.New(refusal.BadArgument, "the signed request is for a ping"))
+		cancel()
+		_ = ch.Close()
+	}
 }
 
 func refuseChannels(ctx context.Context, conn *session.Conn) {

@@ -64,6 +64,11 @@ type Params struct {
 	TTY  bool     `json:"tty"`  // on a pseudo-terminal
 }
 
+// Empty reports whether p asks for nothing, as the parameters of a ping must.
+func (p Params) Empty() bool {
+	return p.User == "" && len(p.Argv) == 0 && len(p.Cwd) == 0 && len(p.Env) == 0 && !p.TTY
+}
+
 // EnvVar is one addition to the environment.
 type EnvVar struct {
 	Name  string `json:"name"`

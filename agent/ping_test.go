@@ -1,0 +1,66 @@
+//go:build linux
+
+package agent
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+func pingRequest(r *wire.Request) { r.Action, r.Params = wire.Ping, wire.Params{} }
+
+func TestPingOpensASessionInWhichNothingCanBeOpened(t *testing.T) {
+	t.Parallel()
+	k, a := liveTeam(t, "gated") // where everything else needs an approval
+	conn := k.askFor(a, "ann", pingRequest).dial()
+	if got := conn.Ready().MaxResume; got <= 0 || got > 10*60*1e9 {
+		t.Errorf("a ping is kept for %v without a network", got)
+	}
+	for range 2 { // and again: one refusal does not open the second
+		ch := must(conn.OpenSession(within(t)))
+		if err := ch.Shell(within(t)); refusal.Of(err) != refusal.BadArgument {
+			t.Errorf("a shell in a ping: %v", err)
+		}
+		_ = ch.Close()
+	}
+	ch := must(conn.OpenSession(within(t)))
+	if err := ch.Exec(within(t), [][]byte{[]byte("true")}); refusal.Of(err) != refusal.BadArgument {
+		t.Errorf("a program in a ping: %v", err)
+	}
+	_ = conn.Close()
+	until(t, "the session to end", func() bool { return a.sessions.count() == 0 })
+	var got []string
+	for _, signed := range must(a.spool.Pending(0, wire.MaxAuditBatch)) {
+		e, _, err := statement.Open[entry.Entry](signed, a.cert.FindAgent)
+		if err != nil || e.Command == nil || e.Command.Action != wire.Ping {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		got = append(got, string(e.Type)+string(e.Refusal))
+	}
+	if strings.Join(got, " ") != "session.accept session.end" {
+		t.Errorf("the chain tells %q", got)
+	}
+}
+
+func TestPingIsDecidedByTheAgentToo(t *testing.T) {
+	k := newTeam(t, openPolicy+"[[block]]\nid = \"eve\"\nwho.people = [\"eve\"]\n")
+	a := k.agent()
+	k.askFor(a, "ann", pingRequest).wantAccept()
+	k.askFor(a, "eve", pingRequest).wantRefusal(refusal.PolicyDenied)
+	k.askFor(a, "vic", pingRequest).wantRefusal(refusal.WrongRole)
+	for name, edit := range map[string]func(*wire.Params){
+		"argv": func(p *wire.Params) { p.Argv = []wire.Bytes{wire.Bytes("true")} },
+		"user": func(p *wire.Params) { p.User = "nobody" },
+		"cwd":  func(p *wire.Params) { p.Cwd = wire.Bytes("/") },
+		"env":  func(p *wire.Params) { p.Env = []wire.EnvVar{{Name: "LANG", Value: wire.Bytes("C")}} },
+		"tty":  func(p *wire.Params) { p.TTY = true },
+	} {
+		t.Log(name)
+		k.askFor(a, "ann", func(r *wire.Request) { pingRequest(r); edit(&r.Params) }).wantRefusal(refusal.BadArgument)
+	}
+}
