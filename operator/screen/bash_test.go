@@ -1,17 +1,16 @@
-//go:build unix
+//go:build linux
 
 package screen
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/charmbracelet/x/xpty"
 )
 
 // typist is a person at a real bash over a pseudo-terminal; what bash writes
@@ -19,7 +18,7 @@ import (
 type typist struct {
 	*testing.T
 	s    *Screen
-	pty  xpty.Pty
+	in   io.Writer
 	mu   sync.Mutex
 	got  *reference
 	want *reference
@@ -28,34 +27,40 @@ type typist struct {
 const lag = 60 * time.Millisecond
 
 func newTypist(t *testing.T) *typist {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("there is no bash")
+	for _, name := range []string{"bash", "script"} {
+		if _, err := exec.LookPath(name); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("there is no %s", name)
+			}
+			t.Skipf("there is no %s: apt-get install bash bsdutils", name)
 		}
-		t.Skip("there is no bash: apt-get install bash")
 	}
-	pty, err := xpty.NewPty(60, 10)
+	// script(1) gives it a pseudo-terminal.
+	c := exec.Command("script", "-qec", "stty cols 60 rows 10; exec bash --norc --noprofile -i", os.DevNull)
+	c.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=xterm-256color", "PS1=\\[\\e[32m\\]here\\[\\e[m\\]$ ", "LC_ALL=C.UTF-8", "HISTFILE=", "SHELL=/bin/sh"}
+	in, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(bash, "--norc", "--noprofile", "-i")
-	c.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=xterm-256color", "PS1=\\[\\e[32m\\]here\\[\\e[m\\]$ ", "LC_ALL=C.UTF-8", "HISTFILE="}
-	if err := pty.Start(c); err != nil {
+	out, err := c.StdoutPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	p := &typist{T: t, pty: pty, got: newReference(60, 10), want: newReference(60, 10)}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &typist{T: t, in: in, got: newReference(60, 10), want: newReference(60, 10)}
 	p.s = New(Config{Out: p.got, Columns: 60, Rows: 10, Mode: Always, RTT: func() time.Duration { return lag }})
 	var reading, showing sync.WaitGroup
 	late := make(chan delayed, 1000)
-	reading.Go(func() { p.read(late) })
+	reading.Go(func() { p.read(out, late) })
 	showing.Go(func() { p.show(late) })
 	t.Cleanup(func() {
-		_ = c.Process.Kill()
-		_ = c.Wait()
-		_ = pty.Close()
+		_ = in.Close()
+		_ = c.Process.Kill() // the shell then has no terminal any more
 		reading.Wait()
 		showing.Wait()
+		_ = c.Wait()
 	})
 	return p
 }
@@ -65,11 +70,11 @@ type delayed struct {
 	out []byte
 }
 
-func (p *typist) read(late chan<- delayed) {
+func (p *typist) read(out io.Reader, late chan<- delayed) {
 	defer close(late)
 	buf := make([]byte, 4096)
 	for {
-		n, err := p.pty.Read(buf)
+		n, err := out.Read(buf)
 		if err != nil {
 			return
 		}
@@ -94,7 +99,7 @@ func (p *typist) press(key string) bool {
 	p.s.Typed([]byte(key))
 	changed := len(p.got.raw) > n
 	p.mu.Unlock()
-	if _, err := p.pty.Write([]byte(key)); err != nil {
+	if _, err := p.in.Write([]byte(key)); err != nil {
 		p.Fatal(err)
 	}
 	return changed
