@@ -1,83 +1,112 @@
 package link
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/udp"
+	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/guard"
 )
 
-// leg is one way of carrying frames to a relay.
+// leg carries frames to one relay; reading is its owner's.
 type leg interface {
 	// segments sends ChannelData frames of size bytes that lie in b.
 	segments(b []byte, size int) error
-	// frame sends one control message.
+	// frame sends one control message. An error of either is final.
 	frame(b []byte) error
 	close()
 }
 
-// allocation is our place on one relay, over one leg.
+// allocation is our place on one relay, and the way there.
 type allocation struct {
-	via   path.Via
-	leg   leg
-	kind  Kind
-	name  string // "host:port"
-	log   *slog.Logger
-	stats *guard.Stats
-	turn  *turnClient
+	link *Link
+	via  path.Via
+	kind Kind
+	name string // "host:port"
+	leg  leg
+	log  *slog.Logger
+	turn *turnClient
 
 	questions questions
 	slow      allowance // of Send indications
 
-	spoke     chan struct{} // closed by the first frame from the relay
-	spokeOnce sync.Once
-	reflexive atomic.Pointer[netip.AddrPort] // where the relay sees us
+	// gate holds the first signed request back until it may go: see race.
+	gate func() error
 
-	ready atomic.Bool   // established
-	bound atomic.Bool   // the channel is bound, keepBound says: data goes out as ChannelData
-	done  chan struct{} // closed when the allocation ends
-	err   error         // why; written before done is closed
-	once  sync.Once     // fail
-	wg    sync.WaitGroup
+	bound    atomic.Bool    // the channel is bound, keepBound says: data goes out as ChannelData
+	passed   atomic.Bool    // the gate is open
+	mismatch atomic.Bool    // the relay has an allocation of this five-tuple
+	mapped   netip.AddrPort // where the relay sees us; set before establish returns
+	trip     time.Duration  // a round trip to the relay; set before establish returns
+	local    netip.Addr     // our address on the way there when it was made
+	remote   netip.AddrPort // the relay, or the proxy before it
+	heard    atomic.Int64   // Unix nanoseconds; anything from the relay
+	arrived  atomic.Int64   // Unix nanoseconds; data from the other end
+	waiting  atomic.Int64   // Unix nanoseconds of the first data since anything was heard; 0 none
+	unmet    atomic.Int64   // the same since data arrived
+	doubt    chan struct{}  // cap 1: data goes out and nothing comes; ask the relay whether it is there
+	urgent   chan struct{}  // cap 1: the same at once, whatever was asked before
+	began    chan struct{}  // closed when the channel has been asked for
+
+	done chan struct{} // closed when the allocation ends
+	err  error         // why; written before done is closed
+	once sync.Once     // fail
+	wg   sync.WaitGroup
 }
 
-func newAllocation(via path.Via, kind Kind, name string, log *slog.Logger, stats *guard.Stats) *allocation {
+func newAllocation(l *Link, v path.Via, k Kind, name string) *allocation {
 	return &allocation{
-		via: via, kind: kind, name: name, log: log, stats: stats, turn: newTurnClient(),
-		spoke: make(chan struct{}), done: make(chan struct{}),
+		link: l, via: v, kind: k, name: name, log: l.cfg.Logger, turn: newTurnClient(), gate: func() error { return nil },
+		doubt: make(chan struct{}, 1), urgent: make(chan struct{}, 1), began: make(chan struct{}), done: make(chan struct{}),
 	}
 }
 
-// sort returns the payload of a frame, or shows the frame to pion and returns nil.
-func (a *allocation) sort(frame []byte) []byte {
-	if err := guard.Client.Check(frame); err != nil {
+// sort puts the payload of a frame into b, or shows the frame to pion.
+func (a *allocation) sort(b *batch, frame []byte, now time.Time) {
+	err := guard.Client.Check(frame)
+	if err != nil {
 		var r guard.Reason
 		if errors.As(err, &r) {
-			a.stats.Count(r)
+			a.link.stats.Count(r)
 		}
-		return nil
+		return
 	}
-	a.spokeOnce.Do(func() { close(a.spoke) })
+	a.heard.Store(now.UnixNano())
+	if a.waiting.Load() != 0 {
+		a.waiting.Store(0)
+	}
 	if guard.IsChannelData(frame) {
 		n, payload, err := guard.ParseChannelData(frame)
 		if err != nil || n != guard.Channel {
-			a.stats.Count(guard.NotPaired)
-			return nil
+			a.link.stats.Count(guard.NotPaired)
+			return
 		}
-		return payload
+		a.took(b, payload, now)
+		return
 	}
 	if guard.TypeOf(frame) == guard.DataIndication {
 		payload, _ := guard.Find(frame, guard.AttrData)
-		return payload
+		a.took(b, payload, now)
+		return
 	}
 	a.control(frame)
-	return nil
+}
+
+func (a *allocation) took(b *batch, payload []byte, now time.Time) {
+	a.arrived.Store(now.UnixNano())
+	if a.unmet.Load() != 0 {
+		a.unmet.Store(0)
+	}
+	b.add(a.via, payload)
 }
 
 // minLifetime is the shortest allocation, in seconds, that we take. pion renews
@@ -86,15 +115,15 @@ const minLifetime = 60
 
 // control shows pion an answer of the relay, unless the question was ours.
 func (a *allocation) control(frame []byte) {
-	t := guard.TypeOf(frame)
-	if t == guard.AllocateSuccess {
-		v, ok := guard.Find(frame, guard.AttrLifetime)
-		if !ok || binary.BigEndian.Uint32(v) < minLifetime {
-			a.stats.Count(guard.BadAttribute)
+	switch guard.TypeOf(frame) {
+	case guard.AllocateSuccess:
+		if !a.granted(frame) {
+			a.link.stats.Count(guard.BadAttribute)
 			return
 		}
-		if at, ok := mappedAddress(frame); ok {
-			a.reflexive.Store(&at)
+	case guard.AllocateError:
+		if errorCode(frame) == allocationMismatch {
+			a.mismatch.Store(true)
 		}
 	}
 	a.turn.identity.learn(frame)
@@ -104,13 +133,53 @@ func (a *allocation) control(frame []byte) {
 	a.turn.handle(frame)
 }
 
-// write sends datagrams, by channel as soon as there is one.
-func (a *allocation) write(b []byte, size int) error {
+// granted reports whether an answer to Allocate was made by who knows our
+// credential, for a sensible time, and learns from it where the relay sees us:
+// whoever could forge that would have both ends probe an address of his choice.
+func (a *allocation) granted(frame []byte) bool {
+	v, ok := guard.Find(frame, guard.AttrLifetime)
+	if !ok || binary.BigEndian.Uint32(v) < minLifetime || !answers(frame, a.turn.identity.key()) {
+		return false
+	}
+	if v, ok := guard.Find(frame, guard.AttrMappedAddress); ok {
+		a.turn.see(readAddress(v, guard.Transaction(frame)))
+	}
+	return true
+}
+
+// suspectAfter is how long data goes out and nothing comes from the relay before
+// it is asked whether it is there; our choice: more than a long round trip, and
+// the other paths have taken over long before.
+const suspectAfter = 600 * time.Millisecond
+
+// write sends datagrams, by channel as soon as there is one. An error of the leg
+// ends the allocation.
+func (a *allocation) write(b []byte, size int) {
 	select {
 	case <-a.done:
-		return nil
+		return
 	default:
 	}
+	a.note(time.Now().UnixNano())
+	if err := a.send(b, size); err != nil {
+		a.fail(err)
+	}
+}
+
+// note remembers since when data goes out that nothing answers.
+func (a *allocation) note(now int64) {
+	if a.unmet.Load() == 0 {
+		a.unmet.CompareAndSwap(0, now)
+	}
+	since := a.waiting.Load()
+	if since == 0 {
+		a.waiting.CompareAndSwap(0, now)
+	} else if now-since > int64(suspectAfter) {
+		poke(a.doubt)
+	}
+}
+
+func (a *allocation) send(b []byte, size int) error {
 	if a.bound.Load() {
 		for frame := range udp.Segments(b, size) {
 			guard.PutChannelHeader(frame, guard.Channel, len(frame)-Headroom)
@@ -125,6 +194,18 @@ func (a *allocation) write(b []byte, size int) error {
 	return nil
 }
 
+// silent is how long data has gone out and none has come back, from the other end
+// or from nobody at all.
+func (a *allocation) silent(now time.Time) time.Duration {
+	since := a.unmet.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Duration(now.UnixNano() - since)
+}
+
+var errDone = net.ErrClosed
+
 // fail ends the allocation without waiting for its goroutines.
 func (a *allocation) fail(err error) {
 	a.once.Do(func() {
@@ -137,10 +218,69 @@ func (a *allocation) fail(err error) {
 func (a *allocation) close() {
 	// 1. No more data.
 	a.fail(errDone)
-	// 2. Tell the relay, while there is a leg, and end what pion waits for.
+	// 2. A connection says all by ending, and must not hold up a farewell.
+	if _, own := a.leg.(*connLeg); own {
+		a.leg.close()
+	}
+	// 3. Tell the relay, while there is a way, and end what pion waits for.
 	a.turn.close()
-	// 3. Wake the leg's reader.
+	// 4. Give the place on the socket back.
 	a.leg.close()
-	// 4. Wait for it, and for those that keep permission and channel.
+	// 5. Wait for the reader, and for those that keep permission and channel.
 	a.wg.Wait()
+}
+
+// establish allocates, and returns when data can be sent: permission and channel
+// are asked for right behind, in one order with the data.
+func (a *allocation) establish(ctx context.Context, cred wire.Relay) error {
+	if err := a.turn.start(pionConn{a}, cred); err != nil {
+		return err
+	}
+	// pion knows no contexts; what it waits for ends with its client.
+	stop := context.AfterFunc(ctx, a.turn.abort)
+	defer stop()
+	began := time.Now()
+	err := a.turn.allocate()
+	if err != nil && a.mismatch.Load() {
+		// The relay still has what this socket had there before.
+		if err = a.forget(ctx, cred); err == nil {
+			err = a.turn.allocate()
+		}
+	}
+	if err != nil {
+		return firstError(ctx, err)
+	}
+	if !stop() {
+		return ctx.Err()
+	}
+	a.mapped, a.trip = a.turn.seen(), time.Since(began)/2
+	a.heard.Store(time.Now().UnixNano())
+	a.wg.Go(a.renew)
+	a.wg.Go(a.keepBound)
+	a.wg.Go(a.answerDoubts)
+	select { // data goes behind the request for the channel, which permits it
+	case <-a.began:
+	case <-a.done:
+		return a.err
+	}
+	return nil
+}
+
+// pass lets the first signed request through the gate; the others follow.
+func (a *allocation) pass() error {
+	if a.passed.Load() {
+		return nil
+	}
+	if err := a.gate(); err != nil {
+		return err
+	}
+	a.passed.Store(true)
+	return nil
+}
+
+func firstError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }

@@ -31,7 +31,7 @@ const (
 	indicationBurst = 200
 )
 
-// keepBound binds the channel and renews it, until the path ends. It never gives
+// keepBound binds the channel and renews it, until the allocation ends. It never gives
 // up: however long the answers were lost, the session gets its speed back.
 func (a *allocation) keepBound() {
 	var end time.Time // before that the relay has the channel
@@ -50,13 +50,22 @@ func (a *allocation) keepBound() {
 		if time.Now().After(end) {
 			a.bound.Store(false)
 		}
+		a.hasBegun()
 		if !a.sleep(time.Until(asked.Add(pause))) {
 			return
 		}
 	}
 }
 
-// sleep reports false when the path has ended.
+func (a *allocation) hasBegun() {
+	select {
+	case <-a.began:
+	default:
+		close(a.began) // keepBound only
+	}
+}
+
+// sleep reports false when the allocation has ended.
 func (a *allocation) sleep(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -105,13 +114,16 @@ func (a *allocation) askChannel(wait time.Duration) (answer, key []byte, err err
 	id := guard.Transaction(request)
 	came := a.questions.ask(id)
 	defer a.questions.forget(id)
-	answer, err = a.try(context.Background(), request, came, wait)
+	if err := a.leg.frame(request); err != nil {
+		return nil, nil, err
+	}
+	a.hasBegun()
+	answer, err = a.await(context.Background(), came, wait)
 	return answer, key, err
 }
 
 // peerAddress is guard.PeerAddr as an attribute (RFC 8489, section 14.2).
 func peerAddress() []byte {
-	const magicCookie = 0x2112a442
 	peer := guard.PeerAddr()
 	ip := peer.Addr().As4()
 	v := []byte{0, 1}

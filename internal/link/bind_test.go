@@ -3,7 +3,6 @@ package link
 import (
 	"bytes"
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,7 +36,8 @@ func TestLostChannelBindsDoNotSlowTheSessionForLife(t *testing.T) {
 	p := newProxy(t, r.udp, nil)
 	p.lose(guard.ChannelBindRequest, true)
 	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: p.addr}, wire.RelayEndpoint{UDP: r.udp})
-	if err := operator.WriteSegments(first, segments(2, 64), 64); err != nil {
+	ready(t, agent)
+	if err := operator.WriteSegments(relay1, segments(2, 64), 64); err != nil {
 		t.Fatal(err)
 	}
 	receive(t, agent, 2) // slow, but not silent
@@ -45,10 +45,10 @@ func TestLostChannelBindsDoNotSlowTheSessionForLife(t *testing.T) {
 	defer heal.Stop()
 	began := time.Now()
 	until(t, "the channel", func() bool {
-		if err := operator.WriteSegments(first, segments(8, 1200), 1200); err != nil {
+		if err := operator.WriteSegments(relay1, segments(8, 1200), 1200); err != nil {
 			t.Fatal(err)
 		}
-		return operator.alloc().bound.Load()
+		return operator.one().bound.Load()
 	})
 	if d := time.Since(began); d < outage || d > 2*outage {
 		t.Errorf("bound after %v", d)
@@ -59,7 +59,7 @@ func TestLostChannelBindsDoNotSlowTheSessionForLife(t *testing.T) {
 	slow, asked, fast := p.count(guard.SendIndication), p.count(guard.ChannelBindRequest), p.channelData()
 	last := segments(1, 1000)
 	last[Headroom] = 0xff
-	if err := operator.WriteSegments(first, last, 1000); err != nil {
+	if err := operator.WriteSegments(relay1, last, 1000); err != nil {
 		t.Fatal(err)
 	}
 	for !slices.ContainsFunc(receive(t, agent, 1), func(d []byte) bool { return bytes.Equal(d, last[Headroom:]) }) {
@@ -83,12 +83,13 @@ type scripted struct {
 	once sync.Once
 }
 
-// read hands the relay's answers to the allocation.
+// read shows the answers to the allocation.
 func (s *scripted) read(a *allocation) {
+	b := &batch{}
 	for {
 		select {
 		case f := <-s.in:
-			a.sort(f)
+			a.sort(b, f, time.Now())
 		case <-s.done:
 			return
 		}
@@ -122,15 +123,15 @@ func (s *scripted) tries(since time.Time) (at []time.Duration) {
 	return at
 }
 
-// scriptedPath keeps a channel with a relay that answers so.
-func scriptedPath(answer func(p *allocation, request []byte) []byte) (*allocation, *scripted) {
+// scriptedAllocation keeps a channel with a relay that answers so.
+func scriptedAllocation(answer func(p *allocation, request []byte) []byte) (*allocation, *scripted) {
 	s := &scripted{in: make(chan []byte, 9), done: make(chan struct{})}
-	p := newAllocation(first, RelayUDP, "relay", slog.New(slog.DiscardHandler), new(guard.Stats))
+	p := newAllocation(newLink(Config{}), relay1, RelayUDP, "")
 	p.leg = s
-	p.wg.Go(func() { s.read(p) })
 	s.answer = func(request []byte) []byte { return answer(p, request) }
 	p.turn.identity.take(wire.Relay{Username: "somebody", Password: make([]byte, 32)})
 	p.turn.identity.learn(challenge(guard.NewMessage(guard.AllocateError, [12]byte{}), "first"))
+	p.wg.Go(func() { s.read(p) })
 	p.wg.Go(p.keepBound)
 	return p, s
 }
@@ -158,7 +159,7 @@ func refused(request []byte, code int) []byte {
 func TestChannelIsAskedForUntilItIsBoundAndThenRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var heard atomic.Bool
-		p, s := scriptedPath(func(p *allocation, request []byte) []byte {
+		p, s := scriptedAllocation(func(p *allocation, request []byte) []byte {
 			if !heard.Load() {
 				return nil
 			}
@@ -213,7 +214,7 @@ func TestFailedRenewalOfTheChannelIsMadeUpFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var failing atomic.Bool
-				p, s := scriptedPath(func(p *allocation, request []byte) []byte {
+				p, s := scriptedAllocation(func(p *allocation, request []byte) []byte {
 					if failing.Load() {
 						return no(request)
 					}
@@ -248,7 +249,7 @@ func TestFailedRenewalOfTheChannelIsMadeUpFor(t *testing.T) {
 
 func TestChannelIsBoundWithAFreshNonceAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, s := scriptedPath(func(p *allocation, request []byte) []byte {
+		p, s := scriptedAllocation(func(p *allocation, request []byte) []byte {
 			if nonce, _ := guard.Find(request, guard.AttrNonce); string(nonce) != "fresh" {
 				return challenge(refused(request, staleNonce), "fresh")
 			}
@@ -269,10 +270,10 @@ func TestEveryBitOfTheChannelsAnswerIsSigned(t *testing.T) {
 	r := startRelay(t)
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp})
 	l := dial(t, cred)
-	until(t, "the channel", l.alloc().bound.Load)
-	answer := granted(l.alloc(), guard.NewMessage(guard.ChannelBindRequest, [12]byte{1}))
-	name, password := l.alloc().turn.identity.newest()
-	_, key := l.alloc().turn.identity.sign(guard.NewMessage(guard.ChannelBindRequest, [12]byte{}), name, password)
+	until(t, "the channel", l.one().bound.Load)
+	answer := granted(l.one(), guard.NewMessage(guard.ChannelBindRequest, [12]byte{1}))
+	name, password := l.one().turn.identity.newest()
+	_, key := l.one().turn.identity.sign(guard.NewMessage(guard.ChannelBindRequest, [12]byte{}), name, password)
 	if !answers(answer, key) {
 		t.Fatal("the answer itself is refused")
 	}
@@ -315,16 +316,16 @@ func TestDatagramTooLongForAnIndicationIsLost(t *testing.T) {
 	p := newProxy(t, r.udp, nil)
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
 	l := dial(t, cred)
-	if err := l.alloc().indicate(make([]byte, guard.MaxFrame-32)); err != nil {
+	if err := l.one().indicate(make([]byte, guard.MaxFrame-32)); err != nil {
 		t.Error(err)
 	}
-	if err := l.alloc().bind(patience); err != nil { // and the link goes on
+	if err := l.one().bind(patience); err != nil { // and the link goes on
 		t.Error(err)
 	}
 	if n := p.count(guard.SendIndication); n != 0 {
 		t.Errorf("%d Send indications", n)
 	}
-	if _, err := l.alloc().try(canceled(), newRequest(guard.RefreshRequest), nil, patience); err != context.Canceled {
+	if _, err := l.one().try(canceled(), newRequest(guard.RefreshRequest), nil, patience); err != context.Canceled {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,30 +1,25 @@
 // Package link carries datagrams between the two ends of a session, by every way
 // there is. It knows nothing about them but their length: they are sealed before
-// and opened after, and which way they take is package path's choice.
+// and opened after. Which way is taken is package path's to say.
 //
-//	                     +-- allocation on relay 1, over UDP ----.
-//	Link -- host, IPv4 --+-- allocation on relay 2, over UDP     +-- relay.example:3478
-//	     |               '-- direct datagrams, from anywhere ----'
-//	     +- host, IPv6 ...
-//	     '- connection to a relay: TCP, TLS, DTLS or WebSocket (package carrier)
+// # Ways
 //
-// One UDP socket per family serves all relays over UDP and all direct paths, so
-// that the address which a relay sees is the one where the other end can reach us.
-// What arrives is told apart by its source before anything parses it: frames of a
-// relay go to the guard, and of what others send only the first byte and the length
-// are looked at here.
+// One UDP socket per address family serves all direct paths and all relays over
+// UDP, so that the address where a relay sees us is the one where a direct path
+// reaches us. What arrives is told apart by its source, before anything parses
+// it:
 //
-// # A relay
+//	from a relay's address   frames, judged by relay/guard
+//	from anywhere else       a first byte of d0 to df and 32 to 1,500 bytes are
+//	                         handed on, for the seal to open; the rest is counted
 //
-// A slot keeps one allocation on one relay. It dials the kinds in the order UDP, TCP,
-// TLS, DTLS, WebSocket, each 40 ms after the one before, the kind that worked last in
-// this network first. Only one of them allocates at a time, because the relay gives a
-// place to whoever asked last: as soon as the relay has said anything over UDP, UDP
-// it is; a connection that stands while UDP is still silent is taken instead. While
-// another kind is in use UDP is tried again every minute. What is lost is dialled
-// again, with pauses from 250 ms to 30 s, at once when the addresses of this machine
-// change. The first two relays of the list are kept ready, and the next ones when
-// these fail; both ends count from the front, so they meet.
+// Relays over TCP, TLS, DTLS and WebSocket have connections of their own
+// (internal/carrier). A slot per relay keeps an allocation on it: all kinds are
+// raced, the first whose relay answers allocates, what is lost is dialled again,
+// and a better kind replaces a worse one when it gets through. The first two
+// relays of the list are kept warm, further ones stand in for those that fail.
+//
+// # On a relay
 //
 // pion's TURN client makes the allocation and the permission, and renews them. It
 // sits behind relay/guard and is shown nothing but control messages: every frame
@@ -36,9 +31,7 @@
 //
 // The credential is renewed in place (Link.Renew): one Refresh of our own with
 // the new user name and integrity. What pion asks is signed anew as it leaves,
-// always with the newest credential. Keep sees to it that this happens in time. The
-// same Refresh tells whether an allocation is still there (Link.Recheck): a relay
-// that was restarted does not say so by itself.
+// always with the newest credential. Keep sees to it that this happens in time.
 //
 // The channel is ours too (keepBound): pion gives up for good when the answers to
 // its ChannelBind are lost for a few seconds, and a session without a channel is
@@ -47,6 +40,15 @@
 // Data indications.
 //
 // Round trips to the relay, from credential to the first datagram: Allocate
-// without and with credentials, CreatePermission; three. ChannelBind is the
-// fourth and under way while the first datagrams are.
+// without and with credentials; two. What asks for the permission and the channel
+// leaves in front of the first datagrams, and is answered while these are under
+// way.
+//
+// # Loss
+//
+// A UDP socket hears neither of a relay that was killed nor of a NAT that forgot
+// us. So when data goes out and nothing comes, the relay is asked (answerDoubts);
+// a silent one is dialled anew, which takes our old place over from wherever we
+// are now. Changes of the system's addresses and routes, and sleep, are noticed
+// (network) and asked after at once.
 package link

@@ -20,10 +20,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// relay1 is the way by the first relay.
+var relay1 = path.Via{Relay: 1}
 
-// first is the only relay of most tests.
-var first = path.Via{Relay: 1}
+// one is the allocation on the first relay.
+func (l *Link) one() *allocation { return l.slots[0].current.Load() }
+
+// by is the first relay's state.
+func (l *Link) by() RelayState { return l.Relays()[0] }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 10 * time.Second // bounds every wait of a test
 
@@ -93,7 +99,18 @@ func pair(t testing.TB, r *testRelay, o, a wire.RelayEndpoint) (operator, agent 
 	return dial(t, co), dial(t, ca)
 }
 
-func (l *Link) alloc() *allocation { return l.allocation(first) }
+// ready waits until what is sent to these ends arrives.
+func ready(t testing.TB, links ...*Link) {
+	t.Helper()
+	until(t, "the channels", func() bool {
+		for _, l := range links {
+			if a := l.one(); a == nil || !a.bound.Load() {
+				return false
+			}
+		}
+		return true
+	})
+}
 
 // segments builds n segments of size bytes with a number in each.
 func segments(n, size int) []byte {
@@ -107,6 +124,14 @@ func segments(n, size int) []byte {
 // receive reads until n datagrams have come.
 func receive(t testing.TB, l *Link, n int) (got [][]byte) {
 	t.Helper()
+	for _, d := range receiveDatagrams(t, l, n) {
+		got = append(got, d.B)
+	}
+	return got
+}
+
+func receiveDatagrams(t testing.TB, l *Link, n int) (got []Datagram) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for len(got) < n {
@@ -115,7 +140,7 @@ func receive(t testing.TB, l *Link, n int) (got [][]byte) {
 			t.Fatalf("after %d of %d datagrams: %v", len(got), n, err)
 		}
 		for _, d := range batch {
-			got = append(got, bytes.Clone(d.B))
+			got = append(got, Datagram{d.Via, bytes.Clone(d.B)})
 		}
 	}
 	return got
@@ -137,19 +162,18 @@ func TestBothEndsExchangeDatagramsOverEveryTransport(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			operator, agent := pair(t, r, tc.o, tc.a)
-			if k := operator.Relays()[0].Kind; k != tc.kindO {
+			ready(t, operator, agent)
+			if k := operator.by().Kind; k != tc.kindO {
 				t.Errorf("operator's path is %s", k)
 			}
-			if k := agent.Relays()[0].Kind; k != tc.kindA {
+			if k := agent.by().Kind; k != tc.kindA {
 				t.Errorf("agent's path is %s", k)
 			}
 			for _, dir := range [][2]*Link{{operator, agent}, {agent, operator}} {
-				// The first may go by Send indication, the later ones by channel.
 				for round := range 3 {
-					if err := dir[0].WriteSegments(first, segments(8, 256), 256); err != nil {
+					if err := dir[0].WriteSegments(relay1, segments(8, 256), 256); err != nil {
 						t.Fatal(err)
 					}
-					// … and may overtake the first.
 					missing := map[uint32]bool{0: true, 1: true, 2: true, 3: true, 4: true, 5: true, 6: true, 7: true}
 					for _, d := range receive(t, dir[1], 8) {
 						if n := binary.BigEndian.Uint32(d); len(d) != 252 || !missing[n] {
@@ -159,7 +183,6 @@ func TestBothEndsExchangeDatagramsOverEveryTransport(t *testing.T) {
 						}
 					}
 				}
-				until(t, "the channel", dir[0].alloc().bound.Load)
 			}
 		})
 	}
@@ -191,10 +214,10 @@ func TestTCPTakesOverWhenUDPDoesNotAnswer(t *testing.T) {
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: deaf(t), TCP: r.tcp})
 	began := time.Now()
 	l := dial(t, cred)
-	if r := l.Relays()[0]; r.Kind != RelayTCP || !r.Up {
-		t.Errorf("relay is %v", r)
+	if l.by().Kind != RelayTCP {
+		t.Errorf("path is %v", l.by())
 	}
-	if d := time.Since(began); d < stagger || d > time.Second {
+	if d := time.Since(began); d < headStart || d > perRelay {
 		t.Errorf("took %v", d)
 	}
 }
@@ -202,17 +225,19 @@ func TestTCPTakesOverWhenUDPDoesNotAnswer(t *testing.T) {
 func TestUDPWinsWhenBothAnswer(t *testing.T) {
 	r := startRelay(t)
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp, TCP: r.tcp})
-	if l := dial(t, cred); l.Relays()[0] != (RelayState{Via: first, Kind: RelayUDP, Name: r.udp, Up: true}) {
-		t.Errorf("relay is %v", l.Relays()[0])
+	if s := dial(t, cred).by(); s.Kind != RelayUDP || s.Name != r.udp {
+		t.Errorf("path is %v", s)
 	}
 }
 
-func TestSecondRelayIsTriedWhenTheFirstRefuses(t *testing.T) {
+func TestSecondRelayServesWhenTheFirstRefuses(t *testing.T) {
 	first, second := startRelay(t), startRelay(t) // the first has another secret
 	cred, _ := second.mint(wire.RelayEndpoint{UDP: first.udp}, wire.RelayEndpoint{UDP: second.udp})
-	if l := dial(t, cred); l.Relays()[0].Up || !l.Relays()[1].Up {
-		t.Errorf("relays are %v", l.Relays())
+	l := dial(t, cred)
+	if s := l.Relays(); len(s) != 2 || s[0].Up || !s[1].Up || s[1].Name != second.udp || s[1].Via != (path.Via{Relay: 2}) {
+		t.Errorf("relays are %+v", s)
 	}
+	until(t, "the reason", func() bool { return l.Relays()[0].Err != nil })
 }
 
 func TestNoRelayIsNamedInTheRefusal(t *testing.T) {
@@ -220,7 +245,7 @@ func TestNoRelayIsNamedInTheRefusal(t *testing.T) {
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: r.udp})
 	cred.Password = make([]byte, 32)
 	_, err := Open(t.Context(), Config{Relay: cred})
-	if refusal.Of(err) != refusal.RelayFailed || !bytes.Contains([]byte(err.Error()), []byte(r.udp)) {
+	if refusal.Of(err) != refusal.RelayFailed || !bytes.Contains([]byte(err.Error()), []byte("udp "+r.udp)) {
 		t.Errorf("got %v", err)
 	}
 	for _, n := range []int{0, wire.MaxRelayEndpoints + 1} {
@@ -261,7 +286,7 @@ func TestCloseFreesTheAllocationAndEndsReading(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if err := l.WriteSegments(first, make([]byte, 64), 64); err != net.ErrClosed {
+	if err := l.WriteSegments(relay1, make([]byte, 64), 64); err != net.ErrClosed {
 		t.Errorf("writing: %v", err)
 	}
 	until(t, "the relay to forget", func() bool { return r.server.Snapshot().Allocations == 0 })
@@ -270,7 +295,8 @@ func TestCloseFreesTheAllocationAndEndsReading(t *testing.T) {
 func TestT3ProbesAndStrangersAreDropped(t *testing.T) {
 	r := startRelay(t)
 	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: r.udp}, wire.RelayEndpoint{UDP: r.udp})
-	port := operator.hosts[0].conn.LocalAddr().Port()
+	ready(t, operator, agent)
+	port := operator.socks[0].port()
 	stranger, err := net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
@@ -285,7 +311,7 @@ func TestT3ProbesAndStrangersAreDropped(t *testing.T) {
 		}
 	}
 	until(t, "two drops", func() bool { return operator.Drops()["wrong_source"] == 2 })
-	if err := agent.WriteSegments(first, segments(1, 64), 64); err != nil {
+	if err := agent.WriteSegments(relay1, segments(1, 64), 64); err != nil {
 		t.Fatal(err)
 	}
 	if d := receive(t, operator, 1)[0]; len(d) != 60 {
@@ -294,9 +320,9 @@ func TestT3ProbesAndStrangersAreDropped(t *testing.T) {
 }
 
 func TestSegmentsThatTheLinkCannotCarryAreRefused(t *testing.T) {
-	l := &Link{ctx: t.Context()}
+	l := &Link{}
 	for _, c := range [][2]int{{64, 0}, {64, Headroom}, {64, 62}, {70, 64}, {2000, guard.MaxFrame + 4}} {
-		if l.WriteSegments(first, make([]byte, c[0]), c[1]) == nil {
+		if l.WriteSegments(relay1, make([]byte, c[0]), c[1]) == nil {
 			t.Errorf("%d bytes in segments of %d were taken", c[0], c[1])
 		}
 	}

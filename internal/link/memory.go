@@ -1,10 +1,6 @@
 package link
 
-import (
-	"slices"
-
-	"github.com/tucdesk/tucdesk/internal/wire"
-)
+import "sync"
 
 // Memory keeps which kind of way to a relay worked last in which network, so that
 // the next link begins with it. It is a hint: what it says is tried first, no
@@ -16,26 +12,41 @@ type Memory interface {
 	Store(network string, k Kind)
 }
 
-// order is the kinds that lead to a relay, the one that worked here last first.
-func (l *Link) order(e wire.RelayEndpoint) []Kind {
-	var order []Kind
-	for _, k := range kinds {
-		if k.address(e) != "" {
-			order = append(order, k)
-		}
+// maxNetworks is how many networks a memory holds; our choice.
+const maxNetworks = 64
+
+// NewMemory returns a Memory that lasts as long as the process.
+func NewMemory() Memory { return &memory{kinds: make(map[string]Kind)} }
+
+type memory struct {
+	mu    sync.Mutex
+	kinds map[string]Kind // guarded by mu
+}
+
+func (m *memory) Load(network string) Kind {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kinds[network]
+}
+
+func (m *memory) Store(network string, k Kind) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.kinds[network]; !known && len(m.kinds) >= maxNetworks {
+		clear(m.kinds) // it is learnt again by using it
 	}
+	m.kinds[network] = k
+}
+
+func (l *Link) lastKind() Kind {
 	if l.cfg.Remember == nil {
-		return order
+		return ""
 	}
-	if i := slices.Index(order, l.cfg.Remember.Load(l.network.name())); i > 0 {
-		k := order[i]
-		order = slices.Insert(slices.Delete(order, i, i+1), 0, k)
-	}
-	return order
+	return l.cfg.Remember.Load(l.network.fingerprint())
 }
 
 func (l *Link) remember(k Kind) {
 	if l.cfg.Remember != nil {
-		l.cfg.Remember.Store(l.network.name(), k)
+		l.cfg.Remember.Store(l.network.fingerprint(), k)
 	}
 }

@@ -1,9 +1,11 @@
 package link
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
+	"encoding/hex"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -12,156 +14,204 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/path"
-	"github.com/tucdesk/tucdesk/relay/guard"
 )
 
-// settle is how long the system's addresses may go on changing before anybody is
-// told: an interface that comes up gets several. lookEvery is between two looks
-// where the system does not tell. Our choice.
+// Times of watching the system; our choice.
 const (
-	settle    = 200 * time.Millisecond
-	lookEvery = 10 * time.Second
+	// settle is how long after a first change of addresses or routes the others
+	// that come with it are waited for.
+	settle = 50 * time.Millisecond
+	// lookEvery is how often the clocks are compared, and the addresses where the
+	// system does not tell.
+	lookEvery = 2 * time.Second
+	// jump is by how much the wall clock may be ahead before the machine is taken
+	// to have slept.
+	jump = 3 * time.Second
 )
 
-// network is what is known about where this machine is.
+// network is what the system says of its addresses.
 type network struct {
+	loopback bool // offer them always
+
 	mu    sync.Mutex
-	addrs []netip.Addr // guarded by mu; sorted
+	addrs []netip.Addr // guarded by mu; where others may reach this machine
+	print string       // guarded by mu; a name for the network it is in
+	all   string       // guarded by mu; everything that a change is seen by
 }
 
-// read asks the system and reports whether the addresses are others than before.
-func (n *network) read() (changed bool) {
-	var addrs []netip.Addr
-	list, _ := net.InterfaceAddrs() // no addresses are what a machine without network has, too
-	for _, a := range list {
-		if p, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(p.IP); ok && reachable(ip.Unmap()) {
-				addrs = append(addrs, ip.Unmap())
-			}
-		}
-	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	addrs = slices.Compact(addrs)
+func newNetwork(loopback bool) *network {
+	n := &network{loopback: loopback}
+	n.look()
+	return n
+}
+
+// look reads the addresses and reports whether anything has changed.
+func (n *network) look() bool {
+	addrs := hostAddrs(n.loopback)
+	// Where packets to the world leave from; nothing is sent to these, which are
+	// nobody's (RFC 5737, RFC 3849).
+	four := source(netip.MustParseAddrPort("192.0.2.1:9"))
+	six := source(netip.MustParseAddrPort("[2001:db8::1]:9"))
+	all := fmt.Sprint(addrs, four, six)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	changed = !slices.Equal(addrs, n.addrs)
-	n.addrs = addrs
+	changed := all != n.all
+	n.addrs, n.all, n.print = addrs, all, fingerprint(four, six)
 	return changed
 }
 
-// reachable leaves out what another machine cannot send to.
-func reachable(a netip.Addr) bool {
-	return a.IsValid() && !a.IsLinkLocalUnicast() && !a.IsMulticast() && !a.IsUnspecified()
-}
-
-func (n *network) list() []netip.Addr {
+func (n *network) hosts() []netip.Addr {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.Clone(n.addrs)
+	return n.addrs
 }
 
-// name is the same for the same network: a hash of the prefixes that the machine
-// has addresses in, since what it says is kept in a file.
-func (n *network) name() string {
-	var parts []string
-	for _, a := range n.list() {
-		bits := 24
-		if a.Is6() {
-			bits = 64
+func (n *network) fingerprint() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.print
+}
+
+// fingerprint names a network by the prefixes of our addresses in it: an address
+// changes with every lease, and need not be kept in a file.
+func fingerprint(four, six netip.Addr) string {
+	a, _ := four.Prefix(24)
+	b, _ := six.Prefix(64)
+	sum := sha256.Sum256([]byte(a.String() + " " + b.String()))
+	return hex.EncodeToString(sum[:8])
+}
+
+// source is the address that packets to there leave from; the zero Addr when
+// there is no route. Nothing is sent.
+func source(to netip.AddrPort) netip.Addr {
+	if !to.IsValid() {
+		return netip.Addr{}
+	}
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer c.Close()
+	return addrOf(c.LocalAddr()).Addr()
+}
+
+// bridges are interfaces of this machine's own guests, by the start of their
+// names. Their addresses are the same on many machines and lead nowhere from most
+// others, but to the guests they are the way: so they come last.
+var bridges = [...]string{"docker", "br-", "veth", "virbr", "cni", "flannel", "cali", "lxc", "lxd", "vmnet", "vboxnet", "podman"}
+
+// hostAddrs lists the addresses of interfaces that are up, the likeliest first.
+// Link-local ones need a zone, which means nothing to the other end. Loopback
+// ones are for machines that have no others.
+func hostAddrs(loopback bool) []netip.Addr {
+	list, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	var near, far, self []netip.Addr
+	for _, i := range list {
+		addrs, err := i.Addrs()
+		if err != nil || i.Flags&net.FlagUp == 0 {
+			continue
 		}
-		p, err := a.Prefix(bits)
-		if err == nil && !a.IsLoopback() {
-			parts = append(parts, p.String())
+		guest := slices.ContainsFunc(bridges[:], func(b string) bool { return strings.HasPrefix(i.Name, b) })
+		for _, a := range addrs {
+			p, err := netip.ParsePrefix(a.String())
+			if err != nil {
+				continue
+			}
+			switch ip := p.Addr().Unmap(); {
+			case ip.IsLoopback():
+				self = append(self, ip)
+			case ip.IsLinkLocalUnicast() || !ip.IsGlobalUnicast():
+			case guest:
+				far = append(far, ip)
+			default:
+				near = append(near, ip)
+			}
 		}
 	}
-	slices.Sort(parts)
-	sum := sha256.Sum256([]byte(strings.Join(slices.Compact(parts), " ")))
-	return base64.RawURLEncoding.EncodeToString(sum[:12])
+	both := slices.Concat(near, far)
+	if loopback || len(both) == 0 {
+		both = append(both, self...)
+	}
+	return both
 }
 
-// watch follows the system's addresses. Where they change, every allocation is
-// asked for: what was sent from the old address is another's to the relay.
-func (l *Link) watch() {
-	events := l.addressEvents()
+// run calls changed after addresses or routes have changed, and after the machine
+// has slept, until ctx ends.
+func (n *network) run(ctx context.Context, changed func()) {
+	events, stop := subscribe()
+	defer stop()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for {
+	for last := time.Now(); ; {
 		select {
-		case <-l.ctx.Done():
+		case <-ctx.Done():
 			return
 		case <-events:
-			if !sleep(l.ctx, settle) {
-				return
+			sleep(ctx, settle)
+			if n.look() {
+				changed()
 			}
 		case <-tick.C:
-		}
-		if l.network.read() {
-			l.log.Info("the addresses of this machine have changed")
-			for _, r := range l.list() {
-				l.Recheck(r.via)
+			now := time.Now()
+			// The wall clock goes on while a machine sleeps or a process is stopped.
+			slept := now.Round(0).Sub(last.Round(0)) > lookEvery+jump
+			if (slept || events == nil) && n.look() || slept {
+				changed()
 			}
-			l.poke()
+			last = now
 		}
 	}
 }
 
-// Candidates lists where this end may be reached directly: the machine's own
-// addresses, what relays see, and what was configured. Loopback is among them only
-// if a relay is on this machine: then the other end may be, too.
+// watch tells the relays, and whoever waits for Changed, of a changed network.
+func (l *Link) watch() {
+	l.network.run(l.ctx, func() {
+		for _, s := range l.slots {
+			s.mu.Lock()
+			s.moved = true
+			s.mu.Unlock()
+			poke(s.wake)
+		}
+		l.changed()
+	})
+}
+
+// Candidates lists where this end may be reached directly, the likeliest to work
+// first: at most path.MaxCandidates, none without Config.Direct.
 func (l *Link) Candidates() []path.Candidate {
 	if !l.cfg.Direct {
 		return nil
 	}
-	var out []path.Candidate
+	var list []path.Candidate
 	add := func(k path.Kind, a netip.AddrPort) {
-		if !slices.ContainsFunc(out, func(c path.Candidate) bool { return c.Addr == a }) {
-			out = append(out, path.Candidate{Kind: k, Addr: a})
-		}
-	}
-	near := l.relayNear()
-	for _, a := range l.network.list() {
-		if h := l.host(a); h != nil && (near || !a.IsLoopback()) {
-			add(path.Host, netip.AddrPortFrom(a, h.conn.LocalAddr().Port()))
-		}
-	}
-	for _, r := range l.list() {
-		if a := r.get(); a != nil && a.kind == RelayUDP {
-			if at := a.reflexive.Load(); at != nil && (near || !at.Addr().IsLoopback()) {
-				add(path.Reflexive, *at)
-			}
+		known := slices.ContainsFunc(list, func(c path.Candidate) bool { return c.Addr == a })
+		if a.IsValid() && a.Port() != 0 && !known && len(list) < path.MaxCandidates {
+			list = append(list, path.Candidate{Kind: k, Addr: a})
 		}
 	}
 	for _, a := range l.cfg.Fixed {
 		add(path.Configured, a)
 	}
-	return out
-}
-
-// relayNear reports whether a relay is reached by a loopback address.
-func (l *Link) relayNear() bool {
-	for _, r := range l.list() {
-		if a := r.get(); a != nil {
-			if at, err := netip.ParseAddrPort(a.name); err == nil && at.Addr().IsLoopback() {
-				return true
-			}
+	hosts := l.network.hosts()
+	own := func(a netip.AddrPort) bool { return slices.Contains(hosts, a.Addr()) }
+	for _, s := range l.slots {
+		if a := s.current.Load(); a != nil && a.kind == RelayUDP && !own(a.mapped) {
+			add(path.Reflexive, a.mapped)
 		}
 	}
-	return false
+	for _, ip := range hosts {
+		add(path.Host, netip.AddrPortFrom(ip, l.family(ip).port()))
+	}
+	slices.SortStableFunc(list, func(a, b path.Candidate) int { return cmp.Compare(rank(a.Kind), rank(b.Kind)) })
+	return list
 }
 
-// mappedAddress reads where the relay saw a request come from (RFC 8489, section
-// 14.2).
-func mappedAddress(frame []byte) (netip.AddrPort, bool) {
-	v, ok := guard.Find(frame, guard.AttrMappedAddress)
-	if !ok || len(v) != 8 && len(v) != 20 {
-		return netip.AddrPort{}, false
+func rank(k path.Kind) int {
+	if k == path.Host {
+		return 1
 	}
-	ip := slices.Clone(v[4:])
-	for i := range ip {
-		ip[i] ^= frame[4+i] // magic cookie, then the transaction's number
-	}
-	addr, _ := netip.AddrFromSlice(ip)
-	port := binary.BigEndian.Uint16(v[2:]) ^ binary.BigEndian.Uint16(frame[4:])
-	at := netip.AddrPortFrom(addr.Unmap(), port)
-	return at, port != 0 && reachable(at.Addr())
+	return 0
 }

@@ -27,55 +27,89 @@ const (
 	allocationLife = 10 * time.Minute
 )
 
-// Renew takes cred, a newer credential of the same pair and role, and its list of
-// relays into use: at once for every allocation there is, and for every later one.
-// Data goes on meanwhile. It sends until every relay has answered or ctx ends.
+// prolongLimit bounds the renewal at one relay: one that is gone must not keep
+// the others' news from the caller. Our choice.
+const prolongLimit = 5 * time.Second
+
+// Renew makes every allocation last as long as cred, a newer credential of the
+// same pair and role, and uses cred and its list of relays from then on; an empty
+// list is the one in use. Data goes on meanwhile: sockets, allocations and
+// channels stay.
 //
-// Everything stays as it was when no relay took it.
-//
-// Errors: the context's; net.ErrClosed; the refusal RelayFailed. A relay does not
-// answer at all for somebody else's cred.
+// It succeeds when one relay has taken cred, or none is up to be asked. Errors:
+// the context's; net.ErrClosed; the refusal RelayFailed, with everything left as
+// it was, when no relay took cred, or cred is not for this session.
 func (l *Link) Renew(ctx context.Context, cred wire.Relay) error {
-	if _, err := credential.Parse(cred.Username); err != nil {
-		return refusal.New(refusal.RelayFailed, "the new credential is none")
-	}
 	if l.ctx.Err() != nil {
-		return net.ErrClosed
+		return fmt.Errorf("renewing the relay credential: %w", net.ErrClosed)
 	}
-	asked, errs := l.prolong(ctx, cred)
-	if asked > 0 && len(errs) == asked {
-		return errs[0]
+	if len(cred.Endpoints) > wire.MaxRelayEndpoints || !sameSession(cred, l.credential()) {
+		return refusal.New(refusal.RelayFailed, "the new credential is not one of this session")
+	}
+	if err := l.prolong(ctx, cred); err != nil {
+		return fmt.Errorf("renewing the relay credential: %w", err)
 	}
 	l.mu.Lock()
 	l.cred = cred
 	l.mu.Unlock()
-	l.grow(cred.Endpoints)
+	if len(cred.Endpoints) > 0 {
+		l.list(cred.Endpoints)
+	}
 	return nil
 }
 
-// prolong shows cred to every relay where there is an allocation.
-func (l *Link) prolong(ctx context.Context, cred wire.Relay) (asked int, errs []error) {
-	answers := make(chan error, len(l.list()))
-	for _, r := range l.list() {
-		if a := r.get(); a != nil {
+// prolong asks all relays at once.
+func (l *Link) prolong(ctx context.Context, cred wire.Relay) error {
+	ctx, cancel := context.WithTimeout(ctx, prolongLimit)
+	defer cancel()
+	results := make(chan error, len(l.slots))
+	asked := 0
+	for _, s := range l.slots {
+		if a := s.current.Load(); a != nil {
 			asked++
-			go func() { answers <- a.prolong(ctx, cred) }()
+			l.wg.Go(func() { results <- a.prolong(ctx, cred) })
 		}
 	}
+	var failed error
 	for range asked {
-		if err := <-answers; err != nil {
-			errs = append(errs, fmt.Errorf("renewing the credential: %w", err))
+		err := <-results
+		if err == nil {
+			failed, asked = nil, 0
+		} else if asked > 0 {
+			failed = err
 		}
 	}
-	return asked, errs
+	return failed
+}
+
+// sameSession reports whether two credentials are of one pair and role.
+func sameSession(a, b wire.Relay) bool {
+	na, errA := credential.Parse(a.Username)
+	nb, errB := credential.Parse(b.Username)
+	return errA == nil && errB == nil && na.Pair == nb.Pair && na.Role == nb.Role
+}
+
+// credential is the newest.
+func (l *Link) credential() wire.Relay {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cred
 }
 
 func (a *allocation) prolong(ctx context.Context, cred wire.Relay) error {
-	if _, err := credential.Parse(cred.Username); err != nil {
-		return refusal.New(refusal.RelayFailed, "the new credential is none")
-	}
+	return a.settle(ctx, cred, allocationLife, resendFirst)
+}
+
+// forget ends what the relay has for our five-tuple.
+func (a *allocation) forget(ctx context.Context, cred wire.Relay) error {
+	return a.settle(ctx, cred, 0, askLeast)
+}
+
+// settle gives the allocation so long to live, from now on with cred. first is
+// the pause before the request is sent again.
+func (a *allocation) settle(ctx context.Context, cred wire.Relay, life, first time.Duration) error {
 	for range renewTries {
-		answer, key, err := a.refresh(ctx, cred)
+		answer, key, err := a.refresh(ctx, cred, life, first)
 		switch {
 		case err != nil:
 			return err
@@ -94,9 +128,9 @@ func (a *allocation) prolong(ctx context.Context, cred wire.Relay) error {
 }
 
 // refresh is one transaction with the relay, sent until it is answered.
-func (a *allocation) refresh(ctx context.Context, cred wire.Relay) (answer, key []byte, err error) {
+func (a *allocation) refresh(ctx context.Context, cred wire.Relay, life, first time.Duration) (answer, key []byte, err error) {
 	request := newRequest(guard.RefreshRequest)
-	request = guard.AppendAttribute(request, guard.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(allocationLife/time.Second)))
+	request = guard.AppendAttribute(request, guard.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(life/time.Second)))
 	request, key = a.turn.identity.sign(request, cred.Username, credential.Text(cred.Password))
 	if len(request) > guard.MaxFrame {
 		return nil, nil, refusal.New(refusal.RelayFailed, "the relay's challenge is too long")
@@ -104,7 +138,7 @@ func (a *allocation) refresh(ctx context.Context, cred wire.Relay) (answer, key 
 	id := guard.Transaction(request)
 	came := a.questions.ask(id)
 	defer a.questions.forget(id)
-	for wait := resendFirst; ; wait = min(2*wait, resendMost) {
+	for wait := first; ; wait = min(2*wait, resendMost) {
 		answer, err = a.try(ctx, request, came, wait)
 		if answer != nil || err != nil {
 			return answer, key, err
@@ -123,6 +157,10 @@ func (a *allocation) try(ctx context.Context, request []byte, came <-chan []byte
 	if err := a.leg.frame(request); err != nil {
 		return nil, err
 	}
+	return a.await(ctx, came, wait)
+}
+
+func (a *allocation) await(ctx context.Context, came <-chan []byte, wait time.Duration) ([]byte, error) {
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	select {
@@ -136,6 +174,10 @@ func (a *allocation) try(ctx context.Context, request []byte, came <-chan []byte
 		return nil, a.err
 	}
 }
+
+// allocationMismatch is the error of a relay that has no allocation for our
+// five-tuple, or that has one already (RFC 8656, sections 5 and 7.2).
+const allocationMismatch = 437
 
 // staleNonce is the one error that asks for another try (RFC 8489, section 9.2.5).
 const staleNonce = 438

@@ -50,6 +50,13 @@ func (i *identity) newest() (username, password string) {
 	return i.username, i.password
 }
 
+// key is what answers to us are signed with.
+func (i *identity) key() []byte {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return turn.GenerateAuthKey(i.username, string(i.realm), i.password)
+}
+
 // resign signs what pion has signed with its own credential; anything else is
 // returned as it is.
 func (i *identity) resign(frame []byte) []byte {

@@ -2,424 +2,294 @@ package link
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
-	"net"
-	"net/netip"
-	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/path"
-	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
-// Times of the way to a relay; our choice.
+// Times of keeping a relay; our choice.
 const (
-	// stagger is the lead of each kind over the next: less than a round trip to a
-	// relay worth asking, so that a network without UDP costs one of them.
-	stagger = 40 * time.Millisecond
-	// perRelay bounds one attempt on one relay, over all kinds.
-	perRelay = 10 * time.Second
-	// redialFirst and redialMost are between two attempts; the pause doubles, and
-	// half of it is random so that a fleet does not come back at once.
+	// redialFirst and redialMost are between two races on one relay; the pause
+	// doubles, and each is up to a quarter longer or shorter, so that a relay that
+	// comes back is not met by everybody at once.
 	redialFirst = 250 * time.Millisecond
 	redialMost  = 30 * time.Second
-	// upgradeEvery is how often UDP is tried while another kind is in use.
-	upgradeEvery = time.Minute
-	// upgradeWithin bounds such a try.
-	upgradeWithin = 5 * time.Second
-	// checkWithin bounds the question whether an allocation is still there, and
-	// checkEvery is the shortest pause between two of them.
-	checkWithin = 3 * time.Second
-	checkEvery  = 5 * time.Second
+	// settled is how long an allocation lives before the pause begins anew.
+	settled = 10 * time.Second
+	// upgradeFirst and upgradeMost are between two tries of a better kind than
+	// the one in use; a datagram that was lost decides nothing for long, a
+	// firewall is asked less and less.
+	upgradeFirst = time.Second
+	upgradeMost  = 5 * time.Minute
 )
 
-// kinds in the order in which they are preferred.
-var kinds = [...]Kind{RelayUDP, RelayTCP, RelayTLS, RelayDTLS, RelayWebSocket}
+// slot is one place in the credential's list of relays. Its goroutine keeps an
+// allocation there.
+type slot struct {
+	link *Link
+	via  path.Via
+	wake chan struct{} // cap 1: something below has changed
+	gone chan struct{} // closed when keep has returned
 
-var carriers = map[Kind]carrier.Kind{
-	RelayTCP: carrier.TCP, RelayTLS: carrier.TLS, RelayDTLS: carrier.DTLS, RelayWebSocket: carrier.WebSocket,
+	current atomic.Pointer[allocation] // nil while it is down
+
+	mu       sync.Mutex
+	endpoint wire.RelayEndpoint // guarded by mu; zero: no such relay
+	wanted   bool               // guarded by mu; by tend
+	idle     time.Time          // guarded by mu; since when it is not wanted; by tend
+	moved    bool               // guarded by mu; the network has changed
+	kind     Kind               // guarded by mu; in use, or used last
+	name     string             // guarded by mu; of that
+	err      error              // guarded by mu; of the last race
+	down     time.Time          // guarded by mu; since when there is no allocation
 }
 
-// address is where a relay takes k, "" if it does not.
-func (k Kind) address(e wire.RelayEndpoint) string {
-	switch k {
-	case RelayUDP:
-		return e.UDP
-	case RelayTCP:
-		return e.TCP
-	case RelayTLS:
-		return e.TLS
-	case RelayDTLS:
-		return e.DTLS
-	case RelayWebSocket:
-		return e.WebSocket
+func newSlot(l *Link, number uint8) *slot {
+	return &slot{
+		link: l, via: path.Via{Relay: number}, down: time.Now(),
+		wake: make(chan struct{}, 1), gone: make(chan struct{}),
+	}
+}
+
+func named(e wire.RelayEndpoint) string {
+	for _, w := range ways(e, "") {
+		return w.addr
 	}
 	return ""
 }
 
-// slot keeps one allocation on one relay for the life of the link.
-type slot struct {
-	link *Link
-	via  path.Via
-	wake chan struct{} // cap 1: dial now, whatever the pause
-
-	mu      sync.Mutex
-	end     wire.RelayEndpoint // guarded by mu
-	a       *allocation        // guarded by mu; nil while there is none
-	last    Kind               // guarded by mu; of the last allocation
-	err     error              // guarded by mu; why there is none
-	tried   bool               // guarded by mu; an attempt has ended, so or so
-	checked time.Time          // guarded by mu; when the allocation was last asked for
+// state reports whether there is such a relay.
+func (s *slot) state() (RelayState, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := s.name
+	if name == "" {
+		name = named(s.endpoint)
+	}
+	return RelayState{Via: s.via, Kind: s.kind, Name: name, Up: s.current.Load() != nil, Err: s.err}, s.endpoint != wire.RelayEndpoint{}
 }
 
-// run dials, and dials again whenever the allocation is gone.
-func (r *slot) run(ctx context.Context) {
+// outcome is what Open waits for.
+func (s *slot) outcome() (up, used bool, err error) {
+	state, used := s.state()
+	return state.Up, used, state.Err
+}
+
+func (s *slot) write(b []byte, size int) {
+	if a := s.current.Load(); a != nil {
+		a.write(b, size)
+	}
+}
+
+// keep holds an allocation as long as the slot is wanted.
+func (s *slot) keep() {
+	defer close(s.gone)
 	pause := redialFirst
-	for ctx.Err() == nil {
-		began := time.Now()
-		a, err := r.dial(ctx)
-		r.set(a, err)
-		if err == nil {
-			r.hold(ctx, a)
-			if time.Since(began) > redialMost {
-				pause = redialFirst
+	for s.awaitWanted() {
+		s.takeMoved()
+		e := s.relay()
+		a, err := s.race(s.link.ctx, e, ways(e, s.link.lastKind()))
+		if err != nil {
+			s.lost(err)
+			if s.link.ctx.Err() == nil {
+				s.link.cfg.Logger.Info("relay cannot be reached", "relay", s.via.String(), "error", err)
 			}
-		}
-		if !r.rest(ctx, pause) {
+			if !s.rest(jitter(pause)) {
+				pause = redialFirst
+			} else {
+				pause = min(2*pause, redialMost)
+			}
 			continue
 		}
-		pause = min(2*pause, redialMost)
+		began := time.Now()
+		err = s.serve(a, e)
+		s.lost(err)
+		if time.Since(began) > settled {
+			pause = redialFirst
+		} else if err != nil {
+			s.rest(jitter(pause))
+			pause = min(2*pause, redialMost)
+		}
 	}
 }
 
-// rest waits before the next attempt and reports whether nobody cut it short.
-func (r *slot) rest(ctx context.Context, pause time.Duration) bool {
-	t := time.NewTimer(pause/2 + rand.N(pause/2+1))
+// awaitWanted reports false when the link has ended.
+func (s *slot) awaitWanted() bool {
+	for {
+		if s.link.ctx.Err() != nil {
+			return false
+		}
+		if s.isWanted() {
+			return true
+		}
+		select {
+		case <-s.wake:
+		case <-s.link.ctx.Done():
+		}
+	}
+}
+
+func (s *slot) isWanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wanted && s.endpoint != wire.RelayEndpoint{}
+}
+
+func (s *slot) relay() wire.RelayEndpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endpoint
+}
+
+// takeMoved reports, once, that the network has changed.
+func (s *slot) takeMoved() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.moved
+	s.moved = false
+	return was
+}
+
+// rest waits and reports false when something has changed meanwhile.
+func (s *slot) rest(d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
-	case <-ctx.Done():
-	case <-r.wake:
-		return false
 	case <-t.C:
+		return true
+	case <-s.wake:
+	case <-s.link.ctx.Done():
 	}
-	return true
+	return false
 }
 
-// hold lives with an allocation until it ends, and exchanges it for one over UDP
-// when that can be had.
-func (r *slot) hold(ctx context.Context, a *allocation) {
-	upgrade := time.NewTicker(upgradeEvery)
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2)
+}
+
+// use makes a the allocation in use.
+func (s *slot) use(a *allocation) {
+	s.mu.Lock()
+	s.current.Store(a)
+	s.kind, s.name, s.err = a.kind, a.name, nil
+	s.mu.Unlock()
+	s.link.cfg.Logger.Info("relay in use", "relay", s.via.String(), "kind", string(a.kind), "name", a.name)
+	s.link.remember(a.kind)
+	s.link.changed()
+}
+
+func (s *slot) lost(err error) {
+	s.mu.Lock()
+	if s.current.Swap(nil) != nil || s.err == nil {
+		s.down = time.Now()
+	}
+	if err != nil {
+		s.err = err
+	}
+	s.mu.Unlock()
+	s.link.changed()
+}
+
+// serve keeps a, or a better one, until it is lost or may go. An error says why
+// it was lost.
+func (s *slot) serve(a *allocation, e wire.RelayEndpoint) error {
+	s.use(a)
+	defer func() {
+		s.current.Store(nil)
+		a.close()
+	}()
+	wait := upgradeFirst
+	upgrade := time.NewTimer(wait)
 	defer upgrade.Stop()
 	for {
 		select {
-		case <-ctx.Done():
-			a.close()
-			return
 		case <-a.done:
-			a.close()
-			r.link.log.Info("the way to a relay was lost", "relay", a.name, "kind", a.kind, "error", a.err)
-			r.set(nil, a.err)
-			return
-		case <-r.wake: // asked to check: see Link.Recheck
-			r.check(ctx, a)
-		case <-upgrade.C:
-			if b := r.upgrade(ctx, a); b != nil {
-				r.set(b, nil)
-				a.close()
-				a = b
+			return a.err
+		case <-s.link.ctx.Done():
+			return nil
+		case <-s.wake:
+			if !s.isWanted() || s.relay() != e {
+				return nil
 			}
+			if !s.takeMoved() {
+				continue
+			}
+			if a.isMoved() {
+				return nil
+			}
+			poke(a.urgent)
+			wait = upgradeFirst
+			upgrade.Reset(wait)
+		case <-upgrade.C:
+			better := betterThan(a.kind, e)
+			if len(better) == 0 {
+				continue
+			}
+			if b := s.upgrade(a, e, better); b != nil {
+				old := a
+				a = b
+				s.use(a)
+				old.close()
+			}
+			wait = min(2*wait, upgradeMost)
+			upgrade.Reset(jitter(wait))
 		}
 	}
 }
 
-// check asks the relay whether the allocation is still there, and ends it if not.
-func (r *slot) check(ctx context.Context, a *allocation) {
-	r.mu.Lock()
-	early := time.Since(r.checked) < checkEvery
-	r.mu.Unlock()
-	if early {
-		return
-	}
-	try, cancel := context.WithTimeout(ctx, checkWithin)
-	defer cancel()
-	err := a.prolong(try, r.link.credential())
-	r.mu.Lock()
-	r.checked = time.Now()
-	r.mu.Unlock()
-	if err != nil && ctx.Err() == nil {
-		a.fail(err)
-	}
-}
+// upgradeGrace is how long an upgrade may go on when the allocation in use has
+// ended: the relay ends it when it gives our place to the better kind.
+const upgradeGrace = 500 * time.Millisecond
 
-func (r *slot) upgrade(ctx context.Context, a *allocation) *allocation {
-	if a.kind == RelayUDP || r.endpoint().UDP == "" {
-		return nil
-	}
-	try, cancel := context.WithTimeout(ctx, upgradeWithin)
+// upgrade tries better kinds while a goes on, and gives up soon when a does not.
+func (s *slot) upgrade(a *allocation, e wire.RelayEndpoint, better []way) *allocation {
+	ctx, cancel := context.WithTimeout(s.link.ctx, perPass)
 	defer cancel()
-	b, err := r.overUDP(try, nil)
+	s.link.wg.Go(func() {
+		select {
+		case <-a.done:
+			sleep(ctx, upgradeGrace)
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	b, err := s.race(ctx, e, better)
 	if err != nil {
+		s.link.cfg.Logger.Debug("no better way to the relay", "relay", s.via.String(), "error", err)
 		return nil
 	}
 	return b
 }
 
-func (r *slot) endpoint() wire.RelayEndpoint {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.end
+// class orders kinds by what they do to a session: a stream holds everything
+// back for one lost segment, and only UDP shares its socket with direct paths.
+func class(k Kind) int {
+	switch k {
+	case RelayUDP:
+		return 0
+	case RelayDTLS:
+		return 1
+	}
+	return 2
 }
 
-func (r *slot) set(a *allocation, err error) {
-	r.mu.Lock()
-	r.a, r.err, r.tried = a, err, true
-	if a != nil {
-		r.last = a.kind
-	}
-	r.mu.Unlock()
-	if a != nil {
-		r.link.remember(a.kind)
-	}
-	r.link.poke()
-}
-
-func (r *slot) get() *allocation {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.a
-}
-
-// state describes the relay.
-func (r *slot) state() RelayState {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := RelayState{Via: r.via, Kind: r.last, Up: r.a != nil, Err: r.err}
-	if r.a != nil {
-		s.Name = r.a.name
-		return s
-	}
-	for _, k := range kinds {
-		if at := k.address(r.end); at != "" && (s.Name == "" || k == r.last) {
-			s.Name = at
+// betterThan lists the ways to e that are worth leaving k for.
+func betterThan(k Kind, e wire.RelayEndpoint) (list []way) {
+	for _, w := range ways(e, "") {
+		if class(w.kind) < class(k) {
+			list = append(list, w)
 		}
 	}
-	return s
+	return list
 }
 
-// dial makes an allocation by the first kind that gets through. Kinds start one
-// after the other, but only one of them allocates at a time: the relay gives our
-// place to whoever asked last, so two that both succeed would throw each other
-// out. UDP asks at once, since its question costs no round trip of its own; as
-// soon as the relay has said anything over UDP, nothing else is tried. All
-// attempts have ended when it returns.
-func (r *slot) dial(ctx context.Context) (*allocation, error) {
-	ctx, cancel := context.WithTimeout(ctx, perRelay)
-	d := dialling{r: r, ctx: ctx, end: r.endpoint()}
-	order := r.link.order(d.end)
-	d.conns = make(chan connected, len(order))
-	defer func() { // whoever came late
-		cancel()
-		d.wg.Wait()
-		close(d.conns)
-		for c := range d.conns {
-			c.close()
-		}
-	}()
-	for i, k := range order {
-		after := time.Duration(i) * stagger
-		if k == RelayUDP {
-			d.tryUDP(after)
-			continue
-		}
-		d.waiting++
-		d.wg.Go(func() { d.conns <- d.connect(after, k) })
-	}
-	a, err := d.first()
-	if err != nil && ctx.Err() != nil {
-		err = errors.Join(err, ctx.Err())
-	}
-	return a, err
-}
-
-// dialling is one dial under way.
-type dialling struct {
-	r       *slot
-	ctx     context.Context
-	end     wire.RelayEndpoint
-	wg      sync.WaitGroup
-	conns   chan connected // has room for all
-	waiting int            // connections that have not come yet
-	errs    []error
-
-	udp    context.CancelFunc // nil without UDP, and when it is over
-	spoke  chan struct{}      // closed when the relay has said something over UDP
-	result chan result        // of UDP, cap 1
-}
-
-// connected is a connection that is not allocated on yet.
-type connected struct {
-	kind Kind
-	leg  *connLeg
-	err  error
-}
-
-func (c connected) close() {
-	if c.err == nil {
-		c.leg.close()
-	}
-}
-
-type result struct {
-	a   *allocation
-	err error
-}
-
-func (d *dialling) tryUDP(after time.Duration) {
-	ctx, cancel := context.WithCancel(d.ctx)
-	d.udp, d.spoke, d.result = cancel, make(chan struct{}), make(chan result, 1)
-	d.wg.Go(func() {
-		defer cancel()
-		if !sleep(ctx, after) {
-			d.result <- result{nil, ctx.Err()}
-			return
-		}
-		a, err := d.r.overUDP(ctx, d.spoke)
-		d.result <- result{a, err}
-	})
-}
-
-func (d *dialling) connect(after time.Duration, k Kind) connected {
-	if !sleep(d.ctx, after) {
-		return connected{k, nil, d.ctx.Err()}
-	}
-	leg, err := connect(d.ctx, k, d.end, &d.r.link.stats)
-	return connected{k, leg, err}
-}
-
-// first waits for what comes first; see dial.
-func (d *dialling) first() (*allocation, error) {
-	var reserve []connected // connections that wait for UDP to fail
-	defer func() {
-		for _, c := range reserve {
-			c.close()
-		}
-	}()
-	spoke, result := d.spoke, d.result // nil when over
-	silent := d.udp != nil             // UDP is being tried and has heard nothing
-	for result != nil || d.waiting > 0 || len(reserve) > 0 {
-		if len(reserve) > 0 && (silent || result == nil) {
-			a, err := d.claim(result, reserve[0])
-			if err == nil {
-				reserve = reserve[1:]
-				return a, nil
-			}
-			d.errs = append(d.errs, err)
-			reserve[0].close()
-			silent, result, spoke, reserve = false, nil, nil, reserve[1:]
-			continue
-		}
-		select {
-		case <-spoke:
-			silent, spoke = false, nil
-		case got := <-result:
-			if got.err == nil {
-				return got.a, nil
-			}
-			d.errs = append(d.errs, got.err)
-			silent, result, spoke = false, nil, nil
-		case c := <-d.conns:
-			d.waiting--
-			if c.err != nil {
-				d.errs = append(d.errs, c.err)
-				continue
-			}
-			reserve = append(reserve, c)
-		}
-	}
-	return nil, errors.Join(d.errs...)
-}
-
-// claim gives up on UDP, unless it was quicker after all, and allocates on c.
-func (d *dialling) claim(udp chan result, c connected) (*allocation, error) {
-	if udp != nil {
-		d.udp()
-		if got := <-udp; got.err == nil {
-			c.close()
-			return got.a, nil
-		}
-		d.errs = append(d.errs, fmt.Errorf("no answer from relay %q over UDP", d.end.UDP))
-	}
-	r := d.r
-	a := newAllocation(r.via, c.kind, c.kind.address(d.end), r.link.log, &r.link.stats)
-	a.leg = c.leg
-	a.wg.Go(func() { c.leg.read(a, &r.link.in) })
-	return r.establish(d.ctx, a)
-}
-
-// overUDP allocates over UDP, by the first address of the relay's name: the
-// connections, which try all, are what is left when that one does not answer.
-// spoke is closed when the relay has said anything; it may be nil.
-func (r *slot) overUDP(ctx context.Context, spoke chan struct{}) (*allocation, error) {
-	name := r.endpoint().UDP
-	addr, err := resolve(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("finding relay %q: %v", name, err)
-	}
-	h := r.link.host(addr.Addr())
-	if h == nil {
-		return nil, fmt.Errorf("reaching relay %q: this machine has no socket of its family", name)
-	}
-	a := newAllocation(r.via, RelayUDP, name, r.link.log, &r.link.stats)
-	if spoke != nil {
-		a.spoke = spoke
-	}
-	if a.leg, err = h.serve(addr, a); err != nil {
-		return nil, err
-	}
-	return r.establish(ctx, a)
-}
-
-func (r *slot) establish(ctx context.Context, a *allocation) (*allocation, error) {
-	if err := a.establish(ctx, r.link.credential()); err != nil {
-		a.close()
-		return nil, fmt.Errorf("allocating on relay %q by %s: %v", a.name, a.kind, err)
-	}
-	return a, nil
-}
-
-// resolve takes the first address of a name.
-func resolve(ctx context.Context, addr string) (netip.AddrPort, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return netip.AddrPort{}, errors.New("address is not host:port")
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 {
-		return netip.AddrPort{}, errors.New("port is not a number from 1 to 65535")
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	if len(ips) == 0 {
-		return netip.AddrPort{}, errors.New("name has no address")
-	}
-	return netip.AddrPortFrom(ips[0].Unmap(), uint16(n)), nil
-}
-
-// failure words why no relay could be reached, leg by leg.
-func failure(states []RelayState) error {
-	var legs []string
-	for _, s := range states {
-		if s.Err != nil {
-			legs = append(legs, strings.ReplaceAll(s.Err.Error(), "\n", "; "))
-		}
-	}
-	return refusal.New(refusal.RelayFailed, "no relay could be reached: %s", strings.Join(legs, "; "))
+// isMoved reports whether we would leave for the relay from another address than
+// when the allocation was made, so that the relay does not know us any more.
+func (a *allocation) isMoved() bool {
+	now := source(a.remote)
+	return now.IsValid() && a.local.IsValid() && now != a.local
 }

@@ -1,7 +1,6 @@
 package link
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -37,22 +36,39 @@ type turnClient struct {
 	relayed net.PacketConn // guarded by mu; nil before Allocate has succeeded
 	closed  bool           // guarded by mu
 	aborted bool           // guarded by mu
+	mapped  netip.AddrPort // guarded by mu; where the relay sees us
 }
 
-// abort ends establish. What pion begins after its client was closed it would
-// wait for in full, so it cannot begin anything: pionConn asks isAborted.
+// abort ends what pion does and will do. What it begins after its client was
+// closed it would wait for in full, so it cannot begin anything: pionConn asks
+// isAborted.
 func (c *turnClient) abort() {
 	c.mu.Lock()
 	c.aborted = true
 	client := c.client
 	c.mu.Unlock()
-	client.Close()
+	if client != nil {
+		client.Close()
+	}
 }
 
 func (c *turnClient) isAborted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.aborted
+}
+
+// see notes where the relay sees us, seen returns it.
+func (c *turnClient) see(a netip.AddrPort) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mapped = a
+}
+
+func (c *turnClient) seen() netip.AddrPort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mapped
 }
 
 func newTurnClient() *turnClient {
@@ -62,16 +78,35 @@ func newTurnClient() *turnClient {
 	}
 }
 
-func (c *turnClient) start(client *turn.Client) {
+// start makes pion's client; it sends nothing yet.
+func (c *turnClient) start(conn net.PacketConn, cred wire.Relay) error {
+	client, err := turn.NewClient(&turn.ClientConfig{
+		TURNServerAddr: serverName,
+		Conn:           conn,
+		Username:       cred.Username,
+		Password:       credential.Text(cred.Password),
+		LoggerFactory:  &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled},
+	})
+	if err != nil {
+		return err
+	}
+	c.identity.take(cred)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.client = client
+	return nil
 }
 
-func (c *turnClient) use(relayed net.PacketConn) {
+// allocate asks twice: without credential, for the challenge, and with it.
+func (c *turnClient) allocate() error {
+	relayed, err := c.get().Allocate()
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.relayed = relayed
+	return nil
 }
 
 func (c *turnClient) get() *turn.Client {
@@ -90,16 +125,13 @@ func (c *turnClient) handle(frame []byte) {
 // close deletes the allocation and ends every transaction.
 func (c *turnClient) close() {
 	c.mu.Lock()
-	client, relayed, closed := c.client, c.relayed, c.closed
+	relayed, closed := c.relayed, c.closed
 	c.closed = true
 	c.mu.Unlock()
-	if closed || client == nil {
-		return
-	}
-	if relayed != nil {
+	if !closed && relayed != nil {
 		_ = relayed.Close() // sends a Refresh with lifetime 0 and does not wait
 	}
-	client.Close()
+	c.abort()
 }
 
 // pionConn is what pion takes for its socket. It only writes: what the relay
@@ -107,12 +139,19 @@ func (c *turnClient) close() {
 type pionConn struct{ a *allocation }
 
 // WriteTo sends one control message. The first one is padded, so that the relay
-// may answer it (guard.PadRequest); the others are signed anew.
+// may answer it (guard.PadRequest); the others are signed anew. The first that
+// is signed waits for the gate: it is what makes an allocation.
 func (c pionConn) WriteTo(b []byte, _ net.Addr) (int, error) {
+	frame := c.a.turn.identity.resign(b)
+	if _, signed := guard.Find(frame, guard.AttrIntegrity); signed {
+		if err := c.a.pass(); err != nil {
+			return 0, err
+		}
+	}
 	if c.a.turn.isAborted() {
 		return 0, errDone
 	}
-	if err := c.a.leg.frame(guard.PadRequest(c.a.turn.identity.resign(b))); err != nil {
+	if err := c.a.leg.frame(guard.PadRequest(frame)); err != nil {
 		return 0, err
 	}
 	return len(b), nil
@@ -133,60 +172,20 @@ func (c pionConn) SetDeadline(time.Time) error      { return errors.ErrUnsupport
 func (c pionConn) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
 func (c pionConn) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
 
-// establish allocates, and returns when data can be sent and received.
-func (a *allocation) establish(ctx context.Context, cred wire.Relay) error {
-	client, err := turn.NewClient(&turn.ClientConfig{
-		TURNServerAddr: serverName,
-		Conn:           pionConn{a},
-		Username:       cred.Username,
-		Password:       credential.Text(cred.Password),
-		LoggerFactory:  &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled},
-	})
-	if err != nil {
-		return err
-	}
-	a.turn.start(client)
-	a.turn.identity.take(cred)
-	// pion knows no contexts; what it waits for ends with its client.
-	stop := context.AfterFunc(ctx, a.turn.abort)
-	defer stop()
-	relayed, err := client.Allocate()
-	if err != nil {
-		return firstError(ctx, err)
-	}
-	a.turn.use(relayed)
-	if err := a.turn.permit(); err != nil {
-		return firstError(ctx, err)
-	}
-	if !stop() {
-		return ctx.Err()
-	}
-	a.ready.Store(true)
-	a.wg.Go(a.renew)
-	a.wg.Go(a.keepBound)
-	return nil
-}
-
-func firstError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return err
-}
-
-// renew keeps the permission alive. An answer that is lost does no harm: the
-// next try comes four times before the permission ends.
+// renew gets the permission, which the channel brings too, and keeps it alive. An
+// answer that is lost does no harm: the next try comes four times before the
+// permission ends.
 func (a *allocation) renew() {
 	t := time.NewTicker(renewEvery)
 	defer t.Stop()
 	for {
+		if err := a.turn.permit(); err != nil && !a.turn.isAborted() {
+			a.log.Warn("relay does not renew our permission", "relay", a.name, "error", err)
+		}
 		select {
 		case <-a.done:
 			return
 		case <-t.C:
-		}
-		if err := a.turn.permit(); err != nil {
-			a.log.Warn("relay does not renew our permission", "relay", a.name, "error", err)
 		}
 	}
 }

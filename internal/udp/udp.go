@@ -72,6 +72,8 @@ type Options struct {
 	// ReadBuffer and WriteBuffer are socket buffer sizes in bytes; 0 leaves the
 	// system's. The system may grant less without saying so.
 	ReadBuffer, WriteBuffer int
+	// OneFamily keeps an unspecified IPv6 address from listening on IPv4 too.
+	OneFamily bool
 	// NoOffload turns joined sends and receives off, as if the system had none.
 	NoOffload bool
 }
@@ -92,8 +94,11 @@ type Conn struct {
 // whichever source the routing table picks.
 func Listen(addr netip.AddrPort, opt Options) (*Conn, error) {
 	network := "udp"
-	if addr.Addr().Unmap().Is4() {
+	switch {
+	case addr.Addr().Unmap().Is4():
 		network = "udp4"
+	case opt.OneFamily:
+		network = "udp6"
 	}
 	sock, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
 	if err != nil {

@@ -1,0 +1,99 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/carrier"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+// Sizes and limits of connections to a relay; our choice.
+const (
+	tcpWriteBuffer = 256 << 10 // more would only queue: the streams above have their own control
+	connWriteLimit = 10 * time.Second
+)
+
+// reader hands out checked frames: guard.Conn of a stream, guard.Datagrams of a
+// connection that keeps boundaries.
+type reader interface {
+	net.Conn
+	Next() ([]byte, error)
+	Pending() bool
+}
+
+// connLeg is a connection of its own to one relay.
+type connLeg struct {
+	conn reader     // read by the allocation's reader only
+	mu   sync.Mutex // serialises writes: a frame must not be split by another
+}
+
+func newConnLeg(conn net.Conn, kind carrier.Kind, stats *guard.Stats) (*connLeg, error) {
+	if t, ok := conn.(*net.TCPConn); ok {
+		_ = t.SetWriteBuffer(tcpWriteBuffer) // only a hint
+	}
+	opt := guard.Options{Side: guard.Client, Stats: stats}
+	var r reader
+	var err error
+	if kind.Stream() {
+		r, err = guard.NewConn(conn, opt)
+	} else {
+		r, err = guard.NewDatagrams(conn, opt)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return &connLeg{conn: r}, nil
+}
+
+// read is the allocation's reader. The guard ends a stream whose lengths are
+// impossible, or that stops inside a frame or for good (attack A18).
+func (a *allocation) read(c *connLeg) {
+	home := newBatches(streamBatches, 1)
+	for b := <-home; b != nil; {
+		if err := c.receive(a, b); err != nil {
+			a.fail(err)
+			return
+		}
+		b = a.link.next(b)
+	}
+}
+
+// receive waits for one frame and takes what else has arrived.
+func (c *connLeg) receive(a *allocation, b *batch) error {
+	room := b.msgs[0].Buf
+	for first := true; first || c.conn.Pending() && len(room) >= guard.MaxFrame; first = false {
+		frame, err := c.conn.Next()
+		if errors.Is(err, net.ErrClosed) {
+			return errDone
+		}
+		if err != nil {
+			return fmt.Errorf("receiving from the relay: %w", err)
+		}
+		n := copy(room, frame)
+		a.sort(b, room[:n:n], time.Now())
+		room = room[n:]
+	}
+	return nil
+}
+
+func (c *connLeg) segments(b []byte, _ int) error { return c.frame(b) }
+
+// frame ends the connection when it cannot write everything: the rest of a frame
+// would be taken for the next one.
+func (c *connLeg) frame(b []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.conn.SetWriteDeadline(time.Now().Add(connWriteLimit))
+	if _, err := c.conn.Write(b); err != nil {
+		_ = c.conn.Close()
+		return fmt.Errorf("sending to the relay: %v", err)
+	}
+	return nil
+}
+
+func (c *connLeg) close() { _ = c.conn.Close() }

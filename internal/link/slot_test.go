@@ -1,0 +1,555 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/path"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+// counts are datagrams by relay; 0 is the direct path.
+type counts struct {
+	n [wire.MaxRelayEndpoints + 1]atomic.Int64
+}
+
+func (c *counts) by(relay int) int64 { return c.n[relay].Load() }
+
+var allKinds = []Kind{RelayUDP, RelayTCP, RelayTLS, RelayDTLS, RelayWebSocket}
+
+func TestEveryKindCarriesDatagrams(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	for _, k := range allKinds {
+		t.Run(string(k), func(t *testing.T) {
+			operator, agent := pair(t, &r.testRelay, r.only(k), r.only(RelayUDP))
+			ready(t, operator, agent)
+			if got := operator.by().Kind; got != k {
+				t.Errorf("kind is %s", got)
+			}
+			for _, way := range [][2]*Link{{operator, agent}, {agent, operator}} {
+				if err := way[0].WriteSegments(relay1, segments(10, 1252), 1252); err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range receive(t, way[1], 10) {
+					if len(d) != 1248 {
+						t.Errorf("%d bytes", len(d))
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestKilledRelayLeavesTheOther: what goes by the second does not stop, and the
+// first is used again when it is back, though it knows nobody any more.
+func TestKilledRelayLeavesTheOther(t *testing.T) {
+	secret := credential.NewSecret()
+	first, second := startFull(t, secret), startFull(t, secret)
+	for _, k := range allKinds {
+		t.Run(string(k), func(t *testing.T) {
+			co, ca := first.mint(first.only(k), second.only(RelayUDP))
+			operator, agent := dial(t, co), dial(t, ca)
+			came := drain(t, agent)
+			drain(t, operator)
+			both := func() {
+				for v := range 2 {
+					for _, l := range []*Link{operator, agent} {
+						if err := l.WriteSegments(path.Via{Relay: uint8(v + 1)}, segments(1, 64), 64); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+			writing(t, "both relays", func() bool { return came.by(1) > 0 && came.by(2) > 0 }, both)
+			first.kill()
+			before := came.by(2)
+			took := writing(t, "the loss to be noticed", func() bool { s := operator.Relays(); return !s[0].Up && s[0].Err != nil && s[1].Up }, both)
+			if took > suspectAfter+askPauses*askLeast+time.Second {
+				t.Errorf("noticed after %v", took)
+			}
+			writing(t, "more from the second", func() bool { return came.by(2) > before }, both)
+			first.start()
+			before = came.by(1)
+			writing(t, "the first to be back", func() bool { return came.by(1) > before }, both)
+		})
+	}
+}
+
+// TestRestartedRelayIsDialledAgain: it is up all the time as far as anybody can
+// see, but knows nobody.
+func TestRestartedRelayIsDialledAgain(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	co, ca := r.mint(r.only(RelayUDP))
+	operator, agent := dial(t, co), dial(t, ca)
+	came := drain(t, agent)
+	drain(t, operator)
+	write := func() {
+		operator.WriteSegments(relay1, segments(1, 64), 64)
+		agent.WriteSegments(relay1, segments(1, 64), 64)
+	}
+	writing(t, "data", func() bool { return came.by(1) > 0 }, write)
+	r.kill()
+	r.start()
+	before := came.by(1)
+	if took := writing(t, "data again", func() bool { return came.by(1) > before }, write); took > suspectAfter+askPauses*askLeast+2*time.Second {
+		t.Errorf("after %v", took)
+	}
+}
+
+// TestRecheckNoticesALossAtOnce, without any data.
+func TestRecheckNoticesALossAtOnce(t *testing.T) {
+	secret := credential.NewSecret()
+	first, second := startFull(t, secret), startFull(t, secret)
+	cred, _ := first.mint(first.only(RelayUDP), second.only(RelayUDP))
+	l := dial(t, cred)
+	until(t, "both relays", func() bool { s := l.Relays(); return s[0].Up && s[1].Up })
+	first.kill()
+	began := time.Now()
+	for range 1000 {
+		l.Recheck(relay1)
+		l.Recheck(path.Via{Relay: 2})
+	}
+	for _, v := range []path.Via{{}, {Relay: 8}, {Relay: 255}} {
+		l.Recheck(v)
+	}
+	until(t, "the loss", func() bool { s := l.Relays(); return !s[0].Up && s[1].Up })
+	if d := time.Since(began); d > askPauses*askLeast+time.Second {
+		t.Errorf("after %v", d)
+	}
+}
+
+// TestChangedAddressIsANewPlaceOnTheRelay: a NAT forgets us and gives us another
+// port; the relay takes us from there.
+func TestChangedAddressIsANewPlaceOnTheRelay(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	p := newProxy(t, r.udp, nil)
+	operator, agent := pair(t, &r.testRelay, wire.RelayEndpoint{UDP: p.addr}, r.only(RelayUDP))
+	came, back := drain(t, agent), drain(t, operator)
+	write := func() {
+		operator.WriteSegments(relay1, segments(1, 64), 64)
+		agent.WriteSegments(relay1, segments(1, 64), 64)
+	}
+	writing(t, "data", func() bool { return came.by(1) > 0 && back.by(1) > 0 }, write)
+	for range 3 {
+		p.rebind(t)
+		a, b := came.by(1), back.by(1)
+		if took := writing(t, "data again", func() bool { return came.by(1) > a && back.by(1) > b }, write); took > suspectAfter+askPauses*askLeast+2*time.Second {
+			t.Errorf("after %v", took)
+		}
+	}
+	if n := r.server.Snapshot().Allocations; n != 2 {
+		t.Errorf("%d allocations", n)
+	}
+}
+
+// TestBetterKindReplacesAWorseOne: UDP is blocked, then it is not. Nobody is told
+// to try.
+func TestBetterKindReplacesAWorseOne(t *testing.T) {
+	for _, k := range []Kind{RelayTCP, RelayTLS, RelayDTLS, RelayWebSocket} {
+		t.Run(string(k), func(t *testing.T) {
+			r := startFull(t, credential.NewSecret())
+			p := newProxy(t, r.udp, nil)
+			p.lose(guard.AllocateRequest, true)
+			e := r.only(k)
+			e.UDP = p.addr
+			operator, agent := pair(t, &r.testRelay, e, r.only(RelayUDP))
+			if got := operator.by().Kind; got != k {
+				t.Fatalf("kind is %s", got)
+			}
+			came, back := drain(t, agent), drain(t, operator)
+			write := func() {
+				operator.WriteSegments(relay1, segments(1, 64), 64)
+				agent.WriteSegments(relay1, segments(1, 64), 64)
+			}
+			writing(t, "data", func() bool { return came.by(1) > 0 && back.by(1) > 0 }, write)
+			p.lose(guard.AllocateRequest, false)
+			writing(t, "UDP", func() bool { return operator.by().Kind == RelayUDP }, write)
+			a, b := came.by(1), back.by(1)
+			writing(t, "data by UDP", func() bool { return came.by(1) > a && back.by(1) > b && p.channelData() > 0 }, write)
+			if !operator.by().Up || r.server.Snapshot().Allocations != 2 {
+				t.Errorf("%+v with %d allocations", operator.by(), r.server.Snapshot().Allocations)
+			}
+		})
+	}
+}
+
+// TestBlockedUDPCostsNoMoreThanTheHeadStarts, and the refused ports nothing.
+func TestBlockedUDPCostsNoMoreThanTheHeadStarts(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	closed, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	e := r.only(RelayTLS)
+	e.UDP, e.TCP = deaf(t), closed.Addr().String()
+	cred, _ := r.mint(e)
+	began := time.Now()
+	l := dial(t, cred)
+	if l.by().Kind != RelayTLS {
+		t.Errorf("kind is %s", l.by().Kind)
+	}
+	if d := time.Since(began); d > time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestWaysAreTriedInOrderTheRememberedOneFirst(t *testing.T) {
+	e := wire.RelayEndpoint{UDP: "192.0.2.1:1", TCP: "192.0.2.1:2", TLS: "192.0.2.1:3", DTLS: "192.0.2.1:4", WebSocket: "192.0.2.1:5"}
+	order := func(e wire.RelayEndpoint, last Kind) (s []string) {
+		for _, w := range ways(e, last) {
+			s = append(s, strings.Fields(w.String())[0])
+		}
+		return s
+	}
+	for last, want := range map[Kind]string{
+		"": "udp tcp tls dtls ws", RelayUDP: "udp tcp tls dtls ws", RelayWebSocket: "ws udp tcp tls dtls", "nonsense": "udp tcp tls dtls ws",
+	} {
+		if got := strings.Join(order(e, last), " "); got != want {
+			t.Errorf("after %q: %s", last, got)
+		}
+	}
+	e = wire.RelayEndpoint{UDP: "relay.example:1", TLS: "relay.example:3"}
+	if got := order(e, ""); !slices.Equal(got, []string{"udp", "udp", "tls"}) { // both families
+		t.Errorf("a name: %v", got)
+	}
+	if got := ways(wire.RelayEndpoint{}, ""); got != nil {
+		t.Errorf("nothing: %v", got)
+	}
+}
+
+func TestChoiceIsRememberedForTheNetwork(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	e := r.only(RelayTLS)
+	e.UDP = deaf(t)
+	m := NewMemory()
+	for range 2 {
+		cred, _ := r.mint(e)
+		l := open(t, Config{Relay: cred, Remember: m})
+		if got := m.Load(l.network.fingerprint()); got != RelayTLS {
+			t.Errorf("remembered %q", got)
+		}
+	}
+	for i := range 3 * maxNetworks {
+		m.Store(fmt.Sprint(i), RelayUDP)
+	}
+	if n := len(m.(*memory).kinds); n > maxNetworks {
+		t.Errorf("%d networks", n)
+	}
+}
+
+// TestSpareStandsInForRelaysThatFail, and does not when it is not needed.
+func TestSpareStandsInForRelaysThatFail(t *testing.T) {
+	secret := credential.NewSecret()
+	var relays []*fullRelay
+	var list []wire.RelayEndpoint
+	for range 3 {
+		r := startFull(t, secret)
+		relays, list = append(relays, r), append(list, r.only(RelayUDP))
+	}
+	co, ca := relays[0].mint(list...)
+	operator, agent := dial(t, co), dial(t, ca)
+	came := drain(t, agent)
+	drain(t, operator)
+	up := func(l *Link) (s string) {
+		for _, r := range l.Relays() {
+			s += map[bool]string{true: "u", false: "-"}[r.Up]
+		}
+		return s
+	}
+	write := func() {
+		for v := range 3 {
+			operator.WriteSegments(path.Via{Relay: uint8(v + 1)}, segments(1, 64), 64)
+			agent.WriteSegments(path.Via{Relay: uint8(v + 1)}, segments(1, 64), 64)
+		}
+	}
+	writing(t, "two relays", func() bool { return up(operator) == "uu-" && up(agent) == "uu-" && came.by(2) > 0 }, write)
+	relays[1].kill()
+	writing(t, "the spare", func() bool { return up(operator) == "u-u" && up(agent) == "u-u" && came.by(3) > 0 }, write)
+}
+
+// TestSpareIsFoundByTheEndThatSeesNothingWrong: the agent cannot reach the first
+// two. The operator can, but hears nobody there.
+func TestSpareIsFoundByTheEndThatSeesNothingWrong(t *testing.T) {
+	secret := credential.NewSecret()
+	var own, foreign []wire.RelayEndpoint
+	var r *fullRelay
+	for i := range 3 {
+		r = startFull(t, secret)
+		own = append(own, r.only(RelayUDP))
+		if i < 2 {
+			foreign = append(foreign, wire.RelayEndpoint{UDP: deaf(t)})
+		}
+	}
+	co, ca := r.mint(own...)
+	ca.Endpoints = append(foreign, own[2])
+	operator, agent := dial(t, co), dial(t, ca)
+	came := drain(t, agent)
+	drain(t, operator)
+	writing(t, "the spare", func() bool { return came.by(3) > 0 }, func() {
+		for v := range 3 {
+			operator.WriteSegments(path.Via{Relay: uint8(v + 1)}, segments(1, 64), 64)
+		}
+	})
+}
+
+func TestRefusalNamesEveryLegAndWhy(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	closed, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	wrongKey := r.only(RelayTLS)
+	wrongKey.Key[0] ^= 1
+	wrongPassword, _ := startRelay(t).mint(wire.RelayEndpoint{TCP: closed.Addr().String()}, wrongKey, r.only(RelayUDP))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, err = Open(ctx, Config{Relay: wrongPassword})
+	if refusal.Of(err) != refusal.RelayFailed {
+		t.Fatalf("got %v", err)
+	}
+	for _, want := range []string{"relay 1: tcp " + closed.Addr().String(), "refused", "relay 2: tls " + wrongKey.TLS, "pin_mismatch", "relay 3: udp " + r.all.UDP, "400"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %q", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), credential.Text(wrongPassword.Password)) {
+		t.Error("the password is")
+	}
+}
+
+// TestRenewedListOfRelaysIsUsed: a relay more, and one that has moved.
+func TestRenewedListOfRelaysIsUsed(t *testing.T) {
+	secret := credential.NewSecret()
+	first, second, moved := startFull(t, secret), startFull(t, secret), startFull(t, secret)
+	cred, _ := first.mint(first.only(RelayUDP))
+	l := dial(t, cred)
+	cred.Endpoints = []wire.RelayEndpoint{first.only(RelayUDP), second.only(RelayTLS)}
+	if err := l.renewWithin(t, patience, first.next(t, cred, time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "two relays", func() bool { s := l.Relays(); return len(s) == 2 && s[0].Up && s[1].Up && s[1].Kind == RelayTLS })
+	cred.Endpoints = []wire.RelayEndpoint{moved.only(RelayUDP)}
+	if err := l.renewWithin(t, patience, first.next(t, cred, time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the one that has moved", func() bool { s := l.Relays(); return len(s) == 1 && s[0].Up && s[0].Name == moved.udp })
+	until(t, "the others to be left", func() bool {
+		return first.server.Snapshot().Allocations == 0 && second.server.Snapshot().Allocations == 0
+	})
+	cred.Endpoints = nil // the list in use
+	if err := l.renewWithin(t, patience, first.next(t, cred, time.Hour)); err != nil || len(l.Relays()) != 1 {
+		t.Errorf("%v, %v", err, l.Relays())
+	}
+}
+
+func TestChangesAreTold(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	cred, _ := r.mint(r.only(RelayTCP))
+	l := dial(t, cred)
+	drain(t, l)
+	<-l.Changed() // of Open
+	r.kill()
+	for l.Relays()[0].Up {
+		select {
+		case <-l.Changed():
+		case <-time.After(patience):
+			t.Fatal("nothing was told")
+		}
+	}
+}
+
+// TestReflexiveAddressIsWhatTheRelaySees: the far side of what stands between.
+func TestReflexiveAddressIsWhatTheRelaySees(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	p := newProxy(t, r.udp, nil)
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr}, r.only(RelayTCP))
+	fixed := netip.MustParseAddrPort("198.51.100.7:4000")
+	l := open(t, Config{Relay: cred, Direct: true, Fixed: []netip.AddrPort{fixed, fixed, {}}})
+	until(t, "both relays", func() bool { s := l.Relays(); return s[0].Up && s[1].Up })
+	far := p.port().LocalAddr().(*net.UDPAddr).AddrPort()
+	list := l.Candidates()
+	has := func(k path.Kind, a netip.AddrPort) bool {
+		return slices.Contains(list, path.Candidate{Kind: k, Addr: a})
+	}
+	own := netip.AddrPortFrom(far.Addr(), l.socks[0].port())
+	if !has(path.Configured, fixed) || far == own {
+		t.Errorf("candidates %v", list)
+	}
+	// A machine that has only loopback offers it as its own address, with the port
+	// of its own socket; then what the relay sees is still another port.
+	if !has(path.Reflexive, far) {
+		t.Errorf("%v is not among %v", far, list)
+	}
+	for _, c := range list {
+		if c.Addr.Port() == 0 || c.Kind == path.Host && c.Addr.Port() != l.family(c.Addr.Addr()).port() {
+			t.Errorf("candidate %v", c)
+		}
+	}
+	if cred, _ := r.mint(r.only(RelayUDP)); open(t, Config{Relay: cred}).Candidates() != nil {
+		t.Error("a link without direct paths offers some")
+	}
+}
+
+// TestForgedReflexiveAddressIsNoAnswer: it would have both ends probe a victim.
+func TestForgedReflexiveAddressIsNoAnswer(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	var forged atomic.Int32
+	p := newProxy(t, r.udp, func(typ guard.Type, b []byte) bool {
+		if v, ok := guard.Find(b, guard.AttrMappedAddress); ok && typ == guard.AllocateSuccess {
+			v[7] ^= 1
+			forged.Add(1)
+		}
+		return true
+	})
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := Open(ctx, Config{Relay: cred, Direct: true}); err != context.DeadlineExceeded || forged.Load() == 0 {
+		t.Errorf("%v after %d forgeries", err, forged.Load())
+	}
+}
+
+func directTo(l *Link) path.Via {
+	return path.Via{Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.socks[0].port())}
+}
+
+func TestDirectDatagramsPassBothWaysAndOthersDoNot(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	co, ca := r.mint(r.only(RelayUDP))
+	operator, agent := open(t, Config{Relay: co, Direct: true}), open(t, Config{Relay: ca, Direct: true})
+	for _, way := range [][2]*Link{{operator, agent}, {agent, operator}} {
+		for _, c := range []struct{ n, size, last int }{{1, 64, 64}, {1, 1252, 1252}, {40, 1252, 1252}, {40, 1252, 300}, {3, 36, 36}} {
+			b := make([]byte, (c.n-1)*c.size+c.last)
+			want := map[string]bool{}
+			for i := 0; i*c.size < len(b); i++ {
+				seg := b[i*c.size : min(len(b), (i+1)*c.size)]
+				for j := range seg {
+					seg[j] = byte(i + j)
+				}
+				seg[Headroom] = 0xd4
+				want[string(seg[Headroom:])] = true
+			}
+			if err := way[0].WriteSegments(directTo(way[1]), b, c.size); err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range receiveDatagrams(t, way[1], c.n) {
+				if !want[string(d.B)] || d.Via != directTo(way[0]) {
+					t.Fatalf("%d bytes by %v", len(d.B), d.Via)
+				}
+			}
+		}
+	}
+	for _, d := range [][]byte{bytes.Repeat([]byte{0xc0}, 64), bytes.Repeat([]byte{0x40}, 64), bytes.Repeat([]byte{0x00}, 64), bytes.Repeat([]byte{0xd4}, 28)} {
+		operator.WriteSegments(directTo(agent), append(make([]byte, Headroom), d...), Headroom+len(d))
+	}
+	until(t, "four drops", func() bool { return agent.Drops()["wrong_source"] == 4 })
+}
+
+// TestUnaskedDirectDatagramsAreDropped by a link without direct paths.
+func TestUnaskedDirectDatagramsAreDropped(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	co, ca := r.mint(r.only(RelayUDP))
+	operator, agent := open(t, Config{Relay: co, Direct: true}), open(t, Config{Relay: ca})
+	b := bytes.Repeat([]byte{0xd4}, 68)
+	operator.WriteSegments(directTo(agent), b, 68)
+	until(t, "the drop", func() bool { return agent.Drops()["wrong_source"] == 1 })
+	agent.WriteSegments(directTo(operator), bytes.Repeat([]byte{0xd4}, 68), 68)
+	agent.WriteSegments(relay1, segments(1, 64), 64)
+	for _, d := range receiveDatagrams(t, operator, 1) {
+		if !d.Via.Relayed() {
+			t.Errorf("came by %v", d.Via)
+		}
+	}
+}
+
+// TestRelayCannotSpeakAsADirectPath: whatever comes from a relay's address is
+// judged by the guard, also what would pass from elsewhere.
+func TestRelayCannotSpeakAsADirectPath(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	p := newProxy(t, r.udp, nil)
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
+	l := open(t, Config{Relay: cred, Direct: true})
+	before := l.Drops()["bad_type"]
+	p.inject(bytes.Repeat([]byte{0xd4}, 64))
+	until(t, "the drop", func() bool { return l.Drops()["bad_type"] == before+1 })
+	// And we send it nothing but frames.
+	if err := l.WriteSegments(path.Via{Addr: netip.MustParseAddrPort(p.addr)}, bytes.Repeat([]byte{0xd4}, 64), 64); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaysThatDoNotExistLoseWhatTheyGet(t *testing.T) {
+	r := startFull(t, credential.NewSecret())
+	cred, _ := r.mint(r.only(RelayUDP), wire.RelayEndpoint{UDP: deaf(t)})
+	l := open(t, Config{Relay: cred, Direct: true})
+	for _, v := range []path.Via{{}, {Relay: 2}, {Relay: 3}, {Relay: 255}, {Socket: 2, Addr: netip.MustParseAddrPort("127.0.0.1:9")}, {Socket: 1, Addr: netip.MustParseAddrPort("127.0.0.1:9")}, {Addr: netip.MustParseAddrPort("[::1]:9")}} {
+		if err := l.WriteSegments(v, segments(2, 64), 64); err != nil {
+			t.Errorf("%v: %v", v, err)
+		}
+	}
+}
+
+func TestAddressesAreReadAsTheyAreWritten(t *testing.T) {
+	id := [12]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+	// 192.0.2.1:32853 of RFC 5769, section 2.2.
+	if a := readAddress([]byte{0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43}, id); a != netip.MustParseAddrPort("192.0.2.1:32853") {
+		t.Errorf("got %v", a)
+	}
+	want := netip.MustParseAddrPort("[2001:db8::7]:5")
+	v := []byte{0, 2, 0x21, 0x12 ^ 5}
+	raw := want.Addr().As16()
+	mask := append([]byte{0x21, 0x12, 0xa4, 0x42}, id[:]...)
+	for i := range raw {
+		v = append(v, raw[i]^mask[i])
+	}
+	if a := readAddress(v, id); a != want {
+		t.Errorf("got %v", a)
+	}
+}
+
+func TestHostAddressesAreThoseOthersCanUse(t *testing.T) {
+	for _, loopback := range []bool{false, true} {
+		list, real := hostAddrs(loopback), 0
+		for _, a := range list {
+			if !a.IsLoopback() {
+				real++
+			}
+			if a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" || a.Is4In6() {
+				t.Errorf("address %v", a)
+			}
+		}
+		if loopback && len(list) == real {
+			t.Errorf("no loopback among %v", list)
+		}
+		if !loopback && real > 0 && real != len(list) {
+			t.Errorf("loopback among %v", list)
+		}
+	}
+}
+
+func TestNetworksHaveNamesThatOutliveALease(t *testing.T) {
+	four, other := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("198.51.100.7")
+	six := netip.MustParseAddr("2001:db8::7")
+	if fingerprint(four, six) != fingerprint(netip.MustParseAddr("192.0.2.8"), netip.MustParseAddr("2001:db8::8")) {
+		t.Error("a new lease is another network")
+	}
+	if fingerprint(four, six) == fingerprint(other, six) || fingerprint(four, netip.Addr{}) == fingerprint(netip.Addr{}, netip.Addr{}) {
+		t.Error("two networks have one name")
+	}
+	if strings.Contains(fingerprint(four, six), "192") {
+		t.Error("the name tells the address")
+	}
+}
