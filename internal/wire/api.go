@@ -12,6 +12,7 @@ const (
 	PathSetup      = "/v1/setup"                        // POST SetupRequest; gone once its code is used
 	PathLogin      = "/v1/login"                        // POST LoginRequest -> LoginReply
 	PathRoster     = "/v1/roster"                       // J GET ?from=VERSION -> RosterNews; P POST RosterPublish
+	PathOffer      = "/v1/roster/offer"                 // POST RosterPublish without a login: the owners' signatures prove it
 	PathTokens     = "/v1/tokens"                       // J GET -> TokenList; P POST TokenPublish
 	PathAgents     = "/v1/agents"                       // J GET -> AgentList
 	PathAgent      = "/v1/agents/{agent}"               // P DELETE
