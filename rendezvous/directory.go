@@ -57,8 +57,14 @@ func (s *Server) publishRoster(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return nil, s.publish(c, req, state)
+}
+
+// publish stores a version that was verified, unless it is the one in force, and
+// tells everybody.
+func (s *Server) publish(c *call, req wire.RosterPublish, state *roster.State) error {
 	if state.Version() == c.state.roster.Version() {
-		return nil, nil // the same once more
+		return nil // the same once more
 	}
 	text := []byte(req.Policy)
 	if len(text) == 0 && state.PolicyHash() == c.state.roster.PolicyHash() {
@@ -66,16 +72,16 @@ func (s *Server) publishRoster(c *call) (any, error) {
 	}
 	next, err := s.withPolicy(state, c.state.name, text)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if next.name != c.state.name {
-		return nil, refusal.New(refusal.BadName, "the roster renames this server, %q: its log is checked against that name", c.state.name)
+		return refusal.New(refusal.BadName, "the roster renames this server, %q: its log is checked against that name", c.state.name)
 	}
 	if err := s.storeRoster(c, next, req.Update); err != nil {
-		return nil, err
+		return err
 	}
 	_, err = s.refresh(c.http.Context(), c.team) // verified as any node would, announced to agents
-	return nil, err
+	return err
 }
 
 func (s *Server) storeRoster(c *call, next snapshot, u wire.RosterUpdate) error {

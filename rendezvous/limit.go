@@ -19,6 +19,7 @@ var (
 	rateSessions = rate{perSecond: 2, burst: 20}        // sessions opened per operator key
 	rateSource   = rate{perSecond: 5, burst: 60}        // logins, set-ups and channels per source network
 	rateLarge    = rate{perSecond: 0.1, burst: 3}       // large bodies without a token per source network
+	rateOffers   = rate{perSecond: 0.1, burst: 10}      // rosters without a login per source network and team
 	rateFrames   = rate{perSecond: 20, burst: 200}      // frames per control channel
 	rateArrivals = rate{perSecond: 0.1, burst: 20}      // registrations per agent key
 	rateAlarms   = rate{perSecond: 1.0 / 600, burst: 5} // audit entries for displaced channels per agent key

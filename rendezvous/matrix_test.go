@@ -31,6 +31,7 @@ var matrix = map[string]struct {
 	"POST " + wire.PathLogin:      {open: true},
 	"GET " + wire.PathRoster:      {},
 	"POST " + wire.PathRoster:     {},
+	"POST " + wire.PathOffer:      {open: true},
 	"GET " + wire.PathTokens:      {},
 	"POST " + wire.PathTokens:     {},
 	"GET " + wire.PathAgents:      {},

@@ -51,6 +51,7 @@ func routes() []route {
 			query: []string{"from"}, handle: (*Server).rosterNews},
 		{method: http.MethodPost, path: wire.PathRoster, auth: authProof, role: policy.Operator,
 			action: wire.ActRoster, limit: limitLarge, handle: (*Server).publishRoster},
+		{method: http.MethodPost, path: wire.PathOffer, limit: limitLarge, handle: (*Server).offerRoster},
 
 		{method: http.MethodGet, path: wire.PathTokens, auth: authToken, role: policy.Viewer, handle: (*Server).tokens},
 		{method: http.MethodPost, path: wire.PathTokens, auth: authProof, role: policy.Operator,

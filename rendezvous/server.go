@@ -58,6 +58,7 @@ type Server struct {
 	arrivals  *limiter[key.ID]
 	alarms    *limiter[key.ID]
 	larges    *limiter[netip.Prefix]
+	offers    *limiter[visit]
 	large     chan struct{} // places for large bodies of strangers
 	exports   chan struct{}
 	waiting   waiters
@@ -121,8 +122,8 @@ func prepare(cfg Config) (*Server, error) {
 		sources: newLimiter[netip.Prefix](rateSource), operators: newLimiter[key.ID](rateOperator),
 		sessions: newLimiter[key.ID](rateSessions), refusals: newLimiter[key.ID](rateRefused),
 		arrivals: newLimiter[key.ID](rateArrivals), alarms: newLimiter[key.ID](rateAlarms),
-		larges: newLimiter[netip.Prefix](rateLarge),
-		large:  make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
+		larges: newLimiter[netip.Prefix](rateLarge), offers: newLimiter[visit](rateOffers),
+		large: make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
 	}
 	s.base, s.stop = context.WithCancel(context.Background())
 	s.http = s.newHTTP()

@@ -61,6 +61,13 @@ func (c *Client) PublishRoster(ctx context.Context, cred Credentials, req wire.R
 	return c.quick(ctx, call{method: http.MethodPost, target: wire.PathRoster, body: req, cred: &cred, proof: about(wire.ActRoster)}, nil)
 }
 
+// OfferRoster offers the next version of the roster without a login: the owners'
+// signatures in it are the proof. It is for owners who have no operator key that
+// still works. What none of the team's owners signed is not_found.
+func (c *Client) OfferRoster(ctx context.Context, req wire.RosterPublish) error {
+	return c.quick(ctx, call{method: http.MethodPost, target: wire.PathOffer, body: req}, nil)
+}
+
 // PublishToken tells the server of a join token, whose uses it will count.
 func (c *Client) PublishToken(ctx context.Context, cred Credentials, token statement.Signed) error {
 	return c.quick(ctx, call{method: http.MethodPost, target: wire.PathTokens, body: wire.TokenPublish{Token: token}, cred: &cred, proof: about(wire.ActToken)}, nil)

@@ -1,0 +1,82 @@
+package rendezvous
+
+import (
+	"net/netip"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/principal"
+)
+
+// visit is what offers are counted by: a count for the team alone would let a
+// stranger use up the owners' share.
+type visit struct {
+	source netip.Prefix
+	team   wire.TeamID
+}
+
+// offerRoster takes the next version of a roster from whoever brings it, without a
+// login. The owners' signatures are all that counts, and a login takes an operator
+// key: owners whose operator keys are revoked, lost or expired would be locked out
+// of the one act that mends it. The checks are those of publishRoster. Whoever
+// brings something that no owner of the team has signed learns nothing, not even
+// that there is such a team (attack C15).
+func (s *Server) offerRoster(c *call) (any, error) {
+	var req wire.RosterPublish
+	if err := decodeStrict(c.body, &req); err != nil {
+		return nil, err
+	}
+	owner, err := s.openOffer(c, req.Update.Statement)
+	if err != nil {
+		return nil, err
+	}
+	next, err := c.state.roster.Apply(req.Update, c.now)
+	switch {
+	case err == nil:
+		c.who = principal.Principal{Team: c.team.id, Operator: owner}
+		return nil, s.publish(c, req, next)
+	case s.ownedBy(c.state.roster, req.Update.Statement):
+		c.who = principal.Principal{Team: c.team.id, Operator: owner}
+		return nil, err
+	case refusal.Of(err) == "":
+		return nil, err
+	}
+	return nil, errNotFound()
+}
+
+// openOffer finds the team that a roster claims to be of, and its first signer. The
+// statement is not verified here.
+func (s *Server) openOffer(c *call, signed statement.Signed) (owner key.ID, err error) {
+	var found error
+	_, _, err = statement.OpenSelfSigned(signed, func(r roster.Roster, kid key.ID) (statement.Verifier, error) {
+		owner = kid
+		if !s.offers.allow(visit{sourceOf(c.http.RemoteAddr), r.Team}, c.now) {
+			found = refusal.New(refusal.RateLimited, "too many rosters from this network; wait a moment")
+			return nil, found
+		}
+		if c.team, found = s.teamOf(c.http.Context(), r.Team); found == nil {
+			c.state, found = s.refresh(c.http.Context(), c.team)
+		}
+		return nil, errNotFound() // who must have signed is Apply's to find out
+	})
+	if found == nil && c.team == nil {
+		found = err // not a roster at all
+	}
+	return owner, found
+}
+
+// ownedBy reports whether one of the team's present owners made the statement.
+func (s *Server) ownedBy(state *roster.State, signed statement.Signed) bool {
+	_, _, err := statement.Open[roster.Roster](signed, func(kid key.ID) (statement.Verifier, error) {
+		for _, o := range state.Roster().Owners {
+			if o.ID() == kid {
+				return o, nil
+			}
+		}
+		return nil, errNotFound()
+	})
+	return err == nil
+}
