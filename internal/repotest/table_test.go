@@ -87,7 +87,7 @@ var table = []row{
 	{"operator/teamtest", base + "policy policy/roster internal/keyfile operator/account", ""},
 	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
 	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
-	{"operator/remote", base + "crypto/handshake policy internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request", ""},
+	{"operator/remote", base + "crypto/handshake policy internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/screen", ""},
 	{"operator/owners", base + "policy policy/roster internal/keyfile internal/terminal internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb", ""},
 	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/verify internal/terminal internal/cli " +
 		"operator/account operator/verb operator/request operator/remote operator/owners", ""},

@@ -19,16 +19,18 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/request"
+	"github.com/tucdesk/tucdesk/operator/screen"
 	"github.com/tucdesk/tucdesk/policy"
 )
 
 // want is what a person asked for.
 type want struct {
-	host   string
-	action wire.Action
-	params wire.Params
-	reason string
-	noWait bool // withdraw and exit with "approval pending" rather than wait
+	host    string
+	action  wire.Action
+	params  wire.Params
+	reason  string
+	noWait  bool        // withdraw and exit with "approval pending" rather than wait
+	predict screen.Mode // whether keys are shown before their echo
 }
 
 // tdsVersion is the protocol version that we offer (protocol 2.4).

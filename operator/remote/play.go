@@ -12,8 +12,8 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/session"
-	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/screen"
 )
 
 // play runs what w asks for on an open session and joins it to our own input
@@ -27,7 +27,7 @@ func play(ctx context.Context, tio *cli.IO, conn *opened, w want) (*player, erro
 	defer ch.Close()
 	p.ch = ch
 	if w.params.TTY {
-		restore, err := p.attachTerminal(ctx)
+		restore, err := p.attachTerminal(ctx, w.predict)
 		if err != nil {
 			return p, err
 		}
@@ -52,12 +52,13 @@ func start(ctx context.Context, ch *session.Channel, w want) error {
 
 // player joins one channel to the terminal or to pipes.
 type player struct {
-	io    *cli.IO
-	ch    *session.Channel
-	conn  *session.Conn
-	renew *renewal
-	raw   bool
-	gone  chan struct{} // closed when the person asked to leave by an escape
+	io     *cli.IO
+	ch     *session.Channel
+	conn   *session.Conn
+	renew  *renewal
+	raw    bool
+	screen *screen.Screen // between the program and a real terminal, else nil
+	gone   chan struct{}  // closed when the person asked to leave by an escape
 
 	broken  chan struct{} // closed when nobody reads our output any more
 	breakIt sync.Once
@@ -89,43 +90,6 @@ func (f firstByte) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// attachTerminal asks for a pseudo-terminal like ours, and where ours is real
-// puts it into raw mode and follows its size.
-func (p *player) attachTerminal(ctx context.Context) (restore func(), err error) {
-	size := session.Size{Columns: 80, Rows: 24}
-	real := terminal.IsTerminal(p.io.In)
-	if real {
-		if s, err := terminal.SizeOf(p.io.In); err == nil {
-			size = remoteSize(s)
-		}
-	}
-	if err := p.ch.RequestPTY(session.PTY{Term: termName(), Size: size}); err != nil {
-		return nil, err
-	}
-	if !real {
-		return func() {}, nil
-	}
-	back, err := terminal.Raw(p.io.In)
-	if err != nil {
-		return nil, err
-	}
-	p.raw = true
-	ctx, cancel := context.WithCancel(ctx)
-	var done sync.WaitGroup
-	done.Go(func() {
-		for s := range terminal.Resizes(ctx, p.io.In) {
-			if p.ch.WindowChange(remoteSize(s)) != nil {
-				return
-			}
-		}
-	})
-	return func() { cancel(); back(); done.Wait() }, nil
-}
-
-func remoteSize(s terminal.Size) session.Size {
-	return session.Size{Columns: uint16(max(0, s.Cols)), Rows: uint16(max(0, s.Rows))}
-}
-
 // run copies until the program has ended and all its output is written. The
 // copy of our input is left behind: a read of a terminal cannot be called back,
 // and the process ends with it.
@@ -134,8 +98,12 @@ func (p *player) run(ctx context.Context) error {
 	defer leave()
 	go p.feed()
 	var out sync.WaitGroup
-	out.Go(func() { _, _ = io.Copy(firstByte{p, p.io.Out}, p.ch.Stdout()) })
-	out.Go(func() { _, _ = io.Copy(firstByte{p, p.io.Err}, p.ch.Stderr()) })
+	stdout, stderr := io.Writer(p.io.Out), io.Writer(p.io.Err)
+	if p.screen != nil { // one terminal: nothing passes by the screen
+		stdout, stderr = p.screen, p.screen
+	}
+	out.Go(func() { _, _ = io.Copy(firstByte{p, stdout}, p.ch.Stdout()) })
+	out.Go(func() { _, _ = io.Copy(firstByte{p, stderr}, p.ch.Stderr()) })
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -162,12 +130,23 @@ func (p *player) run(ctx context.Context) error {
 	return status(exit, err)
 }
 
+// talk is where we say something on a raw terminal.
+func (p *player) talk() io.Writer {
+	if p.screen != nil {
+		return saying{p.screen}
+	}
+	return p.io.Err
+}
+
 // feed copies our input to the program.
 func (p *player) feed() {
 	in := p.ch.Stdin()
 	var src io.Reader = p.io.In
 	if p.raw {
-		src = &escapes{in: p.io.In, say: p.io.Err, leave: func() { close(p.gone) }}
+		src = &escapes{in: p.io.In, say: p.talk(), leave: func() { close(p.gone) }}
+	}
+	if p.screen != nil {
+		src = io.TeeReader(src, typing{p.screen})
 	}
 	_, err := io.Copy(in, src)
 	if err == nil || errors.Is(err, os.ErrClosed) {

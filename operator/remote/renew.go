@@ -58,5 +58,5 @@ func (p *player) warn(text string) {
 		p.io.Say("warning: %s", text)
 		return
 	}
-	_, _ = io.WriteString(p.io.Err, "\r\ntucdesk: "+text+"\r\n")
+	_, _ = io.WriteString(p.talk(), "\r\ntucdesk: "+text+"\r\n")
 }

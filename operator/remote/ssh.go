@@ -12,6 +12,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/screen"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
@@ -35,14 +36,15 @@ func ToArgv(args []string) []wire.Bytes {
 // sessionOptions are the flags of ssh and exec.
 type sessionOptions struct {
 	verb.Options
-	user   string
-	reason string
-	cwd    string
-	env    verb.ListFlag
-	tty    bool
-	noTTY  bool
-	noWait bool
-	talk   bool
+	user    string
+	reason  string
+	cwd     string
+	env     verb.ListFlag
+	tty     bool
+	noTTY   bool
+	noWait  bool
+	talk    bool
+	predict screen.Mode
 }
 
 func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
@@ -57,6 +59,7 @@ func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
 	f.BoolVar(&o.noTTY, "T", false, "")
 	f.BoolVar(&o.talk, "verbose", false, "at the end, say which way the session went and how long it took to open")
 	f.BoolVar(&o.talk, "v", false, "")
+	f.Var(&o.predict, "predict", "show keys before their echo: `when` is adaptive (on long paths), always or never")
 	f.BoolVar(&o.noWait, "nowait", false, "when an approval is missing, withdraw the request and exit 252 rather than wait")
 }
 
@@ -102,7 +105,7 @@ func SSHCommand() *cli.Command {
 				return err
 			}
 			p.TTY = !o.noTTY && (o.tty || command == "" && terminal.IsTerminal(io.In))
-			return o.runSession(ctx, io, want{host: host, action: wire.Shell, params: p, reason: o.reason, noWait: o.noWait})
+			return o.runSession(ctx, io, want{host: host, action: wire.Shell, params: p, reason: o.reason, noWait: o.noWait, predict: o.predict})
 		},
 	}
 }
@@ -130,7 +133,7 @@ func ExecCommand() *cli.Command {
 				return err
 			}
 			p.TTY = o.tty && !o.noTTY
-			return o.runSession(ctx, io, want{host: host, action: wire.Exec, params: p, reason: o.reason, noWait: o.noWait})
+			return o.runSession(ctx, io, want{host: host, action: wire.Exec, params: p, reason: o.reason, noWait: o.noWait, predict: o.predict})
 		},
 	}
 }

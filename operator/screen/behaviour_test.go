@@ -242,6 +242,8 @@ func TestFastLinksArePredictedOnlyWhileEchoesAreLate(t *testing.T) {
 func TestWhileThePathIsGoneWhatIsTypedStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := open(t, slowLink, Adaptive, true)
+		var rtt time.Duration // unknown without a path
+		e.s.cfg.RTT = func() time.Duration { return rtt }
 		e.s.Hold(true)
 		e.s.Notice("network lost; ~. ends")
 		e.s.Typed([]byte("s"))
@@ -401,12 +403,13 @@ type failing struct{ err error }
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
 func TestModesHaveNames(t *testing.T) {
+	var m Mode
 	for name, want := range map[string]Mode{"adaptive": Adaptive, "always": Always, "never": Never} {
-		if m, err := ParseMode(name); err != nil || m != want {
-			t.Errorf("%s is %v, %v", name, m, err)
+		if err := m.Set(name); err != nil || m != want || m.String() != name {
+			t.Errorf("%s is %v, %v", name, &m, err)
 		}
 	}
-	if _, err := ParseMode("Always"); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", "Always")) {
+	if err := m.Set("Always"); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", "Always")) {
 		t.Errorf("the error is %v", err)
 	}
 }

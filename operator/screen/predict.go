@@ -45,6 +45,8 @@ type predictor struct {
 // tune follows the round trip.
 func (p *predictor) tune(rtt time.Duration) {
 	switch {
+	case rtt <= 0: // unknown, as while the path is gone
+		return
 	case rtt > showAbove:
 		p.slow = true
 	case rtt <= hideBelow && len(p.steps) == 0:

@@ -41,7 +41,7 @@ func output(cols, rows int) *rapid.Generator[string] {
 // terminal as the program alone would have left it.
 func TestTheTerminalIsAsIfWeWereNotThere(t *testing.T) {
 	for _, mode := range []Mode{Adaptive, Always, Never} {
-		t.Run([]string{"adaptive", "always", "never"}[mode], func(t *testing.T) {
+		t.Run(mode.String(), func(t *testing.T) {
 			var predicted, noticed int
 			rapid.Check(t, func(t *rapid.T) {
 				p, n := play(t, mode)

@@ -22,14 +22,21 @@ const (
 	Never
 )
 
-// ParseMode reads a mode as the flag --predict has it: adaptive, always, never.
-func ParseMode(name string) (Mode, error) {
-	for m, n := range [...]string{"adaptive", "always", "never"} {
+// modeNames are the modes as the flag --predict has them.
+var modeNames = [...]string{Adaptive: "adaptive", Always: "always", Never: "never"}
+
+// String is the mode's name.
+func (m *Mode) String() string { return modeNames[*m] }
+
+// Set reads a mode by its name, as a flag.Value.
+func (m *Mode) Set(name string) error {
+	for i, n := range modeNames {
 		if name == n {
-			return Mode(m), nil
+			*m = Mode(i)
+			return nil
 		}
 	}
-	return 0, fmt.Errorf("the prediction mode %q is none of adaptive, always, never", name)
+	return fmt.Errorf("the prediction mode %q is none of adaptive, always, never", name)
 }
 
 // Config is what a Screen works with.
