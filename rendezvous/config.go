@@ -1,13 +1,16 @@
 package rendezvous
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/credential"
@@ -58,6 +61,10 @@ type Config struct {
 	// without any, no session can be opened.
 	Endpoints []External `toml:"-"`
 
+	// RelayWeb serves the relay's WebSockets on this server's HTTPS port, at
+	// /relay; nil where the relay runs elsewhere.
+	RelayWeb http.Handler `toml:"-"`
+
 	// Log receives the server's records; nil discards them. Records name ids,
 	// never people, tokens or content.
 	Log *slog.Logger `toml:"-"`
@@ -78,8 +85,13 @@ type Relay struct {
 	// Default ":3478".
 	Listen string `toml:"listen"`
 
+	// Secure is the local address of that relay for TLS and DTLS. Default: the
+	// host of Listen with port 5349; "off" is none. Clients know it by this
+	// server's own TLS key.
+	Secure string `toml:"secure"`
+
 	// Public is "host:port" under which that relay is reached. Default: the host
-	// of URL with the port of Listen.
+	// of URL with the port of Listen. TLS and DTLS are under the same host.
 	Public string `toml:"public"`
 
 	// Lifetime is how many seconds a relay credential lives, 60 to 3600. Default
@@ -102,8 +114,42 @@ func (r Relay) lifetime() time.Duration {
 
 // External is one relay that runs elsewhere. At least one address is set.
 type External struct {
-	UDP string `toml:"udp"` // "host:port"
-	TCP string `toml:"tcp"` // "host:port"
+	UDP       string `toml:"udp"`  // "host:port", like the next four
+	TCP       string `toml:"tcp"`  //
+	TLS       string `toml:"tls"`  // over TCP
+	DTLS      string `toml:"dtls"` // over UDP
+	WebSocket string `toml:"websocket"`
+	// Key is what `tucdesk-relay pin` prints: 64 hex digits. TLS, DTLS and
+	// WebSocket need it.
+	Key string `toml:"key"`
+}
+
+func (x External) check() error {
+	any := false
+	for _, addr := range []string{x.UDP, x.TCP, x.TLS, x.DTLS, x.WebSocket} {
+		if !emptyOrHostPort(addr) {
+			return refusal.New(refusal.BadRequest, "%q is no \"host:port\"", addr)
+		}
+		any = any || addr != ""
+	}
+	switch _, err := key.ParseID(x.Key); {
+	case !any:
+		return refusal.New(refusal.BadRequest, "want udp = \"host:port\" or tcp, tls, dtls, websocket")
+	case x.Key != "" && err != nil:
+		return refusal.New(refusal.BadRequest, "key: want the 64 hex digits that tucdesk-relay pin prints")
+	case x.Key == "" && x.TLS+x.DTLS+x.WebSocket != "":
+		return refusal.New(refusal.BadRequest, "tls, dtls and websocket need the relay's key: tucdesk-relay pin prints it")
+	}
+	return nil
+}
+
+// endpoint is x as grants carry it; x was checked.
+func (x External) endpoint() wire.RelayEndpoint {
+	e := wire.RelayEndpoint{UDP: x.UDP, TCP: x.TCP, TLS: x.TLS, DTLS: x.DTLS, WebSocket: x.WebSocket}
+	if x.Key != "" {
+		e.Key, _ = key.ParseID(x.Key)
+	}
+	return e
 }
 
 // The files in the state folder.
@@ -120,6 +166,8 @@ const (
 const (
 	defaultListen      = ":443"
 	defaultRelayListen = ":3478"
+	defaultSecurePort  = "5349" // RFC 8656, section 3.1
+	secureOff          = "off"
 
 	// minLifetime leaves time for several attempts to renew a credential; our
 	// choice. The upper bound is protocol 6.2's.
@@ -140,6 +188,9 @@ func (c Config) WithDefaults() Config {
 	if c.Relay.Listen == "" {
 		c.Relay.Listen = defaultRelayListen
 	}
+	if c.Relay.Secure == "" {
+		c.Relay.Secure = secureBeside(c.Relay.Listen)
+	}
 	if c.Relay.Lifetime == 0 {
 		c.Relay.Lifetime = int(credential.MaxLifetime / time.Second)
 	}
@@ -154,6 +205,22 @@ func (c Config) WithDefaults() Config {
 	}
 	return c
 }
+
+// secureBeside is where the relay takes TLS unless told: a relay on a port that
+// the system chooses has both so.
+func secureBeside(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return secureOff
+	}
+	if port != "0" {
+		port = defaultSecurePort
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// SecureOff reports whether the relay in this process has no TLS and DTLS.
+func (r Relay) SecureOff() bool { return r.Secure == secureOff }
 
 // Check reports the first mistake in c, by the name of the key.
 func (c Config) Check() error {
@@ -170,14 +237,17 @@ func (c Config) Check() error {
 		return refusal.New(refusal.BadRequest, "relay.lifetime: want %d to %d seconds", minLifetime/time.Second, credential.MaxLifetime/time.Second)
 	}
 	for i, x := range c.Relay.External {
-		if x.UDP == "" && x.TCP == "" || !emptyOrHostPort(x.UDP) || !emptyOrHostPort(x.TCP) {
-			return refusal.New(refusal.BadRequest, "relay.external %d: want udp = \"host:port\" or tcp = \"host:port\"", i+1)
+		if err := x.check(); err != nil {
+			return fmt.Errorf("relay.external %d: %w", i+1, err)
 		}
 	}
-	for key, addr := range map[string]string{"listen": c.Listen, "relay.listen": c.Relay.Listen, "relay.public": c.Relay.Public} {
+	for name, addr := range map[string]string{"listen": c.Listen, "relay.listen": c.Relay.Listen, "relay.public": c.Relay.Public} {
 		if !emptyOrHostPort(addr) {
-			return refusal.New(refusal.BadRequest, "%s: want \"host:port\"", key)
+			return refusal.New(refusal.BadRequest, "%s: want \"host:port\"", name)
 		}
+	}
+	if s := c.Relay.Secure; s != secureOff && !emptyOrHostPort(s) {
+		return refusal.New(refusal.BadRequest, "relay.secure: want \"host:port\" or \"off\"")
 	}
 	return nil
 }

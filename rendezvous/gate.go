@@ -47,9 +47,16 @@ var errAnswered = errors.New("answered")
 // accepted makes the status 202 instead of 200.
 type accepted struct{ reply any }
 
+// relayPath is hop.WebSocketPath: the one path that is not ours.
+const relayPath = "/relay"
+
 // ServeHTTP is the way in. A panic ends one call, not the server, and its stack
 // goes to the log alone (attack K15).
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.cfg.RelayWeb != nil && r.URL.Path == relayPath {
+		s.cfg.RelayWeb.ServeHTTP(w, r) // limits and time are the relay's own
+		return
+	}
 	c := &call{http: r, w: w, control: http.NewResponseController(w), id: wire.NewNonce().String(), now: time.Now()}
 	guardHeaders(w.Header(), c.id)
 	defer func() {

@@ -235,3 +235,13 @@ func (s *Server) Close() error {
 func (c Config) OpenRelaySecret() (credential.Secret, error) {
 	return LoadRelaySecret(c.WithDefaults().Relay.Secret)
 }
+
+// OpenCertificate reads the server's TLS key with its certificate, for the relay
+// beside it.
+func (c Config) OpenCertificate() (tls.Certificate, error) {
+	k, err := loadKeys(c.State)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return k.tls, nil
+}

@@ -358,7 +358,7 @@ func (s *Server) grant(c *call, out outcome) (g granted, err error) {
 func (s *Server) relayOf(c credential.Credential) wire.Relay {
 	list := make([]wire.RelayEndpoint, len(s.cfg.Endpoints))
 	for i, e := range s.cfg.Endpoints {
-		list[i] = wire.RelayEndpoint{UDP: e.UDP, TCP: e.TCP}
+		list[i] = e.endpoint()
 	}
 	return wire.Relay{Endpoints: list, Username: c.Username, Password: c.Password, ExpiresAt: wire.At(c.ExpiresAt)}
 }

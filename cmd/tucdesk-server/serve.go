@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -18,6 +19,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/conf"
 	"github.com/tucdesk/tucdesk/relay"
+	"github.com/tucdesk/tucdesk/relay/hop"
 	"github.com/tucdesk/tucdesk/rendezvous"
 )
 
@@ -96,12 +98,10 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 	cfg = cfg.WithDefaults()
 	group, ctx := errgroup.WithContext(ctx)
 	if cfg.Endpoints = cfg.Relay.External; len(cfg.Endpoints) == 0 {
-		r, err := startRelay(ctx, cfg)
+		r, err := startRelay(ctx, &cfg)
 		if err != nil {
 			return err
 		}
-		public := publicAddr(cfg.Relay.Public, r)
-		cfg.Endpoints = []rendezvous.External{{UDP: public, TCP: public}}
 		group.Go(func() error { return r.Run(ctx) })
 	}
 	group.Go(func() error { return rendezvousBeside(ctx, io, cfg) })
@@ -119,7 +119,9 @@ func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) er
 	return s.Run(ctx)
 }
 
-func startRelay(ctx context.Context, cfg rendezvous.Config) (*relay.Server, error) {
+// startRelay starts the relay beside the server and tells the server about it. It
+// has the server's TLS key, so that clients need to know one key only.
+func startRelay(ctx context.Context, cfg *rendezvous.Config) (*relay.Server, error) {
 	secret, err := cfg.OpenRelaySecret()
 	if err != nil {
 		return nil, err
@@ -128,16 +130,47 @@ func startRelay(ctx context.Context, cfg rendezvous.Config) (*relay.Server, erro
 	if err != nil {
 		return nil, fmt.Errorf("relay.listen: %v", err)
 	}
-	return relay.Start(ctx, relay.Config{UDP: listen, TCP: listen, Secret: secret, Logger: cfg.Log})
+	cert, err := cfg.OpenCertificate()
+	if err != nil {
+		return nil, err
+	}
+	id, err := hop.Of(cert)
+	if err != nil {
+		return nil, err
+	}
+	at := relay.Config{UDP: listen, TCP: listen, Identity: id, Secret: secret, Logger: cfg.Log}
+	if !cfg.Relay.SecureOff() {
+		if at.TLS, err = addrPort(cfg.Relay.Secure); err != nil {
+			return nil, fmt.Errorf("relay.secure: %v", err)
+		}
+		at.DTLS = at.TLS
+	}
+	r, err := relay.Start(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	cfg.RelayWeb = r.WebSocket()
+	cfg.Endpoints = []rendezvous.External{endpoint(*cfg, r, id)}
+	return r, nil
 }
 
-// publicAddr fills in the port that the system chose for a relay told ":0".
-func publicAddr(public string, r *relay.Server) string {
-	host, port, err := net.SplitHostPort(public)
-	if udp, _ := r.Addr(); err == nil && port == "0" {
-		return net.JoinHostPort(host, strconv.Itoa(int(udp.Port())))
+// endpoint is where clients find the relay beside this server: under its public
+// name, by the ports that it listens on, and by the server's own.
+func endpoint(cfg rendezvous.Config, r *relay.Server, id *hop.Identity) rendezvous.External {
+	host, port, _ := net.SplitHostPort(cfg.Relay.Public) // checked, or made from what was
+	on := r.Addrs()
+	if port == "0" {
+		port = strconv.Itoa(int(on.UDP.Port()))
 	}
-	return public
+	e := rendezvous.External{UDP: net.JoinHostPort(host, port), TCP: net.JoinHostPort(host, port), Key: id.Pin().String()}
+	if on.TLS.IsValid() {
+		e.TLS = net.JoinHostPort(host, strconv.Itoa(int(on.TLS.Port())))
+		e.DTLS = net.JoinHostPort(host, strconv.Itoa(int(on.DTLS.Port())))
+	}
+	if u, err := url.Parse(cfg.URL); err == nil {
+		e.WebSocket = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))
+	}
+	return e
 }
 
 // addrPort reads "ip:port" or ":port", which is every address of both families.

@@ -67,6 +67,7 @@ var table = []row{
 	{"internal/carrier", "crypto/key relay/hop", "golang.org/x/net"},
 	{"internal/link", "internal/refusal internal/udp internal/wire internal/path internal/carrier relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging golang.org/x/sys"},
 	{"internal/transport", "", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys"},
+	{"internal/probe", "crypto/key internal/udp internal/wire internal/carrier internal/link relay/guard relay/credential", ""},
 	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/path internal/link internal/transport", ""},
 
 	// The two ends.
@@ -96,7 +97,7 @@ var table = []row{
 	{"cmd/tucdesk", "operator", ""},
 	{"cmd/tucdesk-agent", "internal/cli internal/refusal internal/harden agent", ""},
 	{"cmd/tucdesk-relay", "internal/cli internal/conf internal/refusal relay relay/credential relay/hop", ""},
-	{"cmd/tucdesk-server", "internal/cli internal/conf rendezvous relay", "golang.org/x/sync"},
+	{"cmd/tucdesk-server", "internal/cli internal/conf rendezvous relay relay/hop", "golang.org/x/sync"},
 	{"cmd/quickstart", "internal/cli internal/harden internal/terminal relay rendezvous agent operator", "golang.org/x/sync"},
 
 	// A small internet for tests and benchmarks; it knows none of the parts.

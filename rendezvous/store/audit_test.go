@@ -271,7 +271,7 @@ func BenchmarkAuditAppendSQLite(b *testing.B) {
 	benchmarkAppend(b, "sqlite:"+filepath.Join(b.TempDir(), "x.db"))
 }
 
-func BenchmarkAuditAppendPostgres(b *testing.B) { benchmarkAppend(b, pg.fresh(b)) }
+func BenchmarkAuditAppendPostgres(b *testing.B) { benchmarkAppend(b, pg.Fresh(b)) }
 
 func BenchmarkUseOnceSQLite(b *testing.B) {
 	s := open(b, "sqlite:"+filepath.Join(b.TempDir(), "x.db"))

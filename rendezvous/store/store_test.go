@@ -21,7 +21,7 @@ var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // database. It is the one suite for both.
 func both(t *testing.T, test func(t *testing.T, dsn string)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, "sqlite:"+filepath.Join(t.TempDir(), "a?b#c %d.db")) })
-	t.Run("postgres", func(t *testing.T) { test(t, pg.fresh(t)) })
+	t.Run("postgres", func(t *testing.T) { test(t, pg.Fresh(t)) })
 }
 
 func open(t testing.TB, dsn string) *Store {

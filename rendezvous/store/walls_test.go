@@ -146,7 +146,7 @@ func raw(t *testing.T, dsn string) *sql.DB {
 // The second wall: even a query that forgets team_id sees one team, and without
 // a team nothing.
 func TestK11RowLevelSecurity(t *testing.T) {
-	dsn := pg.fresh(t)
+	dsn := pg.Fresh(t)
 	s := open(t, dsn)
 	mine, theirs := newLedger(t, s), newLedger(t, s)
 	for _, l := range []*books{mine, theirs} {
@@ -223,7 +223,7 @@ func token4(t *testing.T, s *Store, l *books) Token {
 
 // Every table with a team is behind the wall, also those of later migrations.
 func TestK11NoTableIsForgotten(t *testing.T) {
-	dsn := pg.fresh(t)
+	dsn := pg.Fresh(t)
 	open(t, dsn)
 	rows, err := raw(t, dsn).Query(`SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 		WHERE c.relkind = 'r' AND a.attname = 'team_id' AND NOT (c.relrowsecurity AND c.relforcerowsecurity)`)
@@ -244,7 +244,7 @@ func TestK11NoTableIsForgotten(t *testing.T) {
 }
 
 func TestSuperuserIsRefused(t *testing.T) {
-	dsn := pg.fresh(t)
+	dsn := pg.Fresh(t)
 	boss := strings.Replace(dsn, "tucdesk@", "boss@", 1)
 	if s, err := Open(t.Context(), boss); err == nil || !strings.Contains(err.Error(), "BYPASSRLS") {
 		t.Errorf("opened as a superuser: %v", err)
@@ -256,7 +256,7 @@ func TestSuperuserIsRefused(t *testing.T) {
 
 // Whatever the address asks for, parameters are never put into the SQL text.
 func TestSimpleProtocolCannotBeAskedFor(t *testing.T) {
-	dsn := pg.fresh(t) + "&default_query_exec_mode=simple_protocol"
+	dsn := pg.Fresh(t) + "&default_query_exec_mode=simple_protocol"
 	s := open(t, dsn)
 	conn, err := s.write.Conn(t.Context())
 	if err != nil {
@@ -313,7 +313,7 @@ func TestNewerTablesAreRefused(t *testing.T) {
 
 // Several nodes start on an empty database at once.
 func TestNodesMigrateAtOnce(t *testing.T) {
-	dsn := pg.fresh(t)
+	dsn := pg.Fresh(t)
 	for _, err := range race(4, func(int) error {
 		s, err := Open(context.Background(), dsn)
 		if err != nil {

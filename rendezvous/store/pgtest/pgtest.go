@@ -1,0 +1,174 @@
+// Package pgtest runs a throw-away PostgreSQL for the tests of one binary, from the
+// programs that are installed on the machine. It listens on a socket in a folder of
+// its own and nowhere else, and does without the durability that tests do not look
+// at. Each test takes a database of its own, owned by an ordinary role, because
+// row-level security does not hold for others.
+//
+// Only tests import it.
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// The roles of a cluster: one that may do everything, and the one that owns the
+// databases of the tests.
+const (
+	Boss = "boss"
+	Role = "tucdesk"
+)
+
+// startWithin bounds the start of a cluster, and every command to it; our choice.
+const startWithin = 30 * time.Second
+
+// Cluster is a PostgreSQL server that starts when a test first asks for a database.
+// The zero value is ready; TestMain calls Stop at the end.
+type Cluster struct {
+	once   sync.Once
+	bin    string
+	dir    string
+	server *exec.Cmd
+	why    error // why there is none
+	count  atomic.Int64
+}
+
+// Fresh makes an empty database and returns its address. Without a server the test
+// is skipped, and fails where CI=true promises one.
+func (c *Cluster) Fresh(t testing.TB) string {
+	t.Helper()
+	c.once.Do(c.start)
+	if c.why != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("no PostgreSQL: %v", c.why)
+		}
+		t.Skipf("no PostgreSQL to test with (%v): install the package postgresql", c.why)
+	}
+	name := fmt.Sprintf("t%d", c.count.Add(1))
+	if _, err := c.psql(t.Context(), c.dsn(Boss, "postgres"), `CREATE DATABASE `+name+` OWNER `+Role); err != nil {
+		t.Fatal(err)
+	}
+	return c.dsn(Role, name)
+}
+
+// Query runs one statement beside the program under test, at an address of Fresh,
+// and returns the rows, columns separated by "|".
+func (c *Cluster) Query(t testing.TB, dsn, sql string) string {
+	t.Helper()
+	out, err := c.psql(t.Context(), dsn, sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// Stop ends the server and removes its folder.
+func (c *Cluster) Stop() {
+	if c.server != nil {
+		_ = c.server.Process.Signal(os.Interrupt) // fast shutdown
+		_ = c.server.Wait()
+	}
+	if c.dir != "" {
+		_ = os.RemoveAll(c.dir)
+	}
+}
+
+func (c *Cluster) start() {
+	c.why = c.run()
+	if c.why == nil {
+		c.why = c.await()
+	}
+}
+
+// run runs initdb and the server. Neither may run as root, so root takes another
+// user for them.
+func (c *Cluster) run() error {
+	var err error
+	if c.bin, err = binaries(); err != nil {
+		return err
+	}
+	if c.dir, err = os.MkdirTemp("/tmp", "pg"); err != nil { // short: a socket's path has about 100 bytes
+		return err
+	}
+	attr, err := unprivileged(c.dir)
+	if err != nil {
+		return err
+	}
+	data := filepath.Join(c.dir, "data")
+	initdb := exec.Command(filepath.Join(c.bin, "initdb"), "-D", data, "-U", Boss, "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
+	initdb.SysProcAttr, initdb.Dir = attr, c.dir
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %v: %s", err, out)
+	}
+	server := exec.Command(filepath.Join(c.bin, "postgres"), "-D", data, "-k", c.dir, "-c", "listen_addresses=", "-c", "fsync=off",
+		"-c", "max_connections=200", "-c", "shared_buffers=16MB")
+	server.SysProcAttr, server.Dir = attr, c.dir
+	if err := server.Start(); err != nil {
+		return err
+	}
+	c.server = server
+	return nil
+}
+
+// await asks until the server answers.
+func (c *Cluster) await() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := c.psql(ctx, c.dsn(Boss, "postgres"), `CREATE ROLE `+Role+` LOGIN`)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+// psql is the database's own client, so that this package needs no driver.
+func (c *Cluster) psql(ctx context.Context, dsn, sql string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, filepath.Join(c.bin, "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-c", sql).CombinedOutput()
+	text := strings.TrimSpace(string(out))
+	if err != nil {
+		return "", fmt.Errorf("psql: %v: %s", err, text)
+	}
+	return text, nil
+}
+
+func (c *Cluster) dsn(user, database string) string {
+	return "postgres://" + user + "@/" + database + "?host=" + url.QueryEscape(c.dir)
+}
+
+// binaries finds the folder of the programs, newest version first.
+func binaries() (string, error) {
+	dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	sort.Sort(sort.Reverse(sort.StringSlice(dirs)))
+	for _, dir := range append(dirs, filepath.SplitList(os.Getenv("PATH"))...) {
+		if executable(filepath.Join(dir, "initdb")) && executable(filepath.Join(dir, "postgres")) && executable(filepath.Join(dir, "psql")) {
+			return dir, nil
+		}
+	}
+	return "", errors.New("initdb, postgres and psql not found")
+}
+
+func executable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && !strings.HasSuffix(path, ".bat")
+}
