@@ -78,7 +78,7 @@ var table = []row{
 	{"agent/trust", base + "policy policy/roster internal/keyfile", ""},
 	{"agent/membership", base + "policy policy/roster policy/approval internal/keyfile internal/audit/spool rendezvous/client agent/trust", ""},
 	{"agent/pair", "internal/refusal crypto/key internal/wire agent/process", ""},
-	{"agent/worker", "internal/refusal crypto/handshake internal/harden internal/wire internal/link internal/session agent/process agent/pair", ""},
+	{"agent/worker", "internal/refusal crypto/handshake internal/harden internal/wire internal/carrier internal/link internal/session agent/process agent/pair", ""},
 	{"agent", base + "crypto/replay crypto/handshake policy policy/roster policy/approval internal/keyfile " +
 		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/link rendezvous/client agent/process agent/cgroup agent/trust agent/membership agent/pair agent/worker", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
@@ -88,7 +88,7 @@ var table = []row{
 	{"operator/teamtest", base + "policy policy/roster internal/keyfile operator/account", ""},
 	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
 	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
-	{"operator/remote", base + "crypto/handshake policy internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/screen", ""},
+	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/screen", ""},
 	{"operator/owners", base + "policy policy/roster internal/keyfile internal/terminal internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb", ""},
 	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/verify internal/terminal internal/cli " +
 		"operator/account operator/verb operator/request operator/remote operator/owners", ""},

@@ -1,0 +1,152 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/relay/guard"
+)
+
+var local = netip.MustParseAddr("127.0.0.1")
+
+func newTestProber(t *testing.T) *Prober {
+	t.Helper()
+	p, err := NewProber()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+func probeFor(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestProbeTellsWhatWorksAndGivesThePlaceBack(t *testing.T) {
+	r := startRelay(t)
+	p := newTestProber(t)
+	cred := r.credential()
+	for k, w := range r.ways {
+		got, err := p.Probe(probeFor(t, patience), cred, w)
+		if err != nil {
+			t.Errorf("%s: %v", k, err)
+			continue
+		}
+		own := k == link.RelayUDP
+		if got.RTT <= 0 || (got.Connect > 0) == own || got.Mapped.Addr() != local || own != (got.Mapped.Port() == p.Port(local)) {
+			t.Errorf("%s: %+v", k, got)
+		}
+	}
+	until(t, "the places to be free", func() bool { return r.server.Snapshot().Allocations == 0 })
+}
+
+// Several at once take each other's place on the relay, and all of them tell that
+// their way works.
+func TestProbesSideBySide(t *testing.T) {
+	r := startRelay(t)
+	p := newTestProber(t)
+	cred := r.credential()
+	var all sync.WaitGroup
+	for _, k := range []link.Kind{link.RelayUDP, link.RelayTCP, link.RelayTCP, link.RelayDTLS} {
+		all.Go(func() {
+			if _, err := p.Probe(probeFor(t, patience), cred, r.ways[k]); err != nil {
+				t.Errorf("%s: %v", k, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func wantLeg(t *testing.T, err error, leg Leg) {
+	t.Helper()
+	var failed *Error
+	if !errors.As(err, &failed) || failed.Leg != leg {
+		t.Errorf("got %v, want the leg %q", err, leg)
+	}
+}
+
+func TestProbeNamesTheLegThatIsBlocked(t *testing.T) {
+	r := startRelay(t)
+	p := newTestProber(t)
+	cred := r.credential()
+	deaf, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close()
+	mute, err := net.Listen("tcp4", "127.0.0.1:0") // accepts by its backlog and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := mute.Addr().String()
+	_, err = p.Probe(probeFor(t, 300*time.Millisecond), cred, Way{Kind: link.RelayTCP, Addr: closed})
+	wantLeg(t, err, LegAllocate)
+	_ = mute.Close()
+	_, err = p.Probe(probeFor(t, patience), cred, Way{Kind: link.RelayTCP, Addr: closed})
+	wantLeg(t, err, LegConnect)
+	_, err = p.Probe(probeFor(t, 300*time.Millisecond), cred, Way{Kind: link.RelayUDP, Addr: deaf.LocalAddr().String()})
+	wantLeg(t, err, LegConnect)
+	_, err = p.Probe(probeFor(t, patience), cred, Way{Kind: link.RelayUDP, Addr: "no port"})
+	wantLeg(t, err, LegConnect)
+	_, err = p.Probe(probeFor(t, patience), cred, Way{Kind: link.RelayTLS, Addr: r.ways[link.RelayTCP].Addr}) // nothing is pinned
+	wantLeg(t, err, LegHandshake)
+
+	wrong := cred
+	wrong.Password = []byte("not the password of this user ..")
+	_, err = p.Probe(probeFor(t, 2*time.Second), wrong, Way{Kind: link.RelayUDP, Addr: r.ways[link.RelayUDP].Addr})
+	wantLeg(t, err, LegAllocate)
+}
+
+// Who knows neither the question nor the credential cannot make a way look good,
+// nor tell us an address.
+func TestForgedAnswersToAProbeCountForNothing(t *testing.T) {
+	r := startRelay(t)
+	forge := between(t, r.ways[link.RelayUDP].Addr, func(typ guard.Type, b []byte) bool {
+		if typ == guard.AllocateSuccess {
+			if v, ok := guard.Find(b, guard.AttrMappedAddress); ok {
+				v[7] ^= 1
+			}
+		}
+		return true
+	})
+	p := newTestProber(t)
+	cred := r.credential()
+	_, err := p.Probe(probeFor(t, patience), cred, Way{Kind: link.RelayUDP, Addr: forge})
+	wantLeg(t, err, LegAllocate)
+
+	stranger, err := net.Dial("udp4", netip.AddrPortFrom(local, p.Port(local)).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	_, _ = stranger.Write(guard.NewMessage(guard.AllocateError, [12]byte{}))
+	if _, err := p.Probe(probeFor(t, patience), cred, Way{Kind: link.RelayUDP, Addr: r.ways[link.RelayUDP].Addr}); err != nil {
+		t.Errorf("after a stranger's datagram: %v", err)
+	}
+}
+
+func TestLostQuestionsOfAProbeAreAskedAgain(t *testing.T) {
+	r := startRelay(t)
+	var mu sync.Mutex
+	lost := map[guard.Type]bool{}
+	lossy := between(t, r.ways[link.RelayUDP].Addr, func(typ guard.Type, _ []byte) bool { // the first answer of each kind is lost
+		mu.Lock()
+		defer mu.Unlock()
+		first := !lost[typ]
+		lost[typ] = true
+		return !first
+	})
+	got, err := newTestProber(t).Probe(probeFor(t, patience), r.credential(), Way{Kind: link.RelayUDP, Addr: lossy})
+	if err != nil || got.RTT >= resendFirst {
+		t.Errorf("%+v, %v: the round trip is that of the try that was answered", got, err)
+	}
+}
