@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -240,7 +241,7 @@ func establish(ctx context.Context, a *account.Account, r *signedRequest, reply 
 		keys.Erase()
 		return nil, refusal.New(refusal.GrantMismatch, "the server told the machine and us of two different grants")
 	}
-	ways, err := link.Open(ctx, link.Config{Relay: reply.Relay, Direct: true})
+	ways, err := link.Open(ctx, link.Config{Relay: reply.Relay, Direct: true, Proxy: carrier.FromEnvironment()})
 	if err != nil {
 		keys.Erase()
 		return nil, err
