@@ -10,6 +10,7 @@ import (
 
 // TestUDPBlockedAtOneEnd has a firewall that stops UDP before one end.
 func TestUDPBlockedAtOneEnd(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name              string
 		operator, machine netlab.Firewall

@@ -189,6 +189,12 @@ func (p *process) says(text string) {
 	})
 }
 
+// saysAgain waits until text was printed so often to standard error.
+func (p *process) saysAgain(text string, n int) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprintf("%s says %q %d times", p.name(), text, n), func() bool { return strings.Count(p.err.String(), text) >= n })
+}
+
 // finish waits for the end and returns exit status and what was printed.
 func (p *process) finish() (code int, out, err string) {
 	p.t.Helper()

@@ -36,11 +36,12 @@ func lab(t testing.TB) *netlab.Lab {
 	return l
 }
 
-// founded is a team of one operator and one machine whose server's address is
-// that of the first host of any lab. It is made once; each test has a copy.
+// founded is a team of one operator whose server's address is that of the first
+// host of any lab. It is made once; each test has a copy. A machine joins in each
+// test: an agent ends what one with its key has left on this machine.
 var founded struct {
 	once sync.Once
-	dir  string // with the folders server, operator and agent; empty if it failed
+	dir  string // with the folders server and operator; empty if it failed
 }
 
 func found(t testing.TB) string {
@@ -56,10 +57,6 @@ func found(t testing.TB) string {
 		init := w.client(w.hub, "team", "init", "--name", "lab", "--email", "ann@lab.example", "--passphrase-file", w.path("passphrase"), "-")
 		init.Stdin = strings.NewReader(w.server.out.String())
 		must(t, init)
-		token := must(t, w.client(w.hub, "token", "create", "--quiet"))
-		join := w.hub.Command(t.Context(), program("tucdesk-agent"), "join", "--state", w.path("agent"), "--name", machineName, "-")
-		join.Env, join.Stdin = clean(), strings.NewReader(token)
-		must(t, join)
 		w.server.stop()
 		founded.dir = w.dir
 	})
@@ -175,6 +172,10 @@ func (w *world) place(operator, machine *netlab.Network) {
 	for _, h := range []*netlab.Host{w.laptop, w.machine} {
 		h.Set(netlab.WAN{Delay: halfTrip})
 	}
+	token := must(w.t, w.client(w.hub, "token", "create", "--quiet"))
+	join := w.hub.Command(w.t.Context(), program("tucdesk-agent"), "join", "--state", w.path("agent"), "--name", machineName, "-")
+	join.Env, join.Stdin = clean(), strings.NewReader(token)
+	must(w.t, join)
 	w.startAgent()
 }
 

@@ -1,0 +1,138 @@
+package labtest
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/netlab"
+)
+
+// directWithin is how soon after the prompt a session is direct where it can be.
+const directWithin = time.Second
+
+func TestBehindConesDirectWithinASecondOfThePrompt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name              string
+		operator, machine netlab.Behaviour
+	}{
+		{"restricted and restricted", netlab.RestrictedCone, netlab.RestrictedCone},
+		{"restricted and port-restricted", netlab.RestrictedCone, netlab.PortRestricted},
+		{"port-restricted and port-restricted", netlab.PortRestricted, netlab.PortRestricted},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			a, b := w.nats(c.operator, c.machine)
+			w.place(a.Network, b.Network)
+			w.directSoon()
+		})
+	}
+}
+
+// directSoon opens a session and wants it direct within directWithin.
+func (w *world) directSoon() *stream {
+	w.t.Helper()
+	s := w.open(talking)
+	took := s.untilDirect(patience)
+	w.t.Logf("prompt after %v, direct %v later", s.opened().Sub(s.begun).Round(time.Millisecond), took.Round(time.Millisecond))
+	if took > directWithin {
+		w.t.Errorf("direct %v after the prompt, want %v at most", took, directWithin)
+	}
+	relayed, got := w.relayed(), s.got.Load()
+	pass(seeWithin)
+	if n, moved := w.relayed()-relayed, s.got.Load()-got; n > uint64(moved)/10 { // challenges pass it, data would four times
+		w.t.Errorf("%d bytes passed the relay while %d came back, although the path is direct", n, moved)
+	}
+	wantDirect(w.t, s.finish())
+	return s
+}
+
+// TestIPv6DirectWhereIPv4CannotBe has two routers that translate IPv4 so that no
+// direct path is possible, and let answers in by IPv6.
+func TestIPv6DirectWhereIPv4CannotBe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	a, b := w.nats(netlab.Symmetric, netlab.Symmetric)
+	a.RouteIPv6()
+	b.RouteIPv6()
+	w.place(a.Network, b.Network)
+	s := w.open(talking)
+	if took := s.untilDirect(patience); took > directWithin {
+		t.Errorf("direct %v after the prompt, want %v at most", took, directWithin)
+	}
+	way := s.finish()
+	if at, err := netip.ParseAddrPort(strings.TrimPrefix(way, "direct ")); err != nil || at.Addr() != w.machine.IPv6() {
+		t.Errorf("the client says %q, want direct %v", way, w.machine.IPv6())
+	}
+}
+
+func TestOneNetworkIsDirectWithoutHairpin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	a := w.inet.NAT(netlab.Symmetric)
+	w.place(a.Network, a.Network)
+	w.directSoon()
+}
+
+// TestSymmetricNAT wants a session that works, and direct where one side keeps its
+// port for all destinations: its peer learns the other's port from a challenge.
+func TestSymmetricNAT(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name              string
+		operator, machine netlab.Behaviour
+		direct            bool
+	}{
+		{"operator's, machine's full cone", netlab.Symmetric, netlab.FullCone, true},
+		{"operator's, machine's restricted", netlab.Symmetric, netlab.RestrictedCone, true},
+		{"machine's, operator's restricted", netlab.RestrictedCone, netlab.Symmetric, true},
+		{"operator's, machine's port-restricted", netlab.Symmetric, netlab.PortRestricted, false},
+		{"both", netlab.Symmetric, netlab.Symmetric, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			a, b := w.nats(c.operator, c.machine)
+			w.place(a.Network, b.Network)
+			if c.direct {
+				w.directSoon()
+				return
+			}
+			s := w.open(talking)
+			s.untilRelayed(patience)
+			pass(2 * time.Second) // of searching in vain
+			s.goesOn(time.Second)
+			if way := s.finish(); !strings.HasPrefix(way, "relay-udp ") {
+				t.Errorf("the client says %q, want relay-udp", way)
+			}
+		})
+	}
+}
+
+// TestDirectPathIsCutAndMended closes UDP between the two routers but not to the
+// relay, and opens it again.
+func TestDirectPathIsCutAndMended(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	a, b := w.nats(netlab.PortRestricted, netlab.PortRestricted)
+	w.place(a.Network, b.Network)
+	s := w.open(talking)
+	s.untilDirect(patience)
+	s.pause()
+	a.Allow(w.relayOnly())
+	s.goesOn(gapMost)
+	s.untilRelayed(patience)
+	t.Logf("cut: longest pause %v", s.pause().Round(time.Millisecond))
+	a.Allow(netlab.Anything)
+	start := time.Now()
+	s.untilDirect(directAgain)
+	t.Logf("mended: direct after %v, longest pause %v", time.Since(start).Round(time.Millisecond), s.pause().Round(time.Millisecond))
+	wantDirect(t, s.finish())
+}
+
+// directAgain bounds the time to a direct path after it has become possible: one
+// slow round of challenges while data flows, with room.
+const directAgain = 40 * time.Second
