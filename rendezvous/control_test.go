@@ -97,22 +97,23 @@ func TestB16RegistrationCannotBeForwarded(t *testing.T) {
 	}
 }
 
-func TestB15KeyInUse(t *testing.T) {
-	n := startNode(t)
-	c, other := found(t, n), found(t, n)
-	h := c.newHost("web-1")
-	h.dial()
-	again := c.newHost("web-2")
-	again.key = h.key
-	again.cert = must(roster.SignAgent(c.seed, c.token, roster.AgentCert{Team: c.state.Team(), Agent: h.key.Public(), Name: "web-2", Tags: []string{},
-		TokenID: c.token.ID, IssuedAt: wire.At(time.Now())}))
-	wantCode(t, again.tryDial(nil), refusal.KeyInUse)
-	theirs := other.newHost("web-1")
-	theirs.key = h.key
-	theirs.cert = must(roster.SignAgent(other.seed, other.token, roster.AgentCert{Team: other.state.Team(), Agent: h.key.Public(), Name: "web-1", Tags: []string{},
-		TokenID: other.token.ID, IssuedAt: wire.At(time.Now())}))
-	wantCode(t, theirs.tryDial(nil), refusal.KeyInUse)
-	wantCode(t, c.newHost("web-1").tryDial(nil), refusal.NameTaken)
+func TestB15G11KeyOrNameInUse(t *testing.T) {
+	onBoth(t, func(t *testing.T, n *node) {
+		c, other := found(t, n), found(t, n)
+		h := c.newHost("web-1")
+		h.dial()
+		again := c.newHost("web-2")
+		again.key = h.key
+		again.cert = must(roster.SignAgent(c.seed, c.token, roster.AgentCert{Team: c.state.Team(), Agent: h.key.Public(), Name: "web-2", Tags: []string{},
+			TokenID: c.token.ID, IssuedAt: wire.At(time.Now())}))
+		wantCode(t, again.tryDial(nil), refusal.KeyInUse)
+		theirs := other.newHost("web-1")
+		theirs.key = h.key
+		theirs.cert = must(roster.SignAgent(other.seed, other.token, roster.AgentCert{Team: other.state.Team(), Agent: h.key.Public(), Name: "web-1", Tags: []string{},
+			TokenID: other.token.ID, IssuedAt: wire.At(time.Now())}))
+		wantCode(t, theirs.tryDial(nil), refusal.KeyInUse)
+		wantCode(t, c.newHost("web-1").tryDial(nil), refusal.NameTaken)
+	})
 }
 
 func TestG10CertificateOutsideItsToken(t *testing.T) {

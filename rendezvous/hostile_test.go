@@ -173,28 +173,30 @@ func TestD1EveryByteOfAProofCounts(t *testing.T) {
 }
 
 func TestD2ProofUsedTwice(t *testing.T) {
-	c := found(t, startNode(t))
-	a := attack(t, c.node)
-	f := c.tokenCall(nil)
-	if got := a.send(f); got.status != 200 {
-		t.Fatalf("first: %d", got.status)
-	}
-	a.want("second", a.send(f), 409, refusal.Replay)
-
-	f = c.tokenCall(nil)
-	results := make(chan int, 8)
-	for range cap(results) {
-		go func() { results <- a.send(f).status }()
-	}
-	passed := 0
-	for range cap(results) {
-		if <-results == 200 {
-			passed++
+	onBoth(t, func(t *testing.T, n *node) {
+		c := found(t, n)
+		a := attack(t, c.node)
+		f := c.tokenCall(nil)
+		if got := a.send(f); got.status != 200 {
+			t.Fatalf("first: %d", got.status)
 		}
-	}
-	if passed != 1 {
-		t.Fatalf("%d of %d concurrent uses passed", passed, cap(results))
-	}
+		a.want("second", a.send(f), 409, refusal.Replay)
+
+		f = c.tokenCall(nil)
+		results := make(chan int, 8)
+		for range cap(results) {
+			go func() { results <- a.send(f).status }()
+		}
+		passed := 0
+		for range cap(results) {
+			if <-results == 200 {
+				passed++
+			}
+		}
+		if passed != 1 {
+			t.Fatalf("%d of %d concurrent uses passed", passed, cap(results))
+		}
+	})
 }
 
 func TestD3D4ProofForAnotherCall(t *testing.T) {
@@ -277,18 +279,20 @@ func (r rawProof) MarshalJSON() ([]byte, error) { return r, nil }
 
 func TestD8ProofStaysUsedAfterRestart(t *testing.T) {
 	t.Parallel()
-	c := found(t, startNode(t))
-	f := c.tokenCall(nil)
-	if got := attack(t, c.node).send(f); got.status != 200 {
-		t.Fatalf("first: %d", got.status)
-	}
-	n := c.node.restart(t)
-	a := attack(t, n)
-	a.want("after the restart", a.send(f), 409, refusal.Replay)
-	c.node = n
-	if got := a.send(c.tokenCall(nil)); got.status != 200 {
-		t.Fatalf("a fresh proof after the restart: %d %+v", got.status, got.problem)
-	}
+	onBoth(t, func(t *testing.T, n *node) {
+		c := found(t, n)
+		f := c.tokenCall(nil)
+		if got := attack(t, c.node).send(f); got.status != 200 {
+			t.Fatalf("first: %d", got.status)
+		}
+		n = c.node.restart(t)
+		a := attack(t, n)
+		a.want("after the restart", a.send(f), 409, refusal.Replay)
+		c.node = n
+		if got := a.send(c.tokenCall(nil)); got.status != 200 {
+			t.Fatalf("a fresh proof after the restart: %d %+v", got.status, got.problem)
+		}
+	})
 }
 
 func TestD9OnlyExactPaths(t *testing.T) {

@@ -58,9 +58,8 @@ type idor struct {
 	theirRequest key.Hash
 }
 
-func newIDOR(t testing.TB) *idor {
+func newIDOR(t testing.TB, n *node) *idor {
 	t.Helper()
-	n := startNode(t)
 	w := &idor{mine: found(t, n), theirs: found(t, n)}
 	w.ownHost, w.ownRequest = w.waiting(w.mine, "mine")
 	w.theirHost, w.theirRequest = w.waiting(w.theirs, "theirs")
@@ -162,72 +161,77 @@ func TestK10EveryRouteHasARow(t *testing.T) {
 // The same answer for another team's thing and for one that does not exist, for
 // every role; and whoever has no right to the act learns only that.
 func TestK10OtherTeamsThingsDoNotExist(t *testing.T) {
-	w := newIDOR(t)
-	a := attack(t, w.mine.node)
-	for _, r := range routes() {
-		row := matrix[r.method+" "+r.path]
-		if row.named == nil {
-			continue
-		}
-		theirs := w.theirHost.key.ID()
-		if strings.Contains(r.path, "{request}") {
-			theirs = w.theirRequest
-		}
-		for _, w.role = range allRoles {
-			name := r.method + " " + r.path + " as " + w.role.String()
-			other, random := w.call(a, r, theirs), w.call(a, r, key.ID(sha([]byte("nothing"))))
-			if other.status != random.status || other.problem.Code != random.problem.Code || other.problem.Detail != random.problem.Detail {
-				t.Errorf("%s: other team's %d %q %q, random %d %q %q", name, other.status, other.problem.Code, other.problem.Detail,
-					random.status, random.problem.Code, random.problem.Detail)
+	onBoth(t, func(t *testing.T, n *node) {
+		w := newIDOR(t, n)
+		a := attack(t, w.mine.node)
+		for _, r := range routes() {
+			row := matrix[r.method+" "+r.path]
+			if row.named == nil {
+				continue
 			}
-			if w.role.AtLeast(r.role) {
-				a.want(name, other, 404, refusal.NotFound)
-			} else {
-				a.want(name, other, 403, refusal.Forbidden)
+			theirs := w.theirHost.key.ID()
+			if strings.Contains(r.path, "{request}") {
+				theirs = w.theirRequest
+			}
+			for _, w.role = range allRoles {
+				name := r.method + " " + r.path + " as " + w.role.String()
+				other, random := w.call(a, r, theirs), w.call(a, r, key.ID(sha([]byte("nothing"))))
+				if other.status != random.status || other.problem.Code != random.problem.Code || other.problem.Detail != random.problem.Detail {
+					t.Errorf("%s: other team's %d %q %q, random %d %q %q", name, other.status, other.problem.Code, other.problem.Detail,
+						random.status, random.problem.Code, random.problem.Detail)
+				}
+				if w.role.AtLeast(r.role) {
+					a.want(name, other, 404, refusal.NotFound)
+				} else {
+					a.want(name, other, 403, refusal.Forbidden)
+				}
 			}
 		}
-	}
-	// Nothing of theirs changed.
-	info := must(w.theirs.api.Request(t.Context(), w.theirs.cred(policy.Viewer), w.theirRequest, 0))
-	if info.State != wire.RequestPending || len(info.Approvals) != 0 || !w.mine.node.bus.Online(w.mine.node.known(w.theirs.state.Team()).id, w.theirHost.key.ID()) {
-		t.Fatalf("their request is %q", info.State)
-	}
+		// Nothing of theirs changed.
+		info := must(w.theirs.api.Request(t.Context(), w.theirs.cred(policy.Viewer), w.theirRequest, 0))
+		if info.State != wire.RequestPending || len(info.Approvals) != 0 || !w.mine.node.bus.Online(w.mine.node.known(w.theirs.state.Team()).id, w.theirHost.key.ID()) {
+			t.Fatalf("their request is %q", info.State)
+		}
+	})
 }
 
 // Every list with my token shows mine and never theirs.
 func TestC8ListsShowOnesOwnTeam(t *testing.T) {
-	w := newIDOR(t)
-	a := attack(t, w.mine.node)
-	marks := map[string][]byte{
-		"host":    []byte(base64Of(w.theirHost.key.Public().String())),
-		"team":    []byte(w.theirs.state.Team().String()),
-		"request": []byte(w.theirRequest.String()),
-		"agent":   []byte(w.theirHost.key.ID().String()),
-	}
-	for _, r := range routes() {
-		if r.method != http.MethodGet || r.auth == authNone || strings.Contains(r.path, "{") {
-			continue
+	t.Parallel()
+	onBoth(t, func(t *testing.T, n *node) {
+		w := newIDOR(t, n)
+		a := attack(t, w.mine.node)
+		marks := map[string][]byte{
+			"host":    []byte(base64Of(w.theirHost.key.Public().String())),
+			"team":    []byte(w.theirs.state.Team().String()),
+			"request": []byte(w.theirRequest.String()),
+			"agent":   []byte(w.theirHost.key.ID().String()),
 		}
-		for _, role := range allRoles {
-			if !role.AtLeast(r.role) {
+		for _, r := range routes() {
+			if r.method != http.MethodGet || r.auth == authNone || strings.Contains(r.path, "{") {
 				continue
 			}
-			cred := w.mine.cred(role)
-			f := forged{method: "GET", target: r.path, token: cred.Token, key: cred.Key}
-			if r.auth == authProof {
-				f.proof = a.node.proofFor(cred, "GET", r.path, nil, r.action)
-			}
-			got := a.send(f)
-			if got.status != 200 {
-				t.Errorf("%s as %s: %d %s", r.path, role, got.status, got.problem.Code)
-			}
-			for what, mark := range marks {
-				if bytes.Contains(got.body, mark) {
-					t.Errorf("%s shows their %s", r.path, what)
+			for _, role := range allRoles {
+				if !role.AtLeast(r.role) {
+					continue
+				}
+				cred := w.mine.cred(role)
+				f := forged{method: "GET", target: r.path, token: cred.Token, key: cred.Key}
+				if r.auth == authProof {
+					f.proof = a.node.proofFor(cred, "GET", r.path, nil, r.action)
+				}
+				got := a.send(f)
+				if got.status != 200 {
+					t.Errorf("%s as %s: %d %s", r.path, role, got.status, got.problem.Code)
+				}
+				for what, mark := range marks {
+					if bytes.Contains(got.body, mark) {
+						t.Errorf("%s shows their %s", r.path, what)
+					}
 				}
 			}
 		}
-	}
+	})
 }
 
 func base64Of(s string) string { b, _ := json.Marshal(s); return strings.Trim(string(b), `"`) }
@@ -235,18 +239,20 @@ func base64Of(s string) string { b, _ := json.Marshal(s); return strings.Trim(st
 // Each protected route without a token, with a broken one, and with less than its
 // role.
 func TestK10NoTokenNoAnswer(t *testing.T) {
-	w := newIDOR(t)
-	a := attack(t, w.mine.node)
-	for _, r := range routes() {
-		if r.auth == authNone {
-			continue
-		}
-		target := strings.NewReplacer("{agent}", w.ownHost.key.ID().String(), "{request}", w.ownRequest.String(), "{session}", wire.NewSessionID().String()).Replace(r.path)
-		a.want(r.path, a.send(forged{method: r.method, target: target}), 401, refusal.NotLoggedIn)
-		for _, role := range allRoles {
-			if !role.AtLeast(r.role) {
-				a.want(r.path+" as "+role.String(), a.send(forged{method: r.method, target: target, token: w.mine.cred(role).Token}), 403, refusal.Forbidden)
+	onBoth(t, func(t *testing.T, n *node) {
+		w := newIDOR(t, n)
+		a := attack(t, w.mine.node)
+		for _, r := range routes() {
+			if r.auth == authNone {
+				continue
+			}
+			target := strings.NewReplacer("{agent}", w.ownHost.key.ID().String(), "{request}", w.ownRequest.String(), "{session}", wire.NewSessionID().String()).Replace(r.path)
+			a.want(r.path, a.send(forged{method: r.method, target: target}), 401, refusal.NotLoggedIn)
+			for _, role := range allRoles {
+				if !role.AtLeast(r.role) {
+					a.want(r.path+" as "+role.String(), a.send(forged{method: r.method, target: target, token: w.mine.cred(role).Token}), 403, refusal.Forbidden)
+				}
 			}
 		}
-	}
+	})
 }

@@ -25,6 +25,8 @@ func TestTimeLimits(t *testing.T) {
 		"K3_frames":               webSocketFrames,
 		"frame_flood":             frameFloodIsSlowedDown,
 		"K4":                      noHTTP2,
+		"export":                  exportVerifiesOffline,
+		"export_after_pruning":    exportVerifiesWhenRequestsAreForgotten,
 	} {
 		all.Go(func() { t.Run(name, test) })
 	}

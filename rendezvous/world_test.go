@@ -263,7 +263,8 @@ type host struct {
 	name string
 	ctl  *client.Control
 
-	version string // "" is "test"
+	version  string // "" is "test"
+	hostname string // "" is name
 }
 
 func (c *crew) newHost(name string, tags ...string) *host {
@@ -290,7 +291,7 @@ func (h *host) hello(edit func(*wire.Registration)) func(key.Hash) (wire.Registe
 			edit(&r)
 		}
 		signed, err := statement.Sign(h.key, r)
-		return wire.Register{Registration: signed, Token: h.crew.signed, Certificate: h.cert, Platform: "linux/amd64", Hostname: h.name,
+		return wire.Register{Registration: signed, Token: h.crew.signed, Certificate: h.cert, Platform: "linux/amd64", Hostname: cmp.Or(h.hostname, h.name),
 			Roster: h.crew.state.Version()}, err
 	}
 }

@@ -57,6 +57,7 @@ var table = []row{
 	// The server.
 	{"rendezvous/principal", base + "policy policy/roster", "github.com/golang-jwt/jwt/v5"},
 	{"rendezvous/store", base + "policy policy/roster internal/audit/export rendezvous/principal", "github.com/jackc/pgx/v5 github.com/pressly/goose/v3 modernc.org/sqlite"},
+	{"rendezvous/store/pgtest", "", ""},
 	{"rendezvous/bus", base + "rendezvous/principal", ""},
 	{"rendezvous/client", base, "github.com/coder/websocket"},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
