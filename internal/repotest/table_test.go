@@ -85,11 +85,12 @@ var table = []row{
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
 	{"operator/screen", "internal/terminal", "golang.org/x/text"},
+	{"operator/live", "internal/keyfile", ""},
 	{"operator/account", base + "policy policy/roster internal/keyfile internal/audit/checkpoint internal/audit/witness internal/cli rendezvous/client", ""},
 	{"operator/teamtest", base + "policy policy/roster internal/keyfile operator/account", ""},
 	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
 	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
-	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/screen", ""},
+	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen", ""},
 	{"operator/owners", base + "policy policy/roster internal/keyfile internal/terminal internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb", ""},
 	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/verify internal/terminal internal/cli " +
 		"operator/account operator/verb operator/request operator/remote operator/owners", ""},

@@ -6,6 +6,7 @@ package remote
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/handshake"
@@ -51,9 +52,14 @@ type signedRequest struct {
 // opened is a session that stands, and what may be told about it.
 type opened struct {
 	*session.Conn
+	id    wire.SessionID
 	renew renewal       // of its place on the relay
 	asked time.Time     // when the request that was answered left us
 	setup time.Duration // from then until READY
+	since time.Time     // when it stood
+
+	trail     trail
+	followers sync.WaitGroup // of the session's ways
 }
 
 // connect opens a session, waiting for approvals where the policy asks for
@@ -241,7 +247,7 @@ func establish(ctx context.Context, a *account.Account, r *signedRequest, reply 
 		keys.Erase()
 		return nil, refusal.New(refusal.GrantMismatch, "the server told the machine and us of two different grants")
 	}
-	ways, err := link.Open(ctx, link.Config{Relay: reply.Relay, Direct: true, Proxy: carrier.FromEnvironment()})
+	ways, err := link.Open(ctx, link.Config{Relay: reply.Relay, Direct: true, Proxy: carrier.FromEnvironment(), Remember: networksIn(a.Home)})
 	if err != nil {
 		keys.Erase()
 		return nil, err
@@ -251,5 +257,7 @@ func establish(ctx context.Context, a *account.Account, r *signedRequest, reply 
 		return nil, err
 	}
 	renew := renewal{account: a, link: ways, request: r.signed, lease: reply.Lease}
-	return &opened{Conn: conn, renew: renew, asked: r.asked, setup: time.Since(r.asked)}, nil
+	o := &opened{Conn: conn, id: r.request.Session, renew: renew, asked: r.asked, setup: time.Since(r.asked), since: time.Now()}
+	o.follow()
+	return o, nil
 }

@@ -5,18 +5,19 @@ import (
 )
 
 // escapes passes a terminal's input on and acts on OpenSSH's escapes: a tilde
-// at the beginning of a line, then a dot, a question mark or a tilde. Without
+// at the beginning of a line, then a dot, a question mark or a tilde; ~s is ours. Without
 // them a session whose far end is stuck could only be left by killing us.
 type escapes struct {
 	in      io.Reader
 	say     io.Writer
 	leave   func()
-	midLine bool // the last byte was not a line end
-	tilde   bool // a tilde at the beginning of a line is held back
+	state   func() string // one line about the session
+	midLine bool          // the last byte was not a line end
+	tilde   bool          // a tilde at the beginning of a line is held back
 	left    bool
 }
 
-const escapeHelp = "\r\nEscapes, at the beginning of a line:\r\n  ~.  end the session\r\n  ~?  this help\r\n  ~~  send a tilde\r\n"
+const escapeHelp = "\r\nEscapes, at the beginning of a line:\r\n  ~.  end the session\r\n  ~s  say which way the session goes\r\n  ~?  this help\r\n  ~~  send a tilde\r\n"
 
 // Read returns input without the escapes, io.EOF after "~.".
 func (e *escapes) Read(p []byte) (int, error) {
@@ -58,6 +59,10 @@ func (e *escapes) step(out []byte, b byte) []byte {
 	case '?':
 		e.midLine = false
 		_, _ = io.WriteString(e.say, escapeHelp)
+		return out
+	case 's':
+		e.midLine = false
+		_, _ = io.WriteString(e.say, "\r\n"+e.state()+"\r\n")
 		return out
 	case '~':
 		return append(out, '~')

@@ -19,7 +19,7 @@ import (
 // play runs what w asks for on an open session and joins it to our own input
 // and output until it ends.
 func play(ctx context.Context, tio *cli.IO, conn *opened, w want) (*player, error) {
-	p := &player{io: tio, conn: conn.Conn, renew: &conn.renew, gone: make(chan struct{}), broken: make(chan struct{})}
+	p := &player{io: tio, conn: conn, host: w.host, renew: &conn.renew, gone: make(chan struct{}), broken: make(chan struct{})}
 	ch, err := conn.OpenSession(ctx)
 	if err != nil {
 		return p, err
@@ -54,7 +54,8 @@ func start(ctx context.Context, ch *session.Channel, w want) error {
 type player struct {
 	io     *cli.IO
 	ch     *session.Channel
-	conn   *session.Conn
+	conn   *opened
+	host   string // as the person wrote it
 	renew  *renewal
 	raw    bool
 	screen *screen.Screen // between the program and a real terminal, else nil
@@ -96,6 +97,13 @@ func (f firstByte) Write(b []byte) (int, error) {
 func (p *player) run(ctx context.Context) error {
 	leave := p.renew.keep(p.warn)
 	defer leave()
+	if !p.raw {
+		telling, quiet := context.WithCancel(ctx)
+		var teller sync.WaitGroup
+		teller.Go(func() { p.tellPath(telling) })
+		defer teller.Wait()
+		defer quiet()
+	}
 	go p.feed()
 	var out sync.WaitGroup
 	stdout, stderr := io.Writer(p.io.Out), io.Writer(p.io.Err)
@@ -143,7 +151,7 @@ func (p *player) feed() {
 	in := p.ch.Stdin()
 	var src io.Reader = p.io.In
 	if p.raw {
-		src = &escapes{in: p.io.In, say: p.talk(), leave: func() { close(p.gone) }}
+		src = &escapes{in: p.io.In, say: p.talk(), leave: func() { close(p.gone) }, state: p.conn.line}
 	}
 	if p.screen != nil {
 		src = io.TeeReader(src, typing{p.screen})

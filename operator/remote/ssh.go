@@ -12,6 +12,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/live"
 	"github.com/tucdesk/tucdesk/operator/screen"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
@@ -91,7 +92,8 @@ func SSHCommand() *cli.Command {
 		Use: "ssh [USER@]HOST [COMMAND...]", Short: "Open a shell on a machine",
 		Long: "Opens a login shell on a pseudo-terminal. With COMMAND, the words are joined by spaces and run by the user's\n" +
 			"shell, as ssh does it; tucdesk exec runs exact arguments without a shell. Ends with the remote exit status.\n\n" +
-			"At the beginning of a line, ~. ends the session, ~? lists the escapes and ~~ sends a tilde.",
+			"At the beginning of a line, ~. ends the session, ~s says which way it goes, ~? lists the escapes\n" +
+			"and ~~ sends a tilde. A session outlives its network: it waits for a new way for as long as the policy lets it.",
 		Example: "tucdesk ssh web\ntucdesk ssh deploy@web\ntucdesk ssh web 'tail -n 50 /var/log/syslog | grep error'",
 		MinArgs: 1, MaxArgs: -1, Flags: o.sessionFlags, Complete: o.CompleteHosts,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
@@ -145,10 +147,13 @@ func (o *sessionOptions) runSession(ctx context.Context, io *cli.IO, w want) err
 			return err
 		}
 		defer conn.Close()
+		if stop, err := live.Serve(a.Home.Dir, func() live.Session { return conn.describe(w) }); err == nil { // only "status -d" misses it
+			defer stop()
+		}
 		p, err := play(ctx, io, conn, w)
 		if o.talk {
-			way := conn.Path()
-			io.Say("path %s %s; session after %s, first output after %s", way.Kind, terminal.Escape(way.Name), conn.setup.Round(time.Millisecond), p.firstOutput(conn.asked))
+			conn.trail.note(conn.Path(), time.Now()) // of a session that was over at once
+			io.Say("path %s; session after %s, first output after %s", &conn.trail, conn.setup.Round(time.Millisecond), p.firstOutput(conn.asked))
 		}
 		return err
 	})

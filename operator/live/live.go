@@ -1,0 +1,212 @@
+// Package live lets the sessions that run on this machine be listed. Each process
+// that holds one answers on a socket in the state folder of its person:
+//
+//	STATE/live/PID.sock     folder 0700, socket 0600
+//
+// Whoever connects is sent one JSON value, a Session, and the connection is
+// closed; nothing is read. A socket that nobody answers on belonged to a process
+// that was killed, and is removed by whoever notices.
+//
+// Only the person's own processes can get at the folder. What they are told is no
+// secret of the session: no key, no content.
+package live
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+)
+
+// Limits; our choice.
+const (
+	answerWithin = time.Second // one answer, on either side
+	maxAnswer    = 64 << 10    // bytes of one answer
+	maxSessions  = 512         // sockets that are asked
+	maxPath      = 100         // bytes of a socket's path: the shortest limit of a system is 104, with a zero
+	asking       = 4           // callers that are answered at once
+)
+
+// Session is what a process says of its session. The JSON names stay.
+type Session struct {
+	PID     int       `json:"pid"`
+	Host    string    `json:"host"`
+	Action  string    `json:"action"`
+	User    string    `json:"user"` // login user at the host; "" is the agent's own
+	Session string    `json:"session"`
+	Since   time.Time `json:"since"`
+
+	Lost      bool      `json:"lost"`      // nothing gets through: what is sent waits
+	PathSince time.Time `json:"pathSince"` // the present path, or none
+	Kind      string    `json:"kind"`      // "direct", "relay-udp", …; "" while lost
+	Name      string    `json:"name"`      // of the relay, or the host's address
+	RTTMillis float64   `json:"rttMillis"` // 0: not measured yet
+	Heard     time.Time `json:"lastHeard"` // zero is never
+	BytesIn   uint64    `json:"bytesIn"`
+	BytesOut  uint64    `json:"bytesOut"`
+	Changes   int       `json:"pathChanges"`
+	Paths     []Path    `json:"paths"`
+}
+
+// Path is one way to the other end, in use or not.
+type Path struct {
+	Kind      string    `json:"kind"`
+	Name      string    `json:"name"`
+	Chosen    bool      `json:"chosen"`
+	Live      bool      `json:"live"` // data could go here now
+	RTTMillis float64   `json:"rttMillis"`
+	Heard     time.Time `json:"lastHeard"`
+	BytesIn   uint64    `json:"bytesIn"`
+	BytesOut  uint64    `json:"bytesOut"`
+	Why       string    `json:"why"`
+}
+
+// Millis is d as the fields in milliseconds have it.
+func Millis(d time.Duration) float64 {
+	return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
+}
+
+// folder is where the sockets of a state folder are. Paths of sockets have a
+// limit; where it is too low, they are in a folder of the temporary ones that is
+// named after the state folder. That one is made and checked to be ours alone, so
+// nobody who makes it first gains more than that there is no answer.
+func folder(state string) (string, error) {
+	abs, err := filepath.Abs(state)
+	if err != nil {
+		return "", fmt.Errorf("finding folder %q: %v", state, err)
+	}
+	dir := filepath.Join(abs, "live")
+	if len(dir)+len("/0000000000.sock") > maxPath {
+		sum := sha256.Sum256([]byte(abs))
+		dir = filepath.Join(os.TempDir(), "tucdesk-live-"+base64.RawURLEncoding.EncodeToString(sum[:9]))
+	}
+	return dir, nil
+}
+
+// check wants a folder that is ours and no link to another one, which somebody may
+// have put among the temporary folders.
+func check(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fmt.Errorf("opening folder %q: %w", dir, err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("opening folder %q: not a folder", dir)
+	}
+	return keyfile.CheckDir(dir)
+}
+
+// Serve answers for the session of this process until stop is called, which waits
+// and removes the socket. describe is called from other goroutines.
+func Serve(state string, describe func() Session) (stop func(), err error) {
+	dir, err := folder(state)
+	if err != nil {
+		return nil, err
+	}
+	if err := keyfile.CreateDir(dir); err != nil {
+		return nil, err
+	}
+	if err := check(dir); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, strconv.Itoa(os.Getpid())+".sock")
+	_ = os.Remove(path) // of a process before us that had this number
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("opening socket %q: %v", path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("opening socket %q: %v", path, err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { serve(l, describe) })
+	return sync.OnceFunc(func() {
+		_ = l.Close() // removes the socket
+		wg.Wait()
+	}), nil
+}
+
+func serve(l net.Listener, describe func() Session) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	places := make(chan struct{}, asking)
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(answerWithin))
+			_ = json.NewEncoder(conn).Encode(describe())
+		})
+	}
+}
+
+// List asks every process that has a session, oldest session first. It removes
+// the sockets of those that are no more.
+func List(ctx context.Context, state string) ([]Session, error) {
+	dir, err := folder(state)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("reading folder %q: %v", dir, err)
+	}
+	var list []Session
+	for _, e := range entries[:min(len(entries), maxSessions)] {
+		pid, is := strings.CutSuffix(e.Name(), ".sock")
+		if _, err := strconv.ParseUint(pid, 10, 32); !is || err != nil || e.Type() != fs.ModeSocket {
+			continue
+		}
+		if s, err := ask(ctx, filepath.Join(dir, e.Name())); err == nil {
+			list = append(list, s)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Session) int { return a.Since.Compare(b.Since) })
+	return list, nil
+}
+
+func ask(ctx context.Context, path string) (Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		_ = os.Remove(path)
+	}
+	if err != nil {
+		return Session{}, err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(answerWithin))
+	var s Session
+	err = json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&s)
+	return s, err
+}
