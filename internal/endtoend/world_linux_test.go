@@ -82,7 +82,7 @@ func newWorld(t testing.TB, opts ...option) *world {
 	for _, o := range opts {
 		o(w, &p)
 	}
-	write(t, w.path("server.toml"), fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n[relay]\nlisten = %q\npublic = %q\n", w.addr, w.addr, w.relay, p.public))
+	write(t, w.path("server.toml"), fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n[relay]\nsecure = \"127.0.0.1:0\"\nlisten = %q\npublic = %q\n", w.addr, w.addr, w.relay, p.public))
 	w.startServer("--url", "https://"+w.addr)
 	eventually(t, "the server prints a set-up string", func() bool {
 		return strings.HasPrefix(w.server.out.String(), "tucdesk-setup:") && strings.HasSuffix(w.server.out.String(), "\n")

@@ -137,7 +137,7 @@ func teamPublishCommand() *cli.Command {
 	var o publishChange
 	return &cli.Command{
 		Use: "publish FILE...", Short: "Put a change into force that has all its signatures",
-		Long: "Hands the change in FILE to the server; no owner key is needed. Owners who signed copies of one file at the same time\n" +
+		Long: "Hands the change in FILE to the server; no owner key is needed, and no login: the signatures are the proof. Owners who signed copies of one file at the same time\n" +
 			"are joined by naming all copies. On the machine where the team is being founded this founds it, with the owner key\n" +
 			"once more for the server's setup code.",
 		Example: "tucdesk team publish roster-5-3f6c0a91.pending\ntucdesk team publish from-bob.pending from-carol.pending",
@@ -158,16 +158,13 @@ func teamPublishCommand() *cli.Command {
 			if home.Has(account.FoundingFile) {
 				return o.found(ctx, io, home, f)
 			}
-			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, f, args[0]) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, f, args[0]) })
 		},
 	}
 }
 
 func (o *publishChange) run(ctx context.Context, io *cli.IO, a *account.Account, f change.File, path string) error {
-	if err := a.Refresh(ctx); err != nil {
-		return err
-	}
-	c, err := openChange(a, f)
+	c, err := openChange(a, f) // WithOwner has refreshed
 	if err != nil {
 		return err
 	}

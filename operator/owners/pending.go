@@ -22,7 +22,8 @@ import (
 
 // WithOwner is WithAccount for verbs that an owner's signature is behind. They
 // also work for an owner whose operator key has lost its place in the roster,
-// from the roster as last seen: such a change somebody else publishes.
+// from the roster as last seen: such a change is offered without a login, and
+// where the server knows a newer roster somebody else publishes it.
 func (o *Options) WithOwner(ctx context.Context, io *cli.IO, f func(*account.Account) error) error {
 	return o.Offline(io, func(a *account.Account) error {
 		err := a.Begin(ctx)
@@ -73,10 +74,14 @@ func (o *Options) Change(ctx context.Context, io *cli.IO, a *account.Account, po
 	if err != nil {
 		return fmt.Errorf("signing roster version %d: %w", next.Version, err)
 	}
-	if c.Short == 0 && !a.Alone {
-		return publish(ctx, a, c)
+	if c.Short > 0 {
+		return o.leave(io, c)
 	}
-	return o.leave(io, c)
+	err = publish(ctx, a, c)
+	if a.Alone && refusal.Of(err) == refusal.NotFound {
+		return o.leave(io, c) // the roster has moved on, and we may not see it
+	}
+	return err
 }
 
 // publish hands a complete change to the server. It is checked here as everybody
@@ -85,7 +90,11 @@ func publish(ctx context.Context, a *account.Account, c *change.Change) error {
 	if _, err := c.Apply(time.Now()); err != nil {
 		return fmt.Errorf("publishing roster version %d: %w", c.After.Version, err)
 	}
-	if err := a.Server.PublishRoster(ctx, a.Credentials, c.Publish()); err != nil {
+	hand := func() error { return a.Server.PublishRoster(ctx, a.Credentials, c.Publish()) }
+	if a.Alone {
+		hand = func() error { return a.Server.OfferRoster(ctx, c.Publish()) }
+	}
+	if err := hand(); err != nil || a.Alone { // who is alone may not know the versions before
 		return err
 	}
 	return a.Learn(wire.RosterNews{Updates: []wire.RosterUpdate{c.Update}, Policy: c.Policy})
