@@ -14,6 +14,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/harden"
+	"github.com/tucdesk/tucdesk/operator/netcheck"
 	"github.com/tucdesk/tucdesk/operator/owners"
 	"github.com/tucdesk/tucdesk/operator/remote"
 	"github.com/tucdesk/tucdesk/operator/request"
@@ -39,6 +40,7 @@ func Command() *cli.Command {
 			"missing, 251 machine offline, 250 not logged in, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{
 			owners.TeamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), remote.SSHCommand(), remote.ExecCommand(),
+			remote.PingCommand(), netcheck.Command(),
 			request.RequestsCommand(), tokenCommand(), owners.OperatorCommand(), owners.OwnerCommand(), owners.AgentCommand(), policyCommand(), auditCommand(),
 		},
 	}

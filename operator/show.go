@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/live"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
@@ -109,12 +110,20 @@ func onlineText(online bool) string {
 
 func statusCommand() *cli.Command {
 	var o verb.Options
+	var details bool
 	return &cli.Command{
 		Use: "status", Short: "Show who you are, your server and what expires when",
-		Long:    "Asks the server whether it answers. When it does not, the rest is shown as known here, and the exit status is 255.",
-		Example: "tucdesk status\ntucdesk status --json", Flags: o.JSONFlag,
+		Long: "Asks the server whether it answers. When it does not, the rest is shown as known here, and the exit status is 255.\n" +
+			"With -d, also the sessions that you have open on this machine: which way each goes, how long a round trip takes,\n" +
+			"how much it has carried and when the other end was last heard.",
+		Example: "tucdesk status\ntucdesk status --json\ntucdesk status -d",
+		Flags: func(f *flag.FlagSet) {
+			o.JSONFlag(f)
+			f.BoolVar(&details, "details", false, "also show the sessions that run on this machine")
+			f.BoolVar(&details, "d", false, "")
+		},
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.Offline(io, func(a *account.Account) error { return status(ctx, a, io, o.JSON) })
+			return o.Offline(io, func(a *account.Account) error { return status(ctx, a, io, o.JSON, details) })
 		},
 	}
 }
@@ -126,9 +135,11 @@ type statusView struct {
 	RosterVersion uint64    `json:"rosterVersion"`
 	RosterExpires time.Time `json:"rosterExpires"`
 	Reachable     bool      `json:"reachable"`
+
+	Sessions []live.Session `json:"sessions,omitzero"` // of this machine, with --details
 }
 
-func status(ctx context.Context, a *account.Account, io *cli.IO, asJSON bool) error {
+func status(ctx context.Context, a *account.Account, io *cli.IO, asJSON, details bool) error {
 	failed := a.Begin(ctx)
 	if failed == nil {
 		failed = a.Server.Health(ctx)
@@ -144,6 +155,13 @@ func status(ctx context.Context, a *account.Account, io *cli.IO, asJSON bool) er
 		loggedIn: me, Fingerprint: a.Member.Fingerprint,
 		RosterVersion: a.State.Version(), RosterExpires: a.State.ExpiresAt(), Reachable: failed == nil,
 	}
+	if details {
+		list, err := live.List(ctx, a.Home.Dir)
+		if err != nil {
+			return err
+		}
+		v.Sessions = verb.List(list)
+	}
 	if asJSON {
 		return errors.Join(io.PrintJSON(v), failed)
 	}
@@ -153,5 +171,33 @@ func status(ctx context.Context, a *account.Account, io *cli.IO, asJSON bool) er
 	}
 	fmt.Fprintf(io.Out, "you       %s, role %s, key %s\nserver    %s, %s\nteam      %s\nroster    version %d, expires %s\n",
 		terminal.Escape(v.Email), v.Role, v.Key.ShortCode(), terminal.Escape(v.Server), state, v.Fingerprint, v.RosterVersion, v.RosterExpires.Format(time.RFC3339))
+	if details {
+		return errors.Join(showSessions(io, v.Sessions, time.Now()), failed)
+	}
 	return failed
+}
+
+// showSessions prints what the processes of this machine have said of theirs.
+func showSessions(io *cli.IO, list []live.Session, now time.Time) error {
+	if len(list) == 0 {
+		io.Say("no sessions on this machine")
+		return nil
+	}
+	return verb.Table(io, []any{"HOST", "ACTION", "PID", "SINCE", "PATH", "ROUND TRIP", "FOR", "IN", "OUT", "HEARD"}, func(row func(...any)) {
+		for _, s := range list {
+			path, trip := s.Kind+" "+s.Name, fmt.Sprintf("%g ms", s.RTTMillis)
+			if s.Lost {
+				path, trip = "no way", "-"
+			}
+			row(s.Host, s.Action, s.PID, s.Since.Format(time.RFC3339), path, trip, ago(now, s.PathSince), s.BytesIn, s.BytesOut, ago(now, s.Heard))
+		}
+	})
+}
+
+// ago is how long before now something was.
+func ago(now, then time.Time) string {
+	if then.IsZero() {
+		return "never"
+	}
+	return now.Sub(then).Round(time.Second).String()
 }

@@ -91,9 +91,10 @@ var table = []row{
 	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
 	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
 	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen", ""},
+	{"operator/netcheck", "internal/refusal internal/wire internal/link internal/probe internal/cli internal/terminal operator/account operator/verb", ""},
 	{"operator/owners", base + "policy policy/roster internal/keyfile internal/terminal internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb", ""},
 	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/verify internal/terminal internal/cli " +
-		"operator/account operator/verb operator/request operator/remote operator/owners", ""},
+		"operator/account operator/verb operator/request operator/live operator/remote operator/netcheck operator/owners", ""},
 
 	// Programs: they put parts together and hold nothing of their own.
 	{"cmd/tucdesk", "operator", ""},

@@ -1,0 +1,88 @@
+package netcheck
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/operator/verb"
+)
+
+// print writes the report for a person.
+func (r *report) print(io *cli.IO) error {
+	fmt.Fprintf(io.Out, "server  %s\n", r.Server)
+	fmt.Fprintf(io.Out, "IPv4    %s\n", r.IPv4)
+	fmt.Fprintf(io.Out, "IPv6    %s\n", r.IPv6)
+	for _, f := range []struct {
+		name string
+		family
+	}{{"IPv4", r.IPv4}, {"IPv6", r.IPv6}} {
+		if f.Works {
+			fmt.Fprintf(io.Out, "NAT     %s: %s\n", f.name, f.Mapping.means())
+		}
+	}
+	if w, ok := r.best(); ok {
+		fmt.Fprintf(io.Out, "nearest relay %d by %s, %g ms\n", w.Relay, w.Kind, w.RTTMillis)
+	}
+	if len(r.Ways) == 0 {
+		return nil
+	}
+	return verb.Table(io, []any{"RELAY", "WAY", "ADDRESS", "RESULT", "ROUND TRIP", "SEEN AS"}, func(row func(...any)) {
+		for _, w := range r.Ways {
+			row(w.Relay, w.Kind, w.Address, w.result(), w.trip(), w.Mapped)
+		}
+	})
+}
+
+// String is one line.
+func (s server) String() string {
+	if !s.Reachable {
+		return fmt.Sprintf("%s, not reachable", terminal.Escape(s.URL))
+	}
+	clock := "clocks agree"
+	if s.SkewSeconds != 0 {
+		clock = fmt.Sprintf("this machine's clock is %d s ahead", s.SkewSeconds)
+		if s.SkewSeconds < 0 {
+			clock = fmt.Sprintf("this machine's clock is %d s behind", -s.SkewSeconds)
+		}
+	}
+	return fmt.Sprintf("%s, %g ms, %s", terminal.Escape(s.URL), s.RTTMillis, clock)
+}
+
+// String is one line.
+func (f family) String() string {
+	own := "no address of this machine"
+	if len(f.Own) > 0 {
+		texts := make([]string, len(f.Own))
+		for i, a := range f.Own {
+			texts[i] = a.String()
+		}
+		own = "this machine has " + strings.Join(texts, ", ")
+	}
+	switch {
+	case !f.Tried:
+		return "not tried, no relay has an address; " + own
+	case !f.Works:
+		return "no relay answers over UDP; " + own
+	}
+	texts := make([]string, len(f.Mapped))
+	for i, a := range f.Mapped {
+		texts[i] = a.String()
+	}
+	return "works over UDP, seen as " + strings.Join(texts, ", ") + "; " + own
+}
+
+func (w way) result() string {
+	if w.Works {
+		return "works"
+	}
+	return "blocked at " + string(w.Leg) + ": " + strings.ReplaceAll(w.Error, "\n", "; ")
+}
+
+func (w way) trip() string {
+	if !w.Works {
+		return "-"
+	}
+	return fmt.Sprintf("%g ms", w.RTTMillis)
+}
