@@ -379,11 +379,11 @@ func (s *live) stop(frames <-chan pair.Frame) {
 		code = s.why
 	default:
 	}
-	_ = s.pair.Send(pair.FrameEnd, []byte(code))
-	kill := time.AfterFunc(endLimit, func() {
+	kill := time.AfterFunc(endLimit, func() { // from now: a child that does not read holds up Send as well
 		_ = s.cmd.Process.Kill()
 		s.pair.Close()
 	})
+	_ = s.pair.Send(pair.FrameEnd, []byte(code))
 	for f := range frames {
 		if f.Type == pair.FrameExited && s.confirmed && s.last == nil {
 			_ = s.handle(f, nil)

@@ -38,6 +38,7 @@ func Open(owner string) (*Parent, error) {
 		return nil, fmt.Errorf("looking for control groups: %v", err)
 	}
 	p := &Parent{dir: dir, prefix: anyPrefix + owner + "-"}
+	_ = os.Remove(filepath.Join(p.dir, p.prefix+"probe")) // of an agent that was killed while it tried; the kernel removes no group with processes
 	g, err := p.Make("probe")
 	if err != nil {
 		return nil, err

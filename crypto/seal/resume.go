@@ -38,7 +38,9 @@ var (
 	ErrOver = refusal.New(refusal.Expired, "the session was out of reach for longer than it may be resumed")
 
 	errControlSpent = refusal.New(refusal.RekeyRequired, "too many control datagrams in one epoch")
-	errNotAged      = errors.New("sealing a control datagram: the key is young enough for data")
+	// ErrYoung is returned by SealControl while the key is young enough for data,
+	// also when the next epoch has begun since Seal refused: use Seal.
+	ErrYoung = errors.New("sealing a control datagram: the key is young enough for data")
 )
 
 // resumeBlock is HKDF(chain, salt = h4, info = L ‖ " resume", 88). From the chain,
@@ -89,7 +91,7 @@ func (s *Session) SealControl(dst, plaintext []byte, now time.Time) ([]byte, err
 		return nil, s.closed()
 	}
 	if !out.life.old(now) {
-		return nil, errNotAged
+		return nil, ErrYoung
 	}
 	if err := s.agedError(now); err != ErrAged {
 		return nil, err

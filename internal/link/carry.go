@@ -15,6 +15,11 @@ import (
 const (
 	tcpWriteBuffer = 256 << 10 // more would only queue: the streams above have their own control
 	connWriteLimit = 10 * time.Second
+	// queueBytes wait for a connection at most; what comes on top is lost, as in a
+	// network: a relay that has stalled must not hold up the other paths.
+	queueBytes = 256 << 10
+	// farewellLimit is how long the last words may take.
+	farewellLimit = 200 * time.Millisecond
 )
 
 // reader hands out checked frames: guard.Conn of a stream, guard.Datagrams of a
@@ -27,8 +32,12 @@ type reader interface {
 
 // connLeg is a connection of its own to one relay.
 type connLeg struct {
-	conn reader     // read by the allocation's reader only
-	mu   sync.Mutex // serialises writes: a frame must not be split by another
+	conn reader        // read by the allocation's reader only
+	wake chan struct{} // cap 1: something is queued
+
+	mu    sync.Mutex
+	queue []byte // guarded by mu; whole frames
+	spare []byte // guarded by mu; the buffer that write is not busy with
 }
 
 func newConnLeg(conn net.Conn, kind carrier.Kind, stats *guard.Stats) (*connLeg, error) {
@@ -47,7 +56,7 @@ func newConnLeg(conn net.Conn, kind carrier.Kind, stats *guard.Stats) (*connLeg,
 		_ = conn.Close()
 		return nil, err
 	}
-	return &connLeg{conn: r}, nil
+	return &connLeg{conn: r, wake: make(chan struct{}, 1)}, nil
 }
 
 // read is the allocation's reader. The guard ends a stream whose lengths are
@@ -83,17 +92,53 @@ func (c *connLeg) receive(a *allocation, b *batch) error {
 
 func (c *connLeg) segments(b []byte, _ int) error { return c.frame(b) }
 
-// frame ends the connection when it cannot write everything: the rest of a frame
-// would be taken for the next one.
+// frame queues whole frames, or loses them.
 func (c *connLeg) frame(b []byte) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	_ = c.conn.SetWriteDeadline(time.Now().Add(connWriteLimit))
-	if _, err := c.conn.Write(b); err != nil {
-		_ = c.conn.Close()
-		return fmt.Errorf("sending to the relay: %v", err)
+	if len(c.queue)+len(b) <= queueBytes {
+		c.queue = append(c.queue, b...)
+	}
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
 	}
 	return nil
 }
 
-func (c *connLeg) close() { _ = c.conn.Close() }
+// write is the connection's one writer, a child of the allocation. It ends the
+// connection when it cannot write everything: the rest of a frame would be taken
+// for the next one.
+func (c *connLeg) write(a *allocation) {
+	for {
+		select {
+		case <-c.wake:
+		case <-a.done:
+			return
+		}
+		c.mu.Lock()
+		b := c.queue
+		c.queue, c.spare = c.spare[:0], b
+		c.mu.Unlock()
+		_ = c.conn.SetWriteDeadline(time.Now().Add(connWriteLimit))
+		if _, err := c.conn.Write(b); err != nil {
+			_ = c.conn.Close()
+			a.fail(fmt.Errorf("sending to the relay: %v", err))
+			return
+		}
+	}
+}
+
+// close sends what is queued, the farewell among it, if the connection takes it at
+// once.
+func (c *connLeg) close() {
+	c.mu.Lock()
+	b := c.queue
+	c.queue = nil
+	c.mu.Unlock()
+	_ = c.conn.SetWriteDeadline(time.Now().Add(farewellLimit))
+	if len(b) > 0 {
+		_, _ = c.conn.Write(b)
+	}
+	_ = c.conn.Close()
+}

@@ -186,6 +186,7 @@ func (r *race) reach(ctx context.Context, a *allocation, w way) error {
 	a.leg, a.local = c, addrOf(conn.LocalAddr()).Addr()
 	a.remote = addrOf(conn.RemoteAddr())
 	a.wg.Go(func() { a.read(c) })
+	a.wg.Go(func() { c.write(a) })
 	return nil
 }
 

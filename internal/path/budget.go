@@ -59,5 +59,12 @@ func (m *Manager) afford(p *path, size int, now time.Time) bool {
 	if !p.listed && !p.known {
 		return false
 	}
-	return p.budget.take(now, candidateBurst, candidateEvery) && m.budget.take(now, allBurst, allEvery)
+	if !p.budget.take(now, candidateBurst, candidateEvery) {
+		return false
+	}
+	if !m.budget.take(now, allBurst, allEvery) {
+		p.budget.used-- // not spent
+		return false
+	}
+	return true
 }

@@ -47,7 +47,6 @@ type Probe struct {
 	Via  Via
 	Type byte   // frame type: Challenge, Response, Candidates, CandidatesSeen
 	Body []byte // the caller's
-	Size int    // length in bytes that the datagram is padded to; 0 is none
 }
 
 // Manager keeps the paths of one session. It is not safe for concurrent use.

@@ -275,7 +275,7 @@ func (h *host) arm() {
 
 func (h *host) poll() {
 	for _, p := range h.m.Poll(h.w.now) {
-		size := max(datagramSize(len(p.Body)), p.Size)
+		size := datagramSize(len(p.Body))
 		if p.Type == Challenge {
 			h.probes++
 			token, _ := parseChallenge(p.Body)

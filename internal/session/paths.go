@@ -169,10 +169,13 @@ func (p *paths) look(relays []link.RelayState, now time.Time) (silent []path.Via
 		next.describe(first, relays)
 	}
 	for _, s := range p.m.Status() {
-		if s.Via == first {
+		if s.Via == first && !next.Lost {
 			next.RTT = s.SRTT
 		}
-		if s.Via.Relayed() && s.Up && !s.Validated && !s.Heard.IsZero() {
+		// A doubt is enough: it may be our place there that is gone, as when a NAT
+		// has forgotten us, and only the link can find that out.
+		doubted := !s.Validated || !s.Live || s.Chosen && state != path.Good
+		if s.Via.Relayed() && s.Up && doubted && !s.Heard.IsZero() {
 			silent = append(silent, s.Via)
 		}
 	}

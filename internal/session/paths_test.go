@@ -107,6 +107,37 @@ func TestRelayKilledWhileDataFlows(t *testing.T) {
 
 // TestSessionOutlivesALostNetwork: everything is gone for a while, longer than
 // any key may live, and comes back.
+// TestSilentRelayIsAskedForInADoubt: a NAT that forgot us makes relay and direct
+// path silent at once. Whether our place on the relay is gone must be asked when
+// the path is doubted, not when it has been given up seconds later.
+func TestSilentRelayIsAskedForInADoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, lo, _ := memWorld(t)
+		w.typist(10, 100*time.Millisecond)
+		ch, err := w.operator.OpenSession(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ch.Exec(t.Context(), [][]byte{[]byte("cat")}); err != nil {
+			t.Fatal(err)
+		}
+		lo.kill(oneRelay, true)
+		killed := time.Now()
+		if _, err := ch.Stdin().Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		lo.mu.Lock()
+		if !lo.rechecked.After(killed) {
+			t.Error("the relay was not asked for")
+		}
+		lo.mu.Unlock()
+		lo.kill(oneRelay, false)
+		_ = ch.Close()
+		w.close()
+	})
+}
+
 func TestSessionOutlivesALostNetwork(t *testing.T) {
 	for _, gone := range []time.Duration{5 * time.Second, 5 * time.Minute, 3 * time.Hour} {
 		t.Run(gone.String(), func(t *testing.T) {

@@ -82,10 +82,7 @@ func (c *Conn) receive(p *transport.Packet, d link.Datagram) bool {
 		return false
 	}
 	c.opened(d.Via, len(datagram), o.Newest)
-	p.Data, err = c.frames(plaintext, d.Via)
-	if err == nil && o.Control && p.Data != nil {
-		err = errFrame // an aged key carries no data (protocol 2.7, Resume)
-	}
+	p.Data, err = c.frames(plaintext, d.Via, o.Control)
 	if err != nil {
 		c.fail(err)
 		return false
@@ -108,8 +105,9 @@ func (c *Conn) plain(datagram []byte) {
 }
 
 // frames handles all frames of a plaintext that came by v and returns the packet
-// among them.
-func (c *Conn) frames(b []byte, v path.Via) (packet []byte, err error) {
+// among them. In a control datagram nothing is allowed but what brings the session
+// back, or ends it: an aged key carries no data (protocol 2.7, Resume).
+func (c *Conn) frames(b []byte, v path.Via, control bool) (packet []byte, err error) {
 	if len(b)%padAtLeast != 0 || len(b) > maxPlaintext {
 		return nil, errFrame
 	}
@@ -117,6 +115,9 @@ func (c *Conn) frames(b []byte, v path.Via) (packet []byte, err error) {
 		var f frame
 		if f, b, err = nextFrame(b); err != nil {
 			return nil, err
+		}
+		if control && f.typ != framePadding && !f.typ.control() {
+			return nil, errFrame
 		}
 		if f.typ == framePacket {
 			if packet != nil || len(f.body) == 0 {

@@ -41,11 +41,16 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 		b := c.out[:0]
 		for i := 0; i < maxWrite && len(p) > 0; i++ {
 			n := min(size, len(p))
-			var err error
-			if b, err = c.sealFrame(b, framePacket, p[:n], now); err != nil {
+			sealed, err := c.sealFrame(b, framePacket, p[:n], now)
+			if err == seal.ErrAged { // since we asked above
+				poke(c.wanted)
+				c.keepNewestLocked(p, size)
+				return nil // what was sealed before it is lost, as in a network
+			}
+			if err != nil {
 				return err
 			}
-			p = p[n:]
+			b, p = sealed, p[n:]
 		}
 		c.out = b
 		if err := c.sendLocked(r, b, segment(size), now); err != nil {
@@ -185,12 +190,9 @@ func (c *Conn) sealFrame(b []byte, t frameType, body []byte, now time.Time) ([]b
 	}
 	plain := len(b) - start - seal.HeaderSize
 	b = append(b, make([]byte, padding(plain))...)
-	out, err := c.sealed.Seal(b[:start], b[start+seal.HeaderSize:], now)
-	if errors.Is(err, seal.ErrAged) {
-		if !t.control() {
-			return nil, err
-		}
-		out, err = c.sealed.SealControl(b[:start], b[start+seal.HeaderSize:], now)
+	out, err := c.seal(b[:start], b[start+seal.HeaderSize:], t.control(), now)
+	if err == seal.ErrAged {
+		return nil, err
 	}
 	if errors.Is(err, seal.ErrOver) {
 		err = c.tooLong()
@@ -200,6 +202,20 @@ func (c *Conn) sealFrame(b []byte, t frameType, body []byte, now time.Time) ([]b
 		return nil, err
 	}
 	return out, nil
+}
+
+// seal tries twice, because an epoch may begin between the two questions. Errors
+// are compared by identity: a spent key has the code of an aged one.
+func (c *Conn) seal(dst, plain []byte, control bool, now time.Time) (out []byte, err error) {
+	for range 2 {
+		if out, err = c.sealed.Seal(dst, plain, now); err != seal.ErrAged || !control {
+			return out, err
+		}
+		if out, err = c.sealed.SealControl(dst, plain, now); err != seal.ErrYoung {
+			return out, err
+		}
+	}
+	return out, err
 }
 
 // sendFrame sends one frame in a datagram of its own.

@@ -67,7 +67,11 @@ func (l *memLink) Candidates() []path.Candidate { return nil }
 
 func (l *memLink) Changed() <-chan struct{} { return l.changed }
 
-func (l *memLink) Recheck(path.Via) {}
+func (l *memLink) Recheck(path.Via) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rechecked = time.Now()
+}
 
 // kill makes a way lose everything in both directions, without a word.
 func (l *memLink) kill(v path.Via, dead bool) {
