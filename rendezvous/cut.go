@@ -65,10 +65,10 @@ func (s *Server) cutLost(t *team, next snapshot) {
 }
 
 // begin remembers a session before its agent is asked, so that whatever takes the
-// right away meanwhile finds it.
-func (s *Server) begin(c *call, g granted) {
+// right away meanwhile finds it. It reports whether the session is new.
+func (s *Server) begin(c *call, g granted) (isNew bool) {
 	req := c.open.req
-	c.team.live.Put(live.Session{ID: req.Session, Operator: req.Operator, Agent: req.Agent}, g.operator.ExpiresAt.Time(), time.Now())
+	return c.team.live.Put(live.Session{ID: req.Session, Operator: req.Operator, Agent: req.Agent}, g.operator.ExpiresAt.Time(), time.Now())
 }
 
 // begun looks at a session that its agent has accepted. A cut that overtook the

@@ -297,7 +297,7 @@ func (s *Server) introduce(c *call, out outcome) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.begin(c, g)
+	isNew := s.begin(c, g)
 	ctx, cancel := context.WithTimeout(c.http.Context(), answerWithin)
 	defer cancel()
 	answer, err := s.bus.Ask(ctx, c.team.id, c.open.req.Agent, wire.Frame{Type: wire.FrameOpen, Body: body})
@@ -310,7 +310,9 @@ func (s *Server) introduce(c *call, out outcome) (any, error) {
 		err = s.begun(c)
 	}
 	if err != nil {
-		c.team.live.Drop(c.open.req.Session)
+		if isNew { // else it is the entry of a session that stands
+			c.team.live.Drop(c.open.req.Session)
+		}
 		s.recordAgentRefusal(c, out, err)
 		if need != nil {
 			return s.waitAfterAll(c, out, *need, err)

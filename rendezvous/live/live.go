@@ -41,26 +41,29 @@ type entry struct {
 }
 
 // Put remembers s until the given time, or longer if it is there already. A session
-// that was ended stays so.
-func (t *Table) Put(s Session, until, now time.Time) {
+// that was ended stays so. It reports whether s is new here. An id that another
+// session has is left to that one: operators draw the ids, and must not be able to
+// make somebody's session, or their own, unknown by using its id again.
+func (t *Table) Put(s Session, until, now time.Time) (isNew bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.all[s.ID]; e != nil && e.session == s {
-		if e.until.Before(until) {
-			e.until = until
-		}
-		return
-	}
 	if len(t.all) >= Max {
 		t.sweepLocked(now)
 	}
-	if len(t.all) >= Max {
-		return
+	if e := t.all[s.ID]; e != nil && now.Before(e.until) {
+		if e.session == s && e.until.Before(until) {
+			e.until = until
+		}
+		return false
+	}
+	if t.all[s.ID] == nil && len(t.all) >= Max {
+		return false
 	}
 	if t.all == nil {
 		t.all = map[wire.SessionID]*entry{}
 	}
 	t.all[s.ID] = &entry{session: s, until: until}
+	return true
 }
 
 func (t *Table) sweepLocked(now time.Time) {

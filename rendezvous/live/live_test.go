@@ -90,3 +90,22 @@ func TestOneCutOfSeveralAtOnce(t *testing.T) {
 		t.Fatalf("%d cuts", cuts)
 	}
 }
+
+// TestAUsedIDHidesNoSession: neither a second opening of one's own session nor an
+// opening by somebody else makes it unknown to End.
+func TestAUsedIDHidesNoSession(t *testing.T) {
+	for name, second := range map[string]Session{"one's own": session(1, 1), "another operator's": session(2, 1)} {
+		var table Table
+		first := session(1, 1)
+		second.ID = first.ID
+		if !table.Put(first, now.Add(time.Hour), now) {
+			t.Fatalf("%s: the first is not new", name)
+		}
+		if table.Put(second, now.Add(2*time.Hour), now) {
+			t.Errorf("%s: the second is new, and its refusal would drop the first", name)
+		}
+		if cuts := table.End(now, of(1)); len(cuts) != 1 {
+			t.Errorf("%s: %+v", name, cuts)
+		}
+	}
+}
