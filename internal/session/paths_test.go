@@ -105,8 +105,6 @@ func TestRelayKilledWhileDataFlows(t *testing.T) {
 	})
 }
 
-// TestSessionOutlivesALostNetwork: everything is gone for a while, longer than
-// any key may live, and comes back.
 // TestSilentRelayIsAskedForInADoubt: a NAT that forgot us makes relay and direct
 // path silent at once. Whether our place on the relay is gone must be asked when
 // the path is doubted, not when it has been given up seconds later.
@@ -138,6 +136,8 @@ func TestSilentRelayIsAskedForInADoubt(t *testing.T) {
 	})
 }
 
+// TestSessionOutlivesALostNetwork: everything is gone for a while, longer than
+// any key may live, and comes back.
 func TestSessionOutlivesALostNetwork(t *testing.T) {
 	for _, gone := range []time.Duration{5 * time.Second, 5 * time.Minute, 3 * time.Hour} {
 		t.Run(gone.String(), func(t *testing.T) {

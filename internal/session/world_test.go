@@ -37,6 +37,8 @@ type memLink struct {
 	relays []link.RelayState       // guarded by mu
 	dead   map[path.Via]bool       // guarded by mu; ways that lose everything on the way out
 	other  *memLink
+
+	rechecked time.Time // guarded by mu; the last Recheck
 }
 
 var oneRelay = path.Via{Relay: 1}
