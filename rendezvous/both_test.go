@@ -38,6 +38,7 @@ const hostileText = `'; DROP TABLE agents; -- "$1" %s \\ \' {{.}} ` + "\u202e"
 // TestK7HostileTextIsStoredAsItIs, and used a second time where it is read back: in
 // lists, in the log, in what people approve.
 func TestK7HostileTextIsStoredAsItIs(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		c := found(t, n)
 		h := c.newHost("db-1", "prod")
@@ -75,6 +76,7 @@ func TestK7HostileTextIsStoredAsItIs(t *testing.T) {
 // TestK11SecondWallBehindARunningServer: whoever gets the server's own role in the
 // database, but names no team, sees no row of any.
 func TestK11SecondWallBehindARunningServer(t *testing.T) {
+	t.Parallel()
 	dsn := pg.Fresh(t)
 	c := found(t, startNodeWith(t, func(cfg *Config) { cfg.Database = dsn }))
 	h := c.newHost("db-1", "prod").accepting()
@@ -107,6 +109,7 @@ func TestK11SecondWallBehindARunningServer(t *testing.T) {
 // TestK16RosterAndSessionAtOnce: of a revocation and a session that are under way
 // at once, no session is granted by a roster that is no longer in force.
 func TestK16RosterAndSessionAtOnce(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		c := found(t, n)
 		h := c.newHost("web-1").accepting()

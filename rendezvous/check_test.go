@@ -10,6 +10,7 @@ import (
 )
 
 func TestCredentialForCheckingRelaysReachesNobody(t *testing.T) {
+	t.Parallel()
 	n := startNode(t)
 	c := found(t, n)
 	seen := map[credential.Pair]bool{}
@@ -34,6 +35,7 @@ func TestCredentialForCheckingRelaysReachesNobody(t *testing.T) {
 }
 
 func TestK10ChecksOfRelaysHaveARate(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	var err error
 	for range 4 * int(rateSessions.burst) {
@@ -50,6 +52,7 @@ func TestK10ChecksOfRelaysHaveARate(t *testing.T) {
 }
 
 func TestServerTellsTheTimeToWhoeverAsks(t *testing.T) {
+	t.Parallel()
 	n := startNode(t)
 	server, here, err := found(t, n).api.Clock(t.Context())
 	if err != nil || here.Sub(server).Abs() > 2*time.Second {

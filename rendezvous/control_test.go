@@ -58,6 +58,7 @@ func TestRegistrationTellsTheAgentWhereItStands(t *testing.T) {
 }
 
 func TestB16RegistrationTimeNonceAndChannel(t *testing.T) {
+	t.Parallel()
 	n := startNode(t)
 	c := found(t, n)
 	h := c.newHost("web-1")
@@ -80,6 +81,7 @@ func TestB16RegistrationTimeNonceAndChannel(t *testing.T) {
 
 // A man in the middle has the agent's registration for its own connection.
 func TestB16RegistrationCannotBeForwarded(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
 	var caught wire.Register
@@ -98,6 +100,7 @@ func TestB16RegistrationCannotBeForwarded(t *testing.T) {
 }
 
 func TestB15G11KeyOrNameInUse(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		c, other := found(t, n), found(t, n)
 		h := c.newHost("web-1")
@@ -117,6 +120,7 @@ func TestB15G11KeyOrNameInUse(t *testing.T) {
 }
 
 func TestG10CertificateOutsideItsToken(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
 	h.cert = sign(t, c.seed, roster.AgentCert{Team: c.state.Team(), Agent: h.key.Public(), Name: "web-1", Tags: []string{"root"},
@@ -154,6 +158,7 @@ func TestK6NewestConnectionWins(t *testing.T) {
 }
 
 func TestRevokedAndDeletedAgentsAreCutOff(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	h, h2 := c.newHost("web-1"), c.newHost("web-2")
 	h.dial()
@@ -181,6 +186,7 @@ func TestRevokedAndDeletedAgentsAreCutOff(t *testing.T) {
 }
 
 func TestG5AgentCarriesNewsPastAServerThatLacksThem(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
 	h.dial()
@@ -200,6 +206,7 @@ func TestG5AgentCarriesNewsPastAServerThatLacksThem(t *testing.T) {
 }
 
 func TestAuditEntriesOfAgents(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
 	h.dial()
@@ -265,6 +272,7 @@ func TestAuditEntriesOfAgents(t *testing.T) {
 }
 
 func TestCheckpointsAreConsistent(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	origin := checkpoint.Origin("rv1", c.state.Team())
 	first, err := c.api.Checkpoint(t.Context(), c.cred(policy.Viewer), 0)
@@ -334,6 +342,7 @@ func lastWord(t testing.TB, ws *websocket.Conn) refusal.Code {
 }
 
 func TestK3WebSocketHandshake(t *testing.T) {
+	t.Parallel()
 	n := startNode(t)
 	for name, tc := range map[string]struct {
 		header    http.Header
@@ -484,6 +493,7 @@ func frameFloodIsSlowedDown(t *testing.T) {
 
 // Answers that the server waits for are not counted.
 func TestAnswersAreNotCountedAsFlood(t *testing.T) {
+	t.Parallel()
 	c := &conn{asked: map[uint64]chan wire.Frame{7: make(chan wire.Frame, 1)}}
 	if c.awaited(wire.Frame{Type: wire.FrameAudit, ID: 7}) || c.awaited(wire.Frame{Type: wire.FrameRoster, ID: 7}) {
 		t.Error("the number of an open question makes no answer of other frames")
@@ -546,6 +556,7 @@ func TestServerStopsWithAgentsConnected(t *testing.T) {
 }
 
 func TestHeartbeatsAreAnsweredAndNotedNowAndThen(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
 	h.dial()

@@ -113,6 +113,7 @@ func demote(p *person, to policy.Role) func(*roster.Roster) {
 // The agent is told before the roster that takes the right away has arrived there,
 // and long before a heartbeat; other people's sessions go on.
 func TestG6LostRightCutsAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		edit func(*person) func(*roster.Roster)
 		code refusal.Code
@@ -152,6 +153,7 @@ func TestG6LostRightCutsAtOnce(t *testing.T) {
 
 // The right is taken away while the agent considers the OPEN.
 func TestG6LostRightBetweenOpenAndAcceptCuts(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	op := c.people[policy.Operator]
 	w := c.newHost("web-1").watch(func(wire.OpenSession) { c.publish(func(r *roster.Roster) { r.Revoke(op.key.ID()) }) })
@@ -169,6 +171,7 @@ func TestG6LostRightBetweenOpenAndAcceptCuts(t *testing.T) {
 
 // A server that has forgotten its sessions learns of them when one is renewed.
 func TestG6LostRightCutsAfterARestart(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	op := c.people[policy.Operator]
 	w := c.newHost("web-1").watch(nil)
@@ -204,6 +207,7 @@ func TestG6LostRightCutsAfterARestart(t *testing.T) {
 
 // A request that was used stays used, and whoever takes it back ends what it opened.
 func TestCancelOrDenialAfterUseCutsTheSession(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	w := c.newHost("db-1", "prod").watch(nil)
 	op, ap, ad := c.people[policy.Operator], c.people[policy.Approver], c.people[policy.Admin]
@@ -238,6 +242,7 @@ func TestCancelOrDenialAfterUseCutsTheSession(t *testing.T) {
 
 // Deleting an agent ends its sessions before its channel.
 func TestDeletedAgentIsCutFirst(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	w := c.newHost("web-1").watch(nil)
 	op := c.people[policy.Operator]
@@ -253,6 +258,7 @@ func TestDeletedAgentIsCutFirst(t *testing.T) {
 
 // An agent with more cuts waiting than its queue holds keeps its channel.
 func TestCutsNeverEndTheChannel(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	w := c.newHost("web-1").watch(nil)
 	held := c.channelOf(w.host)

@@ -90,6 +90,7 @@ func exportVerifiesWhenRequestsAreForgotten(t *testing.T) {
 // Who asks for a checkpoint while another call signs one waits for it: what it did
 // before must be covered when it is answered.
 func TestCheckpointWaitsForTheOneUnderWay(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	team := c.node.allTeams()[0]
 	team.sealing.Lock() // another call signs: it has taken note of what grew

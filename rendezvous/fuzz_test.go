@@ -97,6 +97,7 @@ func FuzzFindRoute(f *testing.F) {
 }
 
 func TestScanBounds(t *testing.T) {
+	t.Parallel()
 	var many strings.Builder
 	for i := range maxNames + 1 {
 		if i > 0 {

@@ -90,8 +90,9 @@ func (s *Server) refused(c *call, err error) {
 		return
 	}
 	code := refusal.Of(err)
-	if code == "" && errors.Is(err, context.Canceled) && c.http.Context().Err() != nil {
-		s.count("gone") // whoever asked has hung up while it waited: there is nobody to answer, and nothing broke
+	ours := code == "" || code == refusal.Unavailable // a refusal stays one, also of a caller who does not wait for it
+	if ours && errors.Is(c.http.Context().Err(), context.Canceled) {
+		s.count("gone") // whoever asked has hung up: there is nobody to answer, and nothing broke
 		s.log.Debug("a caller went away", "request", c.id, "path", c.path())
 		return
 	}

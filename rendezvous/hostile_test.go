@@ -121,6 +121,7 @@ func (c *crew) tokenCall(edit func(*forged, *wire.Proof)) forged {
 }
 
 func TestHonestForgeryPasses(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	if got := attack(t, c.node).send(c.tokenCall(nil)); got.status != 200 {
 		t.Fatalf("got %d %+v: the tests below would prove nothing", got.status, got.problem)
@@ -128,6 +129,7 @@ func TestHonestForgeryPasses(t *testing.T) {
 }
 
 func TestD1ProofMissingOrWrong(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	stranger := must(key.Generate[key.Operator]())
@@ -153,6 +155,7 @@ func TestD1ProofMissingOrWrong(t *testing.T) {
 }
 
 func TestD1EveryByteOfAProofCounts(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	f := c.tokenCall(nil)
@@ -173,6 +176,7 @@ func TestD1EveryByteOfAProofCounts(t *testing.T) {
 }
 
 func TestD2ProofUsedTwice(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		c := found(t, n)
 		a := attack(t, c.node)
@@ -200,6 +204,7 @@ func TestD2ProofUsedTwice(t *testing.T) {
 }
 
 func TestD3D4ProofForAnotherCall(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	otherToken := c.cred(policy.Operator).Token
@@ -226,6 +231,7 @@ func TestD3D4ProofForAnotherCall(t *testing.T) {
 }
 
 func TestD4ProofForAnotherSessionOrAgent(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	h, h2 := c.newHost("web-1").accepting(), c.newHost("web-2").accepting()
@@ -248,6 +254,7 @@ func TestD4ProofForAnotherSessionOrAgent(t *testing.T) {
 }
 
 func TestD5ProofTime(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	for _, ms := range []wire.Millis{-62_000, 62_000} {
@@ -296,6 +303,7 @@ func TestD8ProofStaysUsedAfterRestart(t *testing.T) {
 }
 
 func TestD9OnlyExactPaths(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	token := c.cred(policy.Admin).Token
@@ -316,6 +324,7 @@ func TestD9OnlyExactPaths(t *testing.T) {
 }
 
 func TestG12SetupIsGoneOnceUsed(t *testing.T) {
+	t.Parallel()
 	n := startNode(t)
 	a := attack(t, n)
 	c, req := foundation(t, n)
@@ -349,6 +358,7 @@ func TestG12SetupIsGoneOnceUsed(t *testing.T) {
 }
 
 func TestK12UnknownAndDoubledFields(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	good := string(c.tokenBody())
@@ -371,6 +381,7 @@ func TestK12UnknownAndDoubledFields(t *testing.T) {
 }
 
 func TestC16TeamFromTheCallIsNotRead(t *testing.T) {
+	t.Parallel()
 	n := startNode(t)
 	c, other := found(t, n), found(t, n)
 	a := attack(t, n)
@@ -388,6 +399,7 @@ func TestC16TeamFromTheCallIsNotRead(t *testing.T) {
 }
 
 func TestC10C11C14Tokens(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	cred := c.cred(policy.Admin)

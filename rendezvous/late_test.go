@@ -67,6 +67,7 @@ func TestApprovalThatOnlyTheAgentNeeds(t *testing.T) {
 
 // The policy asks for one approval, the agent for two.
 func TestAgentNeedsMoreThanThePolicyAsksHere(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	h := c.newHost("db-1", "prod").needing(wire.ApprovalNeed{Rule: "both", Count: 2, Roles: []string{"approver", "admin"}})
 	op, ap, ad := c.people[policy.Operator], c.people[policy.Approver], c.people[policy.Admin]
@@ -90,6 +91,7 @@ func TestAgentNeedsMoreThanThePolicyAsksHere(t *testing.T) {
 // What an agent asks for is a peer's word: it may ask for more, not for nonsense,
 // never for less, and only where approvals are all that is missing.
 func TestHostileNeeds(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	op := c.people[policy.Operator]
 	good := wire.ApprovalNeed{Rule: "r", Count: 1, Roles: []string{"admin"}}
@@ -136,6 +138,7 @@ func TestHostileNeeds(t *testing.T) {
 
 // Requests that agents ask for count like any other of their operator.
 func TestAgentsNeedsAreBounded(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNodeWith(t, nil, func(s *Server) { s.sessions = newLimiter[key.ID](rate{perSecond: 1000, burst: 1000}) }))
 	h := c.newHost("web-1").needing(wire.ApprovalNeed{Rule: "r", Count: 1, Roles: []string{"admin"}})
 	op := c.people[policy.Operator]

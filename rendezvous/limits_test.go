@@ -93,6 +93,7 @@ func bodiesAndHeadersAreBounded(t *testing.T) {
 }
 
 func TestK15ErrorsShowARequestIDOnly(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	c.node.routes = append([]route{{method: "GET", path: "/boom", handle: func(*Server, *call) (any, error) { panic("secret stack") }},
 		{method: "GET", path: "/sql", handle: func(*Server, *call) (any, error) { return nil, fmt.Errorf("SELECT secret FROM teams") }}}, c.node.routes...)
@@ -115,6 +116,7 @@ func TestK15ErrorsShowARequestIDOnly(t *testing.T) {
 }
 
 func TestK18DatabaseAwayFailsClosed(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	h := c.newHost("web-1").accepting()
 	a := attack(t, c.node)
@@ -131,6 +133,7 @@ func TestK18DatabaseAwayFailsClosed(t *testing.T) {
 }
 
 func TestK9IdentifiersAre128RandomBits(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	seen := map[string]bool{}
 	for range 50 {
@@ -152,6 +155,7 @@ func TestK9IdentifiersAre128RandomBits(t *testing.T) {
 }
 
 func TestC12RosterOfNowDecides(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	op, ap := c.people[policy.Operator], c.people[policy.Approver]
@@ -176,6 +180,7 @@ func TestC12RosterOfNowDecides(t *testing.T) {
 }
 
 func TestC15LoginTellsStrangersNothing(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	stranger := must(key.Generate[key.Operator]())
 	_, _, unknownKey := c.api.Login(t.Context(), stranger, c.state.Team())
@@ -197,6 +202,7 @@ func TestC15LoginTellsStrangersNothing(t *testing.T) {
 }
 
 func TestLoginIsBoundToItsConnection(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	op := c.people[policy.Operator]
@@ -213,6 +219,7 @@ func TestLoginIsBoundToItsConnection(t *testing.T) {
 }
 
 func TestPinnedKeyOnly(t *testing.T) {
+	t.Parallel()
 	n, other := startNode(t), startNode(t)
 	cfg := n.config()
 	cfg.Pin = other.keys.pin
@@ -230,6 +237,7 @@ func TestPinnedKeyOnly(t *testing.T) {
 }
 
 func TestRosterPublishRefusals(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	next := func(edit func(*roster.Roster)) wire.RosterPublish {
 		return wire.RosterPublish{Update: must(roster.Sign(c.owner, roster.Next(c.state, func(r *roster.Roster) {
@@ -264,6 +272,7 @@ func TestRosterPublishRefusals(t *testing.T) {
 }
 
 func TestK13CursorsAreChecked(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	a := attack(t, c.node)
 	token := c.cred(policy.Viewer).Token
@@ -274,6 +283,7 @@ func TestK13CursorsAreChecked(t *testing.T) {
 }
 
 func TestAgentsArePaged(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	c.newHost("b-host").dial()
 	c.newHost("a-host").dial()

@@ -127,6 +127,7 @@ func (w *idor) call(a *attacker, r route, id key.ID) answer {
 }
 
 func TestK10EveryRouteHasARow(t *testing.T) {
+	t.Parallel()
 	have := map[string]bool{}
 	for _, r := range routes() {
 		name := r.method + " " + r.path
@@ -161,6 +162,7 @@ func TestK10EveryRouteHasARow(t *testing.T) {
 // The same answer for another team's thing and for one that does not exist, for
 // every role; and whoever has no right to the act learns only that.
 func TestK10OtherTeamsThingsDoNotExist(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		w := newIDOR(t, n)
 		a := attack(t, w.mine.node)
@@ -239,6 +241,7 @@ func base64Of(s string) string { b, _ := json.Marshal(s); return strings.Trim(st
 // Each protected route without a token, with a broken one, and with less than its
 // role.
 func TestK10NoTokenNoAnswer(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		w := newIDOR(t, n)
 		a := attack(t, w.mine.node)

@@ -36,6 +36,7 @@ func (n *node) reach(ctx context.Context, network, _ string) (net.Conn, error) {
 }
 
 func TestD2ProofOnTwoNodes(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		first := n
 		c := found(t, first)
@@ -82,6 +83,7 @@ func rosterOfOneNodeBindsTheOther(t *testing.T) {
 }
 
 func TestE12OneApprovalOpensOneSession(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		c := found(t, n)
 		h := c.newHost("db-1", "prod").accepting()
@@ -122,6 +124,7 @@ func TestE12OneApprovalOpensOneSession(t *testing.T) {
 }
 
 func TestK8DecisionsAtOnceEndInOneState(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		c := found(t, n)
 		h := c.newHost("db-1", "prod").accepting()
@@ -199,6 +202,7 @@ func slowCallersAreClosed(t *testing.T) {
 }
 
 func TestLimiterForgetsWhoIsQuiet(t *testing.T) {
+	t.Parallel()
 	l := newLimiter[int](rate{perSecond: 1, burst: 2})
 	now := time.Unix(1_700_000_000, 0)
 	for i, want := range []bool{true, true, false} {
@@ -224,6 +228,7 @@ func TestLimiterForgetsWhoIsQuiet(t *testing.T) {
 }
 
 func TestSourcesAreCountedByNetwork(t *testing.T) {
+	t.Parallel()
 	for a, b := range map[string]string{
 		"192.0.2.1:1":              "192.0.2.1:2",
 		"[::ffff:192.0.2.1]:1":     "192.0.2.1:2",

@@ -26,6 +26,7 @@ func (c *crew) next(edit func(*roster.Roster)) wire.RosterPublish {
 // Every operator key is revoked, the owners' own among them: nobody can log in, and
 // the owners still can mend it.
 func TestOwnersAreNeverLockedOut(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	c.publish(func(r *roster.Roster) {
 		for _, p := range c.people {
@@ -55,6 +56,7 @@ func TestOwnersAreNeverLockedOut(t *testing.T) {
 
 // Whoever is no owner gets one answer, whatever the team and the version.
 func TestC15OfferedRostersTellStrangersNothing(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNodeWith(t, nil, func(s *Server) {
 		s.offers, s.sources = newLimiter[visit](rate{perSecond: 1000, burst: 1000}), newLimiter[netip.Prefix](rate{perSecond: 1000, burst: 1000})
 	}))
@@ -102,6 +104,7 @@ func TestC15OfferedRostersTellStrangersNothing(t *testing.T) {
 
 // An owner is told what is wrong.
 func TestOfferedRostersAreChecked(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	put := func(p wire.RosterPublish) error { return c.api.OfferRoster(t.Context(), p) }
 	first, second := c.next(func(*roster.Roster) {}), c.next(func(r *roster.Roster) { r.MinVersion = "9.9.9" })
@@ -138,6 +141,7 @@ func TestOfferedRostersAreChecked(t *testing.T) {
 }
 
 func TestOfferedRostersAreCounted(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	junk := c.next(func(*roster.Roster) {})
 	junk.Update.Statement = sign(t, must(key.Generate[key.Owner]()), roster.Next(c.state, func(r *roster.Roster) { r.Renew(time.Now(), time.Hour) }))

@@ -115,6 +115,7 @@ func bothEndsRenewAlsoAfterARestart(t *testing.T) {
 // TestM9NobodyElseRenews: who is not the session's own operator or agent learns
 // that there is no such thing, whatever they know of it.
 func TestM9NobodyElseRenews(t *testing.T) {
+	t.Parallel()
 	n := startNode(t)
 	c, theirs := found(t, n), found(t, n)
 	g, o := c.granted("web-1"), theirs.granted("web-1")
@@ -159,6 +160,7 @@ func sessionOf(g *granting) wire.SessionID {
 }
 
 func TestM9AlteredTicketsAreNotFound(t *testing.T) {
+	t.Parallel()
 	n := startNode(t)
 	good := must(n.signTicket(wire.RelayTicket{Session: wire.NewSessionID(), Pair: wire.NewNonce()}))
 	if _, err := n.openTicket(good); err != nil {
@@ -180,6 +182,7 @@ func TestM9AlteredTicketsAreNotFound(t *testing.T) {
 }
 
 func TestG6WhoLostTheirRightRenewsNothing(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
 	demote := func(role policy.Role) func(*roster.Roster) {
@@ -214,6 +217,7 @@ func TestG6WhoLostTheirRightRenewsNothing(t *testing.T) {
 }
 
 func TestExpiredRosterRenewsNothing(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
 	tk := must(c.node.openTicket(g.reply.Lease.Ticket))
@@ -225,6 +229,7 @@ func TestExpiredRosterRenewsNothing(t *testing.T) {
 // TestNoCredentialOutlivesTheSession: the last one ends with it and cannot be
 // renewed; a ticket that was kept buys nothing.
 func TestNoCredentialOutlivesTheSession(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
 	tk := must(c.node.openTicket(g.reply.Lease.Ticket))
@@ -249,6 +254,7 @@ func TestNoCredentialOutlivesTheSession(t *testing.T) {
 }
 
 func TestD1RenewalWantsItsOwnProof(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
 	a := attack(t, c.node)
@@ -283,6 +289,7 @@ func TestD1RenewalWantsItsOwnProof(t *testing.T) {
 }
 
 func TestMalformedRenewalsEndTheChannel(t *testing.T) {
+	t.Parallel()
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
 	for name, f := range map[string]wire.Frame{
@@ -302,6 +309,7 @@ func TestMalformedRenewalsEndTheChannel(t *testing.T) {
 }
 
 func TestLifetimeOfCredentialsIsConfigured(t *testing.T) {
+	t.Parallel()
 	cfg := Config{Name: "rv1", URL: "https://rv.example", State: t.TempDir()}
 	if d := cfg.WithDefaults().Relay.lifetime(); d != time.Hour {
 		t.Errorf("default %v", d)

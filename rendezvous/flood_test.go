@@ -1,0 +1,120 @@
+package rendezvous
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+// flooders adds n operators to the team and logs them in.
+func (c *crew) flooders(n int) []*person {
+	c.t.Helper()
+	list := make([]*person, n)
+	c.publish(func(r *roster.Roster) {
+		for i := range list {
+			list[i] = &person{key: must(key.Generate[key.Operator]())}
+			name := fmt.Sprintf("flooder%d", i)
+			r.Operators = append(r.Operators, roster.Operator{Key: list[i].key.Public(), Email: name + "@acme.example", Person: name, Role: policy.Operator})
+		}
+	})
+	for _, p := range list {
+		c.mint(p, policy.Operator)
+	}
+	return list
+}
+
+// flood sends calls OPENs of each person, all at once, and returns how many were let
+// through.
+func (c *crew) flood(people []*person, h *host, calls int) (passed int64) {
+	c.t.Helper()
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	for _, p := range people {
+		for range 4 {
+			wg.Go(func() {
+				for range calls / 4 {
+					switch _, err := c.api.OpenSession(c.t.Context(), p.cred, c.request(p, h, nil)); refusal.Of(err) {
+					case refusal.RateLimited:
+					case "":
+						n.Add(1)
+					default:
+						c.t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return n.Load()
+}
+
+// As many OPENs as a client can send, from one key and from many: each key gets its
+// share and no more, and whoever does not flood is served meanwhile.
+func TestB18FloodingOperatorsLeaveOthersAlone(t *testing.T) {
+	t.Parallel()
+	c := found(t, startNode(t))
+	h := c.newHost("web-1").accepting()
+	honest := c.people[policy.Approver]
+	many := c.flooders(8)
+	for _, tc := range []struct {
+		people []*person
+		calls  int
+	}{{many[:1], 240}, {many[1:], 60}} {
+		begin, done := time.Now(), make(chan int64, 1)
+		go func() { done <- c.flood(tc.people, h, tc.calls) }()
+		served := 0
+		var passed int64
+		for flooding := true; flooding; {
+			if served < int(rateSessions.burst)/3 {
+				if _, err := c.api.OpenSession(t.Context(), honest.cred, c.request(honest, h, nil)); err != nil {
+					t.Fatalf("beside %d: %v", len(tc.people), err)
+				}
+				served++
+				continue
+			}
+			passed, flooding = <-done, false
+		}
+		share := rateSessions.burst + rateSessions.perSecond*time.Since(begin).Seconds() + 1
+		if limit := share * float64(len(tc.people)); float64(passed) > limit || passed == 0 {
+			t.Errorf("%d keys: %d of %d calls were let through, want at most %.0f", len(tc.people), passed, tc.calls*len(tc.people), limit)
+		}
+	}
+	if c.node.Snapshot()["refused_rate_limited"] == 0 {
+		t.Error("not counted")
+	}
+}
+
+// BenchmarkB18RefusedOpen is what one OPEN beyond the limit costs the server: a
+// thousand of them per second must be nothing.
+func BenchmarkB18RefusedOpen(b *testing.B) {
+	c := found(b, startNode(b))
+	p := c.people[policy.Operator]
+	body := must(encode(c.request(p, c.newHost("web-1"), nil)))
+	call := func() int {
+		r := httptest.NewRequest(http.MethodPost, wire.PathSessions, http.NoBody)
+		r.ContentLength = int64(len(body))
+		r.Header.Set("Authorization", "Bearer "+p.cred.Token)
+		w := httptest.NewRecorder()
+		c.node.ServeHTTP(w, r)
+		return w.Code
+	}
+	for range int(rateOperator.burst) {
+		c.node.operators.allow(p.key.ID(), time.Now())
+	}
+	c.node.operators.rate.perSecond = 0 // nothing is filled in while it is measured
+	for b.Loop() {
+		if status := call(); status != http.StatusTooManyRequests {
+			b.Fatal(status)
+		}
+	}
+}
