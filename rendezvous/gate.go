@@ -53,7 +53,7 @@ const relayPath = "/relay"
 // ServeHTTP is the way in. A panic ends one call, not the server, and its stack
 // goes to the log alone (attack K15).
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.cfg.RelayWeb != nil && r.URL.Path == relayPath {
+	if s.cfg.RelayWeb != nil && r.RequestURI == relayPath { // exactly, as every path here
 		s.cfg.RelayWeb.ServeHTTP(w, r) // limits and time are the relay's own
 		return
 	}

@@ -168,10 +168,11 @@ func (c Config) text() []byte {
 	line("url", c.URL)
 	line("listen", c.Listen)
 	line("database", c.Database)
-	if c.Relay.Secret+c.Relay.Listen+c.Relay.Public != "" || c.Relay.Lifetime != 0 || len(c.Relay.External) > 0 {
+	if c.Relay.Secret+c.Relay.Listen+c.Relay.Secure+c.Relay.Public != "" || c.Relay.Lifetime != 0 || len(c.Relay.External) > 0 {
 		b.WriteString("\n[relay]\n")
 		line("secret", c.Relay.Secret)
 		line("listen", c.Relay.Listen)
+		line("secure", c.Relay.Secure)
 		line("public", c.Relay.Public)
 		if c.Relay.Lifetime != 0 {
 			fmt.Fprintf(&b, "lifetime = %d\n", c.Relay.Lifetime)
@@ -181,6 +182,10 @@ func (c Config) text() []byte {
 		b.WriteString("\n[[relay.external]]\n")
 		line("udp", x.UDP)
 		line("tcp", x.TCP)
+		line("tls", x.TLS)
+		line("dtls", x.DTLS)
+		line("websocket", x.WebSocket)
+		line("key", x.Key)
 	}
 	return b.Bytes()
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -177,7 +178,8 @@ func TestConfigurationMistakesAreNamed(t *testing.T) {
 func TestWrittenConfigurationReadsBack(t *testing.T) {
 	at := place{config: filepath.Join(t.TempDir(), "server.toml")}
 	want := rendezvous.Config{Name: "rv-1.example", URL: "https://[::1]:8443", Listen: "[::1]:8443", Database: "postgres://u@h/d?passfile=/x y",
-		Relay: rendezvous.Relay{Secret: `/a "b"\c`, Listen: ":3479", Public: "h:3479", External: []rendezvous.External{{UDP: "a:1"}, {TCP: "b:2"}}}}
+		Relay: rendezvous.Relay{Secret: `/a "b"\c`, Listen: ":3479", Public: "h:3479", Secure: "off", External: []rendezvous.External{{UDP: "a:1"}, {TCP: "b:2"},
+			{TLS: "c:3", DTLS: "c:4", WebSocket: "c:443", Key: strings.Repeat("ab", 32)}}}}
 	if err := rendezvous.WriteConfig(at.config, want); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +188,7 @@ func TestWrittenConfigurationReadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.Name != want.Name || got.URL != want.URL || got.Listen != want.Listen || got.Database != want.Database ||
-		got.Relay.Secret != want.Relay.Secret || got.Relay.Public != want.Relay.Public || len(got.Relay.External) != 2 || got.Relay.External[1] != want.Relay.External[1] {
+		got.Relay.Secret != want.Relay.Secret || got.Relay.Public != want.Relay.Public || got.Relay.Secure != "off" || !slices.Equal(got.Relay.External, want.Relay.External) {
 		t.Fatalf("%+v", got)
 	}
 	if err := rendezvous.WriteConfig(at.config, want); err == nil {
