@@ -80,7 +80,7 @@ func TestThreeMachinesScripts(t *testing.T) {
 	w.agent("prod", "prod")
 	w.join("db", "web")
 	// One person each: the rate limit is per key.
-	who := map[string]*person{"exec": w.ann, "refusals": w.enter("bob", "admin")}
+	who := map[string]*person{"exec": w.ann, "refusals": w.enter("bob", "admin"), "ways": w.enter("cyd", "operator")}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {

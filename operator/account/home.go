@@ -31,6 +31,8 @@ import (
 //	agents.json    the machines as last seen, for names and completions
 //	founding.json  the setup string, secret, while a new team waits for owners' signatures
 //	audit.seen     the newest audit checkpoint that this operator has verified
+//	networks.json  how a relay was reached last, by network (package remote)
+//	live/          sockets of the sessions that run on this machine (package live)
 //
 // Only the keys and the team are worth a backup; the rest is fetched again.
 type Home struct {

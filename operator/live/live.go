@@ -139,6 +139,9 @@ func Serve(state string, describe func() Session) (stop func(), err error) {
 	return sync.OnceFunc(func() {
 		_ = l.Close() // removes the socket
 		wg.Wait()
+		if filepath.Base(dir) != "live" {
+			_ = os.Remove(dir) // no litter among the temporary folders; while others have sockets in it, it stays
+		}
 	}), nil
 }
 

@@ -100,6 +100,7 @@ type pings struct {
 
 	sent, answered int
 	trips          []time.Duration
+	lastDirect     bool          // the last line was of an answer by a direct path
 	becameDirect   time.Duration // after the session stood; 0 is never
 }
 
@@ -145,12 +146,12 @@ func (p *pings) run(ctx context.Context) error {
 			return p.verdict()
 		}
 		changed := p.conn.PathChanged()
-		for wait := true; wait; {
+		for wait := !p.isAtLast(); wait; {
 			select {
 			case <-tick.C:
 				wait = false
 			case <-changed:
-				changed, wait = p.conn.PathChanged(), !(p.direct && p.isDirect())
+				changed, wait = p.conn.PathChanged(), !p.isAtLast()
 			case <-p.conn.Done():
 				return &cli.Error{Err: p.conn.Err(), Exit: cli.ExitTransport}
 			case <-ctx.Done():
@@ -175,13 +176,14 @@ func (p *pings) settle(ctx context.Context) {
 	}
 }
 
-func (p *pings) isDirect() bool {
+// isAtLast reports that what is waited for has come since the last line.
+func (p *pings) isAtLast() bool {
 	way := p.conn.Path()
-	return !way.Lost && way.Kind == "direct"
+	return p.direct && !way.Lost && way.Kind == "direct"
 }
 
 func (p *pings) over() bool {
-	return p.count > 0 && p.sent >= p.count || p.direct && p.isDirect()
+	return p.count > 0 && p.sent >= p.count || p.direct && p.lastDirect
 }
 
 // verdict is the error of a run that has ended by itself or by Ctrl-C, which is
@@ -190,7 +192,7 @@ func (p *pings) verdict() error {
 	switch {
 	case p.answered == 0:
 		return &cli.Error{Err: refusal.New(refusal.Unreachable, "%q does not answer", p.host), Hints: []string{"tucdesk netcheck"}, Exit: cli.ExitTransport}
-	case p.direct && !p.isDirect():
+	case p.direct && !p.lastDirect:
 		return &cli.Error{Err: fmt.Errorf("the path to %q is not direct", p.host), Hints: []string{"tucdesk netcheck, here and on the other side's network"}, Exit: cli.ExitFailed}
 	}
 	return nil
@@ -216,7 +218,7 @@ func (p *pings) line(ctx context.Context) {
 		now, _ := p.conn.trail.present()
 		p.becameDirect = max(now.since.Sub(p.conn.since), time.Millisecond)
 	}
-	if err == nil {
+	if p.lastDirect = l.Direct && l.Answered; err == nil {
 		p.answered++
 		l.RTTMillis = live.Millis(trip)
 		if p.trips = append(p.trips, trip); len(p.trips) > pingSamples {

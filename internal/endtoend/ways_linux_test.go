@@ -1,0 +1,104 @@
+package endtoend
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// sessionsOf is what "status -d --json" says of the sessions on this machine.
+type sessionsOf struct {
+	Reachable bool
+	Sessions  []struct {
+		PID                int
+		Host, Action, Kind string
+		RTTMillis          float64
+		BytesIn, BytesOut  uint64
+		Paths              []struct {
+			Kind, Name string
+			Chosen     bool
+		}
+	}
+}
+
+func (p *person) sessions() sessionsOf {
+	var s sessionsOf
+	decode(p.w.t, p.run("status", "-d", "--json").out, &s)
+	return s
+}
+
+func TestSessionsOnThisMachineAreShown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.agent("web", "web")
+	waits := w.ann.start("exec", "web", "--", "sleep", "600")
+	killed := w.ann.start("exec", "web", "--", "sleep", "600")
+	eventually(t, "two sessions to be shown", func() bool {
+		s := w.ann.sessions()
+		return len(s.Sessions) == 2 && s.Sessions[0].Kind != "" && s.Sessions[1].Kind != ""
+	})
+	for _, s := range w.ann.sessions().Sessions {
+		if s.Host != "web" || s.Action != "exec" || s.BytesIn == 0 || s.BytesOut == 0 || len(s.Paths) == 0 || !s.Paths[0].Chosen {
+			t.Errorf("%+v", s)
+		}
+	}
+	if out := w.ann.run("status", "-d").is(t, 0).out; !regexp.MustCompile(`(?m)^web +exec +\d+ .* (direct|relay-\w+) \S+ +[\d.]+ ms `).MatchString(out) {
+		t.Errorf("status -d prints:\n%s", out)
+	}
+	killed.kill() // leaves its socket behind
+	eventually(t, "the killed one to be gone", func() bool { return len(w.ann.sessions().Sessions) == 1 })
+	w.startedSocketsArePrivate(t)
+	waits.stop()
+	if s := w.ann.sessions(); len(s.Sessions) != 0 {
+		t.Errorf("left: %+v", s.Sessions)
+	}
+}
+
+// startedSocketsArePrivate looks at whatever sockets the person's processes made.
+func (w *world) startedSocketsArePrivate(t *testing.T) {
+	t.Helper()
+	found := 0
+	// Where the path of the state folder is long, they are among the temporary folders.
+	dirs := append(must(filepath.Glob(filepath.Join(os.TempDir(), "tucdesk-live-*"))), w.ann.state("live"))
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !os.IsNotExist(err) {
+			t.Error(err)
+		}
+		for _, e := range entries {
+			var st unix.Stat_t
+			if err := unix.Lstat(filepath.Join(dir, e.Name()), &st); err == nil && st.Mode&0o777 != 0o600 {
+				t.Errorf("%s has mode %o", e.Name(), st.Mode)
+			}
+			found++
+		}
+	}
+	if found == 0 {
+		t.Error("no sockets")
+	}
+}
+
+func TestWayIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.agent("web", "web")
+	s := w.ann.at(100, 24, "xterm", "ssh", "-v", "--predict", "never", "web")
+	from := s.shows(0, `[$#] `)
+	s.types("~s")
+	from = s.shows(from, `(direct|relay-udp) \S+ for \S+,? .*; second .*; \d+ changes; \d+ datagrams`)
+	s.types("exit\r")
+	if code := s.status(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	<-s.closed // all that it said is there
+	if text := s.seen.String()[from:]; !regexp.MustCompile(`path (direct|relay-udp) [^;]+; for .*; session after`).MatchString(text) {
+		t.Errorf("-v says at the end: %q", text)
+	}
+	if text, err := os.ReadFile(w.ann.state("networks.json")); err != nil || !strings.Contains(string(text), `"kind":"relay-udp"`) {
+		t.Errorf("networks.json has %q, %v", text, err)
+	}
+}
