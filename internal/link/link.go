@@ -90,10 +90,8 @@ type Link struct {
 	slots   [wire.MaxRelayEndpoints]*slot
 	kick    chan struct{} // cap 1: look again who is wanted
 
-	mu     sync.Mutex
-	cred   wire.Relay       // guarded by mu; the newest, its endpoints are not used
-	mapped []netip.AddrPort // guarded by mu; where the relays see our UDP sockets
-	ended  bool             // guarded by mu
+	mu   sync.Mutex
+	cred wire.Relay // guarded by mu; the newest, its endpoints are not used
 
 	ctx    context.Context
 	cancel context.CancelFunc
