@@ -181,7 +181,7 @@ func (s *Server) alarm(ctx context.Context, t *team, agent key.ID, name string, 
 // limited, so that nobody fills the log by asking; the counters have them all.
 func (s *Server) recordRefusal(c *call, code refusal.Code) {
 	if c.who.Operator.IsZero() || c.recorded || code == refusal.RateLimited || code == refusal.Unavailable ||
-		!s.refusals.allow(c.who.Operator, c.now) {
+		!s.refusals.Allow(c.who.Operator, c.now) {
 		return
 	}
 	e := c.entry(entry.Alarm)

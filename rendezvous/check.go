@@ -18,7 +18,7 @@ const checkLifetime = 2 * time.Minute
 // nobody ever gets, so nothing can be sent to anybody with it. A check costs the
 // relays what a session does, and counts as one.
 func (s *Server) checkRelays(c *call) (any, error) {
-	if !s.sessions.allow(c.who.Operator, c.now) {
+	if !s.sessions.Allow(c.who.Operator, c.now) {
 		return nil, refusal.New(refusal.RateLimited, "too many checks and sessions with this key; wait a moment")
 	}
 	var pair credential.Pair

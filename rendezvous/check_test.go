@@ -38,7 +38,7 @@ func TestK10ChecksOfRelaysHaveARate(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNode(t))
 	var err error
-	for range 4 * int(rateSessions.burst) {
+	for range 4 * int(rateSessions.Burst) {
 		if _, err = c.api.CheckRelays(t.Context(), c.cred(policy.Viewer)); err != nil {
 			break
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/rendezvous/rate"
 )
 
 // Limits of a control channel; our choice where wire says nothing.
@@ -174,7 +175,7 @@ func codeOf(err error) refusal.Code {
 
 // read handles the agent's frames until the channel ends, and says why it did.
 func (c *conn) read() error {
-	allowance := bucket{tokens: rateFrames.burst, at: time.Now()}
+	allowance := rate.NewBucket(rateFrames, time.Now())
 	for {
 		// Not under c.ctx: the library closes the connection with the context of a
 		// read, and the writer still has a last word to say.
@@ -185,7 +186,7 @@ func (c *conn) read() error {
 			return err
 		}
 		c.s.count("frames")
-		for !c.awaited(f) && !allowance.take(rateFrames, time.Now()) {
+		for !c.awaited(f) && !allowance.Take(rateFrames, time.Now()) {
 			if err := c.pause(); err != nil {
 				return err
 			}
@@ -213,7 +214,7 @@ func (c *conn) awaited(f wire.Frame) bool {
 // meanwhile, so a flood fills the agent's own socket, and an honest agent, which
 // sends its log one batch at a time, makes larger batches.
 func (c *conn) pause() error {
-	t := time.NewTimer(time.Duration(float64(time.Second) / rateFrames.perSecond))
+	t := time.NewTimer(time.Duration(float64(time.Second) / rateFrames.PerSecond))
 	defer t.Stop()
 	select {
 	case <-t.C:

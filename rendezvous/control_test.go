@@ -477,13 +477,13 @@ func frameFloodIsSlowedDown(t *testing.T) {
 	body := must(json.Marshal(wire.Refuse{}))
 	const more = 10
 	begin := time.Now()
-	for range int(rateFrames.burst) + more {
+	for range int(rateFrames.Burst) + more {
 		if err := h.ctl.Send(t.Context(), wire.Frame{Type: wire.FrameRefuse, ID: 77, Body: body}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "all were read", func() bool { return c.node.Snapshot()["frames"] >= uint64(rateFrames.burst)+more })
-	if d, least := time.Since(begin), time.Duration(float64(more-1)/rateFrames.perSecond*float64(time.Second)); d < least {
+	eventually(t, "all were read", func() bool { return c.node.Snapshot()["frames"] >= uint64(rateFrames.Burst)+more })
+	if d, least := time.Since(begin), time.Duration(float64(more-1)/rateFrames.PerSecond*float64(time.Second)); d < least {
 		t.Errorf("read after %v, want %v or more", d, least)
 	}
 	if c.node.bus.Len() != 1 {

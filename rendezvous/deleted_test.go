@@ -185,7 +185,7 @@ func TestReconnectsDoNotGrowTheLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range int(rateArrivals.burst) {
+	for range int(rateArrivals.Burst) {
 		if err = h.tryDial(nil); err != nil {
 			break
 		}
@@ -233,7 +233,7 @@ func TestTwinsFillNoLog(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
-	for range int(rateAlarms.burst) + 5 {
+	for range int(rateAlarms.Burst) + 5 {
 		h.dial()
 	}
 	n := 0
@@ -242,7 +242,7 @@ func TestTwinsFillNoLog(t *testing.T) {
 			n++
 		}
 	}
-	if n != int(rateAlarms.burst) {
+	if n != int(rateAlarms.Burst) {
 		t.Errorf("%d alarms", n)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
+	"github.com/tucdesk/tucdesk/rendezvous/rate"
 )
 
 // call is one request on its way through the gate to its handler.
@@ -123,7 +124,7 @@ func (s *Server) pass(c *call) (any, error) {
 		return nil, err
 	}
 	if c.route.auth == authNone {
-		if c.route.path != wire.PathHealth && !s.sources.allow(sourceOf(c.http.RemoteAddr), c.now) {
+		if c.route.path != wire.PathHealth && !s.sources.Allow(rate.Source(c.http.RemoteAddr), c.now) {
 			return nil, refusal.New(refusal.RateLimited, "too many calls from this network; wait a moment")
 		}
 	} else if err := s.authenticate(c); err != nil {
@@ -190,7 +191,7 @@ func (s *Server) authenticate(c *call) error {
 	if err != nil {
 		return withStatus(http.StatusUnauthorized, err)
 	}
-	if !s.operators.allow(who.Operator, c.now) { // before the database is asked: a flood costs one signature a call (attack B18)
+	if !s.operators.Allow(who.Operator, c.now) { // before the database is asked: a flood costs one signature a call (attack B18)
 		return refusal.New(refusal.RateLimited, "too many calls with this key; wait a moment")
 	}
 	if c.team, err = s.teamOf(c.http.Context(), who.Team.Wire()); err != nil {
@@ -217,7 +218,7 @@ func (s *Server) authenticate(c *call) error {
 func (s *Server) takeBody(c *call) (release func(), err error) {
 	release = func() {}
 	if c.route.auth == authNone && c.http.ContentLength > limitStranger {
-		if !s.larges.allow(sourceOf(c.http.RemoteAddr), c.now) {
+		if !s.larges.Allow(rate.Source(c.http.RemoteAddr), c.now) {
 			return nil, refusal.New(refusal.RateLimited, "too many large calls from this network; wait a moment")
 		}
 		if release, err = s.largePlace(); err != nil {

@@ -158,7 +158,7 @@ func slowBodiesKeepNobodyOut(t *testing.T) {
 		slows = append(slows, slow(limitStranger+1), slow(limitStranger))
 	}
 	eventually(t, "one source has its share of the places", func() bool { return n.Snapshot()["refused_rate_limited"] > 0 })
-	if taken := len(n.large); taken > int(rateLarge.burst) {
+	if taken := len(n.large); taken > int(rateLarge.Burst) {
 		t.Errorf("one network holds %d of %d places", taken, maxLarge)
 	}
 	start := time.Now()

@@ -192,7 +192,7 @@ func TestC15LoginTellsStrangersNothing(t *testing.T) {
 		t.Fatalf("%v and %v differ", unknownKey, unknownTeam)
 	}
 	limited := false
-	for range int(rateSource.burst) + 10 {
+	for range int(rateSource.Burst) + 10 {
 		_, _, err := c.api.Login(t.Context(), stranger, c.state.Team())
 		limited = limited || refusal.Of(err) == refusal.RateLimited
 	}

@@ -84,7 +84,7 @@ func (s *Server) openLogin(c *call, signed statement.Signed) (wire.Login, key.ID
 }
 
 func (s *Server) checkLogin(c *call, login wire.Login) error {
-	if !s.operators.allow(c.who.Operator, c.now) {
+	if !s.operators.Allow(c.who.Operator, c.now) {
 		return refusal.New(refusal.RateLimited, "too many logins with this key; wait a moment")
 	}
 	age := c.now.Sub(login.IssuedAt.Time())

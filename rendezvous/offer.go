@@ -9,6 +9,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
+	"github.com/tucdesk/tucdesk/rendezvous/rate"
 )
 
 // visit is what offers are counted by: a count for the team alone would let a
@@ -53,7 +54,7 @@ func (s *Server) openOffer(c *call, signed statement.Signed) (owner key.ID, err 
 	var found error
 	_, _, err = statement.OpenSelfSigned(signed, func(r roster.Roster, kid key.ID) (statement.Verifier, error) {
 		owner = kid
-		if !s.offers.allow(visit{sourceOf(c.http.RemoteAddr), r.Team}, c.now) {
+		if !s.offers.Allow(visit{rate.Source(c.http.RemoteAddr), r.Team}, c.now) {
 			found = refusal.New(refusal.RateLimited, "too many rosters from this network; wait a moment")
 			return nil, found
 		}

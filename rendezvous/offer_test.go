@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/rate"
 )
 
 // next is the next version with an edit, signed by the owner.
@@ -58,7 +59,7 @@ func TestOwnersAreNeverLockedOut(t *testing.T) {
 func TestC15OfferedRostersTellStrangersNothing(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNodeWith(t, nil, func(s *Server) {
-		s.offers, s.sources = newLimiter[visit](rate{perSecond: 1000, burst: 1000}), newLimiter[netip.Prefix](rate{perSecond: 1000, burst: 1000})
+		s.offers, s.sources = rate.New[visit](rate.Rate{PerSecond: 1000, Burst: 1000}), rate.New[netip.Prefix](rate.Rate{PerSecond: 1000, Burst: 1000})
 	}))
 	stranger := must(key.Generate[key.Owner]())
 	a := attack(t, c.node)
@@ -145,11 +146,11 @@ func TestOfferedRostersAreCounted(t *testing.T) {
 	c := found(t, startNode(t))
 	junk := c.next(func(*roster.Roster) {})
 	junk.Update.Statement = sign(t, must(key.Generate[key.Owner]()), roster.Next(c.state, func(r *roster.Roster) { r.Renew(time.Now(), time.Hour) }))
-	for range int(rateOffers.burst) {
+	for range int(rateOffers.Burst) {
 		wantCode(t, c.api.OfferRoster(t.Context(), junk), refusal.NotFound)
 	}
 	wantCode(t, c.api.OfferRoster(t.Context(), junk), refusal.RateLimited)
-	if !c.node.offers.allow(visit{sourceOf("192.0.2.1:1"), c.state.Team()}, time.Now()) {
+	if !c.node.offers.Allow(visit{rate.Source("192.0.2.1:1"), c.state.Team()}, time.Now()) {
 		t.Error("a stranger used up the owners' share from elsewhere")
 	}
 }

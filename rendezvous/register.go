@@ -71,7 +71,7 @@ func (s *Server) verifyRegistration(ctx context.Context, n *newcomer, channel ke
 		return err
 	}
 	n.reg, n.cert, n.kid = agent.Registration, agent.Certificate, agent.Key.ID()
-	if !s.arrivals.allow(n.kid, now) {
+	if !s.arrivals.Allow(n.kid, now) {
 		return refusal.New(refusal.RateLimited, "this agent connects too often; wait a moment")
 	}
 	expires := n.reg.IssuedAt.Time().Add(2 * wire.RegistrationSkew)
@@ -152,7 +152,7 @@ func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, no
 	if displaced {
 		s.count("displaced")
 	}
-	if displaced && s.alarms.allow(n.kid, now) {
+	if displaced && s.alarms.Allow(n.kid, now) {
 		if err := s.recordDisplaced(ctx, n, now); err != nil {
 			s.log.Warn("recording a displaced channel", "agent", n.kid.String(), "err", err)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
+	"github.com/tucdesk/tucdesk/rendezvous/rate"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
@@ -51,14 +52,14 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 
-	sources   *limiter[netip.Prefix]
-	operators *limiter[key.ID]
-	sessions  *limiter[key.ID]
-	refusals  *limiter[key.ID]
-	arrivals  *limiter[key.ID]
-	alarms    *limiter[key.ID]
-	larges    *limiter[netip.Prefix]
-	offers    *limiter[visit]
+	sources   *rate.Limiter[netip.Prefix]
+	operators *rate.Limiter[key.ID]
+	sessions  *rate.Limiter[key.ID]
+	refusals  *rate.Limiter[key.ID]
+	arrivals  *rate.Limiter[key.ID]
+	alarms    *rate.Limiter[key.ID]
+	larges    *rate.Limiter[netip.Prefix]
+	offers    *rate.Limiter[visit]
 	large     chan struct{} // places for large bodies of strangers
 	exports   chan struct{}
 	waiting   waiters
@@ -119,10 +120,10 @@ func prepare(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, keys: k, relay: secret, routes: routes(),
 		audience: client.Audience(k.access.ID(), host), issuer: principal.NewIssuer(k.access), bus: bus.New(),
-		sources: newLimiter[netip.Prefix](rateSource), operators: newLimiter[key.ID](rateOperator),
-		sessions: newLimiter[key.ID](rateSessions), refusals: newLimiter[key.ID](rateRefused),
-		arrivals: newLimiter[key.ID](rateArrivals), alarms: newLimiter[key.ID](rateAlarms),
-		larges: newLimiter[netip.Prefix](rateLarge), offers: newLimiter[visit](rateOffers),
+		sources: rate.New[netip.Prefix](rateSource), operators: rate.New[key.ID](rateOperator),
+		sessions: rate.New[key.ID](rateSessions), refusals: rate.New[key.ID](rateRefused),
+		arrivals: rate.New[key.ID](rateArrivals), alarms: rate.New[key.ID](rateAlarms),
+		larges: rate.New[netip.Prefix](rateLarge), offers: rate.New[visit](rateOffers),
 		large: make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
 	}
 	s.base, s.stop = context.WithCancel(context.Background())

@@ -68,7 +68,7 @@ type outcome struct {
 
 // openSession decides, records, and asks the agent. The agent decides again.
 func (s *Server) openSession(c *call) (any, error) {
-	if !s.sessions.allow(c.who.Operator, c.now) {
+	if !s.sessions.Allow(c.who.Operator, c.now) {
 		return nil, refusal.New(refusal.RateLimited, "too many sessions opened with this key; wait a moment")
 	}
 	if err := s.checkRequest(c); err != nil {
