@@ -16,6 +16,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/rate"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // Limits of a control channel; our choice where wire says nothing.
@@ -159,7 +160,7 @@ func sayLast(ws *websocket.Conn, err error) {
 		r.Detail = named.Detail
 	}
 	body, _ := encodeBody(r)
-	raw, _ := encode(wire.Frame{Type: wire.FrameRefuse, Body: body})
+	raw, _ := strict.Encode(wire.Frame{Type: wire.FrameRefuse, Body: body})
 	ctx, cancel := context.WithTimeout(context.Background(), lastWithin)
 	defer cancel()
 	_ = ws.Write(ctx, websocket.MessageBinary, raw) // it may have gone already
@@ -241,7 +242,7 @@ func readFrame(ctx context.Context, ws *websocket.Conn) (wire.Frame, error) {
 
 func decodeFrame(raw []byte) (wire.Frame, error) {
 	var f wire.Frame
-	if err := decodeStrict(raw, &f); err != nil || f.Type == "" {
+	if err := strict.Decode(raw, &f); err != nil || f.Type == "" {
 		return wire.Frame{}, refusal.New(refusal.ProtocolError, "a frame that cannot be read")
 	}
 	return f, nil
@@ -255,20 +256,20 @@ func (c *conn) handle(f wire.Frame) error {
 		return c.answer(f)
 	case wire.FrameHeartbeat:
 		var h wire.HeartbeatReply
-		if err := decodeStrict(f.Body, &h); err != nil {
+		if err := strict.Decode(f.Body, &h); err != nil {
 			return err
 		}
 		c.takeCosignature(h.Cosigned)
 		return c.alive()
 	case wire.FrameRoster:
 		var want wire.RosterWant
-		if err := decodeStrict(f.Body, &want); err != nil {
+		if err := strict.Decode(f.Body, &want); err != nil {
 			return err
 		}
 		return c.wants(want)
 	case wire.FrameAudit:
 		var batch wire.AuditEntries
-		if err := decodeStrict(f.Body, &batch); err != nil {
+		if err := strict.Decode(f.Body, &batch); err != nil {
 			return err
 		}
 		return c.takeAudit(batch)
@@ -304,7 +305,7 @@ func (c *conn) Ask(ctx context.Context, f wire.Frame) (wire.Frame, error) {
 	c.asked[f.ID] = ch
 	c.mu.Unlock()
 	defer c.forget(f.ID)
-	if raw, err := encode(f); err != nil || len(raw) > wire.MaxFrame {
+	if raw, err := strict.Encode(f); err != nil || len(raw) > wire.MaxFrame {
 		return wire.Frame{}, refusal.New(refusal.TooLarge, "request and approvals do not fit into one frame of %d bytes", wire.MaxFrame)
 	}
 	c.Tell(f)
@@ -381,7 +382,7 @@ func (c *conn) lastCuts() {
 	for {
 		select {
 		case f := <-c.out:
-			if raw, err := encode(f); f.Type == wire.FrameCut && err == nil {
+			if raw, err := strict.Encode(f); f.Type == wire.FrameCut && err == nil {
 				_ = c.ws.Write(ctx, websocket.MessageBinary, raw) // it may have gone already
 			}
 		default:
@@ -394,7 +395,7 @@ func (c *conn) send(f wire.Frame) {
 	if len(f.Body) == 0 {
 		f.Body = json.RawMessage("null")
 	}
-	raw, err := encode(f)
+	raw, err := strict.Encode(f)
 	if err != nil {
 		c.end(err)
 		return

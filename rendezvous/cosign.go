@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // cosignWithin is how long an export waits for the agents that it asked to cosign
@@ -135,7 +136,7 @@ func cosigned[R checkpoint.Cosigner](c checkpoint.Checkpoint, line string, k key
 // cosign takes an operator's cosignature of a checkpoint that is in the database.
 func (s *Server) cosign(c *call) (any, error) {
 	var k wire.Cosignature
-	if err := decodeStrict(c.body, &k); err != nil {
+	if err := strict.Decode(c.body, &k); err != nil {
 		return nil, err
 	}
 	var notes []string

@@ -9,6 +9,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/live"
+	"github.com/tucdesk/tucdesk/rendezvous/problem"
 )
 
 // cut ends sessions at their agents, those of the team for which why has a code. An
@@ -84,5 +85,5 @@ func (s *Server) begun(c *call) error {
 			conn.cut(live.Cut{Session: live.Session{ID: req.Session}, Code: code})
 		}
 	})
-	return withStatus(http.StatusForbidden, refusal.New(code, "the right to this session was taken away while it began"))
+	return problem.With(http.StatusForbidden, refusal.New(code, "the right to this session was taken away while it began"))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 const (
@@ -50,7 +51,7 @@ func (s *Server) rosterNews(c *call) (any, error) {
 // does not matter.
 func (s *Server) publishRoster(c *call) (any, error) {
 	var req wire.RosterPublish
-	if err := decodeStrict(c.body, &req); err != nil {
+	if err := strict.Decode(c.body, &req); err != nil {
 		return nil, err
 	}
 	state, err := c.state.roster.Apply(req.Update, c.now)
@@ -106,7 +107,7 @@ func (s *Server) tokens(c *call) (any, error) {
 
 func (s *Server) publishToken(c *call) (any, error) {
 	var req wire.TokenPublish
-	if err := decodeStrict(c.body, &req); err != nil {
+	if err := strict.Decode(c.body, &req); err != nil {
 		return nil, err
 	}
 	token, err := c.state.roster.VerifyToken(req.Token, c.now)

@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/rate"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // flooders adds n operators to the team and logs them in.
@@ -102,7 +103,7 @@ func BenchmarkB18RefusedOpen(b *testing.B) {
 	p := c.people[policy.Operator]
 	for c.node.operators.Allow(p.key.ID(), time.Now()) { // use it up: nothing is filled in while it is measured
 	}
-	body := must(encode(c.request(p, c.newHost("web-1"), nil)))
+	body := must(strict.Encode(c.request(p, c.newHost("web-1"), nil)))
 	call := func() int {
 		r := httptest.NewRequest(http.MethodPost, wire.PathSessions, http.NoBody)
 		r.ContentLength = int64(len(body))

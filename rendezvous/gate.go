@@ -16,6 +16,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
+	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/rate"
 )
 
@@ -59,7 +60,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &call{http: r, w: w, control: http.NewResponseController(w), id: wire.NewNonce().String(), now: time.Now()}
-	guardHeaders(w.Header(), c.id)
+	problem.Guard(w.Header(), c.id)
 	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler {
@@ -67,7 +68,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			s.log.Error("a call panicked", "request", c.id, "panic", p, "stack", string(debug.Stack()))
 			s.count("panic")
-			writeProblem(w, c.id, errors.New("panic"))
+			problem.Write(w, c.id, errors.New("panic"))
 		}
 	}()
 	reply, err := s.pass(c)
@@ -77,10 +78,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.count("answered")
 	if a, ok := reply.(accepted); ok {
-		writeJSON(w, http.StatusAccepted, a.reply)
+		problem.JSON(w, http.StatusAccepted, a.reply)
 		return
 	}
-	writeJSON(w, http.StatusOK, reply)
+	problem.JSON(w, http.StatusOK, reply)
 }
 
 // refused answers with err, counts it and, where a verified caller is known,
@@ -107,7 +108,7 @@ func (s *Server) refused(c *call, err error) {
 		c.w.Header().Set("Connection", "close")
 		_ = c.control.SetReadDeadline(time.Now().Add(lastWithin)) // a connection that has none is gone
 	}
-	writeProblem(c.w, c.id, err)
+	problem.Write(c.w, c.id, err)
 }
 
 // path is the route's pattern, which holds nothing of the caller's.
@@ -157,7 +158,7 @@ func (s *Server) findRoute(c *call) error {
 	}
 	r, vars, known := find(s.routes, c.http.Method, path)
 	if r == nil && known {
-		return withStatus(http.StatusMethodNotAllowed, refusal.New(refusal.BadRequest, "this path does not take this method"))
+		return problem.With(http.StatusMethodNotAllowed, refusal.New(refusal.BadRequest, "this path does not take this method"))
 	}
 	if r == nil {
 		return refusal.New(refusal.NotFound, "there is no such path")
@@ -185,11 +186,11 @@ func (s *Server) authenticate(c *call) error {
 	}
 	token, ok := strings.CutPrefix(headers[0], "Bearer ")
 	if len(headers) != 1 || !ok {
-		return withStatus(http.StatusUnauthorized, refusal.New(refusal.BadToken, "want one Authorization header with a bearer token"))
+		return problem.With(http.StatusUnauthorized, refusal.New(refusal.BadToken, "want one Authorization header with a bearer token"))
 	}
 	who, err := s.issuer.Verify(token, c.now)
 	if err != nil {
-		return withStatus(http.StatusUnauthorized, err)
+		return problem.With(http.StatusUnauthorized, err)
 	}
 	if !s.operators.Allow(who.Operator, c.now) { // before the database is asked: a flood costs one signature a call (attack B18)
 		return refusal.New(refusal.RateLimited, "too many calls with this key; wait a moment")
@@ -202,7 +203,7 @@ func (s *Server) authenticate(c *call) error {
 	}
 	op, err := c.state.roster.Operator(who.Operator, c.now)
 	if err != nil { // a token outlives its operator by no second (attack C12)
-		return withStatus(http.StatusUnauthorized, err)
+		return problem.With(http.StatusUnauthorized, err)
 	}
 	c.who, c.op = who, op
 	if !op.Role.AtLeast(c.route.role) {
@@ -264,7 +265,7 @@ func readBody(c *call) error {
 		return refusal.New(refusal.TooLarge, "a body of at most %d bytes", limit)
 	}
 	if r.Header.Get("Content-Encoding") != "" {
-		return withStatus(http.StatusUnsupportedMediaType, refusal.New(refusal.BadRequest, "bodies are taken as they are, without an encoding"))
+		return problem.With(http.StatusUnsupportedMediaType, refusal.New(refusal.BadRequest, "bodies are taken as they are, without an encoding"))
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, r.Body, limit))
 	var large *http.MaxBytesError
@@ -274,7 +275,7 @@ func readBody(c *call) error {
 	case err != nil:
 		return refusal.New(refusal.BadRequest, "the body broke off")
 	case len(body) > 0 && r.Header.Get("Content-Type") != "application/json":
-		return withStatus(http.StatusUnsupportedMediaType, refusal.New(refusal.BadRequest, "want Content-Type application/json"))
+		return problem.With(http.StatusUnsupportedMediaType, refusal.New(refusal.BadRequest, "want Content-Type application/json"))
 	}
 	c.body = body
 	return nil

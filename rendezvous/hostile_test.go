@@ -18,6 +18,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // attacker makes calls by hand.
@@ -239,7 +240,7 @@ func TestD4ProofForAnotherSessionOrAgent(t *testing.T) {
 	call := func(edit func(*wire.Proof)) answer {
 		open := c.request(op, h, nil)
 		req, _, _ := statement.Open[wire.Request](open.Request, c.state.FindOperator(time.Now()))
-		body := must(encode(open))
+		body := must(strict.Encode(open))
 		p := c.node.proofFor(op.cred, "POST", wire.PathSessions, body, wire.ActSession)
 		p.Session, p.Context.Agent, p.Context.RequestHash = req.Session, req.Agent, open.Request.Hash()
 		edit(p)
@@ -272,7 +273,7 @@ func TestD5ProofTime(t *testing.T) {
 // floatProof signs p with its time written as a float.
 func floatProof(t testing.TB, k key.Private[key.Operator], p wire.Proof) string {
 	t.Helper()
-	text := must(encode(p))
+	text := must(strict.Encode(p))
 	text = bytes.Replace(text, must(json.Marshal(p.IssuedAt)), append(must(json.Marshal(p.IssuedAt)), ".0"...), 1)
 	signed := must(statement.Sign(k, rawProof(text)))
 	return base64.RawURLEncoding.EncodeToString(signed)
@@ -328,7 +329,7 @@ func TestG12SetupIsGoneOnceUsed(t *testing.T) {
 	n := startNode(t)
 	a := attack(t, n)
 	c, req := foundation(t, n)
-	body := must(encode(req))
+	body := must(strict.Encode(req))
 	for _, target := range []string{"/v1/setup/", "/v1/SETUP", "/v1/setup/x", "//v1/setup", "/setup"} {
 		if got := a.send(forged{method: "POST", target: target, body: body}); got.status != 400 && got.status != 404 {
 			t.Errorf("%q: got %d", target, got.status)
@@ -337,10 +338,10 @@ func TestG12SetupIsGoneOnceUsed(t *testing.T) {
 	wrong := req
 	wrong.Code = append(wire.Bytes{}, req.Code...)
 	wrong.Code[0] ^= 1
-	a.want("wrong code", a.send(forged{method: "POST", target: wire.PathSetup, body: must(encode(wrong))}), 403, refusal.Forbidden)
+	a.want("wrong code", a.send(forged{method: "POST", target: wire.PathSetup, body: must(strict.Encode(wrong))}), 403, refusal.Forbidden)
 	wrong = req
 	wrong.Policy = wire.Bytes(testPolicy + "\n")
-	a.want("wrong policy", a.send(forged{method: "POST", target: wire.PathSetup, body: must(encode(wrong))}), 403, refusal.PolicyMismatch)
+	a.want("wrong policy", a.send(forged{method: "POST", target: wire.PathSetup, body: must(strict.Encode(wrong))}), 403, refusal.PolicyMismatch)
 	if got := a.send(forged{method: "POST", target: wire.PathSetup, body: body}); got.status != 200 {
 		t.Fatalf("setup: %d %+v", got.status, got.problem)
 	}
@@ -348,7 +349,7 @@ func TestG12SetupIsGoneOnceUsed(t *testing.T) {
 	// A second team of the attacker's with the used code.
 	_, other := foundation(t, n)
 	other.Code = req.Code
-	if got := a.send(forged{method: "POST", target: wire.PathSetup, body: must(encode(other))}); got.status != 404 && got.status != 403 {
+	if got := a.send(forged{method: "POST", target: wire.PathSetup, body: must(strict.Encode(other))}); got.status != 404 && got.status != 403 {
 		t.Errorf("second team: got %d", got.status)
 	}
 	teams, err := n.store.Teams(t.Context())

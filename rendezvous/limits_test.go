@@ -22,6 +22,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // raw opens a TLS connection that speaks HTTP/1.1 by hand.
@@ -209,7 +210,7 @@ func TestLoginIsBoundToItsConnection(t *testing.T) {
 	login := func(edit func(*wire.Login)) answer {
 		l := wire.Login{ID: wire.NewNonce(), IssuedAt: wire.At(time.Now()), Team: c.state.Team(), Audience: c.node.keys.access.ID(), Channel: key.Hash{1}}
 		edit(&l)
-		return a.send(forged{method: "POST", target: wire.PathLogin, body: must(encode(wire.LoginRequest{Login: sign(t, op.key, l)}))})
+		return a.send(forged{method: "POST", target: wire.PathLogin, body: must(strict.Encode(wire.LoginRequest{Login: sign(t, op.key, l)}))})
 	}
 	a.want("channel", login(func(*wire.Login) {}), 401, refusal.WrongChannel)
 	a.want("audience", login(func(l *wire.Login) { l.Audience = key.ID{} }), 401, refusal.WrongChannel)

@@ -11,6 +11,8 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
+	"github.com/tucdesk/tucdesk/rendezvous/problem"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // health answers whoever asks. It says nothing about the server but that it can
@@ -28,7 +30,7 @@ func (s *Server) health(c *call) (any, error) {
 // key, a signature that are not right all get one answer (attack C15).
 func (s *Server) login(c *call) (any, error) {
 	var req wire.LoginRequest
-	if err := decodeStrict(c.body, &req); err != nil {
+	if err := strict.Decode(c.body, &req); err != nil {
 		return nil, err
 	}
 	login, kid, err := s.openLogin(c, req.Login)
@@ -96,7 +98,7 @@ func (s *Server) checkLogin(c *call, login wire.Login) error {
 		return err
 	}
 	if login.Audience != s.keys.access.ID() || login.Channel != channel {
-		return withStatus(http.StatusUnauthorized, refusal.New(refusal.WrongChannel, "the login was made for another server or connection"))
+		return problem.With(http.StatusUnauthorized, refusal.New(refusal.WrongChannel, "the login was made for another server or connection"))
 	}
 	return nil
 }

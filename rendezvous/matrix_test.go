@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // matrix says for every route how to call it about somebody's thing. A route
@@ -82,7 +83,7 @@ func (w *idor) sessionRow(id key.ID) (string, []byte, func(*wire.Proof)) {
 	p := w.mine.people[w.role]
 	open := w.mine.request(p, w.ownHost, func(r *wire.Request) { r.Agent = id })
 	req, _, _ := statement.Open[wire.Request](open.Request, w.mine.state.FindOperator(time.Now()))
-	return wire.PathSessions, must(encode(open)), func(p *wire.Proof) {
+	return wire.PathSessions, must(strict.Encode(open)), func(p *wire.Proof) {
 		p.Session, p.Context.Agent, p.Context.RequestHash = req.Session, id, open.Request.Hash()
 	}
 }
@@ -95,7 +96,7 @@ func (w *idor) relayRow(id key.ID) (string, []byte, func(*wire.Proof)) {
 	if id != w.theirHost.key.ID() {
 		signed = sign(w.mine.t, must(key.Generate[key.Grant]()), ticket)
 	}
-	return strings.Replace(wire.PathRelay, "{session}", ticket.Session.String(), 1), must(encode(wire.RelayWant{Ticket: signed})),
+	return strings.Replace(wire.PathRelay, "{session}", ticket.Session.String(), 1), must(strict.Encode(wire.RelayWant{Ticket: signed})),
 		func(p *wire.Proof) { p.Session, p.Context.Agent = ticket.Session, id }
 }
 
@@ -108,7 +109,7 @@ func (w *idor) approvalRow(id key.ID) (string, []byte, func(*wire.Proof)) {
 	p := w.mine.people[w.role]
 	a := sign(w.mine.t, p.key, approval.Approval{ID: wire.NewNonce(), Team: w.mine.state.Team(), RequestHash: id, Params: wire.Params{Argv: []wire.Bytes{}, Env: []wire.EnvVar{}},
 		Decision: approval.Deny, IssuedAt: now, ExpiresAt: now + 60_000})
-	return "", must(encode(wire.ApprovalPublish{Approval: a})), func(p *wire.Proof) { p.Context.RequestHash = id }
+	return "", must(strict.Encode(wire.ApprovalPublish{Approval: a})), func(p *wire.Proof) { p.Context.RequestHash = id }
 }
 
 // call makes the row's call for a thing, as mine's person of role.

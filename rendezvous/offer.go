@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/rate"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // visit is what offers are counted by: a count for the team alone would let a
@@ -27,7 +28,7 @@ type visit struct {
 // that there is such a team (attack C15).
 func (s *Server) offerRoster(c *call) (any, error) {
 	var req wire.RosterPublish
-	if err := decodeStrict(c.body, &req); err != nil {
+	if err := strict.Decode(c.body, &req); err != nil {
 		return nil, err
 	}
 	owner, err := s.openOffer(c, req.Update.Statement)

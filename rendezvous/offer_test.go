@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/rate"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // next is the next version with an edit, signed by the owner.
@@ -64,7 +65,7 @@ func TestC15OfferedRostersTellStrangersNothing(t *testing.T) {
 	stranger := must(key.Generate[key.Owner]())
 	a := attack(t, c.node)
 	offer := func(p wire.RosterPublish) answer {
-		return a.send(forged{method: "POST", target: wire.PathOffer, body: must(encode(p))})
+		return a.send(forged{method: "POST", target: wire.PathOffer, body: must(strict.Encode(p))})
 	}
 	forge := func(edit func(*roster.Roster)) wire.RosterPublish {
 		r := roster.Next(c.state, func(r *roster.Roster) { r.Renew(time.Now(), time.Hour); edit(r) })
@@ -85,7 +86,7 @@ func TestC15OfferedRostersTellStrangersNothing(t *testing.T) {
 		}
 	}
 	good := c.next(func(*roster.Roster) {})
-	raw := must(encode(good))
+	raw := must(strict.Encode(good))
 	for i := 0; i < len(raw); i += 1 + len(raw)/150 {
 		bad := bytes.Clone(raw)
 		bad[i] ^= 1

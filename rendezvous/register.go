@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // newcomer is a registration on its way to being verified.
@@ -53,7 +54,7 @@ func readRegister(ctx context.Context, ws *websocket.Conn) (*newcomer, error) {
 	if f.Type != wire.FrameRegister {
 		return nil, refusal.New(refusal.ProtocolError, "the first frame registers")
 	}
-	return n, decodeStrict(f.Body, &n.frame)
+	return n, strict.Decode(f.Body, &n.frame)
 }
 
 // verifyRegistration lets package principal check it by the roster of the team it
@@ -118,7 +119,7 @@ func (n *newcomer) notable(tx *store.Tx, now time.Time) (bool, error) {
 	if n.reg.AuditSeq < seq || n.reg.AuditSeq == seq && n.reg.AuditHead != head {
 		facts = append(facts, n.reg.AuditSeq, n.reg.AuditHead)
 	}
-	text, err := encode(facts)
+	text, err := strict.Encode(facts)
 	if err != nil {
 		return false, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // signTicket makes what both ends of a new session show when they ask for their
@@ -113,7 +114,7 @@ func (s *Server) agentGood(ctx context.Context, t *team, agent key.ID, state sna
 // relaySubject finds the caller's own session by its ticket.
 func (s *Server) relaySubject(c *call) (subject, error) {
 	var body wire.RelayWant
-	if err := decodeStrict(c.body, &body); err != nil {
+	if err := strict.Decode(c.body, &body); err != nil {
 		return subject{}, err
 	}
 	t, err := s.openTicket(body.Ticket)
@@ -145,7 +146,7 @@ func (c *conn) renew(f wire.Frame) error {
 	if f.ID == 0 {
 		return refusal.New(refusal.ProtocolError, "a question without an id")
 	}
-	if err := decodeStrict(f.Body, &want); err != nil {
+	if err := strict.Decode(f.Body, &want); err != nil {
 		return err
 	}
 	renewed, err := c.renewal(want.Ticket)

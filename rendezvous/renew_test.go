@@ -16,6 +16,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 // granting is a session that the server granted, as both ends know it.
@@ -58,7 +59,7 @@ func (g *granting) renewAs(h *host, ticket statement.Signed) (wire.RelayRenewed,
 	var renewed wire.RelayRenewed
 	var r wire.Refuse
 	g.id++
-	body := must(encode(wire.RelayWant{Ticket: ticket}))
+	body := must(strict.Encode(wire.RelayWant{Ticket: ticket}))
 	if err := h.ctl.Send(g.crew.t.Context(), wire.Frame{Type: wire.FrameRelay, ID: g.id, Body: body}); err != nil {
 		return renewed, err
 	}
@@ -260,7 +261,7 @@ func TestD1RenewalWantsItsOwnProof(t *testing.T) {
 	a := attack(t, c.node)
 	session := sessionOf(g)
 	target := strings.Replace(wire.PathRelay, "{session}", session.String(), 1)
-	body := must(encode(wire.RelayWant{Ticket: g.reply.Lease.Ticket}))
+	body := must(strict.Encode(wire.RelayWant{Ticket: g.reply.Lease.Ticket}))
 	call := func(edit func(*forged, *wire.Proof)) answer {
 		f := forged{method: "POST", target: target, body: body, token: g.person.cred.Token, key: g.person.key,
 			proof: c.node.proofFor(g.person.cred, "POST", target, body, wire.ActRenew)}
@@ -293,7 +294,7 @@ func TestMalformedRenewalsEndTheChannel(t *testing.T) {
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
 	for name, f := range map[string]wire.Frame{
-		"no id":  {Type: wire.FrameRelay, Body: must(encode(wire.RelayWant{Ticket: g.offer.Lease.Ticket}))},
+		"no id":  {Type: wire.FrameRelay, Body: must(strict.Encode(wire.RelayWant{Ticket: g.offer.Lease.Ticket}))},
 		"a list": {Type: wire.FrameRelay, ID: 1, Body: []byte("[]")},
 	} {
 		g.host.dial()

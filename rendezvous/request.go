@@ -12,6 +12,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 const (
@@ -141,7 +142,7 @@ func (s *Server) approve(c *call) (any, error) {
 		return nil, err
 	}
 	var body wire.ApprovalPublish
-	if err := decodeStrict(c.body, &body); err != nil {
+	if err := strict.Decode(c.body, &body); err != nil {
 		return nil, err
 	}
 	var r store.Request

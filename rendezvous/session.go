@@ -15,7 +15,9 @@ import (
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 const (
@@ -38,7 +40,7 @@ type sessionCall struct {
 // against what it asks for.
 func (s *Server) sessionSubject(c *call) (subject, error) {
 	var body wire.SessionOpen
-	if err := decodeStrict(c.body, &body); err != nil {
+	if err := strict.Decode(c.body, &body); err != nil {
 		return subject{}, err
 	}
 	if len(body.Open) == 0 || len(body.Open) > maxOpen {
@@ -128,7 +130,7 @@ func (s *Server) decide(c *call) (outcome, error) {
 			return outcome{}, err
 		}
 		if c.op, err = c.state.roster.Operator(c.who.Operator, c.now); err != nil {
-			return outcome{}, withStatus(http.StatusUnauthorized, err)
+			return outcome{}, problem.With(http.StatusUnauthorized, err)
 		}
 	}
 	return outcome{}, refusal.New(refusal.Unavailable, "the roster keeps changing; try again")
@@ -372,19 +374,19 @@ func readAnswer(f wire.Frame) (accept wire.Bytes, need *wire.ApprovalNeed, err e
 	switch f.Type {
 	case wire.FrameAccept:
 		var a wire.AcceptSession
-		if err := decodeStrict(f.Body, &a); err != nil || len(a.Accept) == 0 {
+		if err := strict.Decode(f.Body, &a); err != nil || len(a.Accept) == 0 {
 			return nil, nil, refusal.New(refusal.ProtocolError, "the agent's answer cannot be read")
 		}
 		return a.Accept, nil, nil
 	case wire.FrameRefuse:
 		var r wire.Refuse
-		if err := decodeStrict(f.Body, &r); err != nil || !plainCode(r.Code) {
+		if err := strict.Decode(f.Body, &r); err != nil || !r.Code.Valid() {
 			return nil, nil, refusal.New(refusal.ProtocolError, "the agent's refusal cannot be read")
 		}
 		if r.Code != refusal.ApprovalRequired && r.Code != refusal.NotEnoughApprovers {
 			r.Need = nil
 		}
-		return nil, r.Need, withStatus(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: harmless("the agent refused: " + r.Detail)})
+		return nil, r.Need, problem.With(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: harmless("the agent refused: " + r.Detail)})
 	}
 	return nil, nil, refusal.New(refusal.ProtocolError, "the agent answered with a frame of another kind")
 }
@@ -413,6 +415,6 @@ func rolesOf(names []string) policy.RoleSet {
 
 // encodeBody makes a frame's body.
 func encodeBody(v any) (json.RawMessage, error) {
-	raw, err := encode(v)
+	raw, err := strict.Encode(v)
 	return json.RawMessage(raw), err
 }

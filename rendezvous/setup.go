@@ -10,7 +10,9 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
 const (
@@ -67,12 +69,12 @@ func (s *Server) Founded(ctx context.Context) (bool, error) {
 // (attack G12).
 func (s *Server) setup(c *call) (any, error) {
 	var req wire.SetupRequest
-	if err := decodeStrict(c.body, &req); err != nil {
+	if err := strict.Decode(c.body, &req); err != nil {
 		return nil, err
 	}
 	next, err := s.verifyFounding(req, c.now)
 	if err != nil {
-		return nil, withStatus(http.StatusForbidden, err)
+		return nil, problem.With(http.StatusForbidden, err)
 	}
 	founding := store.Founding{
 		Code: roster.SetupCodeHash(req.Code), Team: next.roster.Team(), Root: req.Root, Setup: req.Setup,

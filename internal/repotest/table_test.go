@@ -60,10 +60,12 @@ var table = []row{
 	{"rendezvous/store/pgtest", "", ""},
 	{"rendezvous/bus", base + "rendezvous/principal", ""},
 	{"rendezvous/rate", "", ""},
+	{"rendezvous/strict", "internal/refusal", ""},
+	{"rendezvous/problem", "internal/refusal internal/wire", ""},
 	{"rendezvous/live", "internal/refusal crypto/key internal/wire", ""},
 	{"rendezvous/client", base, "github.com/coder/websocket"},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
-		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/rate rendezvous/live rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
+		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},

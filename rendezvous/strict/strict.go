@@ -1,4 +1,5 @@
-package rendezvous
+// Package strict reads JSON in the one way it can be read, and writes it in one.
+package strict
 
 import (
 	"bytes"
@@ -15,13 +16,13 @@ const (
 	maxNames = 64
 )
 
-// decodeStrict reads exactly one JSON value into the struct that into points to.
+// Decode reads exactly one JSON value into the struct that into points to.
 // Names that the struct does not have, a name that stands twice, also in another
 // case, deeper nesting than ours and anything behind the value are refused: one
 // text must have one reading, for us and for whoever looked at it before us
 // (attacks K2, K12, C16). Signed statements inside are checked by their own,
 // stricter rule when they are opened.
-func decodeStrict(data []byte, into any) error {
+func Decode(data []byte, into any) error {
 	if err := scan(data); err != nil {
 		return err
 	}
@@ -101,4 +102,15 @@ func (l *level) name(s string) error {
 	l.names[folded] = true
 	l.value = true
 	return nil
+}
+
+// Encode is the JSON of v as statements spell it.
+func Encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }

@@ -1,4 +1,8 @@
-package rendezvous
+// Package problem answers calls that are refused: the HTTP status for a refusal, the
+// body that every answer but 2xx has, and the headers that keep answers out of
+// browsers. What is not a refusal is a fault of ours, and is told to nobody (attack
+// K15).
+package problem
 
 import (
 	"encoding/json"
@@ -10,7 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
-// failure is a refusal that has its own HTTP status; others get statusOf.
+// failure is a refusal that has its own HTTP status; others get Status.
 type failure struct {
 	status int
 	err    error
@@ -19,8 +23,8 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// withStatus fixes the status of err, which may be nil.
-func withStatus(status int, err error) error {
+// With fixes the status of err, which may be nil.
+func With(status int, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -54,7 +58,8 @@ var statuses = map[refusal.Code]int{
 	refusal.Unavailable:   http.StatusServiceUnavailable,
 }
 
-func statusOf(err error) int {
+// Status is the HTTP status for err: the one that With fixed, or its code's.
+func Status(err error) int {
 	var f *failure
 	if errors.As(err, &f) {
 		return f.status
@@ -69,18 +74,19 @@ func statusOf(err error) int {
 	return http.StatusForbidden
 }
 
-// writeProblem answers with err. An error without a code is a fault of ours: the
+// Write answers with err. An error without a code is a fault of ours: the
 // caller learns the request id and nothing of what broke (attack K15).
-func writeProblem(w http.ResponseWriter, id string, err error) {
+func Write(w http.ResponseWriter, id string, err error) {
 	p := wire.Problem{Code: refusal.Unavailable, Detail: "the server could not do this now; try again", RequestID: id, ServerTime: wire.At(time.Now())}
 	var r *refusal.Error
 	if errors.As(err, &r) {
 		p.Code, p.Detail = r.Code, r.Detail
 	}
-	writeJSON(w, statusOf(err), p)
+	JSON(w, Status(err), p)
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
+// JSON answers with one value; nil is an empty object.
+func JSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if v == nil {
@@ -91,9 +97,9 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = enc.Encode(v) // the caller has gone: nothing is left to tell it
 }
 
-// guardHeaders keep answers out of caches and of browsers' pages: nothing here is
+// Guard keep answers out of caches and of browsers' pages: nothing here is
 // meant for a page, and no other site may ask (attack K14).
-func guardHeaders(h http.Header, id string) {
+func Guard(h http.Header, id string) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
