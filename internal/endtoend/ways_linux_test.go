@@ -1,10 +1,13 @@
 package endtoend
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -100,5 +103,55 @@ func TestWayIsTold(t *testing.T) {
 	}
 	if text, err := os.ReadFile(w.ann.state("networks.json")); err != nil || !strings.Contains(string(text), `"kind":"relay-udp"`) {
 		t.Errorf("networks.json has %q, %v", text, err)
+	}
+}
+
+// session is the process that serves the machine's only session.
+func (m *machine) session() int {
+	m.w.t.Helper()
+	found := 0
+	for _, of := range must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", m.proc.cmd.Process.Pid))) {
+		if text, err := os.ReadFile(of); err == nil { // a thread may have ended
+			for _, pid := range strings.Fields(string(text)) {
+				found = must(strconv.Atoi(pid))
+			}
+		}
+	}
+	if found == 0 {
+		m.w.t.Fatal("the agent has no child")
+	}
+	return found
+}
+
+// The process that serves the session is stopped, as a machine that sleeps: what
+// is typed waits, a person is told on standard error, and it goes on.
+func TestLostWayIsToldOnStandardError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web := w.agent("web", "web")
+	cmd := w.ann.cmd("exec", "web", "--", "cat")
+	keys := must(cmd.StdinPipe())
+	p := launch(t, cmd)
+	_, _ = keys.Write([]byte("before\n"))
+	eventually(t, "the first echo", func() bool { return p.out.String() == "before\n" })
+
+	worker := web.session()
+	if err := syscall.Kill(worker, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(worker, syscall.SIGCONT)
+	_, _ = keys.Write([]byte("kept\n"))
+	p.says("tucdesk: no way to web for 3s; what is sent is kept; it waits up to 24h", 1)
+	if out := w.ann.run("status", "-d").is(t, 0).out; !regexp.MustCompile(`(?m)^web +exec .* no way `).MatchString(out) {
+		t.Errorf("status -d prints:\n%s", out)
+	}
+	if err := syscall.Kill(worker, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	p.says("tucdesk: there is a way to web again after ", 1)
+	eventually(t, "what was kept to come back", func() bool { return p.out.String() == "before\nkept\n" })
+	_ = keys.Close()
+	if code := p.status(); code != 0 || p.out.String() != "before\nkept\n" {
+		t.Errorf("exit status %d, %q", code, p.out.String())
 	}
 }
