@@ -27,27 +27,26 @@ func TestBehindConesDirectWithinASecondOfThePrompt(t *testing.T) {
 			w := newWorld(t, 1)
 			a, b := w.nats(c.operator, c.machine)
 			w.place(a.Network, b.Network)
-			w.directSoon()
+			w.directSoon(directWithin)
 		})
 	}
 }
 
-// directSoon opens a session and wants it direct within directWithin.
-func (w *world) directSoon() *stream {
+// directSoon opens a session and wants it direct so soon after the prompt.
+func (w *world) directSoon(limit time.Duration) {
 	w.t.Helper()
 	s := w.open(talking)
 	took := s.untilDirect(patience)
 	w.t.Logf("prompt after %v, direct %v later", s.opened().Sub(s.begun).Round(time.Millisecond), took.Round(time.Millisecond))
-	if took > directWithin {
-		w.t.Errorf("direct %v after the prompt, want %v at most", took, directWithin)
+	if took > limit {
+		w.t.Errorf("direct %v after the prompt, want %v at most", took, limit)
 	}
 	relayed, got := w.relayed(), s.got.Load()
-	pass(seeWithin)
-	if n, moved := w.relayed()-relayed, s.got.Load()-got; n > uint64(moved)/10 { // challenges pass it, data would four times
+	pass(time.Second)
+	if n, moved := w.relayed()-relayed, s.got.Load()-got; n > uint64(moved)/5 { // challenges pass it; data would, four times
 		w.t.Errorf("%d bytes passed the relay while %d came back, although the path is direct", n, moved)
 	}
 	wantDirect(w.t, s.finish())
-	return s
 }
 
 // TestIPv6DirectWhereIPv4CannotBe has two routers that translate IPv4 so that no
@@ -74,7 +73,7 @@ func TestOneNetworkIsDirectWithoutHairpin(t *testing.T) {
 	w := newWorld(t, 1)
 	a := w.inet.NAT(netlab.Symmetric)
 	w.place(a.Network, a.Network)
-	w.directSoon()
+	w.directSoon(directWithin)
 }
 
 // TestSymmetricNAT wants a session that works, and direct where one side keeps its
@@ -98,7 +97,7 @@ func TestSymmetricNAT(t *testing.T) {
 			a, b := w.nats(c.operator, c.machine)
 			w.place(a.Network, b.Network)
 			if c.direct {
-				w.directSoon()
+				w.directSoon(gapMost) // the operator's side has to find the port first
 				return
 			}
 			s := w.open(talking)

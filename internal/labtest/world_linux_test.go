@@ -50,7 +50,7 @@ func found(t testing.TB) string {
 		w := &world{t: t, dir: filepath.Join(binaries, "founded"), lab: netlab.New(t)}
 		w.inet = w.lab.Internet()
 		w.hub = w.inet.Host("hub")
-		w.write("server.toml", w.config(nil, ""))
+		w.write("server.toml", w.config(nil))
 		w.startServer("--url", "https://"+w.hub.IPv4().String())
 		eventually(t, "a set-up string", func() bool { return strings.HasSuffix(w.server.out.String(), "\n") })
 		w.write("passphrase", rand.Text()+"\n")
@@ -92,6 +92,17 @@ type relayHost struct {
 // has its own.
 func newWorld(t *testing.T, relays int) *world {
 	t.Helper()
+	w := prepare(t, relays)
+	for i, r := range w.relays {
+		w.write(relayFile(i), fmt.Sprintf("listen = \"%s\"\nsecret = %q\n", r.addr(), w.path("server", "relay.secret")))
+	}
+	w.run(w.config(w.relays))
+	return w
+}
+
+// prepare makes the hosts of a world and its copy of the team.
+func prepare(t *testing.T, relays int) *world {
+	t.Helper()
 	w := &world{t: t, lab: lab(t), dir: t.TempDir()}
 	w.inet = w.lab.Internet()
 	w.hub = w.inet.Host("hub")
@@ -101,15 +112,20 @@ func newWorld(t *testing.T, relays int) *world {
 	for range relays {
 		w.relays = append(w.relays, &relayHost{Host: w.inet.Host("relay")})
 	}
-	w.write("server.toml", w.config(w.relays, ""))
-	w.startServer()
-	for i, r := range w.relays {
-		name := fmt.Sprintf("relay%d.toml", i)
-		w.write(name, fmt.Sprintf("listen = \"%s\"\nsecret = %q\n", r.addr(), w.path("server", "relay.secret")))
-		r.proc = w.serve(r.Host, "relaying on", "tucdesk-relay", "--config", w.path(name))
-	}
 	return w
 }
+
+// run starts the server and its relays, whose files have been written.
+func (w *world) run(config string) {
+	w.t.Helper()
+	w.write("server.toml", config)
+	w.startServer()
+	for i, r := range w.relays {
+		r.proc = w.serve(r.Host, "relaying on", "tucdesk-relay", "--config", w.path(relayFile(i)))
+	}
+}
+
+func relayFile(i int) string { return fmt.Sprintf("relay%d.toml", i) }
 
 func (r *relayHost) addr() netip.AddrPort { return netip.AddrPortFrom(r.IPv4(), relayPort) }
 
@@ -127,13 +143,13 @@ func (w *world) write(name, text string) {
 	}
 }
 
-// config is the server's configuration; more goes behind it.
-func (w *world) config(relays []*relayHost, more string) string {
+// config is the server's configuration.
+func (w *world) config(relays []*relayHost) string {
 	text := fmt.Sprintf("name = \"hub\"\nurl = \"https://%s\"\n", w.hub.IPv4())
 	for _, r := range relays {
 		text += fmt.Sprintf("[[relay.external]]\nudp = \"%[1]s\"\ntcp = \"%[1]s\"\n", r.addr())
 	}
-	return text + more
+	return text
 }
 
 // clean is an environment without anything of the machine the test runs on.
