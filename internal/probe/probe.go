@@ -61,6 +61,28 @@ type Way struct {
 	Kind link.Kind
 	Addr string   // "host:port" of the relay for this kind
 	Key  key.Hash // what is pinned for TLS, DTLS and WebSocket
+	// Place is shared by all ways to one relay that are tried at once with one
+	// credential, or nil. A relay has one place for a credential, and closes the
+	// connection of whoever had it before (protocol 6.2).
+	Place *Place
+}
+
+// Place lets ways take a relay's place one after the other.
+type Place struct{ taken chan struct{} }
+
+// NewPlace returns a free one.
+func NewPlace() *Place { return &Place{make(chan struct{}, 1)} }
+
+func (p *Place) take(ctx context.Context) (leave func(), err error) {
+	if p == nil {
+		return func() {}, nil
+	}
+	select {
+	case p.taken <- struct{}{}:
+		return func() { <-p.taken }, nil
+	case <-ctx.Done():
+		return nil, errSilent // who has it gets no answer either
+	}
 }
 
 // Result is a way to a relay that works.
@@ -162,12 +184,10 @@ func (p *Prober) sock(a netip.Addr) *udp.Conn {
 }
 
 // Probe goes one way to one relay, which must take cred. Over UDP only the first
-// address of a name is tried. Of several probes with one credential at one relay
-// each may take the other's place, which does no harm. ctx bounds it. It fails
-// with an *Error.
+// address of a name is tried. ctx bounds it. It fails with an *Error.
 func (p *Prober) Probe(ctx context.Context, cred wire.Relay, w Way) (Result, error) {
 	if w.Kind == link.RelayUDP {
-		return p.overUDP(ctx, cred, w.Addr)
+		return p.overUDP(ctx, cred, w)
 	}
 	began := time.Now()
 	conn, err := p.connect(ctx, w)
@@ -180,7 +200,7 @@ func (p *Prober) Probe(ctx context.Context, cred wire.Relay, w Way) (Result, err
 	reader.Go(func() { s.ended <- p.listen(conn, s) })
 	defer reader.Wait()
 	defer conn.Close()
-	got, err := p.allocate(ctx, cred, s)
+	got, err := p.allocate(ctx, cred, s, w.Place)
 	got.Connect = took
 	return got, err
 }
@@ -228,8 +248,8 @@ func legOf(err error) error {
 	return &Error{LegConnect, err}
 }
 
-func (p *Prober) overUDP(ctx context.Context, cred wire.Relay, addr string) (Result, error) {
-	to, err := resolve(ctx, addr)
+func (p *Prober) overUDP(ctx context.Context, cred wire.Relay, w Way) (Result, error) {
+	to, err := resolve(ctx, w.Addr)
 	if err != nil {
 		return Result{}, &Error{LegConnect, err}
 	}
@@ -239,7 +259,7 @@ func (p *Prober) overUDP(ctx context.Context, cred wire.Relay, addr string) (Res
 	}
 	s := newSpeaker(true, func(b []byte) error { return sock.WriteTo(b, to) })
 	s.from = to
-	got, err := p.allocate(ctx, cred, s)
+	got, err := p.allocate(ctx, cred, s, w.Place)
 	var failed *Error
 	if errors.As(err, &failed) && s.nonce == nil {
 		failed.Leg = LegConnect // not a word came back: that is what a blocked way looks like
@@ -365,11 +385,16 @@ func (p *Prober) forget(ids [][12]byte) {
 
 // allocate asks without credential, which measures the round trip, and with it,
 // which shows that the relay takes it, and gives the place back.
-func (p *Prober) allocate(ctx context.Context, cred wire.Relay, s *speaker) (Result, error) {
+func (p *Prober) allocate(ctx context.Context, cred wire.Relay, s *speaker, place *Place) (Result, error) {
 	first, err := p.ask(ctx, s, func() []byte { return guard.PadRequest(allocateRequest()) })
 	if err != nil {
 		return Result{}, &Error{LegAllocate, err}
 	}
+	leave, err := place.take(ctx)
+	if err != nil {
+		return Result{}, &Error{LegAllocate, err}
+	}
+	defer leave()
 	got := Result{RTT: first.rtt}
 	for range maxTries {
 		request, key := s.sign(allocateRequest(), cred)

@@ -49,16 +49,19 @@ func TestProbeTellsWhatWorksAndGivesThePlaceBack(t *testing.T) {
 	until(t, "the places to be free", func() bool { return r.server.Snapshot().Allocations == 0 })
 }
 
-// Several at once take each other's place on the relay, and all of them tell that
-// their way works.
+// A relay closes the connection of whoever had the place before: that must not look
+// like a way that is blocked.
 func TestProbesSideBySide(t *testing.T) {
 	r := startRelay(t)
 	p := newTestProber(t)
 	cred := r.credential()
+	place := NewPlace()
 	var all sync.WaitGroup
-	for _, k := range []link.Kind{link.RelayUDP, link.RelayTCP, link.RelayTCP, link.RelayDTLS} {
+	for _, k := range []link.Kind{link.RelayUDP, link.RelayTCP, link.RelayTCP, link.RelayDTLS, link.RelayTLS, link.RelayWebSocket} {
 		all.Go(func() {
-			if _, err := p.Probe(probeFor(t, patience), cred, r.ways[k]); err != nil {
+			w := r.ways[k]
+			w.Place = place
+			if _, err := p.Probe(probeFor(t, patience), cred, w); err != nil {
 				t.Errorf("%s: %v", k, err)
 			}
 		})

@@ -59,8 +59,9 @@ type way struct {
 	RTTMillis float64   `json:"rttMillis"`
 	Mapped    string    `json:"mapped"` // where the relay saw us; "" if it did not say
 
-	key  wire.RelayEndpoint
-	seen seen
+	end   wire.RelayEndpoint
+	place *probe.Place
+	seen  seen
 }
 
 func millis(d time.Duration) float64 {
@@ -111,12 +112,13 @@ func ownAddresses() (v4, v6 family) {
 func ways(ctx context.Context, endpoints []wire.RelayEndpoint) []way {
 	list := []way{}
 	for i, e := range endpoints[:min(len(endpoints), wire.MaxRelayEndpoints)] {
+		place := probe.NewPlace()
 		for _, at := range addresses(ctx, e.UDP) {
-			list = append(list, way{Relay: i + 1, Kind: link.RelayUDP, Address: at, key: e})
+			list = append(list, way{Relay: i + 1, Kind: link.RelayUDP, Address: at, end: e, place: place})
 		}
 		for _, w := range []way{{Kind: link.RelayTCP, Address: e.TCP}, {Kind: link.RelayTLS, Address: e.TLS}, {Kind: link.RelayDTLS, Address: e.DTLS}, {Kind: link.RelayWebSocket, Address: e.WebSocket}} {
 			if w.Address != "" {
-				w.Relay, w.key = i+1, e
+				w.Relay, w.end, w.place = i+1, e, place
 				list = append(list, w)
 			}
 		}
@@ -159,7 +161,7 @@ func (r *report) tryRelays(ctx context.Context, p *probe.Prober, cred wire.Relay
 func (w *way) try(ctx context.Context, p *probe.Prober, cred wire.Relay) {
 	ctx, cancel := context.WithTimeout(ctx, wayWithin)
 	defer cancel()
-	got, err := p.Probe(ctx, cred, probe.Way{Kind: w.Kind, Addr: w.Address, Key: w.key.Key})
+	got, err := p.Probe(ctx, cred, probe.Way{Kind: w.Kind, Addr: w.Address, Key: w.end.Key, Place: w.place})
 	w.took(got, err)
 }
 
