@@ -21,7 +21,7 @@ import (
 // record appends one entry of ours to the team's log, in the transaction of what
 // it records. It comes last in there, because it holds the log's lock.
 func (s *Server) record(tx *store.Tx, state snapshot, e entry.Entry) error {
-	l, err := ledger.New(state.name, tx.Team().Wire(), s.keys.audit)
+	l, err := ledger.New(state.name, tx.Team().Wire(), s.keys.Audit)
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 	if err != nil {
 		return err
 	}
-	l, err := ledger.New(c.team.have.Load().name, c.team.id.Wire(), c.s.keys.audit)
+	l, err := ledger.New(c.team.have.Load().name, c.team.id.Wire(), c.s.keys.Audit)
 	if err != nil {
 		return err
 	}
@@ -333,7 +333,7 @@ func (c *conn) nowShown(g wire.AuditGossip) error {
 
 // gossip returns what ledger.Log.Gossip does, and the size of the checkpoint.
 func (s *Server) gossip(ctx context.Context, t *team, from uint64) (g wire.AuditGossip, size uint64, err error) {
-	l, err := ledger.New(t.have.Load().name, t.id.Wire(), s.keys.audit)
+	l, err := ledger.New(t.have.Load().name, t.id.Wire(), s.keys.Audit)
 	if err != nil {
 		return g, 0, err
 	}
@@ -344,7 +344,7 @@ func (s *Server) gossip(ctx context.Context, t *team, from uint64) (g wire.Audit
 	if err != nil || g.Checkpoint == "" {
 		return g, 0, err
 	}
-	c, _, err := checkpoint.Open(g.Checkpoint, l.Origin(), s.keys.audit.Public())
+	c, _, err := checkpoint.Open(g.Checkpoint, l.Origin(), s.keys.Audit.Public())
 	return g, uint64(c.Size), err
 }
 
@@ -373,7 +373,7 @@ func (s *Server) seal(ctx context.Context, t *team) error {
 	if !t.grew.Swap(false) {
 		return nil
 	}
-	l, err := ledger.New(t.have.Load().name, t.id.Wire(), s.keys.audit)
+	l, err := ledger.New(t.have.Load().name, t.id.Wire(), s.keys.Audit)
 	if err != nil {
 		return err
 	}

@@ -152,13 +152,8 @@ func (x External) endpoint() wire.RelayEndpoint {
 	return e
 }
 
-// The files in the state folder.
+// The files in the state folder beside the keys.
 const (
-	fileAccess   = "access.key"
-	fileGrant    = "grant.key"
-	fileAudit    = "audit.key"
-	fileTLSKey   = "tls.key"
-	fileTLSCert  = "tls.crt"
 	fileRelay    = "relay.secret"
 	fileDatabase = "tucdesk.db"
 )

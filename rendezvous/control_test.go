@@ -279,7 +279,7 @@ func TestCheckpointsAreConsistent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	older, _, err := checkpoint.Open(first.Checkpoint, origin, c.node.keys.audit.Public())
+	older, _, err := checkpoint.Open(first.Checkpoint, origin, c.node.keys.Audit.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func TestCheckpointsAreConsistent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer, _, err := checkpoint.Open(next.Checkpoint, origin, c.node.keys.audit.Public())
+	newer, _, err := checkpoint.Open(next.Checkpoint, origin, c.node.keys.Audit.Public())
 	if err != nil || newer.Size <= older.Size {
 		t.Fatalf("%+v after %+v, %v", newer, older, err)
 	}
@@ -300,7 +300,7 @@ func TestCheckpointsAreConsistent(t *testing.T) {
 // socket opens a control channel by hand.
 func socket(t testing.TB, n *node, header http.Header, protocols ...string) (*websocket.Conn, int) {
 	t.Helper()
-	conf := client.TLSConfig(n.keys.pin)
+	conf := client.TLSConfig(n.keys.Pin)
 	conf.NextProtos = []string{"http/1.1"}
 	tr := &http.Transport{TLSClientConfig: conf}
 	t.Cleanup(tr.CloseIdleConnections)

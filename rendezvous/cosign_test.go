@@ -130,7 +130,7 @@ func TestEntriesAreAnsweredWithProofs(t *testing.T) {
 	var known tree.Head
 	learn := func(g wire.AuditGossip) {
 		t.Helper()
-		next, _, err := checkpoint.Open(g.Checkpoint, origin, c.node.keys.audit.Public())
+		next, _, err := checkpoint.Open(g.Checkpoint, origin, c.node.keys.Audit.Public())
 		if err != nil {
 			t.Fatal(err)
 		}

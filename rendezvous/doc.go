@@ -20,9 +20,12 @@
 // The team comes from the verified token or registration, as a principal.TeamID;
 // no request type has a team field that is read (attack C16).
 //
-// Files: config and keys make a server; gate, proof, decode and problem are the
-// way into a handler; routes is the table of handlers; team holds the rosters;
-// control is the agents' side.
+// Files: config and create make a server; gate and proof are the way into a
+// handler; routes is the table of handlers; team holds the rosters; request is the
+// queue of approvals; control and register are the agents' side. Packages below
+// know nothing of the server: identity its keys, strict how bodies are read, problem
+// how refusals are answered, rate how callers are counted, live which sessions can
+// be cut.
 //
 // Source: design 6, protocol 2.11, 3, 4.2, 4.3.
 package rendezvous

@@ -38,7 +38,7 @@ func (s *Server) exportAudit(c *call) (any, error) {
 	if err := s.askToCosign(ctx, c.team); err != nil {
 		return nil, err
 	}
-	l, err := ledger.New(c.state.name, c.team.id.Wire(), s.keys.audit)
+	l, err := ledger.New(c.state.name, c.team.id.Wire(), s.keys.Audit)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ type attacker struct {
 
 func attack(t testing.TB, n *node) *attacker {
 	t.Helper()
-	conf := client.TLSConfig(n.keys.pin)
+	conf := client.TLSConfig(n.keys.Pin)
 	tr := &http.Transport{TLSClientConfig: conf}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &attacker{t: t, node: n, http: &http.Client{Transport: tr, Timeout: 20 * time.Second,
@@ -219,7 +219,7 @@ func TestD3D4ProofForAnotherCall(t *testing.T) {
 		"path encoding":   func(_ *forged, p *wire.Proof) { p.Target = "/v1/%74okens" },
 		"token":           func(_ *forged, p *wire.Proof) { p.Token = sha256.Sum256([]byte(otherToken)) },
 		"audience":        func(_ *forged, p *wire.Proof) { p.Audience += "0" },
-		"audience host":   func(_ *forged, p *wire.Proof) { p.Audience = c.node.keys.access.ID().String() + "@localhost:443" },
+		"audience host":   func(_ *forged, p *wire.Proof) { p.Audience = c.node.keys.Access.ID().String() + "@localhost:443" },
 		"audience server": func(_ *forged, p *wire.Proof) { p.Audience = key.ID{}.String() + p.Audience[64:] },
 		"action":          func(_ *forged, p *wire.Proof) { p.Context.Action = wire.ActRoster },
 		"team":            func(_ *forged, p *wire.Proof) { p.Context.Team = wire.NewTeamID() },

@@ -106,7 +106,7 @@ func TestD6FoldedHeadersHaveOneReading(t *testing.T) {
 // end, meets a server that does not speak it, however it is asked.
 func noHTTP2(t *testing.T) {
 	n := startNode(t)
-	conf := client.TLSConfig(n.keys.pin)
+	conf := client.TLSConfig(n.keys.Pin)
 	conf.NextProtos = []string{"h2"}
 	if conn, err := tls.Dial("tcp", n.Addr().String(), conf); err == nil {
 		conn.Close()

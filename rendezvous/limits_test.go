@@ -28,7 +28,7 @@ import (
 // raw opens a TLS connection that speaks HTTP/1.1 by hand.
 func raw(t testing.TB, n *node) *tls.Conn {
 	t.Helper()
-	conf := client.TLSConfig(n.keys.pin)
+	conf := client.TLSConfig(n.keys.Pin)
 	conf.NextProtos = []string{"http/1.1"}
 	conn := must(tls.Dial("tcp", n.Addr().String(), conf))
 	t.Cleanup(func() { conn.Close() })
@@ -208,7 +208,7 @@ func TestLoginIsBoundToItsConnection(t *testing.T) {
 	a := attack(t, c.node)
 	op := c.people[policy.Operator]
 	login := func(edit func(*wire.Login)) answer {
-		l := wire.Login{ID: wire.NewNonce(), IssuedAt: wire.At(time.Now()), Team: c.state.Team(), Audience: c.node.keys.access.ID(), Channel: key.Hash{1}}
+		l := wire.Login{ID: wire.NewNonce(), IssuedAt: wire.At(time.Now()), Team: c.state.Team(), Audience: c.node.keys.Access.ID(), Channel: key.Hash{1}}
 		edit(&l)
 		return a.send(forged{method: "POST", target: wire.PathLogin, body: must(strict.Encode(wire.LoginRequest{Login: sign(t, op.key, l)}))})
 	}
@@ -223,13 +223,13 @@ func TestPinnedKeyOnly(t *testing.T) {
 	t.Parallel()
 	n, other := startNode(t), startNode(t)
 	cfg := n.config()
-	cfg.Pin = other.keys.pin
+	cfg.Pin = other.keys.Pin
 	api := must(client.New(cfg))
 	defer api.Close()
 	wantCode(t, api.Health(t.Context()), refusal.PinMismatch)
 	_, _, err := client.DialControl(t.Context(), cfg, nil)
 	wantCode(t, err, refusal.PinMismatch)
-	conf := client.TLSConfig(n.keys.pin)
+	conf := client.TLSConfig(n.keys.Pin)
 	conf.MinVersion, conf.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
 	if conn, err := tls.Dial("tcp", n.Addr().String(), conf); err == nil {
 		conn.Close()

@@ -97,7 +97,7 @@ func (s *Server) checkLogin(c *call, login wire.Login) error {
 	if err != nil {
 		return err
 	}
-	if login.Audience != s.keys.access.ID() || login.Channel != channel {
+	if login.Audience != s.keys.Access.ID() || login.Channel != channel {
 		return problem.With(http.StatusUnauthorized, refusal.New(refusal.WrongChannel, "the login was made for another server or connection"))
 	}
 	return nil

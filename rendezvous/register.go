@@ -67,7 +67,7 @@ func (s *Server) verifyRegistration(ctx context.Context, n *newcomer, channel ke
 		n.state, err = s.refresh(ctx, n.team)
 		return n.state.roster, err
 	}
-	agent, err := principal.FromRegistration(n.frame, find, s.keys.access.ID(), channel, now)
+	agent, err := principal.FromRegistration(n.frame, find, s.keys.Access.ID(), channel, now)
 	if err != nil {
 		return err
 	}

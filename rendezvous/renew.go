@@ -18,17 +18,17 @@ import (
 // signTicket makes what both ends of a new session show when they ask for their
 // next credential (protocol 6.2).
 func (s *Server) signTicket(t wire.RelayTicket) (statement.Signed, error) {
-	return statement.Sign(s.keys.grant, t)
+	return statement.Sign(s.keys.Grant, t)
 }
 
 // openTicket reads a ticket of ours. One that is not does not exist: whoever
 // guesses at sessions learns nothing about them (attack K10).
 func (s *Server) openTicket(signed statement.Signed) (wire.RelayTicket, error) {
 	t, _, err := statement.Open[wire.RelayTicket](signed, func(kid key.ID) (statement.Verifier, error) {
-		if kid != s.keys.grant.ID() {
+		if kid != s.keys.Grant.ID() {
 			return nil, errNotFound()
 		}
-		return s.keys.grant.Public(), nil
+		return s.keys.Grant.Public(), nil
 	})
 	if err != nil {
 		return wire.RelayTicket{}, errNotFound()

@@ -92,7 +92,7 @@ func follows(t *testing.T, next wire.RelayRenewed, before wire.Relay, role crede
 func bothEndsRenewAlsoAfterARestart(t *testing.T) {
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
-	grant, _, err := statement.OpenSelfSigned(g.offer.Grant, func(wire.Grant, key.ID) (statement.Verifier, error) { return c.node.keys.grant.Public(), nil })
+	grant, _, err := statement.OpenSelfSigned(g.offer.Grant, func(wire.Grant, key.ID) (statement.Verifier, error) { return c.node.keys.Grant.Public(), nil })
 	if err != nil {
 		t.Fatal(err)
 	}

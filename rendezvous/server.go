@@ -20,6 +20,7 @@ import (
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
+	"github.com/tucdesk/tucdesk/rendezvous/identity"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/rate"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
@@ -42,7 +43,7 @@ const (
 type Server struct {
 	cfg      Config
 	log      *slog.Logger
-	keys     *keys
+	keys     *identity.Keys
 	relay    credential.Secret
 	audience string // what proofs must be made out to
 	issuer   *principal.Issuer
@@ -109,7 +110,7 @@ func prepare(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := loadKeys(cfg.State)
+	k, err := identity.Load(cfg.State)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +120,7 @@ func prepare(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, keys: k, relay: secret, routes: routes(),
-		audience: client.Audience(k.access.ID(), host), issuer: principal.NewIssuer(k.access), bus: bus.New(),
+		audience: client.Audience(k.Access.ID(), host), issuer: principal.NewIssuer(k.Access), bus: bus.New(),
 		sources: rate.New[netip.Prefix](rateSource), operators: rate.New[key.ID](rateOperator),
 		sessions: rate.New[key.ID](rateSessions), refusals: rate.New[key.ID](rateRefused),
 		arrivals: rate.New[key.ID](rateArrivals), alarms: rate.New[key.ID](rateAlarms),
@@ -148,7 +149,7 @@ func (s *Server) newHTTP() *http.Server {
 		Protocols:         protocols,
 		TLSConfig: &tls.Config{
 			MinVersion:             tls.VersionTLS13,
-			Certificates:           []tls.Certificate{s.keys.tls},
+			Certificates:           []tls.Certificate{s.keys.TLS},
 			NextProtos:             []string{"http/1.1"},
 			SessionTicketsDisabled: true, // nothing to resume: connections are long, and every one proves the key
 		},
@@ -183,7 +184,7 @@ func (s *Server) listen(ctx context.Context) error {
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Keys returns the public keys that a roster must list for this server.
-func (s *Server) Keys() wire.ServerKeys { return s.keys.public() }
+func (s *Server) Keys() wire.ServerKeys { return s.keys.Public() }
 
 // Run serves until ctx ends, then closes the server. It returns nil after an
 // orderly end.
@@ -240,9 +241,9 @@ func (c Config) OpenRelaySecret() (credential.Secret, error) {
 // OpenCertificate reads the server's TLS key with its certificate, for the relay
 // beside it.
 func (c Config) OpenCertificate() (tls.Certificate, error) {
-	k, err := loadKeys(c.State)
+	k, err := identity.Load(c.State)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	return k.tls, nil
+	return k.TLS, nil
 }

@@ -351,7 +351,7 @@ func (s *Server) grant(c *call, out outcome) (g granted, err error) {
 	}
 	agent, _ := s.credentialOf(t, ticket, credential.Agent, now)
 	g.operator, g.lease = s.credentialOf(t, ticket, credential.Operator, now)
-	g.grant, err = statement.Sign(s.keys.grant, wire.Grant{
+	g.grant, err = statement.Sign(s.keys.Grant, wire.Grant{
 		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(wire.GrantLifetime)),
 		Team: t.Team, RequestHash: t.RequestHash, Agent: t.Agent,
 		Rule: out.decision.Rule, PolicyHash: out.decision.PolicyHash, Relay: agent,

@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/identity"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
@@ -36,7 +37,7 @@ func SetupString(ctx context.Context, cfg Config) (text string, err error) {
 	if err := cfg.Check(); err != nil {
 		return "", err
 	}
-	k, err := loadKeys(cfg.State)
+	k, err := identity.Load(cfg.State)
 	if err != nil {
 		return "", err
 	}
@@ -48,14 +49,14 @@ func SetupString(ctx context.Context, cfg Config) (text string, err error) {
 	return openSetup(ctx, db, cfg.URL, k)
 }
 
-func openSetup(ctx context.Context, db *store.Store, url string, k *keys) (string, error) {
+func openSetup(ctx context.Context, db *store.Store, url string, k *identity.Keys) (string, error) {
 	code := make(wire.Bytes, codeSize)
 	rand.Read(code) // never fails: crypto/rand ends the process instead
 	defer clear(code)
 	if err := db.CreateSetupCode(ctx, roster.SetupCodeHash(code), time.Now().Add(CodeLifetime)); err != nil {
 		return "", err
 	}
-	return roster.SetupString(roster.SetupInfo{URL: url, Keys: k.public(), Code: code})
+	return roster.SetupString(roster.SetupInfo{URL: url, Keys: k.Public(), Code: code})
 }
 
 // Founded reports whether this server has a team yet.
@@ -105,7 +106,7 @@ func (s *Server) verifyFounding(req wire.SetupRequest, now time.Time) (snapshot,
 	if err != nil {
 		return snapshot{}, err
 	}
-	if _, err := state.VerifySetup(req.Setup, s.keys.access.ID(), req.Code, now); err != nil {
+	if _, err := state.VerifySetup(req.Setup, s.keys.Access.ID(), req.Code, now); err != nil {
 		return snapshot{}, err
 	}
 	if err := s.listedIn(state); err != nil {
@@ -131,11 +132,11 @@ func (s *Server) withPolicy(state *roster.State, name string, text []byte) (snap
 // listedIn makes sure that the roster names this server with the keys it has:
 // agents would refuse every grant of a server that is not in it.
 func (s *Server) listedIn(state *roster.State) error {
-	have, err := state.Server(s.keys.access.ID())
+	have, err := state.Server(s.keys.Access.ID())
 	if err != nil {
 		return refusal.New(refusal.UnknownKey, "the roster does not name this server")
 	}
-	if have.Keys != s.keys.public() {
+	if have.Keys != s.keys.Public() {
 		return refusal.New(refusal.UnknownKey, "the roster names this server with other keys than it has")
 	}
 	return nil

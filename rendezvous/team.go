@@ -199,7 +199,7 @@ func (s *Server) follow(tx *store.Tx, have *snapshot, record store.Team) (state 
 // nameIn returns our name in a roster, or before if it does not list us any more:
 // the log keeps its origin.
 func (s *Server) nameIn(state *roster.State, before string) string {
-	if server, err := state.Server(s.keys.access.ID()); err == nil {
+	if server, err := state.Server(s.keys.Access.ID()); err == nil {
 		return server.Name
 	}
 	return before

@@ -169,7 +169,7 @@ func must[T any](v T, err error) T {
 }
 
 func (n *node) config() client.Config {
-	return client.Config{URL: n.cfg.URL, Pin: n.keys.pin, Access: n.keys.access.ID()}
+	return client.Config{URL: n.cfg.URL, Pin: n.keys.Pin, Access: n.keys.Access.ID()}
 }
 
 func newAPI(t testing.TB, n *node) *client.Client {
@@ -242,7 +242,7 @@ func (c *crew) publishToken(tags ...string) {
 	c.t.Helper()
 	c.seed = must(key.Generate[key.Token]())
 	now := wire.At(time.Now())
-	server := must(c.state.Server(c.node.keys.access.ID()))
+	server := must(c.state.Server(c.node.keys.Access.ID()))
 	c.token = roster.Token{ID: wire.NewNonce(), Team: c.state.Team(), Fingerprint: c.state.Fingerprint(), Server: server.Address(),
 		Tags: tags, IssuedAt: now, ExpiresAt: now + 3_600_000, MaxUses: 50, Key: c.seed.Public()}
 	c.signed = must(roster.SignToken(c.owner, c.token))
@@ -290,7 +290,7 @@ func (c *crew) newHost(name string, tags ...string) *host {
 // registration is what an honest agent signs for channel.
 func (h *host) registration(channel key.Hash) wire.Registration {
 	return wire.Registration{ID: wire.NewNonce(), IssuedAt: wire.At(time.Now()), Team: h.crew.state.Team(), Agent: h.key.Public(),
-		Certificate: h.cert.Hash(), Server: h.crew.node.keys.access.ID(), Channel: channel, ClientVersion: cmp.Or(h.version, "test")}
+		Certificate: h.cert.Hash(), Server: h.crew.node.keys.Access.ID(), Channel: channel, ClientVersion: cmp.Or(h.version, "test")}
 }
 
 func (h *host) hello(edit func(*wire.Registration)) func(key.Hash) (wire.Register, error) {
@@ -381,7 +381,7 @@ func (c *crew) entries() []entry.Entry {
 		}
 		raw, err := tx.AuditEntries(0, size)
 		for _, s := range raw {
-			e, _, err := statement.OpenSelfSigned(s, func(entry.Entry, key.ID) (statement.Verifier, error) { return c.node.keys.audit.Public(), nil })
+			e, _, err := statement.OpenSelfSigned(s, func(entry.Entry, key.ID) (statement.Verifier, error) { return c.node.keys.Audit.Public(), nil })
 			if err != nil && refusal.Of(err) != refusal.BadSignature {
 				return err
 			}

@@ -59,13 +59,14 @@ var table = []row{
 	{"rendezvous/store", base + "policy policy/roster internal/audit/export rendezvous/principal", "github.com/jackc/pgx/v5 github.com/pressly/goose/v3 modernc.org/sqlite"},
 	{"rendezvous/store/pgtest", "", ""},
 	{"rendezvous/bus", base + "rendezvous/principal", ""},
+	{"rendezvous/identity", "crypto/key internal/keyfile internal/wire relay/credential", ""},
 	{"rendezvous/rate", "", ""},
 	{"rendezvous/strict", "internal/refusal", ""},
 	{"rendezvous/problem", "internal/refusal internal/wire", ""},
 	{"rendezvous/live", "internal/refusal crypto/key internal/wire", ""},
 	{"rendezvous/client", base, "github.com/coder/websocket"},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
-		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
+		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/identity rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},

@@ -1,4 +1,7 @@
-package rendezvous
+// Package identity keeps a server's keys: made once, in a private folder, and read
+// at each start. A reader never makes one, so a server whose disk was not mounted
+// does not come up as another, which every agent would refuse.
+package identity
 
 import (
 	"bytes"
@@ -18,13 +21,21 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/credential"
+)
+
+// The files in the folder.
+const (
+	fileAccess  = "access.key"
+	fileGrant   = "grant.key"
+	fileAudit   = "audit.key"
+	fileTLSKey  = "tls.key"
+	fileTLSCert = "tls.crt"
 )
 
 // maxKeyFile bounds what is read from any file of the state folder; our choice.
@@ -34,37 +45,19 @@ const maxKeyFile = 64 << 10
 // roster is what binds and replaces it.
 const certLifetime = 20 * 365 * 24 * time.Hour
 
-// keys are the server's secrets. None of them can sign a roster, a request or an
+// Keys are the server's secrets. None of them can sign a roster, a request or an
 // approval: the server may deny, it can never allow (protocol 3.1).
-type keys struct {
-	access key.Private[key.Access]
-	grant  key.Private[key.Grant]
-	audit  key.Private[key.Audit]
-	tls    tls.Certificate
-	pin    key.Hash // SHA-256 of the TLS key's SubjectPublicKeyInfo
+type Keys struct {
+	Access key.Private[key.Access]
+	Grant  key.Private[key.Grant]
+	Audit  key.Private[key.Audit]
+	TLS    tls.Certificate
+	Pin    key.Hash // SHA-256 of the TLS key's SubjectPublicKeyInfo
 }
 
-func (k *keys) public() wire.ServerKeys {
-	return wire.ServerKeys{Access: k.access.Public(), Grant: k.grant.Public(), Audit: k.audit.Public(), TLS: k.pin}
-}
-
-// Create makes the state folder dir with new keys for the server that cfg
-// describes. It never touches a folder that has a key already, and nothing else
-// ever makes one: a server whose disk was not mounted must not come up as another.
-func Create(dir string, cfg Config) error {
-	if err := cfg.Check(); err != nil {
-		return err
-	}
-	if err := keyfile.CreateDir(dir); err != nil {
-		return err
-	}
-	if there, err := Created(dir); there || err != nil {
-		if err == nil {
-			err = fmt.Errorf("creating a server in %q: it has keys already", dir)
-		}
-		return err
-	}
-	return createKeys(dir, cfg)
+// Public returns what a roster lists of this server.
+func (k *Keys) Public() wire.ServerKeys {
+	return wire.ServerKeys{Access: k.Access.Public(), Grant: k.Grant.Public(), Audit: k.Audit.Public(), TLS: k.Pin}
 }
 
 // Created reports whether dir has any of a server's keys.
@@ -80,15 +73,9 @@ func Created(dir string) (bool, error) {
 	return false, nil
 }
 
-// WriteConfig writes cfg to a new file at path, mode 0600.
-func WriteConfig(path string, cfg Config) error {
-	if err := cfg.Check(); err != nil {
-		return err
-	}
-	return keyfile.WriteNew(path, cfg.text())
-}
-
-func createKeys(dir string, cfg Config) error {
+// Create makes new keys in dir, which is private and has none, for the server of that
+// name at that host, which its certificate carries for whoever looks.
+func Create(dir, name, host string) error {
 	if _, err := keyfile.CreateKey[key.Access](filepath.Join(dir, fileAccess)); err != nil {
 		return err
 	}
@@ -98,45 +85,32 @@ func createKeys(dir string, cfg Config) error {
 	if _, err := keyfile.CreateKey[key.Audit](filepath.Join(dir, fileAudit)); err != nil {
 		return err
 	}
-	if err := createTLS(dir, cfg); err != nil {
-		return err
-	}
-	if cfg.Relay.Secret != "" {
-		return nil // it exists elsewhere, shared with the external relays
-	}
-	secret := credential.NewSecret().Bytes()
-	defer clear(secret)
-	return keyfile.WriteNew(filepath.Join(dir, fileRelay), secretText(secret))
+	return createTLS(dir, name, host)
 }
 
 // createTLS makes an ECDSA P-256 key, the type every TLS stack has, and a
 // certificate signed by itself to carry it.
-func createTLS(dir string, cfg Config) error {
+func createTLS(dir, name, host string) error {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("making a TLS key: %v", err)
 	}
-	host, err := cfg.hostPort()
-	if err != nil {
-		return err
-	}
-	name, _, _ := net.SplitHostPort(host)
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return fmt.Errorf("making a TLS certificate: %v", err)
 	}
 	cert := &x509.Certificate{
 		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: cfg.Name},
+		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(certLifetime),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	if ip := net.ParseIP(name); ip != nil {
+	if ip := net.ParseIP(host); ip != nil {
 		cert.IPAddresses = []net.IP{ip}
 	} else {
-		cert.DNSNames = []string{name}
+		cert.DNSNames = []string{host}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, cert, cert, k.Public(), k)
 	if err != nil {
@@ -155,69 +129,20 @@ func createTLS(dir string, cfg Config) error {
 	return keyfile.WriteNew(filepath.Join(dir, fileTLSCert), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// text writes the configuration that a first start was given. Strings are quoted
-// by Go's rules, which for printable ASCII are TOML's.
-func (c Config) text() []byte {
-	var b bytes.Buffer
-	line := func(key, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "%s = %s\n", key, strconv.QuoteToASCII(value))
-		}
-	}
-	line("name", c.Name)
-	line("url", c.URL)
-	line("listen", c.Listen)
-	line("database", c.Database)
-	if c.Relay.Secret+c.Relay.Listen+c.Relay.Secure+c.Relay.Public != "" || c.Relay.Lifetime != 0 || len(c.Relay.External) > 0 {
-		b.WriteString("\n[relay]\n")
-		line("secret", c.Relay.Secret)
-		line("listen", c.Relay.Listen)
-		line("secure", c.Relay.Secure)
-		line("public", c.Relay.Public)
-		if c.Relay.Lifetime != 0 {
-			fmt.Fprintf(&b, "lifetime = %d\n", c.Relay.Lifetime)
-		}
-	}
-	for _, x := range c.Relay.External {
-		b.WriteString("\n[[relay.external]]\n")
-		line("udp", x.UDP)
-		line("tcp", x.TCP)
-		line("tls", x.TLS)
-		line("dtls", x.DTLS)
-		line("websocket", x.WebSocket)
-		line("key", x.Key)
-	}
-	return b.Bytes()
-}
-
-// CheckState reports the first thing that would keep a server with this
-// configuration from starting: a key that is missing or open to others. It
-// changes nothing.
-func CheckState(cfg Config) error {
-	cfg = cfg.WithDefaults()
-	if err := cfg.Check(); err != nil {
-		return err
-	}
-	if _, err := loadKeys(cfg.State); err != nil {
-		return err
-	}
-	_, err := LoadRelaySecret(cfg.Relay.Secret)
-	return err
-}
-
-func loadKeys(dir string) (*keys, error) {
+// Load reads what Create made.
+func Load(dir string) (*Keys, error) {
 	if err := keyfile.CheckDir(dir); err != nil {
 		return nil, err
 	}
-	k := new(keys)
+	k := new(Keys)
 	var err error
-	if k.access, err = keyfile.LoadKey[key.Access](filepath.Join(dir, fileAccess)); err != nil {
+	if k.Access, err = keyfile.LoadKey[key.Access](filepath.Join(dir, fileAccess)); err != nil {
 		return nil, err
 	}
-	if k.grant, err = keyfile.LoadKey[key.Grant](filepath.Join(dir, fileGrant)); err != nil {
+	if k.Grant, err = keyfile.LoadKey[key.Grant](filepath.Join(dir, fileGrant)); err != nil {
 		return nil, err
 	}
-	if k.audit, err = keyfile.LoadKey[key.Audit](filepath.Join(dir, fileAudit)); err != nil {
+	if k.Audit, err = keyfile.LoadKey[key.Audit](filepath.Join(dir, fileAudit)); err != nil {
 		return nil, err
 	}
 	private, err := keyfile.ReadPrivate(filepath.Join(dir, fileTLSKey), maxKeyFile)
@@ -229,10 +154,10 @@ func loadKeys(dir string) (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.tls, err = tls.X509KeyPair(cert, private); err != nil {
+	if k.TLS, err = tls.X509KeyPair(cert, private); err != nil {
 		return nil, fmt.Errorf("reading the TLS key and certificate in %q: %v", dir, err)
 	}
-	k.pin = sha256.Sum256(k.tls.Leaf.RawSubjectPublicKeyInfo)
+	k.Pin = sha256.Sum256(k.TLS.Leaf.RawSubjectPublicKeyInfo)
 	return k, nil
 }
 
@@ -244,9 +169,16 @@ func secretText(secret []byte) []byte {
 	return []byte(secretPrefix + base64.RawURLEncoding.EncodeToString(secret) + "\n")
 }
 
-// LoadRelaySecret reads the secret shared with the relays from the file path,
+// CreateSecret makes the secret that a server shares with its relays, in a new file.
+func CreateSecret(path string) error {
+	secret := credential.NewSecret().Bytes()
+	defer clear(secret)
+	return keyfile.WriteNew(path, secretText(secret))
+}
+
+// LoadSecret reads the secret shared with the relays from the file path,
 // mode 0600.
-func LoadRelaySecret(path string) (credential.Secret, error) {
+func LoadSecret(path string) (credential.Secret, error) {
 	raw, err := keyfile.ReadPrivate(path, maxKeyFile)
 	if err != nil {
 		return credential.Secret{}, err
