@@ -271,6 +271,7 @@ func (m *Manager) follow(p *path, now time.Time) {
 		later(b.heard, b.answered).After(moved.Add(b.rtt.smooth/2)) { // half a round trip: stragglers
 		return
 	}
+	p.fits = p.fits || b.fits // the same way but for a number; if not, data will tell
 	m.choose(p, "the peer's address changed", now)
 	m.roamAt, m.doubtSince = time.Time{}, time.Time{}
 }

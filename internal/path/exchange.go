@@ -75,14 +75,14 @@ func (m *Manager) gotResponse(v Via, body []byte, now time.Time) error {
 		return err
 	}
 	for _, p := range m.paths {
-		sent, ok := p.find(r.token, now)
+		c, ok := p.find(r.token, now)
 		if !ok {
 			continue
 		}
-		p.answer(now)
+		p.answer(c.full, now)
 		p.sampledAt = m.busyBytes
 		if v == p.via {
-			p.sample(now.Sub(sent), now)
+			p.sample(now.Sub(c.sent), now)
 			if r.observed.Port() != 0 {
 				p.observed = r.observed
 			}

@@ -47,6 +47,7 @@ type Probe struct {
 	Via  Via
 	Type byte   // frame type: Challenge, Response, Candidates, CandidatesSeen
 	Body []byte // the caller's
+	Full bool   // the datagram is padded to Size, unless an aged key seals it
 }
 
 // Manager keeps the paths of one session. It is not safe for concurrent use.

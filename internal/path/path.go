@@ -51,6 +51,7 @@ type path struct {
 	dead   bool // silent for deadAfter; cleared by an answer
 	known  bool // was proven once in its life
 	listed bool // in the peer's list
+	fits   bool // a challenge as long as a datagram of data was answered; see Manager.full
 	urgent bool // a challenge is wanted at once
 	rank   int  // place among the paths that are not chosen, from 0
 
@@ -81,6 +82,7 @@ type path struct {
 type challenge struct {
 	token uint64
 	sent  time.Time // zero is no challenge
+	full  bool      // as long as a datagram of data
 }
 
 // suspectAt is when p will have owed us something for too long; zero is never.
@@ -119,46 +121,49 @@ func (p *path) expires() time.Time {
 }
 
 // eligible reports whether data may go by p alone.
-func (p *path) eligible(now time.Time) bool { return p.up && p.proven && !p.suspect(now) }
+func (p *path) eligible(now time.Time) bool { return p.up && p.proven && p.fits && !p.suspect(now) }
 
 // usable reports whether data may go by p when there is nothing better: a relay
 // that nobody answered on yet, too, since it can only lead to the peer.
-func (p *path) usable() bool { return p.up && !p.dead && (p.proven || p.via.Relayed()) }
+func (p *path) usable() bool { return p.up && !p.dead && (p.proven && p.fits || p.via.Relayed()) }
 
 // remember notes a challenge that goes out.
-func (p *path) remember(token uint64, now time.Time) {
+func (p *path) remember(token uint64, full bool, now time.Time) {
 	oldest := 0
 	for i := range p.tokens {
 		if p.tokens[i].sent.Before(p.tokens[oldest].sent) {
 			oldest = i
 		}
 	}
-	p.tokens[oldest] = challenge{token, now}
+	p.tokens[oldest] = challenge{token, now, full}
 	p.lastAsked, p.urgent = now, false
 	p.tries++
 	p.asked = first(p.asked, now)
 	p.unheard = first(p.unheard, now)
 }
 
-// find returns when the challenge of token went out by p.
-func (p *path) find(token uint64, now time.Time) (sent time.Time, ok bool) {
+// find returns the challenge of token that went out by p.
+func (p *path) find(token uint64, now time.Time) (c challenge, ok bool) {
 	for _, c := range p.tokens {
 		if c.token == token && !c.sent.IsZero() && now.Sub(c.sent) < tokenLife {
-			return c.sent, true
+			return c, true
 		}
 	}
-	return time.Time{}, false
+	return challenge{}, false
 }
 
 // deadNow gives p up until it answers.
 func (p *path) deadNow() {
-	p.proven, p.dead = false, true
+	p.proven, p.fits, p.dead = false, false, true
 	p.unheard, p.asked, p.moved = time.Time{}, time.Time{}, time.Time{}
 }
 
-// answer notes that the peer answered a challenge of p: it can be reached there.
-func (p *path) answer(now time.Time) {
+// answer notes that the peer answered a challenge of p: it can be reached there,
+// and if the challenge was full, by data as well. If not, that is asked next.
+func (p *path) answer(full bool, now time.Time) {
 	p.proven, p.dead, p.known = true, false, true
+	p.fits = p.fits || full
+	p.urgent = !p.fits
 	p.answered, p.asked, p.unheard = now, time.Time{}, time.Time{}
 	p.tries, p.earned, p.spent = 0, 0, 0
 	p.tokens = [outstanding]challenge{}
@@ -180,7 +185,7 @@ func (p *path) lose(now time.Time) {
 	if now.Sub(p.lostAt) > calm {
 		p.losses = 0
 	}
-	p.lostAt = now
+	p.lostAt, p.fits = now, false
 	p.holdUpto = now.Add(min(holdFirst<<min(p.losses, 10), holdMost))
 	p.losses++
 }

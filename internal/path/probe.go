@@ -98,18 +98,30 @@ func (m *Manager) schedule(now time.Time) {
 
 // challenge appends a challenge for p, if it may have one.
 func (m *Manager) challenge(out []Probe, p *path, now time.Time) []Probe {
-	size := datagramSize(tokenSize)
+	size, full := datagramSize(tokenSize), m.full(p)
+	if full {
+		size = Size
+	}
 	if !m.afford(p, size, now) {
 		p.urgent, p.tries, p.lastAsked = false, roundTries, now
 		return out
 	}
 	token := m.cfg.Token()
-	p.remember(token, now)
+	p.remember(token, full, now)
 	p.out += uint64(size)
 	if p == m.best {
 		m.evalAt = earliest(m.evalAt, p.suspectAt())
 	}
-	return append(out, Probe{Via: p.via, Type: Challenge, Body: appendChallenge(token)})
+	return append(out, Probe{Via: p.via, Type: Challenge, Body: appendChallenge(token), Full: full})
+}
+
+// full reports whether the next challenge of p is to be as long as data. A path,
+// or somebody on it, that lets small datagrams pass and no large ones would
+// otherwise answer every challenge and carry nothing, and never be doubted. To an
+// address that has not answered at all challenges stay short: it may be somebody
+// else's. So they do on idle paths.
+func (m *Manager) full(p *path) bool {
+	return (p.proven || p.via.Relayed()) && (!p.fits || m.busyBytes-p.sampledAt >= 2*Size)
 }
 
 // never is no time at all.

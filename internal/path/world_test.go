@@ -276,6 +276,9 @@ func (h *host) arm() {
 func (h *host) poll() {
 	for _, p := range h.m.Poll(h.w.now) {
 		size := datagramSize(len(p.Body))
+		if p.Full {
+			size = Size
+		}
 		if p.Type == Challenge {
 			h.probes++
 			token, _ := parseChallenge(p.Body)

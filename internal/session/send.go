@@ -183,13 +183,19 @@ func segment(n int) int {
 // plaintext is written where the ciphertext will stand, so nothing is copied.
 // An error ends the session, but for seal.ErrAged.
 func (c *Conn) sealFrame(b []byte, t frameType, body []byte, now time.Time) ([]byte, error) {
+	return c.sealLong(b, t, body, 0, now)
+}
+
+// sealLong is sealFrame for a plaintext of at least that many bytes, a multiple of
+// padTo.
+func (c *Conn) sealLong(b []byte, t frameType, body []byte, least int, now time.Time) ([]byte, error) {
 	start := len(b) + link.Headroom
 	b = append(b, make([]byte, link.Headroom+seal.HeaderSize)...)
 	if t != framePadding {
 		b = appendFrame(b, t, body)
 	}
 	plain := len(b) - start - seal.HeaderSize
-	b = append(b, make([]byte, padding(plain))...)
+	b = append(b, make([]byte, max(padding(plain), least-plain))...)
 	out, err := c.seal(b[:start], b[start+seal.HeaderSize:], t.control(), now)
 	if err == seal.ErrAged {
 		return nil, err
@@ -235,7 +241,11 @@ func (c *Conn) sendFrame(t frameType, body []byte) error {
 func (c *Conn) sendProbe(p path.Probe, now time.Time) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	b, err := c.sealFrame(c.out[:0], frameType(p.Type), p.Body, now)
+	least := 0
+	if p.Full && !c.sealed.Aged(now) { // an aged key seals no long datagrams; data waits for the next one
+		least = maxPlaintext
+	}
+	b, err := c.sealLong(c.out[:0], frameType(p.Type), p.Body, least, now)
 	if err != nil {
 		return err
 	}
