@@ -14,7 +14,7 @@ import (
 // allocate makes the allocation of a proved request and pairs it.
 func (s *Server) allocate(f *front, req request) (net.PacketConn, net.Addr, error) {
 	now := time.Now()
-	a := &allocation{user: s.userOf(req.name, req.from), from: req.from, stream: f.stream}
+	a := &allocation{user: s.userOf(req.name, req.from), from: req.from, stream: f.stream, issued: req.issued}
 	a.relayed = newRelayed(s, a)
 	var conn net.PacketConn = a.relayed
 	var addr net.Addr = a.relayed.addr

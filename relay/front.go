@@ -113,6 +113,9 @@ func (f *front) examine(pkt packet, now time.Time) request {
 	if !named || !signed || !fresh || theirs == nil {
 		return r
 	}
+	if a := f.allocation(pkt.from); a != nil && issued.Before(a.issued) {
+		return r // recorded before this allocation was made
+	}
 	r.issued = issued
 	r.name, r.key = f.s.keyOf(string(username), pkt, now)
 	if r.proved() && guard.TypeOf(pkt.frame) == guard.AllocateRequest && f.allocation(pkt.from) == nil && !f.s.table.allows(f.s.userOf(r.name, pkt.from), issued) {

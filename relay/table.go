@@ -27,7 +27,8 @@ func (u user) other() user { return user{u.pair, u.role.Other(), u.from} }
 type allocation struct {
 	user   user
 	from   netip.AddrPort
-	stream *stream // where its frames go; nil for UDP
+	stream *stream   // where its frames go; nil for UDP
+	issued time.Time // of the challenge that its request answered
 	// relayed is pion's end of it.
 	relayed *relayed
 

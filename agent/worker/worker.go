@@ -195,11 +195,20 @@ func (w *worker) channels(ctx context.Context, conn *session.Conn) error {
 	return w.serve(ctx, ch)
 }
 
+// pingLimit is how long a ping lasts at most: it takes a place of the machine's and
+// needs nobody's approval. Our choice.
+const pingLimit = 10 * time.Minute
+
 // refuseAll serves a ping: paths are found and kept, and nothing can be opened. It
 // returns when the session has ended.
 func refuseAll(ctx context.Context, conn *session.Conn) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, pingLimit, refusal.New(refusal.Expired, "a ping lasts %v at most", pingLimit))
+	defer cancel()
 	for {
 		ch, err := conn.AcceptChannel(ctx)
+		if err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -50,25 +51,49 @@ type paths struct {
 }
 
 func newPaths(side seal.Side, l Link, now time.Time) *paths {
-	own, near := map[netip.AddrPort]bool{}, false
+	own, near, local := map[netip.AddrPort]bool{}, false, broadcasts()
 	for _, r := range l.Relays() {
 		if at, err := netip.ParseAddrPort(r.Name); err == nil {
 			own[at] = true
 		}
 	}
 	for _, c := range l.Candidates() {
-		near = near || c.Addr.Addr().IsLoopback()
+		near = near || c.Kind == path.Host && c.Addr.Addr().IsLoopback() // not because a relay says so
 	}
 	return &paths{
 		poke: make(chan struct{}, 1),
 		m: path.New(path.Config{
 			Operator: side == seal.Operator, Token: token, Now: now, Loopback: near,
-			Forbid: func(a netip.AddrPort) bool { return own[a] }, // a relay is not the other end
+			// A relay is not the other end, nor is everybody.
+			Forbid: func(a netip.AddrPort) bool { return own[a] || local[a.Addr()] },
 		}),
 		last:    now,
 		state:   PathState{Since: now},
 		changed: make(chan struct{}),
 	}
+}
+
+// broadcasts are the first and the last address of every IPv4 network that this
+// machine is in: what goes there reaches everybody in it.
+func broadcasts() map[netip.Addr]bool {
+	all := map[netip.Addr]bool{}
+	list, _ := net.InterfaceAddrs() // without them the machine has no network either
+	for _, a := range list {
+		n, ok := a.(*net.IPNet)
+		if !ok || n.IP.To4() == nil {
+			continue
+		}
+		ip, mask := n.IP.To4(), net.IP(n.Mask).To4()
+		if ones, bits := n.Mask.Size(); bits-ones < 2 || mask == nil {
+			continue // a link of two, or one address: no broadcast
+		}
+		var low, high [4]byte
+		for i := range ip {
+			low[i], high[i] = ip[i]&mask[i], ip[i]|^mask[i]
+		}
+		all[netip.AddrFrom4(low)], all[netip.AddrFrom4(high)] = true, true
+	}
+	return all
 }
 
 // route is where data goes now.

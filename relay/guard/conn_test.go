@@ -232,8 +232,8 @@ func TestSourceKeyGroupsWhatOneCustomerHolds(t *testing.T) {
 	for in, want := range map[string]string{
 		"192.0.2.7":         "192.0.2.7/32",
 		"::ffff:192.0.2.7":  "192.0.2.7/32",
-		"2001:db8:1:2:3::4": "2001:db8:1:2::/64",
-		"fe80::1%lo":        "fe80::/64",
+		"2001:db8:1:2:3::4": "2001:db8:1::/56",
+		"fe80::1%lo":        "fe80::/56",
 	} {
 		if got := SourceKey(netip.MustParseAddr(in)); got.String() != want {
 			t.Errorf("%s: got %v, want %s", in, got, want)

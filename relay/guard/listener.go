@@ -188,13 +188,13 @@ func (c *countedConn) Close() error {
 }
 
 // SourceKey returns the network that counts as one source for rate limits and
-// caps: an IPv4 address, or an IPv6 /64, which one customer has for itself. It
+// caps: an IPv4 address, or an IPv6 /56, which is what one customer has. It
 // returns the zero Prefix for an invalid address.
 func SourceKey(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
 	bits := 32
 	if a.Is6() {
-		bits = 64
+		bits = 56
 	}
 	p, err := a.Prefix(bits)
 	if err != nil {
