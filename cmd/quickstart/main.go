@@ -1,6 +1,6 @@
 // Command quickstart runs the whole of TucDesk on this machine: it founds a team
 // in a temporary folder, starts server and relay on loopback, joins this machine
-// as an agent in a process of its own, opens a shell on it through the relay, or
+// as an agent in a process of its own, opens a shell on it, or
 // runs a command, and leaves nothing behind. It types the same commands as a
 // person would, into the same code as the real programs run.
 //
@@ -22,7 +22,7 @@ import (
 
 const usage = `quickstart: a team, a server, a relay, an agent and a session, all on this machine
 
-  go run ./cmd/quickstart                a shell on this machine, through server and relay
+  go run ./cmd/quickstart                a shell on this machine, with server, relay and agent
   go run ./cmd/quickstart -- uname -a    one command; its output and exit status are passed on
 
 Everything lies in a temporary folder and is removed at the end.
