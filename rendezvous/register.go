@@ -193,10 +193,10 @@ func (c *conn) follow(next snapshot) {
 		} else {
 			done = true
 		}
-		c.mu.Unlock()
 		if len(news.Updates) > 0 {
-			c.tell(wire.FrameRoster, 0, news)
+			c.tell(wire.FrameRoster, 0, news) // under mu, which it does not wait with: two callers must not queue version 3 before 2
 		}
+		c.mu.Unlock()
 	}
 }
 

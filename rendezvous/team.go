@@ -88,6 +88,9 @@ func (s *Server) listTeams(ctx context.Context) error {
 	}
 	all, err := s.store.Teams(ctx)
 	if err != nil {
+		s.teamsMu.Lock()
+		s.listed = time.Time{} // who asks next must not hear "not found" for this
+		s.teamsMu.Unlock()
 		return err
 	}
 	for _, t := range all {
