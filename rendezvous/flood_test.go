@@ -67,11 +67,11 @@ func TestB18FloodingOperatorsLeaveOthersAlone(t *testing.T) {
 	c := found(t, startNode(t))
 	h := c.newHost("web-1").accepting()
 	honest := c.people[policy.Approver]
-	many := c.flooders(8)
+	many := c.flooders(5)
 	for _, tc := range []struct {
 		people []*person
 		calls  int
-	}{{many[:1], 240}, {many[1:], 60}} {
+	}{{many[:1], 120}, {many[1:], 40}} {
 		begin, done := time.Now(), make(chan int64, 1)
 		go func() { done <- c.flood(tc.people, h, tc.calls) }()
 		served := 0

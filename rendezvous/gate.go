@@ -104,8 +104,10 @@ func (s *Server) refused(c *call, err error) {
 	}
 	s.count("refused_" + string(code))
 	s.recordRefusal(c, code)
-	if c.body == nil && c.http.ContentLength != 0 { // net/http reads on behind a refusal; not for long, and nothing after it
-		c.w.Header().Set("Connection", "close")
+	if c.body == nil && c.http.ContentLength != 0 { // net/http reads on behind a refusal: not much, and not for long
+		if c.http.ContentLength < 0 || c.http.ContentLength > limitSmall {
+			c.w.Header().Set("Connection", "close") // small bodies may be drained: a handshake would cost us more
+		}
 		_ = c.control.SetReadDeadline(time.Now().Add(lastWithin)) // a connection that has none is gone
 	}
 	problem.Write(c.w, c.id, err)

@@ -175,7 +175,7 @@ func oneOperatorCannotHideRequests(t *testing.T) {
 	}
 	err := c.node.store.InTx(t.Context(), c.node.known(c.state.Team()).id, func(tx *store.Tx) error {
 		big := c.request(op, h, func(r *wire.Request) { r.Reason = strings.Repeat("x", 40<<10) })
-		for i := range 2 * pageRequests { // settled, newer, 54 KiB each
+		for i := range pageRequests { // settled, newer, 54 KiB each
 			r := store.Request{Hash: sha(fmt.Append(nil, i)), Session: wire.NewSessionID(), Operator: op.key.ID(), Agent: h.key.ID(), Statement: big.Request,
 				Open: big.Open, State: wire.RequestDenied, Roles: []string{}, CreatedAt: wire.At(time.Now()) + wire.Millis(1000+i), ExpiresAt: wire.At(time.Now().Add(time.Hour))}
 			if err := tx.PutRequest(r); err != nil {
