@@ -29,6 +29,8 @@ type front struct {
 	stream *stream // nil: this is the front of UDP
 	in     chan packet
 	gone   chan struct{}
+	left   chan struct{} // closed when pion has seen gone: it is not at work any more
+	leave  sync.Once     // closes left
 	once   sync.Once
 
 	mu    sync.Mutex // guards the rest; callbacks and answers come from pion's goroutines
@@ -63,7 +65,7 @@ func newFront(s *Server, local net.Addr, st *stream) *front {
 	if st != nil {
 		size = streamQueue
 	}
-	return &front{s: s, local: local, stream: st, in: make(chan packet, size), gone: make(chan struct{})}
+	return &front{s: s, local: local, stream: st, in: make(chan packet, size), gone: make(chan struct{}), left: make(chan struct{})}
 }
 
 // serve starts a pion instance on f; it ends when f is closed.
@@ -93,6 +95,7 @@ func (f *front) ReadFrom(p []byte) (int, net.Addr, error) {
 		f.mu.Unlock()
 		return copy(p, cur.frame), net.UDPAddrFromAddrPort(pkt.from), nil
 	case <-f.gone:
+		f.leave.Do(func() { close(f.left) })
 		return 0, nil, net.ErrClosed
 	}
 }

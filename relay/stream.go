@@ -198,8 +198,12 @@ func (st *stream) run() error {
 	writer.Go(st.write)
 	defer writer.Wait()
 	defer st.close()
-	defer st.front.Close()
 	defer func() {
+		// First pion's loop, then the allocation: when that ends, pion goes through
+		// its permissions in another goroutine, and one that its loop is just adding
+		// has no timer yet, which would be the end of the process.
+		st.front.Close()
+		<-st.front.left
 		if a := st.alloc.Load(); a != nil {
 			a.relayed.Close()
 		}
