@@ -38,6 +38,9 @@ func PadRequest(frame []byte) []byte {
 	if marked {
 		putFingerprint(out)
 	}
+	if Check(out) != nil { // one attribute too many
+		return frame
+	}
 	return out
 }
 
