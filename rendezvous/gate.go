@@ -102,7 +102,11 @@ func (s *Server) refused(c *call, err error) {
 		code = refusal.Unavailable
 		s.log.Error("a call met a fault", "request", c.id, "path", c.path(), "err", err)
 	}
-	s.count("refused_" + string(code))
+	if foreign := (*byAgent)(nil); errors.As(err, &foreign) {
+		s.count("refused_by_agent")
+	} else {
+		s.count("refused_" + string(code))
+	}
 	s.recordRefusal(c, code)
 	if c.body == nil && c.http.ContentLength != 0 { // net/http reads on behind a refusal: not much, and not for long
 		if c.http.ContentLength < 0 || c.http.ContentLength > limitSmall {

@@ -24,7 +24,7 @@ func (c *counters) add(name string, by uint64) {
 }
 
 // Snapshot returns the counters since the start of the process: "answered",
-// "refused_<code>" for every refusal that was given, "panic", "registered",
+// "refused_<code>" for every refusal of ours, "refused_by_agent", "panic", "registered",
 // "displaced", "frames", and "connected", the agents there are now.
 func (s *Server) Snapshot() map[string]uint64 {
 	s.metrics.mu.Lock()

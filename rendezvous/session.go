@@ -386,10 +386,16 @@ func readAnswer(f wire.Frame) (accept wire.Bytes, need *wire.ApprovalNeed, err e
 		if r.Code != refusal.ApprovalRequired && r.Code != refusal.NotEnoughApprovers {
 			r.Need = nil
 		}
-		return nil, r.Need, problem.With(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: harmless("the agent refused: " + r.Detail)})
+		return nil, r.Need, &byAgent{problem.With(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: harmless("the agent refused: " + r.Detail)})}
 	}
 	return nil, nil, refusal.New(refusal.ProtocolError, "the agent answered with a frame of another kind")
 }
+
+// byAgent is a refusal in an agent's words. It is counted under one name: agents
+// must not choose the names of our counters, of which there would be no end.
+type byAgent struct{ error }
+
+func (b *byAgent) Unwrap() error { return b.error }
 
 func roleNames(set policy.RoleSet) []string {
 	names := []string{}

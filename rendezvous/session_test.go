@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +96,32 @@ func TestAgentsRefusalReachesTheOperator(t *testing.T) {
 	_, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h, nil))
 	wantCode(t, err, refusal.EphMismatch)
 	c.logged(entry.SessionDeny, refusal.EphMismatch)
+}
+
+// TestAgentsNameNoCounters: an agent that refuses each time with a code of its own
+// invention would otherwise make the server's memory grow for ever.
+func TestAgentsNameNoCounters(t *testing.T) {
+	t.Parallel()
+	c := found(t, startNode(t))
+	h := c.newHost("web-1")
+	h.dial()
+	var n atomic.Int32
+	h.serve(func(wire.OpenSession) (wire.FrameType, any) {
+		return wire.FrameRefuse, wire.Refuse{Code: refusal.Code(fmt.Sprintf("invented_%d", n.Add(1)))}
+	})
+	for i := range 3 {
+		_, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h, nil))
+		wantCode(t, err, refusal.Code(fmt.Sprintf("invented_%d", i+1)))
+	}
+	all := c.node.Snapshot()
+	if all["refused_by_agent"] != 3 {
+		t.Errorf("counted %d refusals of the agent", all["refused_by_agent"])
+	}
+	for name := range all {
+		if strings.Contains(name, "invented") {
+			t.Errorf("the agent named the counter %q", name)
+		}
+	}
 }
 
 func TestUnknownAndOfflineAgents(t *testing.T) {

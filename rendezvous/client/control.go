@@ -130,7 +130,7 @@ func limitOf(t wire.FrameType) int {
 
 func readRefuse(body []byte) error {
 	var r wire.Refuse
-	if json.Unmarshal(body, &r) != nil || !plainCode(r.Code) {
+	if json.Unmarshal(body, &r) != nil || !r.Code.Valid() {
 		return refusal.New(refusal.ProtocolError, "the server refused without a reason")
 	}
 	return &refusal.Error{Code: r.Code, Detail: harmless(r.Detail, maxDetail)}

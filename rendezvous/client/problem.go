@@ -35,14 +35,13 @@ func (p *Problem) Unwrap() error { return p.Refusal }
 // nothing in them can steer a terminal.
 const (
 	maxDetail    = 1024 // bytes
-	maxCode      = 64   // bytes
 	maxRequestID = 64   // bytes
 )
 
 func readProblem(resp *http.Response) error {
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, MaxProblem))
 	var p wire.Problem
-	if err != nil || json.Unmarshal(raw, &p) != nil || !plainCode(p.Code) {
+	if err != nil || json.Unmarshal(raw, &p) != nil || !p.Code.Valid() {
 		return &Problem{Status: resp.StatusCode,
 			Refusal: refusal.New(refusal.ProtocolError, "status %d without a reason", resp.StatusCode)}
 	}
@@ -55,15 +54,6 @@ func readProblem(resp *http.Response) error {
 		out.ServerTime = p.ServerTime.Time()
 	}
 	return out
-}
-
-func plainCode(c refusal.Code) bool {
-	for _, r := range []byte(c) {
-		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' {
-			return false
-		}
-	}
-	return len(c) > 0 && len(c) <= maxCode
 }
 
 // harmless cuts s and replaces whatever is not a printable character.
