@@ -72,14 +72,32 @@ func rosterOfOneNodeBindsTheOther(t *testing.T) {
 	c.publish(func(r *roster.Roster) { r.Revoke(op.key.ID()) })
 	_, err := there.Tokens(t.Context(), op.cred)
 	wantCode(t, err, refusal.KeyRevoked)
+}
 
-	late := found(t, first) // a team that the other node has never heard of
-	if _, _, err := there.Login(t.Context(), late.people[policy.Viewer].key, late.state.Team()); err != nil {
-		eventually(t, "the other node lists teams again", func() bool {
-			_, _, err = there.Login(t.Context(), late.people[policy.Viewer].key, late.state.Team())
-			return err == nil
-		})
-	}
+// TestTeamOfAnotherNodeIsFoundAtOnce: an agent that joins believes "not found" and
+// gives its key up, so nobody may hear it of a team that is there: neither while
+// somebody else is asking, nor after somebody has asked for a team that is not.
+func TestTeamOfAnotherNodeIsFoundAtOnce(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, first *node) {
+		found(t, first)
+		other := first.second(t)
+		_, err := other.teamOf(t.Context(), wire.NewTeamID())
+		wantCode(t, err, refusal.NotFound)
+		late := found(t, first).state.Team()
+		var asking sync.WaitGroup
+		for range 16 {
+			asking.Go(func() {
+				if _, err := other.teamOf(t.Context(), late); err != nil {
+					t.Errorf("beside others: %v", err)
+				}
+			})
+		}
+		asking.Wait()
+		if n := len(other.allTeams()); n != 2 {
+			t.Errorf("the node has taken up %d teams", n)
+		}
+	})
 }
 
 func TestE12OneApprovalOpensOneSession(t *testing.T) {

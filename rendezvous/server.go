@@ -76,9 +76,8 @@ type Server struct {
 	connsMu sync.Mutex // guards conns, and the start of one against Close
 	conns   int
 
-	teamsMu sync.RWMutex // guards teams and listed
+	teamsMu sync.RWMutex // guards teams
 	teams   map[wire.TeamID]*team
-	listed  time.Time
 }
 
 // Open loads the keys that Create made, opens the database and begins to listen.

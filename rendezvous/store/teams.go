@@ -22,8 +22,7 @@ type Team struct {
 	FoundedAt     wire.Millis
 }
 
-// Teams lists all teams, for the server's start and for following teams that
-// another node founded. It is the only look across teams.
+// Teams lists all teams, for the server's start. It is the only look across teams.
 func (s *Store) Teams(ctx context.Context) ([]Team, error) {
 	var teams []Team
 	err := s.once(ctx, s.read, principal.TeamID{}, func(t *Tx) error {
@@ -39,6 +38,17 @@ func (s *Store) Teams(ctx context.Context) ([]Team, error) {
 		})
 	})
 	return teams, hide(err)
+}
+
+// FindTeam looks for a team that a caller has named, before anything of the caller
+// is verified: it tells whether a team was founded here, and nothing of what it has.
+// A team that was not is not_found.
+func (s *Store) FindTeam(ctx context.Context, id wire.TeamID) (team Team, err error) {
+	err = s.View(ctx, principal.Trusted(id), func(t *Tx) error {
+		team, err = t.Record()
+		return err
+	})
+	return team, err
 }
 
 func scanTeam(scan func(...any) error) (Team, error) {
