@@ -96,23 +96,18 @@ func checkUpgrade(r *http.Request) error {
 }
 
 // enter counts a channel, also before it has registered, and refuses when there
-// are too many or the server closes.
+// are too many.
 func (s *Server) enter() (leave func(), err error) {
 	s.connsMu.Lock()
 	defer s.connsMu.Unlock()
-	if s.base.Err() != nil {
-		return nil, refusal.New(refusal.Unavailable, "the server is closing")
-	}
 	if s.conns >= maxConns {
 		return nil, refusal.New(refusal.TooMany, "this server holds all the agents it can")
 	}
 	s.conns++
-	s.running.Add(1)
 	return func() {
 		s.connsMu.Lock()
+		defer s.connsMu.Unlock()
 		s.conns--
-		s.connsMu.Unlock()
-		s.running.Done()
 	}, nil
 }
 

@@ -71,6 +71,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			problem.Write(w, c.id, errors.New("panic"))
 		}
 	}()
+	end, err := s.hold()
+	if err != nil {
+		s.refused(c, err)
+		return
+	}
+	defer end()
 	reply, err := s.pass(c)
 	if err != nil {
 		s.refused(c, err)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
@@ -258,5 +259,38 @@ func TestSweepEndsBeforeTheDatabase(t *testing.T) {
 	}
 	if n.base.Err() == nil || strings.Contains(log.String(), "level=ERROR") || strings.Contains(log.String(), "level=WARN") {
 		t.Errorf("the log says\n%s", log.String())
+	}
+}
+
+// TestCloseWaitsForHandlers: closing a connection does not end the handler behind
+// it. One that has decided something must still find the database.
+func TestCloseWaitsForHandlers(t *testing.T) {
+	noLeaks(t)
+	entered, closed := make(chan struct{}), make(chan struct{})
+	var after error
+	n := startNodeWith(t, nil, func(s *Server) {
+		s.grace = 10 * time.Millisecond
+		s.routes = []route{{method: "GET", path: "/slow", handle: func(s *Server, c *call) (any, error) {
+			close(entered)
+			<-c.http.Context().Done()
+			select {
+			case <-closed:
+			case <-time.After(300 * time.Millisecond): // as long as its last query takes
+			}
+			after = s.store.Ping(context.WithoutCancel(c.http.Context()))
+			return nil, c.http.Context().Err()
+		}}}
+	})
+	conn := raw(t, n)
+	_, _ = io.WriteString(conn, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-entered
+	_ = n.Close()
+	close(closed)
+	n.stop()
+	if after != nil {
+		t.Errorf("the database of a call under way: %v", after)
+	}
+	if _, err := n.hold(); refusal.Of(err) != refusal.Unavailable {
+		t.Errorf("a call that comes after: %v", err)
 	}
 }

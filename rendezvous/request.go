@@ -275,16 +275,11 @@ func (s *Server) noteDue(t *team, at wire.Millis) {
 // sweepUntilClosed runs the sweep as part of what Close waits for, because it uses
 // the database that Close takes away.
 func (s *Server) sweepUntilClosed() error {
-	s.connsMu.Lock()
-	closed := s.base.Err() != nil
-	if !closed {
-		s.running.Add(1)
+	end, err := s.hold()
+	if err != nil {
+		return nil // closed before it ran
 	}
-	s.connsMu.Unlock()
-	if closed {
-		return nil
-	}
-	defer s.running.Done()
+	defer end()
 	return s.sweep(s.base)
 }
 
@@ -313,7 +308,7 @@ func (s *Server) sweep(ctx context.Context) error {
 const pruneEvery = 10 * time.Minute
 
 func (s *Server) prune(ctx context.Context, now time.Time) {
-	if err := s.store.Prune(ctx, now); err != nil {
+	if err := s.store.Prune(ctx, now); err != nil && ctx.Err() == nil {
 		s.log.Warn("forgetting old ids", "err", err)
 	}
 	for _, t := range s.allTeams() {
@@ -321,7 +316,7 @@ func (s *Server) prune(ctx context.Context, now time.Time) {
 			_, err := tx.PruneRequests(now)
 			return err
 		})
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			s.log.Warn("forgetting settled requests", "team", t.id.String(), "err", err)
 		}
 	}
@@ -334,7 +329,7 @@ func (s *Server) sweepTeams(ctx context.Context, now time.Time) {
 			continue
 		}
 		t.due.Store(0)
-		if err := s.expire(ctx, t, now); err != nil {
+		if err := s.expire(ctx, t, now); err != nil && ctx.Err() == nil { // at the end of the server nothing broke
 			s.noteDue(t, wire.At(now.Add(sweepEvery)))
 			s.log.Warn("expiring requests", "team", t.id.String(), "err", err)
 		}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
@@ -68,12 +69,15 @@ type Server struct {
 
 	base    context.Context // ends when the server closes; channels live in it
 	stop    context.CancelFunc
+	calls   context.Context // ends when calls under way get no more time; each lives in it
+	hurry   context.CancelFunc
+	grace   time.Duration // stopWithin
 	closing chan struct{} // closed first: waiting calls answer now
 	close   sync.Once
 	closed  error
-	running sync.WaitGroup // control channels and the sweep
+	running sync.WaitGroup // whatever uses the database: calls, control channels, the sweep
 
-	connsMu sync.Mutex // guards conns, and the start of one against Close
+	connsMu sync.Mutex // guards conns, and the start of what runs against Close
 	conns   int
 
 	teamsMu sync.RWMutex // guards teams
@@ -124,9 +128,10 @@ func prepare(cfg Config) (*Server, error) {
 		sessions: rate.New[key.ID](rateSessions), refusals: rate.New[key.ID](rateRefused),
 		arrivals: rate.New[key.ID](rateArrivals), alarms: rate.New[key.ID](rateAlarms),
 		larges: rate.New[netip.Prefix](rateLarge), offers: rate.New[visit](rateOffers),
-		large: make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
+		large: make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
 	}
 	s.base, s.stop = context.WithCancel(context.Background())
+	s.calls, s.hurry = context.WithCancel(context.Background())
 	s.http = s.newHTTP()
 	return s, nil
 }
@@ -140,6 +145,7 @@ func (s *Server) newHTTP() *http.Server {
 	protocols.SetHTTP1(true)
 	return &http.Server{
 		Handler:           s,
+		BaseContext:       func(net.Listener) context.Context { return s.calls },
 		ReadHeaderTimeout: headerWithin,
 		ReadTimeout:       requestWithin,
 		WriteTimeout:      replyWithin,
@@ -209,18 +215,22 @@ func (s *Server) Run(ctx context.Context) error {
 //
 //  1. Calls that wait for people answer with what they have.
 //  2. Control channels are told and closed, and the sweep ends; agents keep their
-//     sessions and dial again.
-//  3. No new connections; calls under way get stopWithin to end.
-//  4. The database, when nobody uses it any more.
+//     sessions and dial again. New calls are refused.
+//  3. No new connections; calls under way get stopWithin to end. Then their
+//     contexts end and their connections are closed.
+//  4. The last of all these returns: closing a connection ends no handler, and one
+//     that has decided something must find the database to record it in.
+//  5. The database, when nobody uses it any more.
 func (s *Server) Close() error {
 	s.close.Do(func() {
 		close(s.closing)
 		s.connsMu.Lock()
 		s.stop()
 		s.connsMu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+		ctx, cancel := context.WithTimeout(context.Background(), s.grace)
 		defer cancel()
 		err := s.http.Shutdown(ctx)
+		s.hurry()
 		if err != nil {
 			err = s.http.Close()
 		}
@@ -229,6 +239,18 @@ func (s *Server) Close() error {
 		s.closed = errors.Join(err, s.store.Close())
 	})
 	return s.closed
+}
+
+// hold takes whoever calls it among those that Close waits for, and refuses when
+// the server closes.
+func (s *Server) hold() (end func(), err error) {
+	s.connsMu.Lock()
+	defer s.connsMu.Unlock()
+	if s.base.Err() != nil {
+		return nil, refusal.New(refusal.Unavailable, "the server is closing")
+	}
+	s.running.Add(1)
+	return s.running.Done, nil
 }
 
 // OpenRelaySecret reads the secret that a relay in the same process shares with
