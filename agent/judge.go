@@ -74,7 +74,7 @@ func (a *Agent) judge(ctx context.Context, offer wire.OpenSession, now time.Time
 		return q, answer{}, err
 	}
 	if err := q.resolve(); err != nil {
-		return q, answer{}, err
+		return q, answer{}, a.discreet(q, err, now)
 	}
 	ans, err := a.decide(q, now)
 	if asksForApproval(err) {
@@ -273,6 +273,29 @@ func (q *question) resolve() error {
 		q.file, err = process.Resolve(string(r.Params.Argv[0]), q.dir)
 	}
 	return err
+}
+
+// discreet keeps from those who have no right here what files there are: the agent
+// may be root and see all of them. Who could run a program of that name may hear
+// why it does not run.
+func (a *Agent) discreet(q *question, refused error, now time.Time) error {
+	if code := refusal.Of(refused); code != refusal.CommandNotFound && code != refusal.NotExecutable {
+		return refused
+	}
+	t, err := a.keeper.Usable(now)
+	if err != nil {
+		return err
+	}
+	cert, err := t.Roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
+	if err != nil {
+		return err
+	}
+	asked := a.policyRequest(q, q.operator, cert)
+	asked.Unresolved = true
+	if d := t.Rules.Decide(asked, now); d.Effect == policy.Deny {
+		return d.Err()
+	}
+	return refused
 }
 
 // decide asks the newest roster, the policy and the approvals. It is called

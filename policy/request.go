@@ -78,7 +78,8 @@ type Request struct {
 	// Unresolved is set by the rendezvous, which cannot see the host's files. A
 	// command is then matched by Argv[0] as written, or by its last element when
 	// it has no "/". The answer may be milder than the agent's; that is safe only
-	// because the agent decides again. The agent never sets it.
+	// because the agent decides again. The agent sets it only to find out whether
+	// an operator may hear that there is no such file.
 	Unresolved bool
 
 	Cwd  string   // working directory asked for; "" is the user's home

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 const (
@@ -22,22 +24,22 @@ func openProgram(f File) (path string, release func(), err error) {
 	}
 	fd, err := syscall.Open(f.Path, oPath|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
 	if err != nil {
-		return "", nil, fmt.Errorf("opening %q: %v", f.Path, err)
+		return "", nil, fmt.Errorf("opening %q: %w", f.Path, err)
 	}
 	defer syscall.Close(fd)
 	var st syscall.Stat_t
 	if err := syscall.Fstat(fd, &st); err != nil {
-		return "", nil, fmt.Errorf("opening %q: %v", f.Path, err)
+		return "", nil, fmt.Errorf("opening %q: %w", f.Path, err)
 	}
 	if st.Mode&syscall.S_IFMT != syscall.S_IFREG || uint64(st.Dev) != f.Device || st.Ino != f.Inode {
-		return "", nil, fmt.Errorf("opening %q: not the file that the request was judged by", f.Path)
+		return "", nil, refusal.New(refusal.CommandNotFound, "it is not the file any more that the request was judged by")
 	}
 	if isScript(fd) {
 		return f.Path, func() {}, nil
 	}
 	high, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, highFd)
 	if errno != 0 {
-		return "", nil, fmt.Errorf("opening %q: %v", f.Path, errno)
+		return "", nil, fmt.Errorf("opening %q: %w", f.Path, errno)
 	}
 	return fmt.Sprintf("/proc/self/fd/%d", high), func() { _ = syscall.Close(int(high)) }, nil
 }

@@ -5,6 +5,8 @@ package process
 import (
 	"fmt"
 	"os"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // openProgram compares the file with the judged one. This system cannot execute
@@ -16,11 +18,11 @@ func openProgram(f File) (path string, release func(), err error) {
 	}
 	info, err := os.Lstat(f.Path)
 	if err != nil {
-		return "", nil, fmt.Errorf("opening %q: %v", f.Path, err)
+		return "", nil, fmt.Errorf("opening %q: %w", f.Path, err)
 	}
 	device, inode := identity(info)
 	if !info.Mode().IsRegular() || device != f.Device || inode != f.Inode {
-		return "", nil, fmt.Errorf("opening %q: not the file that the request was judged by", f.Path)
+		return "", nil, refusal.New(refusal.CommandNotFound, "it is not the file any more that the request was judged by")
 	}
 	return f.Path, release, nil
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // helperEnv makes the test binary act as one of the programs below: real
@@ -393,6 +395,51 @@ func TestE6ResolveFollowsEveryDisguise(t *testing.T) {
 	for _, name := range []string{"", "a\x00b", "no-such-program-anywhere", "/etc/passwd", "/etc", "innocent"} {
 		if got, err := Resolve(name, "/"); err == nil {
 			t.Errorf("%q resolved to %+v", name, got)
+		}
+	}
+}
+
+func TestWhatDoesNotStartIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	plain := put("plain", "x", 0o600)
+	for name, want := range map[string]refusal.Code{
+		plain: refusal.NotExecutable, "./plain": refusal.NotExecutable, dir: refusal.NotExecutable,
+		"plain": refusal.CommandNotFound, filepath.Join(plain, "below"): refusal.CommandNotFound, filepath.Join(dir, "none"): refusal.CommandNotFound,
+	} {
+		if _, err := Resolve(name, dir); refusal.Of(err) != want {
+			t.Errorf("resolving %q: %v, want %s", name, err, want)
+		}
+	}
+	script, text, gone := put("script", "#!/no/such/interpreter\n", 0o700), put("text", "echo\n", 0o700), put("gone", "echo\n", 0o700)
+	removed := mustResolve(t, gone)
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	huge := []string{"sh", strings.Repeat("x", 1<<20)}
+	for _, c := range []struct {
+		name string
+		spec Spec
+		want refusal.Code
+	}{
+		{"without its interpreter", Spec{File: mustResolve(t, script), Dir: dir}, refusal.NotExecutable},
+		{"of no known kind", Spec{File: mustResolve(t, text), Dir: dir}, refusal.NotExecutable},
+		{"a shell that is not executable", Spec{File: File{Path: plain}, Dir: dir}, refusal.NotExecutable},
+		{"a shell that is not there", Spec{File: File{Path: "/no/such/shell"}, Dir: dir}, refusal.CommandNotFound},
+		{"gone since", Spec{File: removed, Dir: dir}, refusal.CommandNotFound},
+		{"no folder", Spec{File: sh(t), Dir: filepath.Join(dir, "none")}, refusal.BadArgument},
+		{"a file as folder", Spec{File: sh(t), Dir: plain}, refusal.BadArgument},
+		{"too long an argument", Spec{File: sh(t), Argv: huge, Dir: dir}, refusal.BadArgument},
+	} {
+		_, err := Start(c.spec)
+		if refusal.Of(err) != c.want || strings.Contains(fmt.Sprint(err), dir) {
+			t.Errorf("%s: %v, want %s without a path", c.name, err, c.want)
 		}
 	}
 }

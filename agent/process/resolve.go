@@ -17,25 +17,32 @@ type File struct {
 }
 
 // Resolve finds the file that argv0 stands for: by Path when it has no slash,
-// else from dir. It never looks at an environment. A program that is not there
-// or is no executable file is refused with CommandNotFound.
+// else from dir. It never looks at an environment. What is not there is refused
+// with CommandNotFound, what is there and no executable file with NotExecutable.
+// Whoever asks may see more files than the one who is told of it: see what the
+// policy says of him first.
 func Resolve(argv0, dir string) (File, error) {
 	if argv0 == "" || strings.ContainsRune(argv0, 0) {
 		return File{}, refusal.New(refusal.BadArgument, "the program's name is empty or holds a zero byte")
 	}
+	refused := refusal.New(refusal.CommandNotFound, "no such program on this host")
 	for _, candidate := range candidates(argv0, dir) {
 		real, err := filepath.EvalSymlinks(candidate)
 		if err != nil {
 			continue
 		}
 		info, err := os.Lstat(real)
-		if err != nil || !info.Mode().IsRegular() || !executable(info) {
+		if err != nil {
+			continue
+		}
+		if !info.Mode().IsRegular() || !executable(info) {
+			refused = refusal.New(refusal.NotExecutable, "there is such a file on this host, and it is not executable")
 			continue
 		}
 		device, inode := identity(info)
 		return File{Path: real, Device: device, Inode: inode}, nil
 	}
-	return File{}, refusal.New(refusal.CommandNotFound, "no such program on this host, or not executable")
+	return File{}, refused
 }
 
 func candidates(argv0, dir string) []string {

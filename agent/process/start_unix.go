@@ -14,11 +14,13 @@ import (
 	"github.com/charmbracelet/x/xpty"
 )
 
-// Start runs spec. The caller must call End.
+// Start runs spec. The caller must call End. Its errors are refusals, by what this
+// process may see as its own user: CommandNotFound, NotExecutable, BadArgument for
+// the folder or for too long arguments, else Unavailable.
 func Start(spec Spec) (*Process, error) {
 	path, release, err := openProgram(spec.File)
 	if err != nil {
-		return nil, err
+		return nil, whyNot(spec, err)
 	}
 	defer release()
 	p := &Process{exited: make(chan struct{}), reap: make(chan struct{}), done: make(chan struct{}), ending: make(chan struct{}), alone: spec.Alone}
@@ -44,7 +46,7 @@ func Start(spec Spec) (*Process, error) {
 	}
 	if err != nil {
 		p.abandon()
-		return nil, fmt.Errorf("starting %q: %v", spec.File.Path, err)
+		return nil, whyNot(spec, err)
 	}
 	if p.alone {
 		p.reapAdopted()
@@ -103,7 +105,7 @@ func (p *Process) attachTerminal(t Terminal) (theirs []*os.File, err error) {
 	size := t.Size.Clamp()
 	pty, err := xpty.NewUnixPty(size.Columns, size.Rows)
 	if err != nil {
-		return nil, fmt.Errorf("opening a terminal: %v", err)
+		return nil, fmt.Errorf("opening a terminal: %w", err)
 	}
 	master, err := pollable(pty.Master())
 	if err != nil {

@@ -57,7 +57,11 @@ func (w *worker) serve(ctx context.Context, ch *session.ServerChannel) error {
 func (w *worker) refuse(ctx context.Context, ch *session.ServerChannel, err error) error {
 	e := &refusal.Error{Code: refusal.Unavailable, Detail: "the program cannot be started"}
 	errors.As(err, &e)
-	_ = w.pair.SendJSON(pair.FrameExited, pair.Exited{Code: 126, Refusal: string(e.Code)})
+	status := 126 // there is something, and it does not run; as shells say it
+	if e.Code == refusal.CommandNotFound {
+		status = 127
+	}
+	_ = w.pair.SendJSON(pair.FrameExited, pair.Exited{Code: status, Refusal: string(e.Code)})
 	ctx, cancel := context.WithTimeout(ctx, exitLimit)
 	defer cancel()
 	_ = ch.Refuse(ctx, e)
@@ -154,11 +158,7 @@ func (w *worker) start(pty *session.PTY) (*process.Process, error) {
 	if spec.Env, err = process.Environment(w.job.Account, term, pair.Variables(w.job.Env)); err != nil {
 		return nil, err
 	}
-	p, err := process.Start(spec)
-	if err != nil {
-		return nil, refusal.New(refusal.CommandNotFound, "%v", err)
-	}
-	return p, nil
+	return process.Start(spec)
 }
 
 // shellArgv is how the user's shell is started: as a login shell, or with the

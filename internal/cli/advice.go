@@ -34,7 +34,8 @@ var known = map[refusal.Code]answer{
 	refusal.Forbidden:           {ExitDenied, []string{"your role in the team does not allow this; ask an owner"}},
 	refusal.EnvNotAllowed:       {ExitDenied, []string{"the policy lists which variables may be set: tucdesk policy explain HOST ACTION"}},
 	refusal.UserNotAllowed:      {ExitDenied, []string{"tucdesk policy explain HOST ACTION shows which login users are allowed"}},
-	refusal.CommandNotFound:     {127, nil},
+	refusal.CommandNotFound:     {127, nil}, // as shells do it, and the next one
+	refusal.NotExecutable:       {126, nil},
 	refusal.TooMany:             {ExitTransport, []string{"end another session first, or try again in a minute"}},
 	refusal.RateLimited:         {ExitTransport, []string{"wait a minute, then try again"}},
 	refusal.Unreachable:         {ExitTransport, []string{"is the server running, and does a firewall let its port through?"}},

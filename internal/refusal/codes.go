@@ -73,6 +73,7 @@ const (
 	EnvNotAllowed      Code = "env_not_allowed"
 	UserNotAllowed     Code = "user_not_allowed"
 	CommandNotFound    Code = "command_not_found"
+	NotExecutable      Code = "not_executable" // there is such a file, and it cannot be run
 )
 
 // Login, proofs and the API (protocol 4.2).

@@ -70,6 +70,7 @@ func TestEndOfTheProgramBecomesOurs(t *testing.T) {
 		{session.Exit{Signal: "RTMIN"}, nil, cli.ExitFailed, `signal "RTMIN"`},
 		{session.Exit{Refusal: refusal.New(refusal.PolicyDenied, "no")}, nil, cli.ExitDenied, "policy_denied"},
 		{session.Exit{Refusal: refusal.New(refusal.CommandNotFound, "no")}, nil, 127, "command_not_found"},
+		{session.Exit{Refusal: refusal.New(refusal.NotExecutable, "no")}, nil, 126, "not_executable"},
 		{session.Exit{}, lost, cli.ExitTransport, "lost"},
 		{session.Exit{}, refusal.New(refusal.KeyRevoked, "cut"), cli.ExitTransport, "key_revoked"},
 	} {
