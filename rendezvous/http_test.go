@@ -266,11 +266,12 @@ func TestSweepEndsBeforeTheDatabase(t *testing.T) {
 // it. One that has decided something must still find the database.
 func TestCloseWaitsForHandlers(t *testing.T) {
 	noLeaks(t)
-	entered, closed := make(chan struct{}), make(chan struct{})
+	entered, closed, left := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var after error
 	n := startNodeWith(t, nil, func(s *Server) {
 		s.grace = 10 * time.Millisecond
 		s.routes = []route{{method: "GET", path: "/slow", handle: func(s *Server, c *call) (any, error) {
+			defer close(left)
 			close(entered)
 			<-c.http.Context().Done()
 			select {
@@ -286,6 +287,7 @@ func TestCloseWaitsForHandlers(t *testing.T) {
 	<-entered
 	_ = n.Close()
 	close(closed)
+	<-left
 	n.stop()
 	if after != nil {
 		t.Errorf("the database of a call under way: %v", after)
