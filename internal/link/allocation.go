@@ -13,7 +13,6 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/udp"
-	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/guard"
 )
 
@@ -39,14 +38,17 @@ type allocation struct {
 	questions questions
 	slow      allowance // of Send indications
 
-	// gate holds the first signed request back until it may go: see race.
-	gate func() error
+	// gate holds the first signed request back until it may go, asked is called
+	// when it has gone: see race.
+	gate  func() error
+	asked func()
 
 	bound    atomic.Bool    // the channel is bound, keepBound says: data goes out as ChannelData
 	passed   atomic.Bool    // the gate is open
+	granted  atomic.Bool    // the relay has said yes
 	mismatch atomic.Bool    // the relay has an allocation of this five-tuple
-	mapped   netip.AddrPort // where the relay sees us; set before establish returns
-	trip     time.Duration  // a round trip to the relay; set before establish returns
+	mapped   netip.AddrPort // where the relay sees us; set before granted
+	trip     time.Duration  // a round trip to the relay; set before granted
 	local    netip.Addr     // our address on the way there when it was made
 	remote   netip.AddrPort // the relay, or the proxy before it
 	heard    atomic.Int64   // Unix nanoseconds; anything from the relay
@@ -57,6 +59,8 @@ type allocation struct {
 	urgent   chan struct{}  // cap 1: the same at once, whatever was asked before
 	began    chan struct{}  // closed when the channel has been asked for
 
+	sent time.Time // the request; written before keepBound begins
+
 	done chan struct{} // closed when the allocation ends
 	err  error         // why; written before done is closed
 	once sync.Once     // fail
@@ -65,7 +69,7 @@ type allocation struct {
 
 func newAllocation(l *Link, v path.Via, k Kind, name string) *allocation {
 	return &allocation{
-		link: l, via: v, kind: k, name: name, log: l.cfg.Logger, turn: newTurnClient(), gate: func() error { return nil },
+		link: l, via: v, kind: k, name: name, log: l.cfg.Logger, turn: newTurnClient(), gate: func() error { return nil }, asked: func() {},
 		doubt: make(chan struct{}, 1), urgent: make(chan struct{}, 1), began: make(chan struct{}), done: make(chan struct{}),
 	}
 }
@@ -117,7 +121,7 @@ const minLifetime = 60
 func (a *allocation) control(frame []byte) {
 	switch guard.TypeOf(frame) {
 	case guard.AllocateSuccess:
-		if !a.granted(frame) {
+		if !a.isGrant(frame) {
 			a.link.stats.Count(guard.BadAttribute)
 			return
 		}
@@ -133,10 +137,10 @@ func (a *allocation) control(frame []byte) {
 	a.turn.handle(frame)
 }
 
-// granted reports whether an answer to Allocate was made by who knows our
+// isGrant reports whether an answer to Allocate was made by who knows our
 // credential, for a sensible time, and learns from it where the relay sees us:
 // whoever could forge that would have both ends probe an address of his choice.
-func (a *allocation) granted(frame []byte) bool {
+func (a *allocation) isGrant(frame []byte) bool {
 	v, ok := guard.Find(frame, guard.AttrLifetime)
 	if !ok || binary.BigEndian.Uint32(v) < minLifetime || !answers(frame, a.turn.identity.key()) {
 		return false
@@ -230,20 +234,20 @@ func (a *allocation) close() {
 	a.wg.Wait()
 }
 
-// establish allocates, and returns when data can be sent: permission and channel
-// are asked for right behind, in one order with the data.
-func (a *allocation) establish(ctx context.Context, cred wire.Relay) error {
-	if err := a.turn.start(pionConn{a}, cred); err != nil {
+// establish allocates, and returns when the relay has granted it. Permission and
+// channel are asked for right behind the request, and data goes behind these: in
+// one order, and one round trip earlier than if the grant were waited for.
+func (a *allocation) establish(ctx context.Context) error {
+	if err := a.turn.start(pionConn{a}); err != nil {
 		return err
 	}
 	// pion knows no contexts; what it waits for ends with its client.
 	stop := context.AfterFunc(ctx, a.turn.abort)
 	defer stop()
-	began := time.Now()
 	err := a.turn.allocate()
 	if err != nil && a.mismatch.Load() {
 		// The relay still has what this socket had there before.
-		if err = a.forget(ctx, cred); err == nil {
+		if err = a.forget(ctx, a.link.credential()); err == nil {
 			err = a.turn.allocate()
 		}
 	}
@@ -253,20 +257,29 @@ func (a *allocation) establish(ctx context.Context, cred wire.Relay) error {
 	if !stop() {
 		return ctx.Err()
 	}
-	a.mapped, a.trip = a.turn.seen(), time.Since(began)/2
+	a.mapped, a.trip = a.turn.seen(), time.Since(a.sent)
 	a.heard.Store(time.Now().UnixNano())
+	a.granted.Store(true)
 	a.wg.Go(a.renew)
-	a.wg.Go(a.keepBound)
 	a.wg.Go(a.answerDoubts)
-	select { // data goes behind the request for the channel, which permits it
-	case <-a.began:
-	case <-a.done:
-		return a.err
-	}
 	return nil
 }
 
-// pass lets the first signed request through the gate; the others follow.
+// follow sends what follows the request for the allocation, once.
+func (a *allocation) follow() {
+	if a.sent.IsZero() { // pion sends it again from a timer, but not before this has returned
+		a.sent = time.Now()
+		a.wg.Go(a.keepBound)
+		select { // data goes behind the request for the channel, which permits it
+		case <-a.began:
+			a.asked()
+		case <-a.done:
+		}
+	}
+}
+
+// pass lets the first signed request through the gate, and from then on there is
+// a credential to sign with; the others follow.
 func (a *allocation) pass() error {
 	if a.passed.Load() {
 		return nil
@@ -274,6 +287,7 @@ func (a *allocation) pass() error {
 	if err := a.gate(); err != nil {
 		return err
 	}
+	a.turn.identity.take(a.link.credential())
 	a.passed.Store(true)
 	return nil
 }

@@ -47,8 +47,8 @@ func (b *batch) add(v path.Via, payload []byte) {
 }
 
 // hand passes a batch on and reports whether it has done so. It waits for the
-// caller of ReadBatch, as a full socket would, but not before Open has returned:
-// nobody reads then, and the answers of the relays come the same way.
+// caller of ReadBatch, as a full socket would, but not before Open or Use: nobody
+// reads then, and the answers of the relays come the same way.
 func (l *Link) hand(b *batch) bool {
 	select {
 	case l.full <- b:

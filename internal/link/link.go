@@ -8,12 +8,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/tucdesk/tucdesk/internal/path"
-	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/guard"
 )
@@ -40,7 +38,9 @@ const (
 
 // Config of Open.
 type Config struct {
-	Relay wire.Relay // credential and endpoints, from the grant or the answer to the operator
+	// Relay is credential and endpoints, from the grant or the answer to the
+	// operator; of Begin, endpoints to begin with.
+	Relay wire.Relay
 	// Logger gets what went wrong on the way; nil discards it.
 	Logger *slog.Logger
 	// Direct lets datagrams come from, and go to, other addresses than relays,
@@ -82,7 +82,7 @@ type Link struct {
 
 	full chan *batch
 	held *batch      // by the caller of ReadBatch
-	live atomic.Bool // Open has returned: readers wait for ReadBatch
+	live atomic.Bool // somebody reads: readers wait for ReadBatch
 	poke chan struct{}
 
 	socks   [2]*socket // IPv4, IPv6
@@ -91,33 +91,15 @@ type Link struct {
 	kick    chan struct{} // cap 1: look again who is wanted
 
 	mu   sync.Mutex
-	cred wire.Relay // guarded by mu; the newest, its endpoints are not used
+	cred wire.Relay    // guarded by mu; the newest, its endpoints are not used
+	step chan struct{} // guarded by mu; closed, and replaced, when something has changed
+
+	entitled chan struct{} // closed when there is a credential
+	once     sync.Once     // closes it
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-}
-
-// Open opens a link. It returns when the first relay works: datagrams can be sent
-// and received, whether the other end is there already nobody knows. The others
-// follow in the background, and whatever is lost later is dialled again for the
-// life of the link.
-//
-// Refusal: RelayFailed when every relay failed, which names each leg and why.
-func Open(ctx context.Context, cfg Config) (*Link, error) {
-	n := len(cfg.Relay.Endpoints)
-	if n == 0 || n > wire.MaxRelayEndpoints {
-		return nil, refusal.New(refusal.RelayFailed, "the credential names %d relays; want 1 to %d", n, wire.MaxRelayEndpoints)
-	}
-	l := newLink(cfg)
-	l.start()
-	if err := l.first(ctx); err != nil {
-		_ = l.Close()
-		return nil, err
-	}
-	l.live.Store(true)
-	l.changed() // whoever opened the link has not looked yet
-	return l, nil
 }
 
 func newLink(cfg Config) *Link {
@@ -125,7 +107,7 @@ func newLink(cfg Config) *Link {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Link{
-		cfg: cfg, cred: cfg.Relay,
+		cfg: cfg, entitled: make(chan struct{}), step: make(chan struct{}),
 		full: make(chan *batch, maxBatches), poke: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -153,39 +135,6 @@ func (l *Link) start() {
 	}
 	l.wg.Go(l.tend)
 	l.wg.Go(l.watch)
-}
-
-// first waits until a relay works or every one has failed.
-func (l *Link) first(ctx context.Context) error {
-	for {
-		failed, wanted := []string{}, 0
-		for _, s := range l.slots {
-			up, used, err := s.outcome()
-			if up {
-				return nil
-			}
-			if used {
-				wanted++
-			}
-			if err != nil {
-				failed = append(failed, fmt.Sprintf("%v: %v", s.via, err))
-			}
-		}
-		if len(failed) == wanted {
-			return refusal.New(refusal.RelayFailed, "%s", strings.Join(failed, "; "))
-		}
-		select {
-		case <-l.poke:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// changed lets whoever waits for Changed look again.
-func (l *Link) changed() {
-	poke(l.poke)
-	poke(l.kick)
 }
 
 func poke(c chan struct{}) {

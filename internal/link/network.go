@@ -198,18 +198,19 @@ func (l *Link) Candidates() []path.Candidate {
 	hosts := l.network.hosts()
 	own := func(a netip.AddrPort) bool { return slices.Contains(hosts, a.Addr()) }
 	for _, s := range l.slots {
-		if a := s.current.Load(); a != nil && a.kind == RelayUDP && !own(a.mapped) {
+		if a := s.current.Load(); a != nil && a.kind == RelayUDP && a.granted.Load() && !own(a.mapped) {
 			add(path.Reflexive, a.mapped)
 		}
 	}
 	for _, ip := range hosts {
 		add(path.Host, netip.AddrPortFrom(ip, l.family(ip).port()))
 	}
-	slices.SortStableFunc(list, func(a, b path.Candidate) int { return cmp.Compare(rank(a.Kind), rank(b.Kind)) })
+	slices.SortStableFunc(list, func(a, b path.Candidate) int { return cmp.Compare(distance(a.Kind), distance(b.Kind)) })
 	return list
 }
 
-func rank(k path.Kind) int {
+// distance orders our candidates: what is seen from outside first.
+func distance(k path.Kind) int {
 	if k == path.Host {
 		return 1
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,10 +18,12 @@ import (
 
 // Times of a race; our choice.
 const (
-	// headStart is between the starts of two ways. Where UDP is blocked the last
-	// of five is on its way after a tenth of a second; where it is not, a nearby
-	// relay has answered before the second way is tried.
+	// headStart is between the starts of two ways where one is known to work: a
+	// nearby relay has answered by it before the second is tried.
 	headStart = 25 * time.Millisecond
+	// shortStart is the same where nothing is known. The last of five kinds takes
+	// three round trips more than the first, so it must not begin late as well.
+	shortStart = 5 * time.Millisecond
 	// perRelay bounds a race.
 	perRelay = 5 * time.Second
 	// perPass bounds what the way in front may take once its relay has answered,
@@ -42,6 +45,10 @@ func (w way) String() string {
 	}
 	return s
 }
+
+// order is what the kinds are tried in: the first is the best one, the last passes
+// where nothing else does.
+var order = [...]Kind{RelayUDP, RelayTCP, RelayTLS, RelayDTLS, RelayWebSocket}
 
 // ways lists how e can be reached, in the order of trying, with the one that
 // worked last in this network in front.
@@ -74,14 +81,19 @@ func isLiteral(addr string) bool {
 // returns the allocation of the first whose relay answers. Everything else has
 // ended when it returns.
 //
-// An allocation is made by a signed request, and there can be one only: so
-// whoever has got as far as the relay's challenge passes a gate, one at a time,
-// and allocates behind it.
+// It may begin before there is a credential. Then all ways stop in front of the
+// gate, and the time that a race may take begins anew when it opens.
 type race struct {
-	slot *slot
-	cred wire.Relay
-	key  wire.RelayEndpoint
-	gate chan struct{} // cap 1: full while somebody is behind it
+	slot  *slot
+	key   wire.RelayEndpoint
+	gate  gate
+	lead  time.Duration // between two ways
+	limit *time.Timer   // ends the race
+	stop  func()        // does so at once
+
+	list   []way       // not started yet; run only, as the rest
+	won    *allocation // the first
+	failed []string
 
 	lookup func() ([]netip.AddrPort, error) // of the UDP address
 }
@@ -92,83 +104,116 @@ type finish struct {
 	err        error
 }
 
-func (s *slot) race(ctx context.Context, e wire.RelayEndpoint, list []way) (*allocation, error) {
-	ctx, cancel := context.WithTimeout(ctx, perRelay)
-	defer cancel()
-	r := &race{slot: s, cred: s.link.credential(), key: e, gate: make(chan struct{}, 1)}
+func (s *slot) race(ctx context.Context, e wire.RelayEndpoint, list []way, lead time.Duration) (*allocation, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	limit := time.AfterFunc(perRelay, func() { cancel(context.DeadlineExceeded) })
+	defer limit.Stop()
+	r := &race{slot: s, key: e, lead: lead, limit: limit, stop: func() { cancel(nil) }, list: list}
 	r.lookup = sync.OnceValues(func() ([]netip.AddrPort, error) { return resolve(ctx, e.UDP) })
-	results := make(chan finish, len(list))
+	r.run(ctx)
+	if r.won == nil {
+		return nil, errors.New(strings.Join(r.failed, "; "))
+	}
+	return r.won, nil
+}
+
+// run starts the ways one after the other until one has won, and waits for all.
+func (r *race) run(ctx context.Context) {
+	results := make(chan finish, len(r.list))
 	next := time.NewTimer(0)
 	defer next.Stop()
-	var won *allocation
-	var failed []string
-	for running := 0; running > 0 || len(list) > 0; {
+	entitled, changed := r.slot.link.entitled, r.slot.link.progress()
+	for running := 0; running > 0 || len(r.list) > 0; {
 		select {
 		case <-next.C:
-			if len(list) > 0 && len(r.gate) == 0 {
-				w := list[0]
-				list = list[1:]
+			if len(r.list) > 0 && !r.gate.reached() {
+				w := r.list[0]
+				r.list = r.list[1:]
 				running++
-				go func() { results <- r.run(ctx, w) }()
+				go func() { results <- r.try(ctx, w) }()
 			}
-			if len(list) > 0 {
-				next.Reset(headStart)
+			next.Reset(r.lead)
+		case <-entitled:
+			entitled = nil
+			r.limit.Reset(perRelay)
+			r.gate.unlock()
+		case <-changed:
+			changed = r.slot.link.progress()
+			if r.slot.relay() != r.key {
+				r.list = nil
+				r.stop()
 			}
 		case f := <-results:
 			running--
-			switch {
-			case f.err != nil:
-				failed = append(failed, fmt.Sprintf("%v: %v", f.way, plain(f.err)))
+			if r.finished(ctx, f) {
 				next.Reset(0)
-			case won == nil:
-				won, list = f.allocation, nil
-				cancel()
-			default:
-				f.allocation.close()
 			}
 		}
 	}
-	if won == nil {
-		return nil, errors.New(strings.Join(failed, "; "))
+}
+
+// finished takes a result and reports whether the next way may start at once.
+func (r *race) finished(ctx context.Context, f finish) bool {
+	switch {
+	case f.err != nil:
+		r.failed = append(r.failed, fmt.Sprintf("%v: %v", f.way, plain(ctx, f.err)))
+		return true
+	case r.won == nil:
+		r.won, r.list = f.allocation, nil
+		r.stop()
+	default:
+		f.allocation.close()
 	}
-	return won, nil
+	return false
 }
 
 // plain puts the commonest reason into words.
-func plain(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("no answer")
+func plain(ctx context.Context, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || context.Cause(ctx) == context.DeadlineExceeded && errors.Is(err, context.Canceled) {
+		return errNoAnswer
 	}
 	return err
 }
 
-// run goes one way to its end.
-func (r *race) run(ctx context.Context, w way) finish {
+var errStale = errors.New("the relay is not in the list any more")
+
+// try goes one way to its end.
+func (r *race) try(ctx context.Context, w way) finish {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := newAllocation(r.slot.link, r.slot.via, w.kind, w.addr)
+	passed := false
 	a.gate = func() error {
-		select {
-		case r.gate <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := r.gate.pass(ctx, rank(w.kind)); err != nil {
+			return err
+		}
+		passed = true
+		if r.slot.relay() != r.key {
+			return errStale // the credential is for those that are
 		}
 		time.AfterFunc(perPass, cancel)
 		return nil
 	}
-	err := r.reach(ctx, a, w)
-	if err != nil {
+	a.asked = func() { r.slot.offer(a) }
+	if err := r.reach(ctx, a, w); err != nil {
 		return finish{w, nil, err}
 	}
-	if err = a.establish(ctx, r.cred); err == nil {
+	err := a.establish(ctx)
+	if err == nil {
 		return finish{w, a, nil}
 	}
+	r.slot.withdraw(a)
 	a.close()
-	if a.passed.Load() {
-		<-r.gate
+	if passed {
+		r.gate.leave()
 	}
 	return finish{w, nil, err}
 }
+
+// rank says which of several kinds that wait with a relay's answer in hand is to
+// be taken.
+func rank(k Kind) int { return slices.Index(order[:], k) }
 
 // reach gives a its leg.
 func (r *race) reach(ctx context.Context, a *allocation, w way) error {

@@ -72,6 +72,7 @@ func stream(t testing.TB, from, to *Link, length time.Duration, meanwhile func(e
 // TestRenewedCredentialCarriesTheLinkOn: credentials of two seconds, a link of
 // six, and nothing is lost. Without renewal the same link ends.
 func TestRenewedCredentialCarriesTheLinkOn(t *testing.T) {
+	t.Parallel()
 	const life, length = 2 * time.Second, 6 * time.Second
 	r := startRelay(t)
 	for name, e := range map[string]wire.RelayEndpoint{"udp": {UDP: r.udp}, "tcp": {TCP: r.tcp}, "not renewed": {UDP: r.udp}} {

@@ -73,10 +73,13 @@ func (s *slot) state() (RelayState, bool) {
 	return RelayState{Via: s.via, Kind: s.kind, Name: name, Up: s.current.Load() != nil, Err: s.err}, s.endpoint != wire.RelayEndpoint{}
 }
 
-// outcome is what Open waits for.
-func (s *slot) outcome() (up, used bool, err error) {
-	state, used := s.state()
-	return state.Up, used, state.Err
+// isAsked reports whether datagrams can be sent: behind the request, at least.
+func (s *slot) isAsked() bool { return s.current.Load() != nil }
+
+// isGranted reports whether the relay has said yes.
+func (s *slot) isGranted() bool {
+	a := s.current.Load()
+	return a != nil && a.granted.Load()
 }
 
 func (s *slot) write(b []byte, size int) {
@@ -92,7 +95,15 @@ func (s *slot) keep() {
 	for s.awaitWanted() {
 		s.takeMoved()
 		e := s.relay()
-		a, err := s.race(s.link.ctx, e, ways(e, s.link.lastKind()))
+		last := s.link.lastKind()
+		a, err := s.race(s.link.ctx, e, ways(e, last), leadFor(last))
+		if err != nil && s.relay() != e {
+			continue
+		}
+		if err != nil && !s.link.isEntitled() {
+			s.awaitCredential() // that was only to be quicker
+			continue
+		}
 		if err != nil {
 			s.lost(err)
 			if s.link.ctx.Err() == nil {
@@ -133,6 +144,23 @@ func (s *slot) awaitWanted() bool {
 	}
 }
 
+// leadFor is the head start of a race in a network where last is known to work.
+func leadFor(last Kind) time.Duration {
+	if last == "" {
+		return shortStart
+	}
+	return headStart
+}
+
+// awaitCredential waits until there is one, or another list of relays.
+func (s *slot) awaitCredential() {
+	select {
+	case <-s.link.entitled:
+	case <-s.wake:
+	case <-s.link.ctx.Done():
+	}
+}
+
 func (s *slot) isWanted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,6 +197,27 @@ func (s *slot) rest(d time.Duration) bool {
 
 func jitter(d time.Duration) time.Duration {
 	return d*3/4 + rand.N(d/2)
+}
+
+// offer lets data follow the request for a before the relay has granted it, where
+// there is no other allocation; lost, or use, follow.
+func (s *slot) offer(a *allocation) {
+	s.mu.Lock()
+	offered := s.current.CompareAndSwap(nil, a)
+	if offered {
+		s.kind, s.name, s.err = a.kind, a.name, nil
+	}
+	s.mu.Unlock()
+	if offered {
+		s.link.changed()
+	}
+}
+
+// withdraw takes back what offer has done.
+func (s *slot) withdraw(a *allocation) {
+	if s.current.CompareAndSwap(a, nil) {
+		s.link.changed()
+	}
 }
 
 // use makes a the allocation in use.
@@ -257,7 +306,7 @@ func (s *slot) upgrade(a *allocation, e wire.RelayEndpoint, better []way) *alloc
 		case <-ctx.Done():
 		}
 	})
-	b, err := s.race(ctx, e, better)
+	b, err := s.race(ctx, e, better, headStart)
 	if err != nil {
 		s.link.cfg.Logger.Debug("no better way to the relay", "relay", s.via.String(), "error", err)
 		return nil

@@ -132,6 +132,7 @@ func TestRecheckNoticesALossAtOnce(t *testing.T) {
 // TestChangedAddressIsANewPlaceOnTheRelay: a NAT forgets us and gives us another
 // port; the relay takes us from there.
 func TestChangedAddressIsANewPlaceOnTheRelay(t *testing.T) {
+	t.Parallel()
 	r := startFull(t, credential.NewSecret())
 	p := newProxy(t, r.udp, nil)
 	operator, agent := pair(t, &r.testRelay, wire.RelayEndpoint{UDP: p.addr}, r.only(RelayUDP))
@@ -156,8 +157,10 @@ func TestChangedAddressIsANewPlaceOnTheRelay(t *testing.T) {
 // TestBetterKindReplacesAWorseOne: UDP is blocked, then it is not. Nobody is told
 // to try.
 func TestBetterKindReplacesAWorseOne(t *testing.T) {
+	t.Parallel()
 	for _, k := range []Kind{RelayTCP, RelayTLS, RelayDTLS, RelayWebSocket} {
 		t.Run(string(k), func(t *testing.T) {
+			t.Parallel()
 			r := startFull(t, credential.NewSecret())
 			p := newProxy(t, r.udp, nil)
 			p.lose(guard.AllocateRequest, true)
@@ -251,6 +254,7 @@ func TestChoiceIsRememberedForTheNetwork(t *testing.T) {
 
 // TestSpareStandsInForRelaysThatFail, and does not when it is not needed.
 func TestSpareStandsInForRelaysThatFail(t *testing.T) {
+	t.Parallel()
 	secret := credential.NewSecret()
 	var relays []*fullRelay
 	var list []wire.RelayEndpoint
@@ -282,6 +286,7 @@ func TestSpareStandsInForRelaysThatFail(t *testing.T) {
 // TestSpareIsFoundByTheEndThatSeesNothingWrong: the agent cannot reach the first
 // two. The operator can, but hears nobody there.
 func TestSpareIsFoundByTheEndThatSeesNothingWrong(t *testing.T) {
+	t.Parallel()
 	secret := credential.NewSecret()
 	var own, foreign []wire.RelayEndpoint
 	var r *fullRelay

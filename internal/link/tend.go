@@ -76,7 +76,7 @@ func (s *slot) works(now time.Time) bool {
 	if a := s.current.Load(); a != nil {
 		return a.silent(now) < silentAfter
 	}
-	return now.Sub(s.down) < spareAfter
+	return now.Sub(s.down) < spareAfter || !s.link.isEntitled()
 }
 
 func (s *slot) want(yes bool, now time.Time) {

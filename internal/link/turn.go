@@ -10,8 +10,6 @@ import (
 
 	"github.com/pion/logging"
 	"github.com/pion/turn/v2"
-	"github.com/tucdesk/tucdesk/internal/wire"
-	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/relay/guard"
 )
 
@@ -78,19 +76,18 @@ func newTurnClient() *turnClient {
 	}
 }
 
-// start makes pion's client; it sends nothing yet.
-func (c *turnClient) start(conn net.PacketConn, cred wire.Relay) error {
+// start makes pion's client; it sends nothing yet. What it signs with is nothing:
+// the credential may come later, and pionConn signs everything anew.
+func (c *turnClient) start(conn net.PacketConn) error {
 	client, err := turn.NewClient(&turn.ClientConfig{
 		TURNServerAddr: serverName,
 		Conn:           conn,
-		Username:       cred.Username,
-		Password:       credential.Text(cred.Password),
+		Username:       "-",
 		LoggerFactory:  &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled},
 	})
 	if err != nil {
 		return err
 	}
-	c.identity.take(cred)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.client = client
@@ -142,8 +139,8 @@ type pionConn struct{ a *allocation }
 // may answer it (guard.PadRequest); the others are signed anew. The first that
 // is signed waits for the gate: it is what makes an allocation.
 func (c pionConn) WriteTo(b []byte, _ net.Addr) (int, error) {
-	frame := c.a.turn.identity.resign(b)
-	if _, signed := guard.Find(frame, guard.AttrIntegrity); signed {
+	_, signed := guard.Find(b, guard.AttrIntegrity)
+	if signed {
 		if err := c.a.pass(); err != nil {
 			return 0, err
 		}
@@ -151,8 +148,11 @@ func (c pionConn) WriteTo(b []byte, _ net.Addr) (int, error) {
 	if c.a.turn.isAborted() {
 		return 0, errDone
 	}
-	if err := c.a.leg.frame(guard.PadRequest(frame)); err != nil {
+	if err := c.a.leg.frame(guard.PadRequest(c.a.turn.identity.resign(b))); err != nil {
 		return 0, err
+	}
+	if signed {
+		c.a.follow()
 	}
 	return len(b), nil
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
-	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -95,12 +94,14 @@ func tryConnect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*o
 	if err != nil {
 		return nil, err
 	}
-	defer r.shake.Close()                      // forgets the ephemeral keys of a session that did not come to be
+	defer r.shake.Close() // forgets the ephemeral keys of a session that did not come to be
+	ways := dialAhead(a)
 	reply, err := ask(ctx, a, io, r, w.noWait) // sets r.asked
 	if err != nil {
+		_ = ways.Close()
 		return nil, err
 	}
-	return establish(ctx, a, r, reply)
+	return establish(ctx, a, r, reply, ways)
 }
 
 // prepare makes and signs the request.
@@ -231,8 +232,9 @@ func withdraw(ctx context.Context, a *account.Account, hash key.Hash, cause erro
 }
 
 // establish checks the machine's answer and opens the sealed session. The
-// machine's key comes from its certificate, verified here, not from the answer.
-func establish(ctx context.Context, a *account.Account, r *signedRequest, reply wire.SessionReply) (*opened, error) {
+// machine's key comes from its certificate, verified here, not from the answer. It
+// takes ways over.
+func establish(ctx context.Context, a *account.Account, r *signedRequest, reply wire.SessionReply, ways *link.Link) (*opened, error) {
 	cert := r.machine.Cert
 	m3, accepted, keys, err := r.shake.Confirm(reply.Accept, func(kid key.ID) (key.Public[key.Agent], error) {
 		if kid != cert.Agent.ID() {
@@ -241,21 +243,19 @@ func establish(ctx context.Context, a *account.Account, r *signedRequest, reply 
 		return cert.Agent, nil
 	})
 	if err != nil {
+		_ = ways.Close()
 		return nil, err
 	}
 	if accepted.GrantHash != reply.Grant {
 		keys.Erase()
+		_ = ways.Close()
 		return nil, refusal.New(refusal.GrantMismatch, "the server told the machine and us of two different grants")
 	}
-	ways, err := link.Open(ctx, link.Config{Relay: reply.Relay, Direct: true, Proxy: carrier.FromEnvironment(), Remember: networksIn(a.Home)})
-	if err != nil {
-		keys.Erase()
-		return nil, err
-	}
-	conn, err := session.Dial(ctx, session.DialConfig{Link: ways, M3: m3, Keys: keys, Logger: slog.New(slog.DiscardHandler)})
+	conn, err := dialThrough(ctx, ways, reply.Relay, session.DialConfig{M3: m3, Keys: keys, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
+	keepRelays(a.Home, reply.Relay.Endpoints)
 	renew := renewal{account: a, link: ways, request: r.signed, lease: reply.Lease}
 	o := &opened{Conn: conn, id: r.request.Session, renew: renew, asked: r.asked, setup: time.Since(r.asked), since: time.Now()}
 	o.follow()
