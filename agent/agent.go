@@ -20,6 +20,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/replay"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
+	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -51,6 +52,7 @@ type Agent struct {
 	dir     string
 	version string
 	command []string
+	proxies carrier.Proxies
 	log     *slog.Logger
 	lock    *os.File
 
@@ -82,7 +84,8 @@ type Agent struct {
 
 // Open reads the state folder that Join made and checks that nobody else could
 // have read or changed it. Refusal: BadFileMode with the file and the command
-// that mends it (attack B17).
+// that mends it (attack B17). Sessions get the proxies that the environment names
+// now, since they get no environment.
 func Open(dir string, cfg Config) (*Agent, error) {
 	if err := keyfile.CheckDir(dir); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -92,8 +95,9 @@ func Open(dir string, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		dir: dir, version: cfg.Version, command: cfg.SessionCommand, log: cfg.Logger,
-		seen: replay.NewCache(replayPerOperator, replayOperators),
-		news: make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
+		proxies: carrier.Environment(),
+		seen:    replay.NewCache(replayPerOperator, replayOperators),
+		news:    make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
 	}
 	a.sessions.limit = cfg.MaxSessions
 	if a.sessions.limit <= 0 {

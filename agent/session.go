@@ -269,7 +269,7 @@ func (s *live) read(frames chan<- pair.Frame) {
 func (s *live) tell() error {
 	r := &s.question.request
 	return s.pair.SendJSON(pair.FrameJob, pair.Job{
-		Index: s.handshake.Index(), Relay: s.question.grant.Relay, Action: r.Action, Argv: r.Params.Argv,
+		Index: s.handshake.Index(), Relay: s.question.grant.Relay, Proxies: s.agent.proxies, Action: r.Action, Argv: r.Params.Argv,
 		File: s.question.file, Dir: wire.Bytes(s.question.dir), Env: r.Params.Env, TTY: r.Params.TTY, Account: s.question.account,
 	})
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -13,6 +14,7 @@ import (
 type Job struct {
 	Index   uint32          `json:"index"` // receive index of this session's datagrams
 	Relay   wire.Relay      `json:"relay"`
+	Proxies carrier.Proxies `json:"proxies"` // on the way to relays
 	Action  wire.Action     `json:"action"`
 	Argv    []wire.Bytes    `json:"argv"` // Exec
 	File    process.File    `json:"file"` // Exec

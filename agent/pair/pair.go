@@ -10,7 +10,7 @@
 //	5  n  body
 //
 //	type  name       direction   limit    body
-//	1     job        to child    256 KiB  JSON: what to do, relay credentials
+//	1     job        to child    256 KiB  JSON: what to do, relay credentials, proxies
 //	2     keys       to child    8 KiB    length (2) and export of the keys, then JSON: what READY says
 //	3     rejected   to child    0        that CONFIRM was not good; keep waiting
 //	4     end        to child    64       refusal code: end the session

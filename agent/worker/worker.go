@@ -12,7 +12,6 @@ import (
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
-	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/harden"
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -111,7 +110,7 @@ func (w *worker) listen() {
 
 // session opens the link, waits for the operator and serves it.
 func (w *worker) session(ctx context.Context) error {
-	l, err := link.Open(ctx, link.Config{Relay: w.job.Relay, Direct: true, Proxy: carrier.FromEnvironment()})
+	l, err := link.Open(ctx, link.Config{Relay: w.job.Relay, Direct: true, Proxy: w.job.Proxies.Choose()})
 	if err != nil {
 		return w.cause(ctx, err)
 	}

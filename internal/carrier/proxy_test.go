@@ -237,6 +237,9 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	if got := choice(relay); got != "http://user:word@proxy.example:3128" {
 		t.Errorf("HTTPS_PROXY: %q", got)
 	}
+	if text := fmt.Sprintf("%v %+v %s", Environment(), []Proxies{Environment()}, Environment()); strings.Contains(text, "word") {
+		t.Errorf("a password shows in %q", text)
+	}
 	t.Setenv("NO_PROXY", "other.example,.corp.example,10.0.0.0/8")
 	for addr, want := range map[string]bool{"other.example:443": false, "a.corp.example:443": false, "10.1.2.3:443": false, relay: true, "127.0.0.1:443": false, "localhost:443": false} {
 		if got := choice(addr); (got != "") != want {

@@ -50,6 +50,7 @@ func TestThroughAProxyAlone(t *testing.T) {
 		behind func(w *world) *netlab.Host
 	}{
 		{"operator", func(w *world) *netlab.Host { return w.laptop }},
+		{"machine", func(w *world) *netlab.Host { return w.machine }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -83,10 +83,10 @@ var table = []row{
 	{"agent/cgroup", "", ""},
 	{"agent/trust", base + "policy policy/roster internal/keyfile", ""},
 	{"agent/membership", base + "policy policy/roster policy/approval internal/keyfile internal/audit/spool rendezvous/client agent/trust", ""},
-	{"agent/pair", "internal/refusal crypto/key internal/wire agent/process", ""},
-	{"agent/worker", "internal/refusal crypto/handshake internal/harden internal/wire internal/carrier internal/link internal/session agent/process agent/pair", ""},
+	{"agent/pair", "internal/refusal crypto/key internal/wire internal/carrier agent/process", ""},
+	{"agent/worker", "internal/refusal crypto/handshake internal/harden internal/wire internal/link internal/session agent/process agent/pair", ""},
 	{"agent", base + "crypto/replay crypto/handshake policy policy/roster policy/approval internal/keyfile " +
-		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/link rendezvous/client agent/process agent/cgroup agent/trust agent/membership agent/pair agent/worker", ""},
+		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/carrier internal/link rendezvous/client agent/process agent/cgroup agent/trust agent/membership agent/pair agent/worker", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
 	{"operator/screen", "internal/terminal", "golang.org/x/text"},
