@@ -317,6 +317,9 @@ func TestTLSAddressAnswersNothingButUpgrades(t *testing.T) {
 		{"POST /relay", upgrade, http.StatusMethodNotAllowed},
 		{"GET /", upgrade, http.StatusNotFound},
 		{"GET /relay/../x", upgrade, http.StatusNotFound},
+		{"GET /%72elay", upgrade, http.StatusNotFound},
+		{"GET /relay?x=1", upgrade, http.StatusNotFound},
+		{"GET https://relay.example/relay", upgrade, http.StatusNotFound},
 		{"GET /relay", "X: " + repeat('x', 2*maxRequest) + "\r\n", http.StatusRequestHeaderFieldsTooLarge},
 	} {
 		conn, err := tls.Dial("tcp", s.Addrs().TLS.String(), hop.ClientTLS(s.cfg.Identity.Pin(), hop.ProtoHTTP))

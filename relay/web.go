@@ -56,7 +56,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 // onlyUpgrade is the whole of what the TLS address answers.
 func (s *Server) onlyUpgrade(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case r.URL.Path != hop.WebSocketPath:
+	case r.RequestURI != hop.WebSocketPath: // as it was sent: an escaped path is another one
 		http.NotFound(w, r)
 	case r.Method != http.MethodGet:
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)

@@ -282,3 +282,51 @@ func TestCloseOfTheListenerEndsConnections(t *testing.T) {
 		t.Errorf("second close: %v", err)
 	}
 }
+
+// TestADeadlineIsOverWhenItIsTakenBack: what a deadline was set for has ended, and
+// what is read next has none.
+func TestADeadlineIsOverWhenItIsTakenBack(t *testing.T) {
+	p := newPeer(&Listener{}, netip.AddrPort{})
+	p.l.pool.New = func() any { return new([]byte) }
+	for range 20000 {
+		b := []byte{1}
+		p.mu.Lock()
+		p.waiting = append(p.waiting, &b)
+		p.mu.Unlock()
+		_ = p.SetReadDeadline(time.Now().Add(time.Microsecond))
+		_ = p.SetReadDeadline(time.Time{})
+		runtime.Gosched()
+		if n, err := p.Read(make([]byte, 1)); n != 1 || err != nil {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+	}
+}
+
+func TestADeadlineEndsAReadThatWaits(t *testing.T) {
+	p := newPeer(&Listener{}, netip.AddrPort{})
+	for name, set := range map[string]func(){
+		"before": func() {},
+		"during": func() {
+			for asleep := false; !asleep; runtime.Gosched() {
+				p.mu.Lock()
+				asleep = p.asleep
+				p.mu.Unlock()
+			}
+			_ = p.SetReadDeadline(time.Unix(0, 1))
+		},
+	} {
+		_ = p.SetReadDeadline(time.Time{})
+		if name == "before" {
+			_ = p.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		}
+		read := make(chan error, 1)
+		go func() {
+			_, err := p.Read(make([]byte, 1))
+			read <- err
+		}()
+		set()
+		if err := <-read; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -27,8 +27,7 @@ type peer struct {
 	waiting  []*[]byte     // datagrams; each is cut to its length
 	wake     chan struct{} // closed and replaced when something has changed
 	asleep   bool          // a reader waits for wake
-	deadline bool          // the reader's time is up
-	timer    *time.Timer
+	deadline time.Time     // of Read; zero is none
 	gone     bool
 	received int // bytes, until the client has shown its address
 	answered int // bytes, likewise
@@ -71,15 +70,18 @@ func (p *peer) wakeLocked() {
 	}
 }
 
-// Read returns the next datagram.
+// Read returns the next datagram. The clock is asked here and by nobody else: a
+// timer that sets a mark may fire, and wait for the lock, while its deadline is
+// being taken back, and the mark would then end whatever is read next.
 func (p *peer) Read(b []byte) (int, error) {
 	for {
 		p.mu.Lock()
+		left := time.Until(p.deadline)
 		switch {
 		case p.gone:
 			p.mu.Unlock()
 			return 0, net.ErrClosed
-		case p.deadline:
+		case !p.deadline.IsZero() && left <= 0:
 			p.mu.Unlock()
 			return 0, os.ErrDeadlineExceeded
 		case len(p.waiting) > 0:
@@ -93,9 +95,23 @@ func (p *peer) Read(b []byte) (int, error) {
 			return n, nil
 		}
 		p.asleep = true
-		wake := p.wake
+		wake, limited := p.wake, !p.deadline.IsZero()
 		p.mu.Unlock()
+		sleep(wake, left, limited)
+	}
+}
+
+// sleep waits for wake, and no longer than left if limited.
+func sleep(wake <-chan struct{}, left time.Duration, limited bool) {
+	if !limited {
 		<-wake
+		return
+	}
+	t := time.NewTimer(left)
+	defer t.Stop()
+	select {
+	case <-wake:
+	case <-t.C:
 	}
 }
 
@@ -126,21 +142,13 @@ func (p *peer) mayAnswer(n int) bool {
 	return true
 }
 
-// SetReadDeadline makes Read fail from t on; the library uses it to end a Read.
+// SetReadDeadline makes Read fail from t on, also one that waits; the library uses
+// it to end a Read.
 func (p *peer) SetReadDeadline(t time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.timer != nil {
-		p.timer.Stop()
-		p.timer = nil
-	}
-	wait := time.Until(t)
-	p.deadline = !t.IsZero() && wait <= 0
-	if p.deadline {
-		p.wakeLocked()
-	} else if !t.IsZero() {
-		p.timer = time.AfterFunc(wait, func() { _ = p.SetReadDeadline(t) })
-	}
+	p.deadline = t
+	p.wakeLocked() // who waits looks again
 	return nil
 }
 
@@ -161,10 +169,6 @@ func (p *peer) Close() error {
 	p.mu.Lock()
 	p.gone = true
 	p.waiting = nil
-	if p.timer != nil {
-		p.timer.Stop()
-		p.timer = nil
-	}
 	p.wakeLocked()
 	p.mu.Unlock()
 	p.l.forget(p)

@@ -1,6 +1,7 @@
 package hop
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,8 @@ func AcceptWebSocket(w http.ResponseWriter, r *http.Request) (net.Conn, error) {
 		return nil, errors.New("relay WebSocket: request of a web page")
 	}
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	below := &taken{ResponseWriter: w}
+	ws, err := websocket.Accept(below, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{WebSocketProto},
 		CompressionMode: websocket.CompressionDisabled, // what it carries is sealed
 	})
@@ -35,7 +37,20 @@ func AcceptWebSocket(w http.ResponseWriter, r *http.Request) (net.Conn, error) {
 	if err := speaks(ws); err != nil {
 		return nil, err
 	}
-	return newMessages(ws, local, address(r.RemoteAddr)), nil
+	return newMessages(ws, below.conn, local, address(r.RemoteAddr)), nil
+}
+
+// taken keeps the connection that the library takes from net/http and does not
+// show.
+type taken struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+// Hijack implements http.Hijacker.
+func (t *taken) Hijack() (conn net.Conn, buffered *bufio.ReadWriter, err error) {
+	t.conn, buffered, err = http.NewResponseController(t.ResponseWriter).Hijack()
+	return t.conn, buffered, err
 }
 
 // address is one that net/http has written as text.
@@ -61,7 +76,7 @@ func DialWebSocket(ctx context.Context, conn net.Conn, host string) (net.Conn, e
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return newMessages(ws, conn.LocalAddr(), conn.RemoteAddr()), nil
+	return newMessages(ws, conn, conn.LocalAddr(), conn.RemoteAddr()), nil
 }
 
 func upgrade(ctx context.Context, conn net.Conn, host string) (*websocket.Conn, error) {
@@ -93,49 +108,95 @@ func upgrade(ctx context.Context, conn net.Conn, host string) (*websocket.Conn, 
 	return ws, speaks(ws)
 }
 
-// messages is a WebSocket as a stream.
+// messages is a WebSocket as a stream. The library has one of its own, which waits
+// five seconds for the answer of a peer that has broken the protocol.
 type messages struct {
-	net.Conn
+	net.Conn      // the connection below, for deadlines
 	ws            *websocket.Conn
-	cancel        context.CancelFunc
+	reader        io.Reader // the rest of the message that is being read, or nil
 	local, remote net.Addr
 }
 
-func newMessages(ws *websocket.Conn, local, remote net.Addr) *messages {
-	life, cancel := context.WithCancel(context.Background())
-	return &messages{websocket.NetConn(life, ws, websocket.MessageBinary), ws, cancel, local, remote}
+func newMessages(ws *websocket.Conn, below net.Conn, local, remote net.Addr) *messages {
+	ws.SetReadLimit(-1) // messages have no size; frames in them do
+	return &messages{Conn: below, ws: ws, local: local, remote: remote}
 }
 
 // Write sends b as one binary message.
 func (m *messages) Write(b []byte) (int, error) {
-	n, err := m.Conn.Write(b)
-	return n, ended(err)
+	if err := m.ws.Write(context.Background(), websocket.MessageBinary, b); err != nil {
+		return 0, ended(err)
+	}
+	return len(b), nil
 }
 
 // Read returns what has arrived of a message.
 func (m *messages) Read(b []byte) (int, error) {
-	n, err := m.Conn.Read(b)
-	return n, ended(err)
+	for {
+		if err := m.open(); err != nil {
+			return 0, err
+		}
+		n, err := m.reader.Read(b)
+		if errors.Is(err, io.EOF) {
+			m.reader, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, ended(err)
+		}
+	}
+}
+
+// open waits for the next message, unless one is being read.
+func (m *messages) open() error {
+	if m.reader != nil {
+		return nil
+	}
+	typ, r, err := m.ws.Reader(context.Background())
+	if err != nil {
+		return ended(err)
+	}
+	if typ != websocket.MessageBinary {
+		m.reject()
+		return errors.New("relay WebSocket: a message that is not binary")
+	}
+	m.reader = r
+	return nil
+}
+
+// rejectWithin is how long a peer that broke the protocol may take to receive the
+// word for it; our choice.
+const rejectWithin = time.Second
+
+// reject says what was wrong and closes the connection at once: whoever breaks the
+// protocol must not keep a place by not answering.
+func (m *messages) reject() {
+	now := time.Now()
+	_ = m.Conn.SetWriteDeadline(now.Add(rejectWithin))
+	_ = m.Conn.SetReadDeadline(now) // its answer is not waited for
+	_ = m.ws.Close(websocket.StatusUnsupportedData, "")
 }
 
 // ended: the library has several words for the end of a connection.
 func ended(err error) error {
-	if errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
+	switch {
+	case err == nil:
+		return nil
+	case websocket.CloseStatus(err) == websocket.StatusNormalClosure, websocket.CloseStatus(err) == websocket.StatusGoingAway:
+		return io.EOF
+	case errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF):
 		return net.ErrClosed
 	}
 	return err
 }
 
-// LocalAddr and RemoteAddr are those of the connection below, which the library
-// does not show.
+// LocalAddr and RemoteAddr are those that net/http names: behind the connection
+// below may be another one.
 
 func (m *messages) LocalAddr() net.Addr  { return m.local }
 func (m *messages) RemoteAddr() net.Addr { return m.remote }
 
 // Close ends the connection without waiting for the peer's word: it may be gone.
 func (m *messages) Close() error {
-	_ = m.Conn.SetDeadline(time.Time{}) // stops the library's timers
-	m.cancel()
 	_ = m.ws.CloseNow() // which reports an earlier end, too
 	return nil
 }

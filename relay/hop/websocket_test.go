@@ -1,6 +1,7 @@
 package hop
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -105,13 +106,31 @@ func TestOtherSubprotocolsAreRefused(t *testing.T) {
 	}
 }
 
-func TestTextMessagesEndTheConnection(t *testing.T) {
-	ws, _ := rawWebSocket(t, websocket.DialOptions{Subprotocols: []string{WebSocketProto}})
+// TestTextMessagesEndTheConnectionAtOnce, also when the client neither answers nor
+// hangs up: it must not keep its place.
+func TestTextMessagesEndTheConnectionAtOnce(t *testing.T) {
+	addr, id := webServer(t)
+	raw := secured(t, addr, id)
+	defer raw.Close()
+	only := func(context.Context, string, string) (net.Conn, error) { return raw, nil }
+	ws, _, err := websocket.Dial(t.Context(), "wss://"+addr+WebSocketPath, &websocket.DialOptions{
+		Subprotocols: []string{WebSocketProto}, HTTPClient: &http.Client{Transport: &http.Transport{DialTLSContext: only}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
 	if err := ws.Write(t.Context(), websocket.MessageText, []byte("text")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusUnsupportedData {
-		t.Error(err)
+	start := time.Now()
+	raw.SetReadDeadline(start.Add(patience))
+	got, _ := io.ReadAll(raw)                                         // frames as they are: no answer goes out
+	if want := []byte{0x88, 2, 0x03, 0xeb}; !bytes.Equal(got, want) { // close, 1003
+		t.Errorf("%x, want %x", got, want)
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("closed after %v", took)
 	}
 }
 
