@@ -18,6 +18,7 @@ import (
 	"github.com/tucdesk/tucdesk/operator/owners"
 	"github.com/tucdesk/tucdesk/operator/remote"
 	"github.com/tucdesk/tucdesk/operator/request"
+	"github.com/tucdesk/tucdesk/operator/sshconfig"
 )
 
 // Main runs the operator's program and returns its exit status.
@@ -40,7 +41,7 @@ func Command() *cli.Command {
 			"missing, 251 machine offline, 250 not logged in, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{
 			owners.TeamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), remote.SSHCommand(), remote.ExecCommand(),
-			remote.PingCommand(), netcheck.Command(),
+			remote.PingCommand(), remote.ProxyCommand(), sshconfig.Command(), netcheck.Command(),
 			request.RequestsCommand(), tokenCommand(), owners.OperatorCommand(), owners.OwnerCommand(), owners.AgentCommand(), policyCommand(), auditCommand(),
 		},
 	}

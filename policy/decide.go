@@ -55,6 +55,10 @@ func (r *Rules) early(q *Request, at time.Time) (Decision, bool) {
 	return d, false
 }
 
+// EnvAllowed reports whether a request may name this environment variable. Clients
+// ask it to leave out what would make the whole request be refused.
+func (r *Rules) EnvAllowed(name string) bool { return r.env[name] }
+
 // envAllowed refuses rather than drops: a program that runs without a variable it
 // was promised may do something else than was meant (protocol 4.3).
 func (r *Rules) envAllowed(names []string) bool {

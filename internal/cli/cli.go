@@ -81,7 +81,7 @@ func Run(ctx context.Context, io *IO, root *Command, args []string) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return ExitInterrupted
 	}
-	return report(io.Err, err)
+	return Report(io.Err, err)
 }
 
 func build(c *Command, io *IO) *cobra.Command {

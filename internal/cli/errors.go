@@ -44,8 +44,9 @@ type Status int
 // Error is for programs that look; report says nothing.
 func (s Status) Error() string { return fmt.Sprintf("remote exit status %d", int(s)) }
 
-// report prints err for a person and returns the exit status.
-func report(w io.Writer, err error) int {
+// Report prints err for a person, with hints, and returns the exit status that it
+// stands for.
+func Report(w io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}

@@ -95,11 +95,13 @@ var table = []row{
 	{"operator/teamtest", base + "policy policy/roster internal/keyfile operator/account", ""},
 	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
 	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
-	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen", ""},
+	{"operator/sshfront", "internal/keyfile internal/session internal/wire", "golang.org/x/crypto"},
+	{"operator/sshconfig", "internal/keyfile internal/refusal internal/cli operator/account operator/verb operator/sshfront", ""},
+	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen operator/sshfront", ""},
 	{"operator/netcheck", "internal/refusal internal/wire internal/link internal/probe internal/cli internal/terminal operator/account operator/verb", ""},
 	{"operator/owners", base + "policy policy/roster internal/keyfile internal/terminal internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb", ""},
 	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/verify internal/terminal internal/cli " +
-		"operator/account operator/verb operator/request operator/live operator/remote operator/netcheck operator/owners", ""},
+		"operator/account operator/verb operator/request operator/live operator/remote operator/sshconfig operator/netcheck operator/owners", ""},
 
 	// Programs: they put parts together and hold nothing of their own.
 	{"cmd/tucdesk", "operator", ""},

@@ -1,0 +1,143 @@
+package remote
+
+import (
+	"context"
+	"flag"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/live"
+	"github.com/tucdesk/tucdesk/operator/sshfront"
+	"github.com/tucdesk/tucdesk/operator/verb"
+)
+
+// ProxyCommand is the verb proxy.
+func ProxyCommand() *cli.Command {
+	var p proxy
+	return &cli.Command{
+		Use: "proxy HOST", Short: "Stand between OpenSSH and a machine (for ProxyCommand)",
+		Long: "Speaks SSH with the ssh that has started it, on standard input and output, and opens a sealed session for\n" +
+			"each program that ssh asks for. \"tucdesk ssh-config\" prints what makes ssh use it. HOST may end in \".tucdesk\".\n\n" +
+			"The SSH user name is the login user at the machine; \"@agent\" is the user the agent runs as.",
+		Example: "ssh -o ProxyCommand='tucdesk proxy %h' web.tucdesk\ntucdesk ssh-config --install && ssh web.tucdesk",
+		MinArgs: 1, MaxArgs: 1, Complete: p.CompleteHosts,
+		Flags: func(f *flag.FlagSet) {
+			p.Options.Flags(f)
+			f.StringVar(&p.reason, "reason", "", "`text` that an approver sees and the log keeps")
+			f.BoolVar(&p.noWait, "nowait", false, "when an approval is missing, withdraw the request rather than wait")
+		},
+		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
+			p.host, p.io = strings.TrimSuffix(args[0], sshfront.Suffix), tio
+			return p.run(ctx)
+		},
+	}
+}
+
+// proxy is one connection of OpenSSH's. What fails is told on the channel that it
+// fails for: our own standard error goes nowhere behind a ControlMaster.
+type proxy struct {
+	verb.Options
+	io     *cli.IO
+	host   string
+	reason string
+	noWait bool
+
+	mu    sync.Mutex
+	shown bool // guarded by mu: a session is listed by "status -d"
+}
+
+func (p *proxy) run(ctx context.Context) error {
+	home, err := p.Home()
+	if err != nil {
+		return err
+	}
+	a, err := account.Open(home) // without the network; to read the policy, and to say early that there is no team
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	hostKey, err := sshfront.HostKey(home.Path(sshfront.HostKeyFile))
+	if err != nil {
+		return err
+	}
+	rules := a.Rules
+	return sshfront.Serve(ctx, sshfront.Config{
+		Key: hostKey, Open: p.open, Report: cli.Report,
+		Env: func(name string) bool { return rules != nil && rules.EnvAllowed(name) },
+	}, p.io.In, stdout{p.io.Out})
+}
+
+// stdout is our standard output with the Close that a connection has.
+type stdout struct{ io.Writer }
+
+// Close closes the file underneath, where there is one.
+func (s stdout) Close() error {
+	if f, ok := s.Writer.(*os.File); ok {
+		return f.Close()
+	}
+	return nil
+}
+
+// open opens one session with an account of its own: it keeps the session's place
+// on the relay, and one channel's wait for an approval holds up no other.
+func (p *proxy) open(ctx context.Context, ask sshfront.Ask, say io.Writer) (*sshfront.Session, error) {
+	home, err := p.Home()
+	if err != nil {
+		return nil, err
+	}
+	a, err := account.Open(home)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.openWith(ctx, a, ask, say)
+	if err != nil {
+		a.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (p *proxy) openWith(ctx context.Context, a *account.Account, ask sshfront.Ask, say io.Writer) (*sshfront.Session, error) {
+	if err := a.Begin(ctx); err != nil {
+		return nil, err
+	}
+	w := want{host: p.host, action: ask.Action, params: ask.Params, reason: p.reason, noWait: p.noWait}
+	tio := &cli.IO{In: p.io.In, Out: io.Discard, Err: say}
+	conn, err := connect(ctx, a, tio, w)
+	if err != nil {
+		return nil, err
+	}
+	leave := conn.renew.keep(func(text string) { tio.Say("tucdesk: %s", terminal.Escape(text)) })
+	hide := p.show(a, conn, w)
+	return &sshfront.Session{Conn: conn.Conn, Close: func() {
+		hide()
+		leave()
+		_ = conn.Close()
+		a.Close()
+	}}, nil
+}
+
+// show lets "status -d" see the session; of several in one process the first.
+func (p *proxy) show(a *account.Account, conn *opened, w want) (hide func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shown {
+		return func() {}
+	}
+	stop, err := live.Serve(a.Home.Dir, func() live.Session { return conn.describe(w) })
+	if err != nil {
+		return func() {}
+	}
+	p.shown = true
+	return func() {
+		stop()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.shown = false
+	}
+}

@@ -1,0 +1,107 @@
+package sshconfig
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// The line that we add. ssh takes a path without a slash in front as one below
+// ~/.ssh.
+const include = "Include config.d/tucdesk\n"
+
+// maxConfig bounds the person's file; our choice, far above any that people write.
+const maxConfig = 4 << 20
+
+// folder is a person's ~/.ssh.
+type folder string
+
+func (f folder) config() string { return filepath.Join(string(f), "config") }
+func (f folder) dropIn() string { return filepath.Join(string(f), "config.d", "tucdesk") }
+
+// install writes the drop-in and includes it once. The drop-in comes first: an
+// Include of a file that is not there is no error for ssh, but of no use either.
+func (f folder) install(text string) error {
+	if err := os.MkdirAll(filepath.Dir(f.dropIn()), 0o700); err != nil {
+		return fmt.Errorf("creating %q: %v", filepath.Dir(f.dropIn()), err)
+	}
+	if err := keyfile.WriteAtomic(f.dropIn(), []byte(text), 0o600); err != nil {
+		return err
+	}
+	config, mode, err := f.read()
+	if err != nil || includes(config) {
+		return err
+	}
+	return f.write(append([]byte(include), config...), mode)
+}
+
+// uninstall takes back what install did. What is not there is no error.
+func (f folder) uninstall() error {
+	config, mode, err := f.read()
+	if err != nil {
+		return err
+	}
+	if includes(config) {
+		var kept []byte
+		for line := range bytes.Lines(config) {
+			if !isInclude(line) {
+				kept = append(kept, line...)
+			}
+		}
+		if err := f.write(kept, mode); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(f.dropIn()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing %q: %v", f.dropIn(), err)
+	}
+	return nil
+}
+
+// read returns the person's file, and the mode that a new one is to have.
+func (f folder) read() ([]byte, fs.FileMode, error) {
+	info, err := os.Stat(f.config())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0o600, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading %q: %v", f.config(), err)
+	}
+	if info.Size() > maxConfig {
+		return nil, 0, refusal.New(refusal.TooLarge, "%q has more than %d bytes", f.config(), maxConfig)
+	}
+	config, err := os.ReadFile(f.config())
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading %q: %v", f.config(), err)
+	}
+	return config, info.Mode().Perm(), nil
+}
+
+// write replaces the person's file as a whole. Many keep it as a link into a
+// folder under version control; then the file there is the one to replace.
+func (f folder) write(config []byte, mode fs.FileMode) error {
+	path := f.config()
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	return keyfile.WriteAtomic(path, config, mode)
+}
+
+func includes(config []byte) bool {
+	for line := range bytes.Lines(config) {
+		if isInclude(line) {
+			return true
+		}
+	}
+	return false
+}
+
+func isInclude(line []byte) bool {
+	return bytes.Equal(bytes.TrimSpace(line), bytes.TrimSpace([]byte(include)))
+}

@@ -1,0 +1,200 @@
+package sshfront
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// Limits; our choice.
+const (
+	// handshakeLimit is for two programs of one machine.
+	handshakeLimit = 30 * time.Second
+	// maxPrograms bounds the sessions of one connection; sshd has 10.
+	maxPrograms = 64
+	// maxEnv bounds the variables of one program; the policy looks at no more.
+	maxEnv = 128
+)
+
+// SelfUser is the SSH user name that stands for the user the agent runs as. ssh
+// always sends a name, so "nobody in particular" needs one; it is that of policies.
+const SelfUser = "@agent"
+
+const (
+	// Suffix marks the names of machines that ssh hands to us.
+	Suffix = ".tucdesk"
+	// HostKeyFile is the host key's name in the state folder.
+	HostKeyFile = "ssh_host_key"
+)
+
+// Ask is what a session is wanted for.
+type Ask struct {
+	Action wire.Action
+	Params wire.Params
+}
+
+// Session is an open session. Close ends it and waits for all that belongs to it.
+type Session struct {
+	*session.Conn
+	Close func()
+}
+
+// Config is what a front needs of the client around it.
+type Config struct {
+	Key ssh.Signer // host key
+	// Open asks for a session, waits for approvals and opens it. It says on say
+	// what it waits for. It may be called from several goroutines at once.
+	Open func(ctx context.Context, a Ask, say io.Writer) (*Session, error)
+	// Env reports whether a variable may be asked for.
+	Env func(name string) bool
+	// Report writes why something failed, for people, and returns the exit status.
+	Report func(w io.Writer, err error) int
+}
+
+// front is one SSH connection.
+type front struct {
+	cfg  Config
+	user string // of the machine; "" is the agent's own
+
+	mu       sync.Mutex
+	programs int // guarded by mu
+}
+
+// Serve speaks the SSH server's side on in and out until the client goes or ctx
+// ends, and returns when its sessions have ended. A read of in may be left behind;
+// it ends with in.
+func Serve(ctx context.Context, cfg Config, in io.ReadCloser, out io.WriteCloser) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pipe := &pipes{in: in, out: out}
+	defer pipe.Close()
+	conn, channels, requests, err := handshake(ctx, cfg, pipe)
+	if err != nil {
+		return err
+	}
+	f := &front{cfg: cfg, user: conn.User()}
+	if f.user == SelfUser {
+		f.user = ""
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	defer conn.Close()
+	wg.Go(func() { f.global(ctx, requests) })
+	for {
+		select {
+		case c, ok := <-channels:
+			if !ok {
+				return nil
+			}
+			wg.Go(func() { f.channel(ctx, c) })
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// handshake takes whoever is at the other end of the pipes: see the package
+// comment.
+func handshake(ctx context.Context, cfg Config, pipe *pipes) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+	server := &ssh.ServerConfig{NoClientAuth: true, ServerVersion: "SSH-2.0-TucDesk"}
+	server.AddHostKey(cfg.Key)
+	ctx, stop := context.WithTimeout(ctx, handshakeLimit)
+	defer stop()
+	cut := context.AfterFunc(ctx, func() { _ = pipe.Close() })
+	defer cut()
+	conn, channels, requests, err := ssh.NewServerConn(pipe, server)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("speaking SSH with the program that started us: %v", err)
+	}
+	return conn, channels, requests, nil
+}
+
+// global answers requests that belong to no channel. An unknown one is refused,
+// which is also the answer that a keep-alive wants.
+func (f *front) global(ctx context.Context, requests <-chan *ssh.Request) {
+	for {
+		select {
+		case r, ok := <-requests:
+			if !ok {
+				return
+			}
+			_ = r.Reply(false, nil)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (f *front) channel(ctx context.Context, c ssh.NewChannel) {
+	switch c.ChannelType() {
+	case "session":
+		f.session(ctx, c)
+	default:
+		_ = c.Reject(ssh.UnknownChannelType, "tucdesk has no channels of this type")
+	}
+}
+
+// session takes a place for a program and serves it.
+func (f *front) session(ctx context.Context, c ssh.NewChannel) {
+	if !f.place(1) {
+		_ = c.Reject(ssh.ResourceShortage, fmt.Sprintf("at most %d sessions in one connection", maxPrograms))
+		return
+	}
+	defer f.place(-1)
+	ch, requests, err := c.Accept()
+	if err != nil {
+		return
+	}
+	defer ch.Close()
+	p := &program{front: f, ch: ch}
+	p.serve(ctx, requests)
+}
+
+func (f *front) place(n int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n > 0 && f.programs >= maxPrograms {
+		return false
+	}
+	f.programs += n
+	return true
+}
+
+// pipes are our standard input and output as one connection.
+type pipes struct {
+	in   io.ReadCloser
+	out  io.WriteCloser
+	once sync.Once
+}
+
+func (p *pipes) Read(b []byte) (int, error)  { return p.in.Read(b) }
+func (p *pipes) Write(b []byte) (int, error) { return p.out.Write(b) }
+
+// Close closes both once; a read of a pipe may go on.
+func (p *pipes) Close() error {
+	p.once.Do(func() {
+		_ = p.out.Close()
+		_ = p.in.Close()
+	})
+	return nil
+}
+
+func (p *pipes) LocalAddr() net.Addr              { return pipeAddr{} }
+func (p *pipes) RemoteAddr() net.Addr             { return pipeAddr{} }
+func (p *pipes) SetDeadline(time.Time) error      { return nil }
+func (p *pipes) SetReadDeadline(time.Time) error  { return nil }
+func (p *pipes) SetWriteDeadline(time.Time) error { return nil }
+
+type pipeAddr struct{}
+
+func (pipeAddr) Network() string { return "pipe" }
+func (pipeAddr) String() string  { return "this machine" }

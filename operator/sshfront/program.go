@@ -1,0 +1,327 @@
+package sshfront
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// program is one SSH channel of type "session".
+type program struct {
+	front *front
+	ch    ssh.Channel
+
+	// Asked for before the program starts; of serve's goroutine until then.
+	env []wire.EnvVar
+
+	copying sync.WaitGroup // of the client's input; it ends with the SSH channel
+
+	mu      sync.Mutex
+	pty     *session.PTY     // guarded by mu
+	running *session.Channel // guarded by mu; nil before
+}
+
+// serve reads the client's requests for as long as the channel lives. The channel
+// may go while the program still waits for an approval, and takes it along.
+func (p *program) serve(ctx context.Context, requests <-chan *ssh.Request) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer p.copying.Wait()
+	defer p.ch.Close()
+	defer wg.Wait()
+	defer cancel()
+	started := false
+	for {
+		var r *ssh.Request
+		var ok bool
+		select {
+		case r, ok = <-requests:
+			if !ok {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+		if ask, is := p.start(r); is {
+			_ = r.Reply(!started, nil)
+			if !started {
+				started = true
+				wg.Go(func() { p.run(ctx, ask) })
+			}
+			continue
+		}
+		_ = r.Reply(p.requested(r, started), nil)
+	}
+}
+
+// start reports whether r asks for a program, and what for.
+func (p *program) start(r *ssh.Request) (Ask, bool) {
+	a := Ask{Action: wire.Shell, Params: wire.Params{User: p.front.user, Argv: []wire.Bytes{}, Env: []wire.EnvVar{}}}
+	switch r.Type {
+	case "shell":
+	case "exec":
+		var body struct{ Line string }
+		if ssh.Unmarshal(r.Payload, &body) != nil {
+			return a, false
+		}
+		if body.Line != "" { // sshd takes an empty line for a shell
+			a.Params.Argv = append(a.Params.Argv, wire.Bytes(body.Line))
+		}
+	default:
+		return a, false
+	}
+	a.Params.Env = append(a.Params.Env, p.env...)
+	a.Params.TTY = p.terminal() != nil
+	return a, true
+}
+
+func (p *program) terminal() *session.PTY {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pty
+}
+
+// requested handles what is no start, and reports whether it was understood.
+func (p *program) requested(r *ssh.Request, started bool) bool {
+	switch r.Type {
+	case "pty-req":
+		return !started && p.setTerminal(r.Payload)
+	case "env":
+		return !started && p.setEnv(r.Payload)
+	case "window-change":
+		return p.resize(r.Payload)
+	case "signal":
+		return p.signal(r.Payload)
+	}
+	return false
+}
+
+func (p *program) setTerminal(payload []byte) bool {
+	var body struct {
+		Term                         string
+		Columns, Rows, Width, Height uint32
+		Modes                        string
+	}
+	if ssh.Unmarshal(payload, &body) != nil {
+		return false
+	}
+	modes, ok := parseModes([]byte(body.Modes))
+	if !ok {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pty = &session.PTY{Term: body.Term, Size: sizeOf(body.Columns, body.Rows, body.Width, body.Height), Modes: modes}
+	return true
+}
+
+// parseModes reads the modes of RFC 4254, section 8: an opcode and four bytes each,
+// up to opcode 0 or one from 160 up.
+func parseModes(b []byte) (modes []session.Mode, ok bool) {
+	for len(b) > 0 && b[0] != 0 && b[0] < 160 {
+		if len(b) < 5 {
+			return nil, false
+		}
+		modes = append(modes, session.Mode{Op: b[0], Value: uint32(b[1])<<24 | uint32(b[2])<<16 | uint32(b[3])<<8 | uint32(b[4])})
+		b = b[5:]
+	}
+	return modes, true
+}
+
+func sizeOf(columns, rows, width, height uint32) session.Size {
+	cut := func(v uint32) uint16 { return uint16(min(v, 1<<16-1)) }
+	return session.Size{Columns: cut(columns), Rows: cut(rows), Width: cut(width), Height: cut(height)}
+}
+
+// setEnv keeps what the policy lets through and refuses the rest silently, as
+// sshd's AcceptEnv: clients send a dozen variables unasked, and a session that is
+// refused for one of them would be of no use.
+func (p *program) setEnv(payload []byte) bool {
+	var body struct{ Name, Value string }
+	if ssh.Unmarshal(payload, &body) != nil || len(p.env) >= maxEnv || !p.front.cfg.Env(body.Name) {
+		return false
+	}
+	p.env = append(p.env, wire.EnvVar{Name: body.Name, Value: wire.Bytes(body.Value)})
+	return true
+}
+
+func (p *program) resize(payload []byte) bool {
+	var body struct{ Columns, Rows, Width, Height uint32 }
+	if ssh.Unmarshal(payload, &body) != nil {
+		return false
+	}
+	size := sizeOf(body.Columns, body.Rows, body.Width, body.Height)
+	ch, pty := p.resized(size)
+	return pty && (ch == nil || ch.WindowChange(size) == nil)
+}
+
+// resized notes the size until the program runs, and returns it from then on.
+func (p *program) resized(size session.Size) (ch *session.Channel, pty bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pty != nil && p.running == nil {
+		p.pty.Size = size
+	}
+	return p.running, p.pty != nil
+}
+
+func (p *program) signal(payload []byte) bool {
+	var body struct{ Name string }
+	if ssh.Unmarshal(payload, &body) != nil || !session.Signal(body.Name).Valid() {
+		return false
+	}
+	p.mu.Lock()
+	ch := p.running
+	p.mu.Unlock()
+	return ch != nil && ch.Signal(session.Signal(body.Name)) == nil
+}
+
+// run opens the session, runs the program in it and reports its end.
+func (p *program) run(ctx context.Context, a Ask) {
+	defer p.ch.Close()
+	defer p.ch.CloseWrite()
+	exit, err := p.play(ctx, a)
+	if exit.Refusal != nil {
+		err = exit.Refusal
+	}
+	if err != nil && ctx.Err() != nil {
+		return // the client is gone
+	}
+	switch {
+	case err != nil:
+		p.exitStatus(p.front.cfg.Report(p.talk(), err))
+	case exit.Signal != "":
+		_, _ = p.ch.SendRequest("exit-signal", false, ssh.Marshal(struct {
+			Name string
+			Core bool
+			Text string
+			Lang string
+		}{Name: string(exit.Signal), Core: exit.CoreDumped}))
+	default:
+		p.exitStatus(exit.Status)
+	}
+}
+
+func (p *program) exitStatus(code int) {
+	_, _ = p.ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(code)}))
+}
+
+func (p *program) play(ctx context.Context, a Ask) (session.Exit, error) {
+	s, err := p.front.cfg.Open(ctx, a, p.talk())
+	if err != nil {
+		return session.Exit{}, err
+	}
+	defer s.Close()
+	ch, err := s.OpenSession(ctx)
+	if err != nil {
+		return session.Exit{}, err
+	}
+	defer ch.Close()
+	if err := p.prepare(ch, a); err != nil {
+		return session.Exit{}, err
+	}
+	if err := ch.Shell(ctx); err != nil {
+		return session.Exit{}, err
+	}
+	return p.join(ctx, ch)
+}
+
+// prepare says again in the channel what was signed. From here on changes of the
+// window go to the machine.
+func (p *program) prepare(ch *session.Channel, a Ask) error {
+	if pty := p.take(ch); pty != nil {
+		if err := ch.RequestPTY(*pty); err != nil {
+			return err
+		}
+	}
+	for _, e := range a.Params.Env {
+		if err := ch.Setenv(e.Name, string(e.Value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take makes ch the one that requests go to and returns the terminal as it is now.
+func (p *program) take(ch *session.Channel) *session.PTY {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running = ch
+	if p.pty == nil {
+		return nil
+	}
+	pty := *p.pty
+	return &pty
+}
+
+// join copies until the program has ended and all of its output is the client's.
+// The windows of both sides are the only buffers.
+func (p *program) join(ctx context.Context, ch *session.Channel) (session.Exit, error) {
+	stop := context.AfterFunc(ctx, func() { _ = ch.Close() })
+	defer stop()
+	var output sync.WaitGroup
+	p.copying.Go(func() {
+		in := ch.Stdin()
+		if _, err := io.Copy(in, p.ch); err == nil {
+			_ = in.Close()
+		}
+	})
+	lost := func(err error) {
+		if err != nil { // nobody takes the output: the program would wait for ever
+			_ = ch.Close()
+		}
+	}
+	output.Go(func() { lost(forward(p.ch, ch.Stdout())) })
+	output.Go(func() { lost(forward(p.ch.Stderr(), ch.Stderr())) })
+	output.Wait()
+	return ch.Wait()
+}
+
+// errSink marks a write that failed, which tells which end has gone.
+var errSink = errors.New("the client takes no more")
+
+// forward copies and returns errSink when it is w that failed.
+func forward(w io.Writer, r io.Reader) error {
+	_, err := io.Copy(sink{w}, onlyReader{r})
+	if errors.Is(err, errSink) {
+		return err
+	}
+	return nil
+}
+
+type sink struct{ w io.Writer }
+
+func (s sink) Write(b []byte) (int, error) {
+	n, err := s.w.Write(b)
+	if err != nil {
+		err = errSink
+	}
+	return n, err
+}
+
+type onlyReader struct{ io.Reader }
+
+// talk is where the person reads what we say.
+func (p *program) talk() io.Writer {
+	if p.terminal() != nil {
+		return rawLines{p.ch.Stderr()}
+	}
+	return p.ch.Stderr()
+}
+
+// rawLines ends lines as a terminal in raw mode needs it.
+type rawLines struct{ w io.Writer }
+
+func (r rawLines) Write(b []byte) (int, error) {
+	if _, err := r.w.Write(bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
