@@ -79,8 +79,8 @@ func TestRenewedCredentialCarriesTheLinkOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			co, ca := r.mint(e)
-			co, ca = r.next(t, co, life), r.next(t, ca, life)
-			operator, agent := dial(t, co), dial(t, ca)
+			operator := dial(t, r.next(t, co, life))
+			agent := dial(t, r.next(t, ca, life))
 			until(t, "the channels", func() bool { return operator.one().bound.Load() && agent.one().bound.Load() })
 			due := time.Duration(0)
 			sent, came := stream(t, operator, agent, length, func(elapsed time.Duration) {

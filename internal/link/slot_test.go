@@ -113,7 +113,7 @@ func TestRecheckNoticesALossAtOnce(t *testing.T) {
 	first, second := startFull(t, secret), startFull(t, secret)
 	cred, _ := first.mint(first.only(RelayUDP), second.only(RelayUDP))
 	l := dial(t, cred)
-	until(t, "both relays", func() bool { s := l.Relays(); return s[0].Up && s[1].Up })
+	until(t, "both relays", func() bool { return l.slots[0].isGranted() && l.slots[1].isGranted() })
 	first.kill()
 	began := time.Now()
 	for range 1000 {
@@ -132,7 +132,6 @@ func TestRecheckNoticesALossAtOnce(t *testing.T) {
 // TestChangedAddressIsANewPlaceOnTheRelay: a NAT forgets us and gives us another
 // port; the relay takes us from there.
 func TestChangedAddressIsANewPlaceOnTheRelay(t *testing.T) {
-	t.Parallel()
 	r := startFull(t, credential.NewSecret())
 	p := newProxy(t, r.udp, nil)
 	operator, agent := pair(t, &r.testRelay, wire.RelayEndpoint{UDP: p.addr}, r.only(RelayUDP))
@@ -383,7 +382,7 @@ func TestReflexiveAddressIsWhatTheRelaySees(t *testing.T) {
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr}, r.only(RelayTCP))
 	fixed := netip.MustParseAddrPort("198.51.100.7:4000")
 	l := open(t, Config{Relay: cred, Direct: true, Fixed: []netip.AddrPort{fixed, fixed, {}}})
-	until(t, "both relays", func() bool { s := l.Relays(); return s[0].Up && s[1].Up })
+	until(t, "both relays", func() bool { return l.slots[0].isGranted() && l.slots[1].isGranted() })
 	far := p.port().LocalAddr().(*net.UDPAddr).AddrPort()
 	list := l.Candidates()
 	has := func(k path.Kind, a netip.AddrPort) bool {
