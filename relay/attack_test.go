@@ -354,7 +354,7 @@ func TestM9AllocationEndsWithItsCredential(t *testing.T) {
 	s := serve(t, nil)
 	oc, _ := mint(s)
 	o := dialRaw(t, s, "udp", oc).join()
-	expired, _ := s.table.sweep(time.Now().Add(2 * time.Minute))
+	expired, _, _ := s.table.sweep(time.Now().Add(2 * time.Minute))
 	if len(expired) != 1 {
 		t.Fatalf("%d expired", len(expired))
 	}
@@ -370,10 +370,10 @@ func TestIdleAllocationEndsThoughItIsRefreshed(t *testing.T) {
 	o, a := dialRaw(t, s, "udp", oc).join(), dialRaw(t, s, "udp", ac).join()
 	o.send(frame("x"))
 	a.hears("x")
-	if _, idle := s.table.sweep(time.Now()); len(idle) != 0 {
+	if _, _, idle := s.table.sweep(time.Now()); len(idle) != 0 {
 		t.Errorf("%d idle at once", len(idle))
 	}
-	if _, idle := s.table.sweep(time.Now().Add(2 * time.Second)); len(idle) != 2 {
+	if _, _, idle := s.table.sweep(time.Now().Add(2 * time.Second)); len(idle) != 2 {
 		t.Errorf("%d idle", len(idle))
 	}
 }

@@ -14,7 +14,8 @@ import (
 // allocate makes the allocation of a proved request and pairs it.
 func (s *Server) allocate(f *front, req request) (net.PacketConn, net.Addr, error) {
 	now := time.Now()
-	a := &allocation{user: s.userOf(req.name, req.from), from: req.from, stream: f.stream, issued: req.issued}
+	a := &allocation{user: s.userOf(req.name, req.from), from: req.from, stream: f.stream, front: f, issued: req.issued}
+	a.lapses.Store(now.Add(granted(req.frame)).UnixNano())
 	a.relayed = newRelayed(s, a)
 	var conn net.PacketConn = a.relayed
 	var addr net.Addr = a.relayed.addr
@@ -37,9 +38,10 @@ func (s *Server) allocate(f *front, req request) (net.PacketConn, net.Addr, erro
 	}
 	if old != nil {
 		s.metrics.count(evTakenOver)
-		old.relayed.Close()
 		if old.stream != nil {
-			old.stream.close()
+			old.stream.close() // which ends it when its front is done
+		} else {
+			old.front.release(old)
 		}
 	}
 	s.metrics.count(evAllocated)

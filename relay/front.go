@@ -29,6 +29,7 @@ type front struct {
 	stream *stream // nil: this is the front of UDP
 	in     chan packet
 	gone   chan struct{}
+	wake   chan struct{} // buffered; there is something in ends
 	left   chan struct{} // closed when pion has seen gone: it is not at work any more
 	leave  sync.Once     // closes left
 	once   sync.Once
@@ -36,6 +37,7 @@ type front struct {
 	mu    sync.Mutex // guards the rest; callbacks and answers come from pion's goroutines
 	cur   request
 	nonce []byte // the last one that pion has given out
+	ends  []*allocation
 }
 
 // packet is one control message that guard has accepted; frame is its owner's.
@@ -65,7 +67,7 @@ func newFront(s *Server, local net.Addr, st *stream) *front {
 	if st != nil {
 		size = streamQueue
 	}
-	return &front{s: s, local: local, stream: st, in: make(chan packet, size), gone: make(chan struct{}), left: make(chan struct{})}
+	return &front{s: s, local: local, stream: st, in: make(chan packet, size), gone: make(chan struct{}), wake: make(chan struct{}, 1), left: make(chan struct{})}
 }
 
 // serve starts a pion instance on f; it ends when f is closed.
@@ -85,18 +87,49 @@ func (f *front) serve() error {
 	return nil
 }
 
-// ReadFrom gives pion the next control message.
+// ReadFrom gives pion the next control message. While it is here, pion's loop is at
+// work on none.
 func (f *front) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		f.endReleased()
+		select {
+		case <-f.wake:
+		case pkt := <-f.in:
+			f.endReleased() // what was released before the message came has no part in it
+			cur := f.examine(pkt, time.Now())
+			f.mu.Lock()
+			f.cur = cur
+			f.mu.Unlock()
+			return copy(p, cur.frame), net.UDPAddrFromAddrPort(pkt.from), nil
+		case <-f.gone:
+			f.leave.Do(func() { close(f.left) })
+			return 0, nil, net.ErrClosed
+		}
+	}
+}
+
+// release lets pion's loop end an allocation of this front when it is between two
+// messages. If the loop has ended, pion has let go of all of them.
+func (f *front) release(a *allocation) {
+	f.mu.Lock()
+	f.ends = append(f.ends, a)
+	f.mu.Unlock()
 	select {
-	case pkt := <-f.in:
-		cur := f.examine(pkt, time.Now())
-		f.mu.Lock()
-		f.cur = cur
-		f.mu.Unlock()
-		return copy(p, cur.frame), net.UDPAddrFromAddrPort(pkt.from), nil
-	case <-f.gone:
-		f.leave.Do(func() { close(f.left) })
-		return 0, nil, net.ErrClosed
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// endReleased ends them, and waits each time until pion has: it takes some
+// microseconds, and the next message may be about the same allocation.
+func (f *front) endReleased() {
+	f.mu.Lock()
+	ends := f.ends
+	f.ends = nil
+	f.mu.Unlock()
+	for _, a := range ends {
+		_ = a.relayed.end()
+		<-a.relayed.over
 	}
 }
 
@@ -127,10 +160,46 @@ func (f *front) examine(pkt packet, now time.Time) request {
 	}
 	r.frame = guard.Replaced(pkt.frame, guard.AttrNonce, theirs)
 	if r.proved() {
+		r.frame = lengthened(r.frame)
 		mac = integrity(r.frame, r.key)
 	}
 	r.frame = guard.AppendAttribute(r.frame, guard.AttrIntegrity, mac)
 	return r
+}
+
+// Lifetimes of allocations, RFC 8656, section 3.2; pion has the same. What is asked
+// for below the default is given the default (section 7.2).
+const (
+	defaultLifetime = 10 * time.Minute
+	maxLifetime     = time.Hour
+)
+
+// lengthened makes a lifetime that is too short the default. pion would take any,
+// and end the allocation by a timer: a client that makes that moment coincide with
+// a first permission of its own would end the relay (relayed.end). With this and
+// allocation.lapses its timers never fire. 0 is a farewell, which pion's loop obeys
+// by itself.
+func lengthened(frame []byte) []byte {
+	if asked, ok := lifetimeOf(frame); !ok || asked == 0 || asked >= defaultLifetime {
+		return frame
+	}
+	return guard.Replaced(frame, guard.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(defaultLifetime/time.Second)))
+}
+
+func lifetimeOf(frame []byte) (time.Duration, bool) {
+	v, ok := guard.Find(frame, guard.AttrLifetime)
+	if !ok || len(v) != 4 {
+		return 0, false
+	}
+	return time.Duration(binary.BigEndian.Uint32(v)) * time.Second, true
+}
+
+// granted is the lifetime that pion gives for a request.
+func granted(frame []byte) time.Duration {
+	if asked, ok := lifetimeOf(frame); ok && asked < maxLifetime {
+		return asked
+	}
+	return defaultLifetime
 }
 
 // keyOf returns the key that has signed a message, or nil if its user's has not.
@@ -269,6 +338,7 @@ func (f *front) noteSuccess(b []byte) {
 		a.bound.Store(time.Now().Add(bindingLife).UnixNano())
 		return
 	}
+	a.lapses.Store(time.Now().Add(granted(cur.frame)).UnixNano())
 	f.s.metrics.count(evRefreshed)
 	f.s.table.renew(a, cur.name.Expires)
 }

@@ -11,6 +11,7 @@ const (
 	evRefreshed           // allocation prolonged
 	evEnded               // allocation gone, whatever the cause
 	evExpired             // ended by the expiry of its credential
+	evLapsed              // ended because it was not refreshed
 	evIdle                // ended for lack of data
 	evRateLimited         // control message over its source's or the global rate
 	evAmplification       // answer withheld: larger than the source had earned
@@ -37,7 +38,7 @@ const (
 )
 
 var eventText = [eventCount]string{
-	"allocated", "refreshed", "ended", "expired", "idle", "rate_limited", "amplification", "queue_full",
+	"allocated", "refreshed", "ended", "expired", "lapsed", "idle", "rate_limited", "amplification", "queue_full",
 	"foreign_user", "bad_user", "stale_user", "bad_password", "taken_over", "replayed", "take_overs",
 	"quota_total", "quota_source", "not_bound", "no_peer", "wrong_peer", "byte_quota", "byte_rate", "handshake", "upgrade", "send_failed", "mismatch",
 }

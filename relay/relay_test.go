@@ -116,11 +116,11 @@ func TestRenewedCredentialProlongsAnAllocation(t *testing.T) {
 	if got := code(o.exchange(o.signed(stun.MethodRefresh), patience)); got != 0 {
 		t.Fatalf("refresh: %d", got)
 	}
-	expired, _ := s.table.sweep(now.Add(time.Minute))
+	expired, _, _ := s.table.sweep(now.Add(time.Minute))
 	if len(expired) != 0 {
 		t.Error("the allocation ends with its first credential")
 	}
-	expired, _ = s.table.sweep(now.Add(31 * time.Minute))
+	expired, _, _ = s.table.sweep(now.Add(31 * time.Minute))
 	if len(expired) != 1 {
 		t.Error("the allocation outlives its second credential")
 	}
@@ -166,7 +166,7 @@ func TestM10NobodyElseProlongsAnAllocation(t *testing.T) {
 		if n := s.Snapshot().Events["foreign_user"]; n != 2 {
 			t.Errorf("%s: %d requests of other users", network, n)
 		}
-		if expired, _ := s.table.sweep(now.Add(31 * time.Second)); len(expired) != 1 {
+		if expired, _, _ := s.table.sweep(now.Add(31 * time.Second)); len(expired) != 1 {
 			t.Errorf("%s: the allocation outlives its credential", network)
 		}
 	}

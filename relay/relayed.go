@@ -35,6 +35,8 @@ type relayed struct {
 	inbox chan []byte
 	gone  chan struct{}
 	once  sync.Once
+	over  chan struct{} // closed when pion has let go of the allocation
+	let   sync.Once     // closes over
 
 	socket io.Closer // lab mode only: the real socket; set before use
 }
@@ -42,7 +44,7 @@ type relayed struct {
 func newRelayed(s *Server, a *allocation) *relayed {
 	return &relayed{
 		s: s, alloc: a, addr: syntheticAddr(s.ports.Add(1)),
-		inbox: make(chan []byte, inboxSize), gone: make(chan struct{}),
+		inbox: make(chan []byte, inboxSize), gone: make(chan struct{}), over: make(chan struct{}),
 	}
 }
 
@@ -85,9 +87,19 @@ func (r *relayed) WriteTo(b []byte, to net.Addr) (int, error) {
 // address, so no embedding of it or of anything else passes.
 func isPeer(a netip.AddrPort) bool { return a == guard.PeerAddr() }
 
-// Close ends the allocation. pion calls it when the allocation is deleted or its
-// lifetime is over; when we call it, pion deletes the allocation.
+// Close is pion's word that it has deleted the allocation.
 func (r *relayed) Close() error {
+	err := r.end()
+	r.let.Do(func() { close(r.over) })
+	return err
+}
+
+// end makes pion delete the allocation, which it does in a goroutine of its own,
+// going through the allocation's permissions. One that its loop is just adding has
+// no timer yet, which would be the end of the process. So only the loop of the
+// allocation's front may call it, between two messages, or anybody after that loop;
+// everybody else asks the front (front.release).
+func (r *relayed) end() error {
 	var err error
 	r.once.Do(func() {
 		close(r.gone)

@@ -163,6 +163,12 @@ func (s *Server) Run(ctx context.Context) error {
 	err := s.Close() // waits for the one under way
 	loops.Wait()
 	s.conns.Wait()
+	if s.sock != nil {
+		<-s.front.left
+	}
+	for _, a := range s.table.all() {
+		_ = a.relayed.end() // whatever pion has not let go of yet
+	}
 	return err
 }
 
@@ -189,9 +195,6 @@ func (s *Server) Close() error {
 			s.front.Close()                     // 4. pion lets go of its allocations
 		}
 		s.closeStreams() // 5. each ends its own pion instance
-		for _, a := range s.table.all() {
-			a.relayed.Close() // 6. whatever pion has not let go of yet
-		}
 	})
 	return errors.Join(errs...)
 }
@@ -252,8 +255,9 @@ func (s *Server) sweep() {
 		case <-s.closed:
 			return
 		case now := <-tick.C:
-			expired, idle := s.table.sweep(now)
+			expired, lapsed, idle := s.table.sweep(now)
 			s.closeAll(expired, evExpired)
+			s.closeAll(lapsed, evLapsed)
 			s.closeAll(idle, evIdle)
 		}
 	}
@@ -261,8 +265,11 @@ func (s *Server) sweep() {
 
 func (s *Server) closeAll(list []*allocation, e event) {
 	for _, a := range list {
-		s.metrics.count(e)
-		a.relayed.Close()
+		if s.table.remove(a) {
+			s.metrics.count(e)
+			s.metrics.count(evEnded)
+			a.front.release(a)
+		}
 	}
 }
 

@@ -199,13 +199,11 @@ func (st *stream) run() error {
 	defer writer.Wait()
 	defer st.close()
 	defer func() {
-		// First pion's loop, then the allocation: when that ends, pion goes through
-		// its permissions in another goroutine, and one that its loop is just adding
-		// has no timer yet, which would be the end of the process.
+		// First pion's loop, then the allocation (relayed.end).
 		st.front.Close()
 		<-st.front.left
 		if a := st.alloc.Load(); a != nil {
-			a.relayed.Close()
+			_ = a.relayed.end()
 		}
 	}()
 	return st.read(first)

@@ -28,12 +28,14 @@ type allocation struct {
 	user   user
 	from   netip.AddrPort
 	stream *stream   // where its frames go; nil for UDP
+	front  *front    // whose pion instance has it
 	issued time.Time // of the challenge that its request answered
 	// relayed is pion's end of it.
 	relayed *relayed
 
 	peer    atomic.Pointer[allocation] // the other side, while it is there
 	expires atomic.Int64               // Unix nanoseconds; of its credential
+	lapses  atomic.Int64               // Unix nanoseconds; end of the lifetime that pion has granted
 	bound   atomic.Int64               // Unix nanoseconds; end of its channel binding
 	active  atomic.Int64               // Unix nanoseconds; last data either way
 	sent    atomic.Uint64              // payload bytes, for the quota
@@ -260,8 +262,12 @@ func (t *table) renew(a *allocation, expires time.Time) {
 	t.pasts[a.user].until = expires
 }
 
+// lapseEarly is how long before its end a lifetime is taken for over, so that the
+// sweep comes before pion's timer, also a late one (lengthened). Our choice.
+const lapseEarly = 4 * sweepEvery
+
 // sweep forgets what has expired and returns the allocations whose time is over.
-func (t *table) sweep(now time.Time) (expired, idle []*allocation) {
+func (t *table) sweep(now time.Time) (expired, lapsed, idle []*allocation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for u, p := range t.pasts {
@@ -273,11 +279,13 @@ func (t *table) sweep(now time.Time) (expired, idle []*allocation) {
 		switch {
 		case now.UnixNano() >= a.expires.Load():
 			expired = append(expired, a)
+		case now.UnixNano() >= a.lapses.Load()-int64(lapseEarly):
+			lapsed = append(lapsed, a)
 		case now.UnixNano()-a.active.Load() > int64(t.limits.Idle):
 			idle = append(idle, a)
 		}
 	}
-	return expired, idle
+	return expired, lapsed, idle
 }
 
 // all returns every allocation.
