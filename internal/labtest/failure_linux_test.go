@@ -93,23 +93,36 @@ const (
 
 // TestEverybodySleeps stops the operator's client, the agent, its session's
 // process and the server with its relay, as closed lids do, and lets them go on.
+// What was under way is then answered after the whole pause, and must not be taken
+// for a round trip.
 func TestEverybodySleeps(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 0)
-	a, b := w.nats(netlab.PortRestricted, netlab.PortRestricted)
-	w.place(a.Network, b.Network)
-	s := w.open(talking)
-	s.untilDirect(patience)
-	pids := append(family(t, w.agent.cmd.Process.Pid), s.proc.cmd.Process.Pid, w.server.cmd.Process.Pid)
-	if len(pids) < 5 { // agent, session, cat, operator, server
-		t.Fatalf("only %d processes", len(pids))
+	for _, c := range []struct {
+		name string
+		nat  netlab.Behaviour
+	}{{"direct", netlab.PortRestricted}, {"relayed", netlab.Symmetric}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 0)
+			a, b := w.nats(c.nat, c.nat)
+			w.place(a.Network, b.Network)
+			s := w.open(talking)
+			if c.name == "direct" {
+				s.untilDirect(patience)
+			}
+			s.goesOn(gapMost)
+			pids := append(family(t, w.agent.cmd.Process.Pid), s.proc.cmd.Process.Pid, w.server.cmd.Process.Pid)
+			if len(pids) < 5 { // agent, session, cat, operator, server
+				t.Fatalf("only %d processes", len(pids))
+			}
+			signal(t, syscall.SIGSTOP, pids)
+			t.Cleanup(func() { signal(t, syscall.SIGCONT, pids) })
+			pass(stoppedFor)
+			signal(t, syscall.SIGCONT, pids)
+			t.Logf("goes on after %v", s.goesOn(goesOnWithin).Round(time.Millisecond))
+			s.finish()
+		})
 	}
-	signal(t, syscall.SIGSTOP, pids)
-	t.Cleanup(func() { signal(t, syscall.SIGCONT, pids) })
-	pass(stoppedFor)
-	signal(t, syscall.SIGCONT, pids)
-	t.Logf("goes on after %v", s.goesOn(goesOnWithin).Round(time.Millisecond))
-	s.finish()
 }
 
 func signal(t testing.TB, sig syscall.Signal, pids []int) {

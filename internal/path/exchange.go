@@ -80,6 +80,7 @@ func (m *Manager) gotResponse(v Via, body []byte, now time.Time) error {
 			continue
 		}
 		p.answer(c.full, now)
+		m.answeredAt = first(m.answeredAt, now)
 		p.sampledAt = m.busyBytes
 		if v == p.via {
 			p.sample(now.Sub(c.sent), now)

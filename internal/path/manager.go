@@ -17,10 +17,6 @@ const (
 	maxReplies = 64
 )
 
-// lateWake is how late a Poll may be before the process must have been stopped,
-// and everything known about paths with it; our choice.
-const lateWake = 2 * time.Second
-
 // roamEvery is the shortest pause between two times that a new address of the
 // peer makes data go out twice; our choice. Somebody who copies datagrams cannot
 // double our traffic for longer than one check in that time.
@@ -86,6 +82,10 @@ type Manager struct {
 	busyAt     uint64 // busyBytes at the last round
 	rounds     bucket
 	budget     bucket
+
+	wokeAt     time.Time // zero: awake; see Waking
+	answeredAt time.Time // when the first challenge since then was answered; zero: not yet
+	heardAt    time.Time // when something was heard first since then; zero: not yet
 
 	replies []Probe
 	next    time.Time // of Poll; zero is never
@@ -171,6 +171,9 @@ func (m *Manager) Received(v Via, bytes int, newest, data bool, now time.Time) {
 	}
 	p.in += uint64(bytes)
 	p.heard, p.unheard = now, time.Time{}
+	if !m.wokeAt.IsZero() {
+		m.heardAt = first(m.heardAt, now)
+	}
 	if !p.proven {
 		p.earned += uint64(bytes)
 		m.heardUnproven(p, newest, now)
@@ -271,33 +274,6 @@ func (m *Manager) Sent(v Via, bytes int, now time.Time) {
 		p.unheard = now
 		m.soon(now.Add(p.doubt / 2))
 		m.evalAt = earliest(m.evalAt, now.Add(p.doubt))
-	}
-}
-
-// Wake says that the machine slept or the network changed: every path is asked at
-// once, and data goes out twice until one has answered. Call it when the clock on
-// the wall has gone further than the monotonic one, too; that the process was
-// stopped is noticed here, because Poll comes much too late.
-func (m *Manager) Wake(now time.Time) {
-	for _, p := range m.paths {
-		p.distrust(now)
-		p.losses = 0
-	}
-	if m.best != nil && !m.best.usable() {
-		m.best = nil
-	}
-	m.doubtSince = now
-	m.seen, m.announced, m.announceAt = m.local.sequence == 0, 0, now
-	m.startRound(now)
-	m.next = now
-	m.dirty = true
-}
-
-// wakeIfLate notices that the process was stopped. Inputs ask too, not only Poll:
-// an answer that waited in a socket meanwhile must not count as a round trip.
-func (m *Manager) wakeIfLate(now time.Time) {
-	if !m.next.IsZero() && now.Sub(m.next) > lateWake {
-		m.Wake(now)
 	}
 }
 

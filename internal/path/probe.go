@@ -56,7 +56,7 @@ const (
 
 // Poll returns what is to be sent now, in this order.
 func (m *Manager) Poll(now time.Time) []Probe {
-	m.wakeIfLate(now)
+	m.Waking(now) // ends it, when it is time
 	m.evaluate(now)
 	if t := m.nextRound(); !t.IsZero() && !now.Before(t) {
 		m.slowRound(now)
@@ -82,6 +82,7 @@ func (m *Manager) Next() time.Time { return m.next }
 // schedule sets the time of the next Poll.
 func (m *Manager) schedule(now time.Time) {
 	m.next = m.evalAt
+	m.soon(m.wakeEnd())
 	m.soon(m.nextRound())
 	if !m.seen && m.state != Gone {
 		m.soon(m.announceAt)

@@ -227,3 +227,54 @@ func TestBucket(t *testing.T) {
 		t.Error("not one more after the period")
 	}
 }
+
+// TestNothingOlderThanAPauseCountsAfterIt: what waited in sockets while this
+// process was stopped would be a round trip of minutes for the transport.
+func TestNothingOlderThanAPauseCountsAfterIt(t *testing.T) {
+	l, v := newLone(t, true), Via{Relay: 1}
+	l.SetRelay(v, true, l.now)
+	for range 2 { // the second challenge is a full one
+		l.answer(time.Millisecond)
+		l.now = l.now.Add(probeFirst)
+	}
+	l.Sent(v, 100, l.now)
+	if l.Waking(l.now) {
+		t.Fatal("waking without a pause")
+	}
+	l.now = l.now.Add(5 * time.Minute)
+	if !l.Waking(l.now) {
+		t.Fatal("the pause was not noticed")
+	}
+	l.Received(v, 1200, true, true, l.now)
+	if !l.Waking(l.now) {
+		t.Error("something from before the pause ended it")
+	}
+	l.answer(time.Millisecond)
+	if !l.Waking(l.now) || l.Waking(l.now.Add(wakeLinger)) {
+		t.Error("it ends at another time than shortly after the first answer")
+	}
+}
+
+// TestPeerWithoutAnswersIsNotWaitedForForever.
+func TestPeerWithoutAnswersIsNotWaitedForForever(t *testing.T) {
+	l, v := newLone(t, true), Via{Relay: 1}
+	l.SetRelay(v, true, l.now)
+	l.poll()
+	l.Wake(l.now)
+	l.now = l.now.Add(time.Minute)
+	if !l.Waking(l.now) {
+		t.Error("waking ended although nothing was heard")
+	}
+	l.poll()
+	l.Received(v, 100, true, true, l.now)
+	for range 3 {
+		if !l.Waking(l.now) {
+			t.Error("waking ended at once")
+		}
+		l.now = l.now.Add(wakeMost / 3)
+		l.poll()
+	}
+	if l.Waking(l.now) {
+		t.Error("waking does not end after something was heard")
+	}
+}

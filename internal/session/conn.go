@@ -72,6 +72,7 @@ type Conn struct {
 	pending   []link.Datagram // of the last batch, not yet looked at
 	from      arrival         // what the datagrams before have brought by one way
 	now       time.Time
+	stale     bool // packets may be from before a pause: path.Manager.Waking
 
 	// Writing.
 	wmu     sync.Mutex // serialises writes to link

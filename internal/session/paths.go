@@ -101,24 +101,30 @@ type route struct {
 	first, second path.Via // second is the next best, if there is one
 	doubtful      bool     // data goes by both
 	heard         bool     // something authentic has arrived in this session
+	waking        bool     // this end slept: data waits, see path.Manager.Waking
 }
 
 func (r route) none() bool { return r.first == path.Via{} }
+
+// closed reports whether data must wait. Before anything was heard nobody knows
+// where the other end is, and it goes everywhere.
+func (r route) closed() bool { return r.heard && (r.none() || r.waking) }
 
 // route says where bytes of data go.
 func (p *paths) route(bytes int, now time.Time) route {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	waking := p.m.Waking(now)
 	first, second, state := p.m.Best(now)
 	if state == path.Gone {
-		return route{heard: p.heard}
+		return route{heard: p.heard, waking: waking}
 	}
 	p.m.Sent(first, bytes, now)
 	if state == path.Doubtful && second != (path.Via{}) {
 		p.m.Sent(second, bytes, now)
 	}
 	p.rouseLocked()
-	return route{first, second, state == path.Doubtful, p.heard}
+	return route{first, second, state == path.Doubtful, p.heard, waking}
 }
 
 // rouseLocked wakes keepPaths when the manager's timer has moved forward.
@@ -175,6 +181,17 @@ func (p *paths) due(now time.Time) ([]path.Probe, time.Time) {
 	probes := p.m.Poll(now)
 	p.alarm = earlier(p.m.Next(), now.Add(lookAtLeast))
 	return probes, p.alarm
+}
+
+// waking reports whether this end slept and what arrives may be older than that.
+func (p *paths) waking(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.m.Waking(now) {
+		return false
+	}
+	p.rouseLocked()
+	return true
 }
 
 // silence is how long nothing authentic has arrived.
@@ -296,7 +313,9 @@ func (c *Conn) probe(now time.Time) (next time.Time) {
 	if c.sealed.Aged(now) {
 		poke(c.wanted)
 	}
-	c.sendWaiting(now)
+	if !c.paths.waking(now) {
+		c.sendWaiting(now)
+	}
 	return next
 }
 

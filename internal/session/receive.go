@@ -33,6 +33,7 @@ func (c *Conn) ReadPackets(pkts []transport.Packet) (int, error) {
 			return 0, err
 		}
 		c.pending, c.now = batch, time.Now()
+		c.stale = c.paths.waking(c.now)
 	}
 }
 
@@ -88,7 +89,7 @@ func (c *Conn) receive(p *transport.Packet, d link.Datagram) bool {
 		return false
 	}
 	c.from.data = c.from.data || p.Data != nil
-	return p.Data != nil
+	return p.Data != nil && !c.stale // the transport repeats what it misses
 }
 
 // plain handles what is not sealed: a repeated CONFIRM gets READY again, but

@@ -32,7 +32,7 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 	if aged {
 		poke(c.wanted)
 	}
-	if aged || r.none() && r.heard {
+	if aged || r.closed() {
 		c.keepNewestLocked(p, size)
 		return nil
 	}
@@ -124,7 +124,8 @@ func (c *Conn) keepFirstLocked(p []byte, size int) {
 }
 
 // keepNewestLocked keeps copies of the newest packets while nothing can be sent:
-// there is no path, or the key is too old and the next is being agreed on. The
+// there is no path, this end has just woken, or the key is too old and the next is
+// being agreed on. The
 // transport's timer doubles all the while and would sleep on for up to a minute
 // when the way is free again. One packet that arrives then makes the other end
 // answer, and that answer tells the transport what to repeat.
