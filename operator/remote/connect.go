@@ -21,7 +21,6 @@ import (
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/request"
 	"github.com/tucdesk/tucdesk/operator/screen"
-	"github.com/tucdesk/tucdesk/policy"
 )
 
 // want is what a person asked for.
@@ -44,8 +43,7 @@ type signedRequest struct {
 	signed  statement.Signed
 	shake   *handshake.Operator
 	machine account.Machine
-	need    policy.Approval // as far as this side can know
-	asked   time.Time       // when it was last sent
+	asked   time.Time // when it was last sent
 }
 
 // opened is a session that stands, and what may be told about it.
@@ -90,13 +88,13 @@ func tryConnect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*o
 	if err != nil {
 		return nil, err
 	}
-	r, err := prepare(a, m, w, time.Now())
+	r, err := prepare(a, m, w, lifetime(a, m, w, time.Now()), time.Now())
 	if err != nil {
 		return nil, err
 	}
-	defer r.shake.Close() // forgets the ephemeral keys of a session that did not come to be
 	ways := dialAhead(a)
-	reply, err := ask(ctx, a, io, r, w.noWait) // sets r.asked
+	reply, r, err := ask(ctx, a, io, r, w)
+	defer r.shake.Close() // forgets the ephemeral keys of a session that did not come to be
 	if err != nil {
 		_ = ways.Close()
 		return nil, err
@@ -104,22 +102,26 @@ func tryConnect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*o
 	return establish(ctx, a, r, reply, ways)
 }
 
-// prepare makes and signs the request.
-func prepare(a *account.Account, m account.Machine, w want, now time.Time) (*signedRequest, error) {
+// lifetime is how long a request has to live, as far as this side can know: only
+// the machine knows which file a command would run.
+func lifetime(a *account.Account, m account.Machine, w want, now time.Time) time.Duration {
+	q, err := a.Question(m, w.action, w.params)
+	if err == nil && a.Rules != nil && a.Rules.Decide(&q, now).Approval.Count > 0 {
+		return wire.GatedRequestLifetime
+	}
+	return wire.RequestLifetime
+}
+
+// prepare makes and signs a request that lives that long.
+func prepare(a *account.Account, m account.Machine, w want, life time.Duration, now time.Time) (*signedRequest, error) {
 	id := wire.NewSessionID()
 	shake, err := handshake.NewOperator(handshake.OperatorConfig{Identity: a.Key, Session: id, RosterHash: a.State.Hash()})
 	if err != nil {
 		return nil, err
 	}
 	r := &signedRequest{shake: shake, machine: m}
-	lifetime := wire.RequestLifetime
-	if q, err := a.Question(m, w.action, w.params); err == nil && a.Rules != nil {
-		if r.need = a.Rules.Decide(&q, now).Approval; r.need.Count > 0 {
-			lifetime = wire.GatedRequestLifetime
-		}
-	}
 	r.request = wire.Request{
-		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(lifetime)), Team: a.Member.Team, Session: id,
+		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(life)), Team: a.Member.Team, Session: id,
 		Operator: a.Key.ID(), Agent: m.Cert.Agent.ID(), RosterVersion: a.State.Version(), RosterHash: a.State.Hash(),
 		PolicyHash: a.State.PolicyHash(), Suites: []uint16{uint16(handshake.Hybrid), uint16(handshake.X25519)},
 		Protocols: []uint16{tdsVersion}, Eph: shake.EphHash(), Action: w.action, Params: w.params, Reason: w.reason,
@@ -131,30 +133,50 @@ func prepare(a *account.Account, m account.Machine, w want, now time.Time) (*sig
 	return r, nil
 }
 
-// ask sends the request, and sends it again once it is approved.
-func ask(ctx context.Context, a *account.Account, io *cli.IO, r *signedRequest, noWait bool) (wire.SessionReply, error) {
+// maxRounds is how often one command waits for approvals: the policy here, the one
+// at the server and the machine may each ask for more than the one before. It
+// bounds what a server that says approved and pending at once can make us do. Our choice.
+const maxRounds = 8
+
+// ask sends r, and sends it again each time it is approved. Where an approval turns
+// out to be missing for a request that was not made to wait, people would have no
+// time to look at it: it is withdrawn and another takes its place. The request that
+// was answered is returned, with an error too; the caller closes its handshake.
+func ask(ctx context.Context, a *account.Account, io *cli.IO, r *signedRequest, w want) (wire.SessionReply, *signedRequest, error) {
+	for range maxRounds {
+		reply, err := send(ctx, a, r)
+		if err != nil || reply.Pending == nil {
+			return reply, r, err
+		}
+		if life := r.request.ExpiresAt.Time().Sub(r.request.IssuedAt.Time()); life < wire.GatedRequestLifetime && !w.noWait {
+			_ = withdraw(ctx, a, r.signed.Hash(), nil)
+			longer, err := prepare(a, r.machine, w, wire.GatedRequestLifetime, time.Now())
+			if err != nil {
+				return reply, r, err
+			}
+			r.shake.Close()
+			r = longer
+			continue
+		}
+		if err := wait(ctx, a, io, r, *reply.Pending, w.noWait); err != nil {
+			return reply, r, err
+		}
+		if err := a.SignIn(ctx); err != nil { // the JWT may be older than the wait was long
+			return reply, r, err
+		}
+	}
+	hash := r.signed.Hash()
+	return wire.SessionReply{}, r, withdraw(ctx, a, hash, refusal.New(refusal.ApprovalPending, "request %s still waits after %d approvals", hash.String()[:request.ShortHash], maxRounds))
+}
+
+// send asks for the session once.
+func send(ctx context.Context, a *account.Account, r *signedRequest) (wire.SessionReply, error) {
 	m1, err := r.shake.Open(r.signed.Hash())
 	if err != nil {
 		return wire.SessionReply{}, err
 	}
-	open := wire.SessionOpen{Request: r.signed, Open: m1}
 	r.asked = time.Now()
-	reply, err := a.Server.OpenSession(ctx, a.Credentials, open)
-	if err != nil || reply.Pending == nil {
-		return reply, err
-	}
-	if err := wait(ctx, a, io, r, *reply.Pending, noWait); err != nil {
-		return wire.SessionReply{}, err
-	}
-	if err := a.SignIn(ctx); err != nil { // the JWT may be older than the wait was long
-		return wire.SessionReply{}, err
-	}
-	r.asked = time.Now()
-	reply, err = a.Server.OpenSession(ctx, a.Credentials, open)
-	if err == nil && reply.Pending != nil {
-		err = refusal.New(refusal.ApprovalPending, "the server says approved and pending at once")
-	}
-	return reply, err
+	return a.Server.OpenSession(ctx, a.Credentials, wire.SessionOpen{Request: r.signed, Open: m1})
 }
 
 const (
