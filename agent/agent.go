@@ -38,7 +38,7 @@ type Config struct {
 	// Version is what this program calls itself at the server, for display, and
 	// what is held against the roster's least version.
 	Version string
-	// MaxSessions bounds the open sessions; 0 is DefaultMaxSessions.
+	// MaxSessions bounds the open sessions, without pings; 0 is DefaultMaxSessions.
 	MaxSessions int
 	// SessionCommand starts a session process: a program that calls SessionMain,
 	// with its arguments. nil is this program with the argument SessionArg.
@@ -93,15 +93,15 @@ func Open(dir string, cfg Config) (*Agent, error) {
 		}
 		return nil, err
 	}
+	most := cfg.MaxSessions
+	if most <= 0 {
+		most = DefaultMaxSessions
+	}
 	a := &Agent{
 		dir: dir, version: cfg.Version, command: cfg.SessionCommand, log: cfg.Logger,
-		proxies: carrier.Environment(),
-		seen:    replay.NewCache(replayPerOperator, replayOperators),
-		news:    make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
-	}
-	a.sessions.limit = cfg.MaxSessions
-	if a.sessions.limit <= 0 {
-		a.sessions.limit = DefaultMaxSessions
+		proxies: carrier.Environment(), sessions: newTable(most),
+		seen: replay.NewCache(replayPerOperator, replayOperators),
+		news: make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

@@ -472,17 +472,27 @@ func TestMissingPolicyTextDenies(t *testing.T) {
 func TestH8TooManySessions(t *testing.T) {
 	k := newTeam(t, openPolicy)
 	a := k.agent()
-	a.sessions.limit = maxPerOperator + 1
+	a.sessions = newTable(maxPerOperator + 1)
+	take := func(who string, action wire.Action) error {
+		return a.sessions.reserve(&wire.Request{Session: wire.NewSessionID(), Operator: k.members[who].ID(), Action: action})
+	}
 	for range maxPerOperator {
-		if err := a.sessions.reserve(wire.NewSessionID(), k.members["ann"].ID()); err != nil {
+		if err := take("ann", wire.Exec); err != nil {
 			t.Fatal(err)
 		}
 	}
 	k.askFor(a, "ann", nil).wantRefusal(refusal.TooMany) // one operator does not get them all
-	if err := a.sessions.reserve(wire.NewSessionID(), k.members["eve"].ID()); err != nil {
+	if err := take("eve", wire.Shell); err != nil {
 		t.Fatal(err)
 	}
 	k.askFor(a, "bob", nil).wantRefusal(refusal.TooMany)
+	for range maxPingsPerOperator { // pings have places of their own
+		if err := take("ann", wire.Ping); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.askFor(a, "ann", pingRequest).wantRefusal(refusal.TooMany)
+	k.askFor(a, "eve", pingRequest).wantAccept()
 	b := k.agent()
 	var r *wire.Refuse
 	for i := 0; i < 2*openBurst && (r == nil || r.Code != refusal.RateLimited); i++ {

@@ -3,9 +3,12 @@
 package agent
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 
+	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -44,6 +47,37 @@ func TestPingOpensASessionInWhichNothingCanBeOpened(t *testing.T) {
 	}
 	if strings.Join(got, " ") != "session.accept session.end" {
 		t.Errorf("the chain tells %q", got)
+	}
+}
+
+// TestH8PingsAreNobodyAndTakeNoPlaceOfASession: a ping needs no approval, so what an
+// operator's bytes could make of its process must be worth nothing.
+func TestH8PingsAreNobodyAndTakeNoPlaceOfASession(t *testing.T) {
+	t.Parallel()
+	k, a := liveTeam(t)
+	a.sessions = newTable(1)
+	conn := k.askFor(a, "ann", pingRequest).dial()
+	if got := conn.Ready(); got.MaxDuration != pingLimit || got.MaxResume != pingLimit {
+		t.Errorf("a ping may last %v, and %v without a network", got.MaxDuration, got.MaxResume)
+	}
+	nobody := must(process.Nobody())
+	status := must(os.ReadFile(fmt.Sprintf("/proc/%d/status", a.sessions.all()[0].cmd.Process.Pid)))
+	words := strings.Join(strings.Fields(string(status)), " ")
+	uid, gid := fmt.Sprintf("Uid: %[1]d %[1]d %[1]d %[1]d ", nobody.UID), fmt.Sprintf("Gid: %[1]d %[1]d %[1]d %[1]d ", nobody.GID)
+	if !strings.Contains(words, uid) || !strings.Contains(words, gid) || !strings.Contains(words, "NoNewPrivs: 1") {
+		t.Errorf("want %q, %q and no new privileges; it is\n%s", uid, gid, status)
+	}
+	if os.Geteuid() == 0 && !strings.Contains(words, "Groups: NStgid") {
+		t.Errorf("it has groups:\n%s", status)
+	}
+	out, _, _, err := k.askFor(a, "ann", argv("echo", "there is room")).exec("")
+	if err != nil || out != "there is room\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	_ = conn.Close()
+	until(t, "the sessions to end", func() bool { return a.sessions.count() == 0 })
+	if p := a.sessions.pings; p.taken != 0 || len(p.of) != 0 {
+		t.Errorf("places are left: %+v", p)
 	}
 }
 

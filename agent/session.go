@@ -13,7 +13,6 @@ import (
 	"github.com/tucdesk/tucdesk/agent/cgroup"
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
-	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -21,15 +20,14 @@ import (
 
 // Our choices.
 const (
-	// DefaultMaxSessions bounds the sessions of one agent (attack H8).
-	DefaultMaxSessions = 64
-	// maxPerOperator keeps one operator from taking them all.
-	maxPerOperator = 32
 	// confirmLimit is the time from ACCEPT to CONFIRM.
 	confirmLimit = 30 * time.Second
 	// endLimit is how long a session process may take to end its program, which
 	// gets two seconds of it, before it is killed.
 	endLimit = 6 * time.Second
+	// pingLimit is how long a ping lasts at most, also without a network: it takes a
+	// process of the machine's and needs nobody's approval.
+	pingLimit = 10 * time.Minute
 	// reportsPerSession bounds what a hostile session process can write into the log.
 	reportsPerSession = 16
 	// maxConfirms bounds the wrong CONFIRMs that a session process may show; an
@@ -61,90 +59,6 @@ type live struct {
 	closed    *pair.Closed
 }
 
-// sessionTable holds the live sessions.
-type sessionTable struct {
-	mu     sync.Mutex
-	limit  int
-	m      map[wire.SessionID]*live // guarded by mu; nil while a place is only reserved
-	owners map[key.ID]int           // guarded by mu
-	closed bool                     // guarded by mu
-}
-
-// reserve takes a place for a session, or refuses with TooMany.
-func (t *sessionTable) reserve(id wire.SessionID, operator key.ID) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.m == nil {
-		t.m, t.owners = make(map[wire.SessionID]*live), make(map[key.ID]int)
-	}
-	switch _, twice := t.m[id]; {
-	case t.closed:
-		return refusal.New(refusal.Unavailable, "the agent is stopping")
-	case twice:
-		return refusal.New(refusal.Replay, "a session of this id is open")
-	case len(t.m) >= t.limit:
-		return refusal.New(refusal.TooMany, "%d sessions are open; at most %d", len(t.m), t.limit)
-	case t.owners[operator] >= maxPerOperator:
-		return refusal.New(refusal.TooMany, "%d sessions of this operator are open; at most %d", t.owners[operator], maxPerOperator)
-	}
-	t.m[id] = nil
-	t.owners[operator]++
-	return nil
-}
-
-// fill puts the session into its reserved place.
-func (t *sessionTable) fill(s *live) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.m[s.question.request.Session] = s
-	if t.closed {
-		s.end(refusal.Unavailable)
-	}
-}
-
-func (t *sessionTable) release(id wire.SessionID, operator key.ID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.m, id)
-	if t.owners[operator]--; t.owners[operator] <= 0 {
-		delete(t.owners, operator)
-	}
-}
-
-func (t *sessionTable) has(id wire.SessionID) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, ok := t.m[id]
-	return ok
-}
-
-func (t *sessionTable) all() (list []*live) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, s := range t.m {
-		if s != nil {
-			list = append(list, s)
-		}
-	}
-	return list
-}
-
-func (t *sessionTable) count() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.m)
-}
-
-// close refuses new sessions and ends the live ones; it does not wait.
-func (t *sessionTable) close() {
-	t.mu.Lock()
-	t.closed = true
-	t.mu.Unlock()
-	for _, s := range t.all() {
-		s.end(refusal.Unavailable)
-	}
-}
-
 // end makes the session end; the first reason counts.
 func (s *live) end(why refusal.Code) {
 	s.cutOnce.Do(func() {
@@ -160,18 +74,17 @@ func (a *Agent) accept(ctx context.Context, offer wire.OpenSession) (m2 []byte, 
 	if err != nil {
 		return nil, q, err
 	}
-	id, operator := q.request.Session, q.request.Operator
-	if err := a.sessions.reserve(id, operator); err != nil {
+	if err := a.sessions.reserve(&q.request); err != nil {
 		return nil, q, err
 	}
 	s, m2, err := a.begin(q)
 	if err != nil {
-		a.sessions.release(id, operator)
+		a.sessions.release(&q.request)
 		return nil, q, err
 	}
 	a.sessions.fill(s)
 	a.running.Go(func() {
-		defer a.sessions.release(id, operator)
+		defer a.sessions.release(&q.request)
 		s.run()
 		a.publish()
 	})
@@ -189,7 +102,11 @@ func (a *Agent) begin(q *question) (*live, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd, rw, err := pair.Spawn(a.command, q.account)
+	spawn := pair.Spawn
+	if q.request.Action == wire.Ping {
+		spawn = pair.SpawnConfined
+	}
+	cmd, rw, err := spawn(a.command, q.account)
 	if err != nil {
 		hs.Close()
 		return nil, nil, err
@@ -353,6 +270,9 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 		return err
 	}
 	s.confirmed, s.answer, s.limits = true, ans, ans.decision.Limits
+	if s.question.request.Action == wire.Ping {
+		s.limits.Session, s.limits.Resume = shorter(s.limits.Session, pingLimit), shorter(s.limits.Resume, pingLimit)
+	}
 	if timer.Stop(); s.limits.Session > 0 {
 		timer.Reset(s.limits.Session)
 	}
@@ -368,6 +288,14 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 	}
 	defer clear(body)
 	return s.pair.Send(pair.FrameKeys, body)
+}
+
+// shorter returns the shorter one of two limits, of which 0 is none.
+func shorter(limit, most time.Duration) time.Duration {
+	if limit == 0 {
+		return most
+	}
+	return min(limit, most)
 }
 
 // stop ends the child: it is asked, and killed when it does not listen. Its

@@ -41,6 +41,15 @@ func Spawn(command []string, account process.Account) (*exec.Cmd, io.ReadWriteCl
 	return cmd, ours, nil
 }
 
+// SpawnConfined is Spawn for a process in which nothing is to run but itself.
+func SpawnConfined(command []string, account process.Account) (cmd *exec.Cmd, rw io.ReadWriteCloser, err error) {
+	err = process.Confined(command[0], func() (err error) {
+		cmd, rw, err = Spawn(command, account)
+		return err
+	})
+	return cmd, rw, err
+}
+
 // socketPair makes both ends close-on-exec before anybody can fork: sessions start
 // side by side, and a process that inherited another one's pair could read its
 // keys and would keep it from seeing its supervisor's end (attacks H2, H6).
@@ -56,7 +65,7 @@ func socketPair() ([2]int, error) {
 	return fds, nil
 }
 
-// Inherited is the child's end.
+// Inherited is the child's end. It fails in a process that no supervisor started.
 func Inherited() (io.ReadWriteCloser, error) {
 	const fd = 3
 	syscall.CloseOnExec(fd)

@@ -13,6 +13,12 @@ func Spawn([]string, process.Account) (*exec.Cmd, io.ReadWriteCloser, error) {
 	return nil, nil, refusal.New(refusal.Unavailable, "sessions on Windows are not supported by this version")
 }
 
+// SpawnConfined refuses likewise.
+func SpawnConfined([]string, process.Account) (*exec.Cmd, io.ReadWriteCloser, error) {
+	return Spawn(nil, process.Account{})
+}
+
+// Inherited refuses likewise.
 func Inherited() (io.ReadWriteCloser, error) {
 	return nil, refusal.New(refusal.Unavailable, "sessions on Windows are not supported by this version")
 }

@@ -61,6 +61,28 @@ func LookUp(name string) (Account, error) {
 	return a, nil
 }
 
+// nobodyID is the number that systems without a user "nobody" have for it.
+const nobodyID = 65534
+
+// Nobody returns the user for what needs no rights: "nobody" without any group but
+// its own when this process is root, else the user that it runs as.
+func Nobody() (Account, error) {
+	if self := os.Geteuid(); self != 0 {
+		return own(self)
+	}
+	a := Account{Name: "nobody", UID: nobodyID, GID: nobodyID, Home: "/", Shell: "/bin/false"}
+	u, err := user.Lookup(a.Name)
+	if err != nil {
+		return a, nil // a container without a table of users
+	}
+	found, err := account(u)
+	if err != nil || found.UID == 0 || found.GID == 0 {
+		return Account{}, refusal.New(refusal.UserNotAllowed, "the user nobody of this host cannot be had")
+	}
+	a.UID, a.GID = found.UID, found.GID
+	return a, nil
+}
+
 // own is lenient: a service account or a container may lack all but the number.
 func own(uid int) (Account, error) {
 	u, err := user.LookupId(strconv.Itoa(uid))

@@ -38,6 +38,9 @@ func LookUp(name string) (Account, error) {
 	return Account{Name: u.Username, Home: u.HomeDir, Shell: `C:\Windows\System32\cmd.exe`}, nil
 }
 
+// Nobody returns the user this process runs as.
+func Nobody() (Account, error) { return LookUp("") }
+
 // Start refuses.
 func Start(Spec) (*Process, error) { return nil, unsupported() }
 

@@ -27,10 +27,6 @@ const Arg = "session"
 // session is for; our choice.
 const firstChannel = 30 * time.Second
 
-// pingResume is how long a ping waits for a lost network: nothing runs in it that
-// would be worth a process here for longer. Our choice.
-const pingResume = 10 * time.Minute
-
 // Main is the whole life of a session process and returns its exit
 // status. Call it first thing in main, before anything is opened.
 func Main() int {
@@ -169,9 +165,6 @@ func (w *worker) confirm(ctx context.Context, m3 []byte) (*handshake.Keys, sessi
 	w.idle = newIdleTimer(r.MaxIdle, func() {
 		w.cancel(refusal.New(refusal.Expired, "no input for longer than the policy allows"))
 	})
-	if w.job.Action == wire.Ping && (r.MaxResume == 0 || r.MaxResume > pingResume) {
-		r.MaxResume = pingResume
-	}
 	return keys, session.Ready{
 		Rule: r.Rule, Policy: r.Policy, MaxDuration: r.MaxDuration, MaxIdle: r.MaxIdle, MaxResume: r.MaxResume, AuditSeq: r.AuditSeq, AuditHead: r.AuditHead,
 	}, nil
@@ -194,15 +187,9 @@ func (w *worker) channels(ctx context.Context, conn *session.Conn) error {
 	return w.serve(ctx, ch)
 }
 
-// pingLimit is how long a ping lasts at most: it takes a place of the machine's and
-// needs nobody's approval. Our choice.
-const pingLimit = 10 * time.Minute
-
 // refuseAll serves a ping: paths are found and kept, and nothing can be opened. It
 // returns when the session has ended.
 func refuseAll(ctx context.Context, conn *session.Conn) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, pingLimit, refusal.New(refusal.Expired, "a ping lasts %v at most", pingLimit))
-	defer cancel()
 	for {
 		ch, err := conn.AcceptChannel(ctx)
 		if err != nil && ctx.Err() != nil {

@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"sync"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// How many sessions an agent has open (attack H8); our choices.
+const (
+	// DefaultMaxSessions bounds those in which something runs.
+	DefaultMaxSessions = 64
+	// maxPerOperator keeps one operator from taking them all.
+	maxPerOperator = 32
+	// maxPings bounds the others: they need nobody's approval.
+	maxPings = 16
+	// maxPingsPerOperator is enough for the ways of one person's machines.
+	maxPingsPerOperator = 4
+)
+
+// sessionTable holds the live sessions.
+type sessionTable struct {
+	mu     sync.Mutex
+	m      map[wire.SessionID]*live // guarded by mu; nil while a place is only reserved
+	places places                   // guarded by mu
+	pings  places                   // guarded by mu; they cost nobody a session
+	closed bool                     // guarded by mu
+}
+
+func newTable(sessions int) sessionTable {
+	return sessionTable{
+		m:      make(map[wire.SessionID]*live),
+		places: places{what: "sessions", all: sessions, each: maxPerOperator, of: make(map[key.ID]int)},
+		pings:  places{what: "pings", all: maxPings, each: maxPingsPerOperator, of: make(map[key.ID]int)},
+	}
+}
+
+// places are those of one kind of session.
+type places struct {
+	what      string
+	all, each int            // at most, and of one operator
+	taken     int            // in all
+	of        map[key.ID]int // taken by each operator
+}
+
+// take takes one, or refuses with TooMany.
+func (p *places) take(operator key.ID) error {
+	switch {
+	case p.taken >= p.all:
+		return refusal.New(refusal.TooMany, "%d %s are open; at most %d", p.taken, p.what, p.all)
+	case p.of[operator] >= p.each:
+		return refusal.New(refusal.TooMany, "%d %s of this operator are open; at most %d", p.of[operator], p.what, p.each)
+	}
+	p.taken++
+	p.of[operator]++
+	return nil
+}
+
+func (p *places) give(operator key.ID) {
+	p.taken--
+	if p.of[operator]--; p.of[operator] <= 0 {
+		delete(p.of, operator)
+	}
+}
+
+// kindLocked returns the places that an action is served in.
+func (t *sessionTable) kindLocked(action wire.Action) *places {
+	if action == wire.Ping {
+		return &t.pings
+	}
+	return &t.places
+}
+
+// reserve takes a place for what r asks for, or refuses with TooMany.
+func (t *sessionTable) reserve(r *wire.Request) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch _, twice := t.m[r.Session]; {
+	case t.closed:
+		return refusal.New(refusal.Unavailable, "the agent is stopping")
+	case twice:
+		return refusal.New(refusal.Replay, "a session of this id is open")
+	}
+	if err := t.kindLocked(r.Action).take(r.Operator); err != nil {
+		return err
+	}
+	t.m[r.Session] = nil
+	return nil
+}
+
+// fill puts the session into its reserved place.
+func (t *sessionTable) fill(s *live) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.m[s.question.request.Session] = s
+	if t.closed {
+		s.end(refusal.Unavailable)
+	}
+}
+
+func (t *sessionTable) release(r *wire.Request) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.m, r.Session)
+	t.kindLocked(r.Action).give(r.Operator)
+}
+
+func (t *sessionTable) has(id wire.SessionID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.m[id]
+	return ok
+}
+
+func (t *sessionTable) all() (list []*live) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.m {
+		if s != nil {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+func (t *sessionTable) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.m)
+}
+
+// close refuses new sessions and ends the live ones; it does not wait.
+func (t *sessionTable) close() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	for _, s := range t.all() {
+		s.end(refusal.Unavailable)
+	}
+}
