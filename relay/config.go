@@ -56,10 +56,13 @@ type Limits struct {
 	// site behind one address translator. Default 1,024.
 	AllocationsPerSource int
 	// ControlPerSecond is the rate of messages other than ChannelData from one
-	// IPv4 address or IPv6 /64; four times as many may come at once. It is taken
-	// before anything is parsed. Default 100.
+	// IPv4 address or IPv6 /64, without those of clients that have an allocation:
+	// each of these has a fifth of it for itself. Four times as many as the rate
+	// may come at once, from either. It is taken before anything is parsed.
+	// Default 100.
 	ControlPerSecond int
-	// ControlTotal is that rate for all sources together. Default 20,000.
+	// ControlTotal is that rate for all sources together, and once more for all
+	// allocations. Default 20,000.
 	ControlTotal int
 	// Connections caps open connections of all transports but UDP. Default 20,000.
 	Connections int

@@ -171,7 +171,7 @@ func (s *Server) deliver(a *allocation, payload []byte) {
 // control judges a frame that is not forwarded and returns what pion may see of
 // it, or nil. The rate is taken before anything is parsed.
 func (s *Server) control(frame []byte, from netip.AddrPort, a *allocation, now time.Time) []byte {
-	if !s.sources.take(from.Addr(), len(frame), now) {
+	if a != nil && !s.sources.takeOf(a, now) || a == nil && !s.sources.take(from.Addr(), len(frame), now) {
 		s.metrics.count(evRateLimited)
 		return nil
 	}

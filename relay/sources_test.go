@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/pion/stun"
+	"github.com/tucdesk/tucdesk/relay/guard"
 )
 
 func ip(n uint32) netip.Addr {
@@ -44,6 +47,66 @@ func TestTotalRateBoundsInventedSources(t *testing.T) {
 	}
 	if took != 100 {
 		t.Errorf("%d taken", took)
+	}
+}
+
+// TestM6NeighboursDoNotStarveAnAllocation: what others send from the same address,
+// or from invented ones, takes nothing from who has an allocation, and it takes
+// nothing from them.
+func TestM6NeighboursDoNotStarveAnAllocation(t *testing.T) {
+	s := newSources(Limits{ControlPerSecond: 10, ControlTotal: 100})
+	now := time.Now()
+	for i := range uint32(1000) {
+		s.take(ip(1), 10, now)
+		s.take(ip(2+i), 10, now)
+	}
+	if s.take(ip(1), 10, now) || s.take(ip(5000), 10, now) {
+		t.Fatal("the flood has not used up what it should")
+	}
+	a, b := new(allocation), new(allocation)
+	took := 0
+	for range 1000 {
+		if s.takeOf(a, now) {
+			took++
+		}
+	}
+	if took != 10*burstSeconds {
+		t.Errorf("an allocation took %d at once", took)
+	}
+	if !s.takeOf(b, now) {
+		t.Error("the next allocation is shut out")
+	}
+	if now = now.Add(time.Second); s.takeOf(a, now) != true || s.takeOf(a, now) != true || s.takeOf(a, now) {
+		t.Error("a fifth of the rate has not refilled")
+	}
+	for range 1000 {
+		s.takeOf(new(allocation), now)
+	}
+	if s.takeOf(new(allocation), now) {
+		t.Error("allocations have no total")
+	}
+	if !s.take(ip(9000), 10, now) {
+		t.Error("allocations starve strangers")
+	}
+}
+
+func TestM6NeighbourBehindTheSameAddressCannotStopARefresh(t *testing.T) {
+	s := serve(t, nil)
+	oc, _ := mint(s)
+	o := dialRaw(t, s, "udp", oc).join()
+	neighbour := dialRaw(t, s, "udp", oc)
+	flood := func() bool {
+		for range 200 {
+			neighbour.send(guard.NewMessage(guard.RefreshRequest, [12]byte{1}))
+		}
+		return s.Snapshot().Events["rate_limited"] > 0
+	}
+	until(t, "the neighbour to be over the rate of the address", flood)
+	for range 5 {
+		flood()
+		if got := code(o.exchange(o.signed(stun.MethodRefresh), time.Second)); got != 0 {
+			t.Fatalf("refresh beside a flood: %d", got)
+		}
 	}
 }
 

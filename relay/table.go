@@ -40,6 +40,7 @@ type allocation struct {
 	active  atomic.Int64               // Unix nanoseconds; last data either way
 	sent    atomic.Uint64              // payload bytes, for the quota
 	rate    rate
+	control bucket // guarded by sources.mu
 }
 
 // rate is a bucket of bytes.
