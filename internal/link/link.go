@@ -87,6 +87,7 @@ type Link struct {
 
 	socks   [2]*socket // IPv4, IPv6
 	network *network
+	places  places
 	slots   [wire.MaxRelayEndpoints]*slot
 	kick    chan struct{} // cap 1: look again who is wanted
 

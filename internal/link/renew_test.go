@@ -185,6 +185,10 @@ func TestRenewalSurvivesLossAndAnOldNonce(t *testing.T) {
 	})
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
 	l := dial(t, cred)
+	until(t, "the channel", l.one().bound.Load)
+	if err := l.one().turn.permit(); err != nil { // or the answer to ours brings the new nonce
+		t.Fatal(err)
+	}
 	id := &l.one().turn.identity
 	id.mu.Lock()
 	id.nonce = []byte("0123456789abcdef")

@@ -170,7 +170,7 @@ func (s *socket) broken(err error) {
 // copy costs a sixth of the call, and one call for each a multiple (BenchmarkDirect,
 // BenchmarkDirectMove).
 func (s *socket) direct(b []byte, size int, to netip.AddrPort) {
-	if s.conn == nil || (*s.relays.Load())[to] != nil {
+	if s.conn == nil || (*s.relays.Load())[to] != nil || s.link.IsRelay(to) {
 		return
 	}
 	if len(b) <= size {

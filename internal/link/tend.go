@@ -117,5 +117,6 @@ func (l *Link) list(endpoints []wire.RelayEndpoint) {
 			poke(s.wake)
 		}
 	}
+	l.locate(endpoints)
 	l.changed()
 }

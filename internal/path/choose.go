@@ -37,8 +37,7 @@ func (s State) String() string { return [...]string{"gone", "doubtful", "good"}[
 
 // Best returns where data goes: first, and when the state is Doubtful second as
 // well, unless it is the zero Via. In state Good, second is the path that would
-// be next. In state Gone both are relays or none: what is sent there may arrive,
-// and can arrive at nobody else. Call it for each batch; look at Next after it.
+// be next. In state Gone both are zero. Call it for each batch; look at Next after it.
 func (m *Manager) Best(now time.Time) (first, second Via, state State) {
 	m.wakeIfLate(now)
 	if m.dirty || !m.evalAt.IsZero() && !now.Before(m.evalAt) {
@@ -289,7 +288,6 @@ func (m *Manager) settleState(now time.Time) {
 	m.firstVia, m.secondVia, m.state = Via{}, Via{}, Gone
 	b := m.best
 	if b == nil {
-		m.firstVia, m.secondVia = m.lastResort()
 		return
 	}
 	m.firstVia, m.state = b.via, Good
@@ -320,25 +318,4 @@ func (m *Manager) reserve() *path {
 		}
 	}
 	return nil
-}
-
-// lastResort are the two relays heard last.
-func (m *Manager) lastResort() (first, second Via) {
-	var a, b *path
-	for _, p := range m.paths {
-		switch {
-		case !p.up || !p.via.Relayed():
-		case a == nil || p.heard.After(a.heard):
-			a, b = p, a
-		case b == nil || p.heard.After(b.heard):
-			b = p
-		}
-	}
-	if a != nil {
-		first = a.via
-	}
-	if b != nil {
-		second = b.via
-	}
-	return first, second
 }

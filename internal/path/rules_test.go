@@ -167,9 +167,9 @@ func TestPeerThatKnowsNoChallenges(t *testing.T) {
 	}
 }
 
-// TestGoneOffersRelaysOnly: a direct address that has been silent may belong to
+// TestGoneOffersNothing: a direct address that has been silent may belong to
 // somebody else.
-func TestGoneOffersRelaysOnly(t *testing.T) {
+func TestGoneOffersNothing(t *testing.T) {
 	w := cone(t, 50)
 	w.begin(true)
 	w.bothDirect(3 * time.Second)
@@ -178,7 +178,7 @@ func TestGoneOffersRelaysOnly(t *testing.T) {
 	w.direct.cut, w.relays[1].cut, w.relays[2].cut = true, true, true
 	w.run(10 * time.Second)
 	first, second, state := w.op.m.Best(w.now)
-	if state != Gone || !first.Relayed() || !second.Relayed() {
+	if state != Gone || first != (Via{}) || second != (Via{}) {
 		t.Errorf("%v, %v, %v", first, second, state)
 	}
 	stop()

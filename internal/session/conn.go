@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,8 @@ type Link interface {
 	Relays() []link.RelayState
 	Candidates() []path.Candidate
 	Changed() <-chan struct{}
+	// IsRelay reports whether an address is one of a relay's.
+	IsRelay(netip.AddrPort) bool
 	// Recheck makes the link look whether our place on a relay is still there.
 	Recheck(v path.Via)
 	// Close ends both. It may be called more than once.

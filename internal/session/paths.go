@@ -51,12 +51,7 @@ type paths struct {
 }
 
 func newPaths(side seal.Side, l Link, now time.Time) *paths {
-	own, near, local := map[netip.AddrPort]bool{}, false, broadcasts()
-	for _, r := range l.Relays() {
-		if at, err := netip.ParseAddrPort(r.Name); err == nil {
-			own[at] = true
-		}
-	}
+	near, local := false, broadcasts()
 	for _, c := range l.Candidates() {
 		near = near || c.Kind == path.Host && c.Addr.Addr().IsLoopback() // not because a relay says so
 	}
@@ -65,7 +60,7 @@ func newPaths(side seal.Side, l Link, now time.Time) *paths {
 		m: path.New(path.Config{
 			Operator: side == seal.Operator, Token: token, Now: now, Loopback: near,
 			// A relay is not the other end, nor is everybody.
-			Forbid: func(a netip.AddrPort) bool { return own[a] || local[a.Addr()] },
+			Forbid: func(a netip.AddrPort) bool { return l.IsRelay(a) || local[a.Addr()] },
 		}),
 		last:    now,
 		state:   PathState{Since: now},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -68,6 +69,8 @@ func (l *memLink) Relays() []link.RelayState {
 func (l *memLink) Candidates() []path.Candidate { return nil }
 
 func (l *memLink) Changed() <-chan struct{} { return l.changed }
+
+func (l *memLink) IsRelay(netip.AddrPort) bool { return false }
 
 func (l *memLink) Recheck(path.Via) {
 	l.mu.Lock()
