@@ -3,9 +3,11 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -50,6 +52,7 @@ func TestHostileSessionProcessOnlyEndsItself(t *testing.T) {
 	t.Parallel()
 	for name, says := range map[string][]byte{
 		"report before its time": frameBytes(pair.FrameStarted, []byte(`{"pid":1}`)),
+		"alarm before its time":  frameBytes(pair.FrameForged, []byte(`{"count":1}`)),
 		"unknown type":           {99, 0, 0, 0, 0},
 		"huge length":            {byte(pair.FrameConfirm), 0xff, 0xff, 0xff, 0xff},
 		"supervisor's own frame": frameBytes(pair.FrameKeys, []byte("x")),
@@ -82,6 +85,31 @@ func TestHostileSessionProcessOnlyEndsItself(t *testing.T) {
 				t.Error("a place is taken for ever")
 			}
 		})
+	}
+}
+
+func TestA14AlarmIsLoggedAndShownWithinBounds(t *testing.T) {
+	_, a, s, _ := hostile(t)
+	defer s.handshake.Close()
+	defer func() { _ = s.cmd.Wait() }()
+	var said bytes.Buffer
+	a.log = slog.New(slog.NewTextHandler(&said, nil))
+	s.confirmed = true
+	a.sessions.fill(s)
+	forged := pair.Frame{Type: pair.FrameForged, Body: []byte(`{"count":1048576}`)}
+	for range alarmsPerSession {
+		if err := s.handle(forged, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.handle(forged, nil); refusal.Of(err) != refusal.ProtocolError {
+		t.Errorf("one alarm too many: %v", err)
+	}
+	if n := strings.Count(said.String(), "count=1048576"); n != alarmsPerSession {
+		t.Errorf("the log has %d lines:\n%s", n, said.String())
+	}
+	if w := strings.Join(a.status(time.Now()).Warnings, " "); !strings.Contains(w, "forged datagrams to 1 sessions") {
+		t.Errorf("status warns of %q", w)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tucdesk/tucdesk/agent/cgroup"
@@ -30,6 +31,9 @@ const (
 	pingLimit = 10 * time.Minute
 	// reportsPerSession bounds what a hostile session process can write into the log.
 	reportsPerSession = 16
+	// alarmsPerSession bounds the reports of forged datagrams; an honest session
+	// process has fewer until its counter is full.
+	alarmsPerSession = 16
 	// maxConfirms bounds the wrong CONFIRMs that a session process may show; an
 	// honest one stops earlier.
 	maxConfirms = 2048
@@ -45,6 +49,8 @@ type live struct {
 	group     *cgroup.Group // nil without
 	begun     time.Time
 
+	forged atomic.Uint64 // datagrams that did not open, as the child counts them; 0 before the alarm
+
 	cutOnce sync.Once
 	cut     chan struct{} // closed when the session has to end
 	why     refusal.Code  // guarded by cut
@@ -55,6 +61,7 @@ type live struct {
 	limits    policy.Limits
 	reports   int
 	wrong     int
+	alarms    int
 	last      *pair.Exited
 	closed    *pair.Closed
 }
@@ -220,6 +227,9 @@ func (s *live) handle(f pair.Frame, timer *time.Timer) error {
 	if f.Type == pair.FrameConfirm {
 		return s.confirm(f.Body, timer)
 	}
+	if f.Type == pair.FrameForged && s.confirmed {
+		return s.alarm(f.Body)
+	}
 	if s.reports++; !s.confirmed && f.Type != pair.FrameClosed || s.reports > reportsPerSession {
 		return refusal.New(refusal.ProtocolError, "the session process reports what cannot be")
 	}
@@ -248,6 +258,20 @@ func (s *live) handle(f pair.Frame, timer *time.Timer) error {
 		return nil
 	}
 	return refusal.New(refusal.ProtocolError, "the session process sent a frame out of place")
+}
+
+// alarm hears that somebody sends forged datagrams, and tells who can look after
+// this machine (attack A14). The log of the team has no event for it: it is the word
+// of the child.
+func (s *live) alarm(body []byte) error {
+	var f pair.Forged
+	if s.alarms++; s.alarms > alarmsPerSession || json.Unmarshal(body, &f) != nil {
+		return refusal.New(refusal.ProtocolError, "the session process reports what cannot be")
+	}
+	s.forged.Store(f.Count)
+	s.agent.log.Warn("somebody sends forged datagrams to a session; none gets in", "session", s.question.request.Session.String(), "count", f.Count)
+	s.agent.publish()
+	return nil
 }
 
 // confirm checks a CONFIRM. One that does not open changes nothing, because

@@ -131,6 +131,16 @@ func (t *sessionTable) count() int {
 	return len(t.m)
 }
 
+// forged counts the sessions that somebody sends forged datagrams to.
+func (t *sessionTable) forged() (n int) {
+	for _, s := range t.all() {
+		if s.forged.Load() > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // close refuses new sessions and ends the live ones; it does not wait.
 func (t *sessionTable) close() {
 	t.mu.Lock()

@@ -56,6 +56,12 @@ type Closed struct {
 	Refusal string `json:"refusal"` // code; "" is a normal end
 }
 
+// Forged says that somebody sends datagrams to the session that do not open, as
+// many so far that it is no accident.
+type Forged struct {
+	Count uint64 `json:"count"`
+}
+
 // Variables are the additions to a program's environment as package process takes
 // them.
 func Variables(env []wire.EnvVar) []process.Variable {

@@ -19,6 +19,7 @@
 //	17    started    to parent   4 KiB    JSON: the program that was started
 //	18    exited     to parent   4 KiB    JSON: how it ended, byte counts
 //	19    closed     to parent   256      JSON: why the session ended
+//	20    forged     to parent   64       JSON: how many datagrams did not open
 //
 // The child allocates on the relay while the operator's ACCEPT is still on its
 // way, and knows no key until the supervisor has checked CONFIRM. The supervisor
@@ -53,6 +54,7 @@ const (
 	FrameStarted  FrameType = 17
 	FrameExited   FrameType = 18
 	FrameClosed   FrameType = 19
+	FrameForged   FrameType = 20
 )
 
 const frameHead = 5
@@ -66,7 +68,7 @@ func (t FrameType) limit() int {
 		return 8 << 10
 	case FrameRejected:
 		return 0
-	case FrameEnd:
+	case FrameEnd, FrameForged:
 		return 64
 	case FrameConfirm:
 		return 512

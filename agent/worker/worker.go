@@ -122,6 +122,11 @@ func (w *worker) session(ctx context.Context) error {
 	defer w.idle.stop()
 	cut := context.AfterFunc(ctx, func() { _ = conn.CloseWith(refusal.Of(context.Cause(ctx))) })
 	defer cut()
+	watch, leaveWatch := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() { w.watchForgery(watch, conn.Stats) })
+	defer watcher.Wait()
+	defer leaveWatch()
 	if w.job.Action == wire.Ping {
 		err = refuseAll(ctx, conn)
 	} else {
