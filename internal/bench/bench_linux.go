@@ -22,6 +22,7 @@ type Config struct {
 	Bulk     int64         // bytes of a transfer over the WAN
 	Loopback int64         // bytes of a transfer over loopback
 	Idle     time.Duration // how long an idle session is watched
+	Sleep    time.Duration // how long everybody sleeps
 	Log      io.Writer     // what is being done
 }
 
@@ -47,6 +48,7 @@ func Rows() []Row {
 		{"bulk-loopback", "one stream, everything on one machine", "0.9 x ssh", (*run).bulkLoopback},
 		{"idle", "IP traffic of an idle session with a shell, both ways, at the client", "at most 100 bytes/s", (*run).idle},
 		{"cut", "network away for 10 s, a key typed meanwhile: time from its return to the echo", "2 s", (*run).cut},
+		{"sleep", "client, target and server are stopped, a key is under way: time from going on to the echo", "2 s", (*run).sleep},
 		{"roam", "client gets another address: time from the change to the echo of a key", "", (*run).roam},
 		{"relay-killed", "relay in use killed during a transfer, second relay alive: longest silence", "no byte lost, 2 s; aim 500 ms", (*run).relayKilled},
 	}

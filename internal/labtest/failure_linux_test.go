@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -111,26 +110,21 @@ func TestEverybodySleeps(t *testing.T) {
 				s.untilDirect(patience)
 			}
 			s.goesOn(gapMost)
-			pids := append(family(t, w.agent.cmd.Process.Pid), s.proc.cmd.Process.Pid, w.server.cmd.Process.Pid)
-			if len(pids) < 5 { // agent, session, cat, operator, server
-				t.Fatalf("only %d processes", len(pids))
+			everybody := []*netlab.Host{w.laptop, w.machine, w.hub}
+			stopped := 0
+			for _, h := range everybody {
+				stopped += h.Suspend()
 			}
-			signal(t, syscall.SIGSTOP, pids)
-			t.Cleanup(func() { signal(t, syscall.SIGCONT, pids) })
+			if stopped < 5 { // operator, agent, session, cat, server
+				t.Errorf("only %d processes were stopped", stopped)
+			}
 			pass(stoppedFor)
-			signal(t, syscall.SIGCONT, pids)
+			for _, h := range everybody {
+				h.Resume()
+			}
 			t.Logf("goes on after %v", s.goesOn(goesOnWithin).Round(time.Millisecond))
 			s.finish()
 		})
-	}
-}
-
-func signal(t testing.TB, sig syscall.Signal, pids []int) {
-	t.Helper()
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, sig); err != nil && sig == syscall.SIGSTOP {
-			t.Fatalf("signal to %d: %v", pid, err)
-		}
 	}
 }
 
