@@ -16,8 +16,9 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
-// cosignWithin is how long an export waits for the agents that it asked to cosign
-// its last checkpoint. Our choice: one that is there answers in a round trip.
+// cosignWithin is how long agents have to cosign the last checkpoint of an export.
+// The log is on its way meanwhile. Our choice: one that is there answers in a round
+// trip, and what a silent one may cost a small export is 2 s.
 const cosignWithin = 2 * time.Second
 
 // cosigners are cosignatures of a team's newest checkpoint that are not stored yet.
@@ -26,7 +27,8 @@ const cosignWithin = 2 * time.Second
 type cosigners struct {
 	mu      sync.Mutex // guards all below
 	size    int64
-	list    []store.Cosigned // the newest last
+	list    []store.Cosigned // not stored yet, the newest last
+	came    map[key.ID]bool  // who cosigned the checkpoint of size, stored or not, up to MaxCosigners
 	changed chan struct{}    // closed and replaced when list changes; nil before the first
 }
 
@@ -38,8 +40,11 @@ func (c *cosigners) add(size int64, s store.Cosigned) {
 	if size < c.size {
 		return
 	}
-	if size > c.size {
-		c.size, c.list = size, nil
+	if size > c.size || c.came == nil {
+		c.size, c.list, c.came = size, nil, map[key.ID]bool{}
+	}
+	if len(c.came) < checkpoint.MaxCosigners { // nobody waits for more
+		c.came[s.Signer] = true
 	}
 	c.list = slices.DeleteFunc(c.list, func(old store.Cosigned) bool { return old.Signer == s.Signer })
 	if len(c.list) == checkpoint.MaxCosigners {
@@ -68,7 +73,7 @@ func (c *cosigners) await(ctx context.Context, size int64, n int) {
 		if c.changed == nil {
 			c.changed = make(chan struct{})
 		}
-		changed, enough := c.changed, c.size > size || c.size == size && len(c.list) >= n
+		changed, enough := c.changed, c.size > size || c.size == size && len(c.came) >= n
 		c.mu.Unlock()
 		if enough {
 			return
@@ -164,28 +169,41 @@ func (s *Server) cosign(c *call) (any, error) {
 	return struct{}{}, nil
 }
 
-// askToCosign shows the newest checkpoint to agents that are connected here, and
-// waits for their cosignatures, but not long: an export is worth more when others
-// have seen where it ends.
-func (s *Server) askToCosign(ctx context.Context, t *team) error {
+// askToCosign shows the newest checkpoint to agents that are connected here: an
+// export is worth more when others have seen where it ends. It waits for nobody;
+// what it returns does.
+func (s *Server) askToCosign(ctx context.Context, t *team) (*asked, error) {
 	_, size, err := s.gossip(ctx, t, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var asked []*conn
+	var list []*conn
 	s.bus.Each(t.id, func(_ key.ID, held bus.Conn) {
-		if c, ok := held.(*conn); ok && len(asked) < checkpoint.MaxCosigners {
-			asked = append(asked, c)
+		if c, ok := held.(*conn); ok && len(list) < checkpoint.MaxCosigners {
+			list = append(list, c)
 		}
 	})
-	if len(asked) == 0 {
-		return nil
-	}
-	for _, c := range asked {
+	for _, c := range list {
 		c.beat()
 	}
-	within, cancel := context.WithTimeout(ctx, cosignWithin)
-	defer cancel()
-	t.cosigned.await(within, int64(size), len(asked))
-	return s.storeCosigned(ctx, t)
+	return &asked{s: s, team: t, size: int64(size), n: len(list), until: time.Now().Add(cosignWithin)}, nil
+}
+
+// asked is how many were asked to cosign a checkpoint, and until when they may.
+type asked struct {
+	s     *Server
+	team  *team
+	size  int64
+	n     int
+	until time.Time
+}
+
+// answered waits for those who have not answered yet, and stores what came.
+func (a *asked) answered(ctx context.Context) error {
+	if a.n > 0 {
+		within, cancel := context.WithDeadline(ctx, a.until)
+		defer cancel()
+		a.team.cosigned.await(within, a.size, a.n)
+	}
+	return a.s.storeCosigned(ctx, a.team)
 }

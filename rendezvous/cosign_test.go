@@ -18,6 +18,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
 // cosigning answers heartbeats with a cosignature, as edit leaves it.
@@ -83,6 +84,62 @@ func TestExportIsCosignedByWhoIsThere(t *testing.T) {
 	if r := c.exported(); r.Cosigners != 3 {
 		t.Errorf("%d cosigners", r.Cosigners)
 	}
+}
+
+// firstByte notes when an answer begins.
+type firstByte struct {
+	io.Reader
+	at time.Time
+}
+
+func (f *firstByte) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if n > 0 && f.at.IsZero() {
+		f.at = time.Now()
+	}
+	return n, err
+}
+
+// An agent that is connected and says nothing holds up the end of an export, for two
+// seconds, and not its beginning: who has a long log to fetch loses nothing.
+func TestSilentAgentHoldsUpOnlyTheEndOfAnExport(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, n *node) {
+		c := found(t, n)
+		c.newHost("web-1").cosigning(func(*wire.Cosignature) {})
+		c.newHost("mute").cosigning(func(k *wire.Cosignature) { *k = wire.Cosignature{} })
+		r := must(c.api.AuditExport(t.Context(), c.cred(policy.Admin)))
+		defer r.Close()
+		in := &firstByte{Reader: r}
+		data := must(io.ReadAll(in))
+		if took := time.Since(in.at); took < cosignWithin/2 {
+			t.Errorf("the answer began %v before its end: the wait came first", took)
+		}
+		report := must(verify.Export(bytes.NewReader(data), c.state.Fingerprint(), time.Now()))
+		if report.Verdict() != verify.Holds || report.Cosigners != 1 {
+			t.Errorf("%d cosigners, %v", report.Cosigners, report.Findings)
+		}
+	})
+}
+
+// What has come and was stored meanwhile, once a second, is waited for no longer.
+func TestStoredCosignaturesHaveCome(t *testing.T) {
+	var c cosigners
+	for n := byte(1); n <= 2; n++ {
+		c.add(7, store.Cosigned{Signer: key.ID{n}})
+		if size, list := c.take(); size != 7 || len(list) != 1 {
+			t.Fatalf("%d of %d", len(list), size)
+		}
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	c.await(t.Context(), 7, 2)
+	c.await(ended, 7, 3)                        // nobody else comes
+	c.add(0, store.Cosigned{Signer: key.ID{9}}) // of an older one, after all
+	c.await(t.Context(), 6, 99)                 // a newer one is there: nobody cosigns that any more
+	var empty cosigners
+	empty.add(0, store.Cosigned{Signer: key.ID{1}})
+	empty.await(t.Context(), 0, 1)
 }
 
 func TestOperatorsCosign(t *testing.T) {

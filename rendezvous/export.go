@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -35,7 +36,8 @@ func (s *Server) exportAudit(c *call) (any, error) {
 	if err := s.seal(ctx, c.team); err != nil {
 		return nil, err
 	}
-	if err := s.askToCosign(ctx, c.team); err != nil {
+	asked, err := s.askToCosign(ctx, c.team)
+	if err != nil {
 		return nil, err
 	}
 	l, err := ledger.New(c.state.name, c.team.id.Wire(), s.keys.Audit)
@@ -43,7 +45,8 @@ func (s *Server) exportAudit(c *call) (any, error) {
 		return nil, err
 	}
 	w := &stream{to: c.w, control: http.NewResponseController(c.w)}
-	err = export.Write(w, s.store.AuditSource(ctx, c.team.id), l.Origin(), l.Keys()...)
+	src := cosignedSource{s.store.AuditSource(ctx, c.team.id), ctx, asked}
+	err = export.Write(w, src, l.Origin(), l.Keys()...)
 	switch {
 	case err == nil:
 		return nil, errAnswered
@@ -54,8 +57,26 @@ func (s *Server) exportAudit(c *call) (any, error) {
 	panic(http.ErrAbortHandler) // the reader sees a broken answer, not a short one
 }
 
+// cosignedSource reads the log while agents cosign its end: only who wants to know
+// what they said waits for them.
+type cosignedSource struct {
+	export.Source
+	ctx   context.Context
+	asked *asked
+}
+
+// Cosignatures implements export.Source.
+func (c cosignedSource) Cosignatures(after, last int64) (map[int64][]string, error) {
+	if last >= c.asked.size {
+		if err := c.asked.answered(c.ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c.Source.Cosignatures(after, last)
+}
+
 // stream is an answer that may take longer than one deadline, as long as its
-// reader goes on reading.
+// reader goes on reading. What is written leaves at once.
 type stream struct {
 	to      http.ResponseWriter
 	control *http.ResponseController
@@ -72,5 +93,9 @@ func (w *stream) Write(p []byte) (int, error) {
 		w.to.Header().Set("Content-Type", "application/x-ndjson")
 		w.to.WriteHeader(http.StatusOK)
 	}
-	return w.to.Write(p)
+	n, err := w.to.Write(p)
+	if flushed := w.control.Flush(); err == nil && !errors.Is(flushed, http.ErrNotSupported) {
+		err = flushed
+	}
+	return n, err
 }

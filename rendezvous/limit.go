@@ -7,6 +7,7 @@ import "github.com/tucdesk/tucdesk/rendezvous/rate"
 var (
 	rateOperator = rate.Rate{PerSecond: 20, Burst: 100}      // calls per operator key
 	rateSessions = rate.Rate{PerSecond: 2, Burst: 20}        // sessions opened per operator key
+	ratePings    = rate.Rate{PerSecond: 0.5, Burst: 20}      // pings per operator key
 	rateSource   = rate.Rate{PerSecond: 5, Burst: 60}        // logins, set-ups and channels per source network
 	rateLarge    = rate.Rate{PerSecond: 0.1, Burst: 3}       // large bodies without a token per source network
 	rateOffers   = rate.Rate{PerSecond: 0.1, Burst: 10}      // rosters without a login per source network and team

@@ -57,6 +57,8 @@ type Server struct {
 	sources   *rate.Limiter[netip.Prefix]
 	operators *rate.Limiter[key.ID]
 	sessions  *rate.Limiter[key.ID]
+	pings     *rate.Limiter[key.ID]
+	pinging   *rate.Places[key.ID] // pings whose agents have yet to answer
 	refusals  *rate.Limiter[key.ID]
 	arrivals  *rate.Limiter[key.ID]
 	alarms    *rate.Limiter[key.ID]
@@ -125,7 +127,7 @@ func prepare(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, keys: k, relay: secret, routes: routes(),
 		audience: client.Audience(k.Access.ID(), host), issuer: principal.NewIssuer(k.Access), bus: bus.New(),
 		sources: rate.New[netip.Prefix](rateSource), operators: rate.New[key.ID](rateOperator),
-		sessions: rate.New[key.ID](rateSessions), refusals: rate.New[key.ID](rateRefused),
+		sessions: rate.New[key.ID](rateSessions), pings: rate.New[key.ID](ratePings), pinging: rate.NewPlaces[key.ID](maxPinging), refusals: rate.New[key.ID](rateRefused),
 		arrivals: rate.New[key.ID](rateArrivals), alarms: rate.New[key.ID](rateAlarms),
 		larges: rate.New[netip.Prefix](rateLarge), offers: rate.New[visit](rateOffers),
 		large: make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}), teams: map[wire.TeamID]*team{},

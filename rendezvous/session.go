@@ -25,6 +25,14 @@ const (
 	// below the client's own limit of a call.
 	answerWithin = 20 * time.Second
 
+	// maxPinging is how many pings of one operator may wait for their agents at once;
+	// our choice.
+	maxPinging = 8
+
+	// pingLife ends a ping, and with it what it has of a relay; the agent has the
+	// same limit (protocol 2.7).
+	pingLife = 10 * time.Minute
+
 	maxOpen = 4 << 10 // bytes of M1; the largest suite has 1,304 (protocol 2.4)
 )
 
@@ -70,9 +78,11 @@ type outcome struct {
 
 // openSession decides, records, and asks the agent. The agent decides again.
 func (s *Server) openSession(c *call) (any, error) {
-	if !s.sessions.Allow(c.who.Operator, c.now) {
-		return nil, refusal.New(refusal.RateLimited, "too many sessions opened with this key; wait a moment")
+	leave, err := s.mayOpenNow(c)
+	if err != nil {
+		return nil, err
 	}
+	defer leave()
 	if err := s.checkRequest(c); err != nil {
 		return nil, err
 	}
@@ -85,6 +95,29 @@ func (s *Server) openSession(c *call) (any, error) {
 		return accepted{wire.SessionReply{Pending: &info}}, nil
 	}
 	return s.introduce(c, out)
+}
+
+// mayOpenNow takes what a session costs its operator. Pings are counted by
+// themselves and more narrowly: they need nobody's approval and little right, and
+// each costs an agent a process and a relay a place, so a script that pings must
+// neither fill those nor keep its operator from sessions.
+func (s *Server) mayOpenNow(c *call) (leave func(), err error) {
+	operator := c.who.Operator
+	if c.open.req.Action != wire.Ping {
+		if !s.sessions.Allow(operator, c.now) {
+			return nil, refusal.New(refusal.RateLimited, "too many sessions opened with this key; wait a moment")
+		}
+		return func() {}, nil
+	}
+	leave, ok := s.pinging.Enter(operator)
+	if !ok {
+		return nil, refusal.New(refusal.TooMany, "%d pings of this key wait for an answer; let one end first", maxPinging)
+	}
+	if !s.pings.Allow(operator, c.now) {
+		leave()
+		return nil, refusal.New(refusal.RateLimited, "too many pings with this key; wait a moment")
+	}
+	return leave, nil
 }
 
 // checkRequest compares the request with the clock and with the roster in force
@@ -342,7 +375,11 @@ func (s *Server) grant(c *call, out outcome) (g granted, err error) {
 		IssuedAt: wire.At(now), Team: c.who.Team.Wire(), Session: req.Session, RequestHash: c.open.hash,
 		Operator: req.Operator, Agent: req.Agent, Pair: wire.NewNonce(),
 	}
-	if limit := out.decision.Limits.Session; limit > 0 {
+	limit := out.decision.Limits.Session
+	if req.Action == wire.Ping && (limit == 0 || limit > pingLife) {
+		limit = pingLife
+	}
+	if limit > 0 {
 		t.EndsAt = wire.At(now.Add(limit))
 	}
 	ticket, err := s.signTicket(t)

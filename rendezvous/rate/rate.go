@@ -1,6 +1,6 @@
 // Package rate counts how often somebody may do something, with a bucket of tokens
-// for each key: a source network, an operator, an agent. Memory is bounded, and a
-// clock that goes back gives nothing.
+// for each key: a source network, an operator, an agent; and how much of it at once
+// (Places). Memory is bounded, and a clock that goes back gives nothing.
 package rate
 
 import (

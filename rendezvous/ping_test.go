@@ -1,0 +1,69 @@
+package rendezvous
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/rendezvous/rate"
+)
+
+func (c *crew) ping(p *person, h *host) wire.SessionOpen {
+	return c.request(p, h, func(r *wire.Request) { r.Action = wire.Ping })
+}
+
+// TestB18PingsHaveARateOfTheirOwn: they need no approval, so they must not be a way
+// to keep agents and relays busy; and they cost nobody a session.
+func TestB18PingsHaveARateOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, n *node) {
+		c := found(t, n)
+		n.pings = rate.New[key.ID](rate.Rate{PerSecond: 0.001, Burst: 3})
+		h := c.newHost("web-1").accepting()
+		op, other := c.people[policy.Operator], c.people[policy.Admin]
+		for range 3 {
+			reply := must(c.api.OpenSession(t.Context(), op.cred, c.ping(op, h)))
+			if left := time.Until(reply.Relay.ExpiresAt.Time()); left > pingLife || reply.Lease.Ticket != nil {
+				t.Errorf("a ping has a relay for %v, and a ticket of %d bytes", left, len(reply.Lease.Ticket))
+			}
+		}
+		_, err := c.api.OpenSession(t.Context(), op.cred, c.ping(op, h))
+		wantCode(t, err, refusal.RateLimited)
+		wantStatus(t, err, 429)
+		must(c.api.OpenSession(t.Context(), op.cred, c.request(op, h, nil)))
+		must(c.api.OpenSession(t.Context(), other.cred, c.ping(other, h)))
+	})
+}
+
+// TestH8PingsAtOnceAreBounded: an operator's pings that agents leave unanswered.
+func TestH8PingsAtOnceAreBounded(t *testing.T) {
+	t.Parallel()
+	c := found(t, startNode(t))
+	h := c.newHost("web-1").accepting()
+	quiet := c.newHost("web-2") // it is connected and says nothing
+	quiet.dial()
+	op := c.people[policy.Operator]
+	var waiting sync.WaitGroup
+	for range maxPinging {
+		waiting.Go(func() {
+			_, _ = c.api.OpenSession(t.Context(), op.cred, c.ping(op, quiet))
+		})
+	}
+	eventually(t, "all are under way", func() bool {
+		leave, ok := c.node.pinging.Enter(op.key.ID())
+		if ok {
+			leave()
+		}
+		return !ok
+	})
+	_, err := c.api.OpenSession(t.Context(), op.cred, c.ping(op, h))
+	wantCode(t, err, refusal.TooMany)
+	must(c.api.OpenSession(t.Context(), op.cred, c.request(op, h, nil)))
+	quiet.ctl.Close() // which answers for it
+	waiting.Wait()
+	must(c.api.OpenSession(t.Context(), op.cred, c.ping(op, h)))
+}
