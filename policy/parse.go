@@ -92,7 +92,7 @@ func (p *parser) file(f *file) error {
 	p.r.rosterGrace = time.Duration(optional(&err, "roster_grace", f.RosterGrace))
 	p.r.limits = f.Limits.limits(&err)
 	if err != nil {
-		return err
+		return fmt.Errorf("line %d: %w", emptyTableLine(p.data), err)
 	}
 	if err := p.environment(f.Environment.Allow); err != nil {
 		return err
@@ -183,6 +183,28 @@ func headerLines(data []byte, header string, n int) []int {
 		lines = append(lines, 0)
 	}
 	return lines
+}
+
+// emptyTableLine finds the first empty table in front of the rules, for an error
+// message about one: the decoder, which has the lines, takes {} for any value that
+// reads itself. It reads lines, not TOML, like headerLines.
+func emptyTableLine(data []byte) int {
+	line, header := 0, 0 // header: of a table with nothing in it so far
+	for text := range bytes.Lines(data) {
+		line++
+		bare, _, _ := strings.Cut(string(text), "#")
+		switch bare = strings.Join(strings.Fields(bare), ""); {
+		case strings.Contains(bare, "={}"):
+			return line
+		case strings.HasPrefix(bare, "[") && header > 0, strings.HasPrefix(bare, "[["):
+			return header
+		case strings.HasPrefix(bare, "["):
+			header = line
+		case bare != "":
+			header = 0
+		}
+	}
+	return header
 }
 
 func (p *parser) rule(f *ruleFile, block bool) (*rule, error) {

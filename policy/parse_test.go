@@ -321,12 +321,21 @@ func TestEmptyTableIsNoValue(t *testing.T) {
 	hours := rule + "when.zone = 'UTC'\nwhen.days = ['mon']\n"
 	expect := "[[expect]]\nname = 'e'\nrole = 'admin'\naction = 'shell'\nwant = 'deny'\n"
 	for _, text := range []string{
-		"limits.session = {}", "limits = {idle = {}}", "[limits.resume]", "roster_grace = {}", rule + "limits.session = {}", rule + "limits.resume = {}",
+		"limits.session = {}", "# limits\n[limits]\nidle = '1h'\nsession = { }", "[limits.session] # 1h\n[gate]\napproval.count = 1",
+		"limits = {idle = {}}", "[limits.resume]", "roster_grace = {}", rule + "limits.session = {}", rule + "limits.resume = {}",
 		hours + "when.from = {}\nwhen.to = '09:00'", hours + "when.from = {}\nwhen.to = {}", hours + "[allow.when.to]\n[allow.when.from]",
 		expect + "user = {}", expect + "key = {}", expect + "at = {}",
 	} {
-		if _, err := Parse([]byte("version = 1\nmode = 'enforce'\n" + text + "\n")); err == nil || !strings.Contains(err.Error(), "want a string") {
+		if _, err := Parse([]byte("version = 1\nmode = 'enforce'\n" + text + "\n")); err == nil || !strings.Contains(err.Error(), "want a string") || !strings.Contains(err.Error(), "line ") {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for text, line := range map[string]string{
+		"limits.session = {}": "line 3", "# limits\n[limits]\nidle = '1h'\nsession = { } # none": "line 6", "\n[limits.session] # 1h\n\n[gate]\napproval.count = 1": "line 4",
+		"[gate]\napproval.count=1\n[limits.session]": "line 5", "[limits.session]\n[[allow]]": "line 3",
+	} {
+		if _, err := Parse([]byte("version = 1\nmode = 'enforce'\n" + text)); err == nil || !strings.Contains(err.Error(), line+": limits.session: want a string") {
+			t.Errorf("%q: %v, want %s", text, err, line)
 		}
 	}
 }
