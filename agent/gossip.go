@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,27 +51,35 @@ func (w *witnesses) open(dir string, t *trust.Trust) error {
 // of returns the memory of one log. A server that is new in the roster gets one when
 // it is first met.
 func (w *witnesses) of(origin string) (*witness.Witness, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if known := w.list[origin]; known != nil {
+	if known := w.known(origin); known != nil {
 		return known, nil
 	}
-	opened, err := witness.Open(witnessPath(w.dir, origin), origin)
-	if err != nil {
-		w.err = err
+	opened, err := witness.Open(witnessPath(w.dir, origin), origin) // without the lock: a disk may be slow
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if known := w.list[origin]; known != nil { // another was faster, and its memory may be newer by now
+		return known, nil
+	}
+	if w.err = err; err != nil {
 		return nil, err
 	}
-	w.list[origin], w.err = opened, nil
+	w.list[origin] = opened
 	return opened, nil
+}
+
+func (w *witnesses) known(origin string) *witness.Witness {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.list[origin]
 }
 
 // Err returns why no session may begin: there is evidence against a server of this
 // team, or nobody can say whether there is.
 func (w *witnesses) Err() error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	err := w.err
-	for _, known := range w.list {
+	err, list := w.err, slices.Collect(maps.Values(w.list))
+	w.mu.Unlock()
+	for _, known := range list {
 		err = errors.Join(err, known.Err())
 	}
 	if err != nil && refusal.Of(err) == "" {

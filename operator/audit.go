@@ -1,21 +1,16 @@
 package operator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
-	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/tiles"
-	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/internal/terminal"
-	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
@@ -30,8 +25,9 @@ func auditExportCommand() *cli.Command {
 	return &cli.Command{
 		Use: "export", Short: "Fetch the whole log with everything needed to check it offline",
 		Long: "Writes the log, the roster chain and the signed checkpoints as lines of JSON, to standard output or to --out, which\n" +
-			"appears only when it is complete. With --tiles it becomes a folder in the layout of C2SP tlog-tiles, which generic tools\n" +
-			"read and any web server can serve. It names people, machines and commands; it holds no session data.",
+			"appears only when it is complete, and never in the place of another file. With --tiles it becomes a folder in the layout\n" +
+			"of C2SP tlog-tiles, which generic tools read and any web server can serve. It names people, machines and commands; it\n" +
+			"holds no session data. The server asks machines that are connected to cosign the end of the log, for up to 2 s.",
 		Example: "tucdesk audit export --out acme.audit\ntucdesk audit export | xz > acme.audit.xz\ntucdesk audit export --tiles acme-log",
 		Flags: func(f *flag.FlagSet) {
 			o.Flags(f)
@@ -59,25 +55,33 @@ func exportLog(ctx context.Context, a *account.Account, tio *cli.IO, to destinat
 	if err := a.Gossip(ctx); err != nil {
 		return err
 	}
+	seen := newProgress(tio, name != "")
+	defer seen.end()
+	seen.show("waiting for the server, which asks machines to cosign the log")
 	log, err := a.Server.AuditExport(ctx, a.Credentials)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	switch {
-	case to.tiles != "":
-		err = writeTiles(to.tiles, log)
-	case to.file != "":
-		err = writeFile(to.file, log)
-	default:
-		_, err := io.Copy(tio.Out, log)
-		return err
+	if err := to.write(tio.Out, seen.reader(ctx, log, "exported", 0)); err != nil {
+		return cmp.Or(ctx.Err(), err)
 	}
-	if err != nil {
-		return err
+	seen.end()
+	if name != "" {
+		tio.Say("check it with: tucdesk audit verify %s", name)
 	}
-	tio.Say("check it with: tucdesk audit verify %s", name)
 	return nil
+}
+
+func (d destination) write(out io.Writer, log io.Reader) error {
+	switch {
+	case d.tiles != "":
+		return writeTiles(d.tiles, log)
+	case d.file != "":
+		return writeFile(d.file, log)
+	}
+	_, err := io.Copy(out, log)
+	return err
 }
 
 // writeFile makes the file appear when it is complete.
@@ -120,162 +124,4 @@ func newFile(complete, name string) error {
 		return verb.Exists(name)
 	}
 	return os.Rename(complete, name)
-}
-
-type auditVerify struct {
-	verb.Options
-	fingerprint string
-	cosigners   int
-}
-
-func auditVerifyCommand() *cli.Command {
-	var o auditVerify
-	return &cli.Command{
-		Use: "verify EXPORT", Short: "Check an exported log offline",
-		Long: "Checks EXPORT, a file (\"-\" is standard input) or a folder of tiles, with nothing but the team's fingerprint: the roster\n" +
-			"chain, every signature, the tree's root over all entries, each machine's own chain, and that each risky command had its\n" +
-			"approvals. Names every entry that was edited, deleted, inserted, reordered or cut off, and exits 1 when there is one. On\n" +
-			"a member's machine the fingerprint and the newest checkpoint that this client has seen are taken from the state folder.\n" +
-			"Counts the machines and people who cosigned each checkpoint, which the server cannot do in their place.",
-		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -\ntucdesk audit verify --cosigners 3 acme-log",
-		MinArgs: 1, MaxArgs: 1,
-		Flags: func(f *flag.FlagSet) {
-			o.JSONFlag(f)
-			f.StringVar(&o.fingerprint, "fingerprint", "", "the team's `fingerprint`, 64 hex digits (default: of this operator's team)")
-			f.IntVar(&o.cosigners, "cosigners", 0, "`number` of machines and people who must have cosigned the newest checkpoint")
-		},
-		Run: func(_ context.Context, tio *cli.IO, args []string) error { return o.run(tio, args[0]) },
-	}
-}
-
-func (o *auditVerify) run(tio *cli.IO, name string) error {
-	fingerprint, known, err := o.pins()
-	if err != nil {
-		return err
-	}
-	report, err := verifyExport(tio, name, fingerprint, known)
-	if err != nil {
-		return fmt.Errorf("verifying %q: %w", name, err)
-	}
-	if o.JSON {
-		err = tio.PrintJSON(viewReport(report))
-	} else {
-		printReport(tio, report)
-	}
-	if n := len(report.Findings) + report.More; err == nil && n > 0 {
-		return &cli.Error{Err: fmt.Errorf("%d findings: this log was tampered with or is not whole", n), Exit: cli.ExitFailed, Hints: []string{"keep the file; show it to an owner"}}
-	}
-	if err == nil && report.Cosigners < o.cosigners {
-		return &cli.Error{Err: fmt.Errorf("%d have cosigned the newest checkpoint, not %d", report.Cosigners, o.cosigners), Exit: cli.ExitFailed,
-			Hints: []string{"export again while machines are connected: they are asked for it"}}
-	}
-	return err
-}
-
-// verifyExport reads standard input, a file or a folder of tiles.
-func verifyExport(tio *cli.IO, name string, fingerprint key.Hash, known []string) (verify.Report, error) {
-	if name == "-" {
-		return verify.Export(tio.In, fingerprint, time.Now(), known...)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return verify.Report{}, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return verify.Tiles(name, fingerprint, time.Now(), known...)
-	}
-	return verify.Export(f, fingerprint, time.Now(), known...)
-}
-
-// pins are the fingerprint, and the checkpoint that this operator remembers.
-func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
-	if o.fingerprint != "" {
-		fingerprint, err = key.ParseID(o.fingerprint)
-		return fingerprint, nil, err
-	}
-	home, err := o.Home()
-	if err != nil {
-		return fingerprint, nil, err
-	}
-	a, err := account.Open(home)
-	if err != nil {
-		return fingerprint, nil, &cli.Error{Err: err, Hints: []string{"outside a team: --fingerprint FINGERPRINT"}}
-	}
-	defer a.Close()
-	if a.State == nil {
-		return a.Member.Fingerprint, nil, nil
-	}
-	w, err := a.Witness()
-	if err != nil {
-		return fingerprint, nil, err
-	}
-	if seen := w.Checkpoint(); seen != "" {
-		known = append(known, seen)
-	}
-	return a.Member.Fingerprint, known, nil
-}
-
-// reportView is a report as JSON.
-type reportView struct {
-	Team          wire.TeamID    `json:"team"`
-	Fingerprint   key.Hash       `json:"fingerprint"`
-	Origin        string         `json:"origin"`
-	Size          int64          `json:"entries"`
-	Root          key.Hash       `json:"root"`
-	RosterVersion uint64         `json:"rosterVersion"`
-	Machines      int            `json:"machines"`
-	Checkpoints   int            `json:"checkpoints"`
-	Cosigners     int            `json:"cosigners"` // of the newest checkpoint
-	Cosigned      []cosignedView `json:"cosigned"`
-	OpenSessions  int            `json:"openSessions"`
-	Gaps          int            `json:"gaps"`
-	Behind        int            `json:"behind"`
-	Findings      []findingView  `json:"findings"`
-	More          int            `json:"moreFindings"`
-}
-
-type cosignedView struct {
-	Size      int64 `json:"entries"`
-	Cosigners int   `json:"cosigners"`
-}
-
-type findingView struct {
-	Entry  int64  `json:"entry"` // -1: the log as a whole
-	Last   int64  `json:"last"`
-	Code   string `json:"code"`
-	Detail string `json:"detail"`
-}
-
-func viewReport(r verify.Report) reportView {
-	v := reportView{r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.RosterVersion, r.Hosts, r.Checkpoints, r.Cosigners, []cosignedView{},
-		r.OpenSessions, r.Gaps, r.Behind, []findingView{}, r.More}
-	for _, c := range r.Cosigned {
-		v.Cosigned = append(v.Cosigned, cosignedView(c))
-	}
-	for _, f := range r.Findings {
-		v.Findings = append(v.Findings, findingView{f.Entry, f.Last, string(f.Code), f.Detail})
-	}
-	return v
-}
-
-func printReport(tio *cli.IO, r verify.Report) {
-	for _, f := range r.Findings {
-		where := "log"
-		if f.Entry >= 0 {
-			where = fmt.Sprintf("entry %d", f.Entry)
-		}
-		if f.Last > f.Entry {
-			where = fmt.Sprintf("entries %d to %d", f.Entry, f.Last)
-		}
-		fmt.Fprintf(tio.Out, "%s: %s: %s\n", where, f.Code, terminal.Escape(f.Detail))
-	}
-	fmt.Fprintf(tio.Out, "%d entries of %d machines, %d checkpoints, roster version %d, root %s\n", r.Size, r.Hosts, r.Checkpoints, r.RosterVersion, r.Root)
-	fmt.Fprintf(tio.Out, "%d have cosigned the newest checkpoint, somebody %d of %d checkpoints\n", r.Cosigners, len(r.Cosigned), r.Checkpoints)
-	if r.Gaps > 0 {
-		fmt.Fprintf(tio.Out, "%d gaps that machines marked themselves, because they were cut off for too long\n", r.Gaps)
-	}
-	if len(r.Findings) == 0 {
-		fmt.Fprintln(tio.Out, "nothing was edited, deleted, inserted, reordered or cut off")
-	}
 }

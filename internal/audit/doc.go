@@ -11,6 +11,8 @@
 //	witness     what an agent or operator remembers of a log
 //	export      the whole log in a file
 //	tiles       an export as a folder that generic readers understand
+//	signers     who may have signed what stands in an export
+//	consent     whether enough people agreed to what an entry says
 //	verify      what in an export does not hold
 //	lines       bounded lines of a file
 //

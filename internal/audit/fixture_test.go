@@ -92,7 +92,15 @@ func (m *memory) AuditIndex(id wire.Nonce) (int64, bool, error) {
 	i := slices.IndexFunc(m.entries, func(s statement.Signed) bool { return entry.Peek(s).ID == id })
 	return int64(i), i >= 0, nil
 }
-func (m *memory) Cosignatures(after, last int64) (map[int64][]string, error) { return m.cosigned, nil }
+func (m *memory) Cosignatures(after, last int64) (map[int64][]string, error) {
+	lines := map[int64][]string{}
+	for size, l := range m.cosigned {
+		if size > after && size <= last {
+			lines[size] = l
+		}
+	}
+	return lines, nil
+}
 func (m *memory) LastCheckpoint() (string, error) {
 	if len(m.notes) == 0 {
 		return "", nil

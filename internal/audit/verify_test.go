@@ -59,7 +59,7 @@ func TestHonestLogVerifies(t *testing.T) {
 	w := busy(t)
 	r := w.verify(w.export())
 	wantClean(t, r)
-	if !r.OK() || r.Size != int64(len(w.rows.entries)) || r.Checkpoints != 3 || r.Hosts != 2 || r.OpenSessions != 0 || r.Team != w.state.Team() {
+	if r.Verdict() != verify.Holds || r.Size != int64(len(w.rows.entries)) || r.Checkpoints != 3 || r.Hosts != 2 || r.OpenSessions != 0 || r.Team != w.state.Team() {
 		t.Errorf("report %+v", r)
 	}
 }
@@ -134,7 +134,7 @@ func TestN1EachEntryInTurn(t *testing.T) {
 				continue
 			}
 			r := w.verify(changed, w.checkpointOf(lines))
-			if r.OK() {
+			if r.Verdict() == verify.Holds {
 				t.Errorf("%s of entry %d is not found", what, n)
 				continue
 			}
@@ -173,16 +173,79 @@ func TestN1EditIsNamedExactly(t *testing.T) {
 	wantFinding(t, w.verify(l), verify.BadOrder, 5)
 }
 
-// Without a remembered checkpoint a log cut at an older checkpoint looks whole;
-// with one it does not.
-func TestN1TruncationToAnOldCheckpoint(t *testing.T) {
+// Without a remembered checkpoint an older export looks whole; with one it is called
+// what it is. It may be an honest one, so it is not called broken.
+func TestN1OlderExportIsOutdated(t *testing.T) {
 	w := newWorld(t)
 	w.record(entry.Entry{Type: entry.Login})
 	old := w.export()
+	then := w.checkpointOf(old)
 	w.record(entry.Entry{Type: entry.Login})
 	note := w.checkpoint()
 	wantClean(t, w.verify(old))
-	wantFinding(t, w.verify(old, note), verify.Truncated, 4)
+	wantClean(t, w.verify(old, then))
+	for _, known := range [][]string{{note}, {then, note}} {
+		r := w.verify(old, known...)
+		wantFinding(t, r, verify.Outdated, 4)
+		if len(r.Findings) != 1 || r.Verdict() != verify.Older || r.Size != 4 || r.Seen != 5 {
+			t.Errorf("%s: %+v", r.Verdict(), r)
+		}
+	}
+}
+
+// Whoever cuts a newer export short does not get off as the keeper of an old one,
+// wherever the cut is and whatever the last line says.
+func TestN1CutOffIsNotOutdated(t *testing.T) {
+	w := newWorld(t)
+	for range 3 {
+		w.record(entry.Entry{Type: entry.Login})
+		w.checkpoint()
+	}
+	whole := w.export()
+	note := w.checkpointOf(whole)
+	old := w.verify(whole).Size - 1
+	last := len(whole) - 1 // lines: … entry, checkpoint, entry, checkpoint, end
+	end := func(n int64) string { return fmt.Sprintf("{\"end\":%d}\n", n) }
+	for name, lines := range map[string][]string{
+		"no last line":                  whole[:last-2],
+		"the newer end":                 append(slices.Clone(whole[:last-2]), whole[last]),
+		"the newer checkpoint":          append(slices.Clone(whole[:last-2]), whole[last-1], end(old)),
+		"no checkpoint of its own":      append(slices.Clone(whole[:last-3]), end(old)),
+		"the newer entry, not its note": append(slices.Clone(whole[:last-1]), end(old+1)),
+		"an end that says less":         append(slices.Clone(whole[:last-2]), end(old-1)),
+	} {
+		if r := w.verify(lines, note); r.Verdict() != verify.Broken {
+			t.Errorf("%s: %s, %v", name, r.Verdict(), r.Findings)
+		} else if slices.ContainsFunc(r.Findings, func(f verify.Finding) bool { return f.Code == verify.Outdated }) {
+			t.Errorf("%s: outdated: %v", name, r.Findings)
+		}
+	}
+	if r := w.verify(append(slices.Clone(whole[:last-2]), end(old)), note); r.Verdict() != verify.Older {
+		t.Errorf("cut at a checkpoint, which is an old export: %v", r.Findings)
+	}
+	damaged := append(slices.Clone(whole[:last-2]), end(old))
+	damaged[entryLines(damaged)[1]] = edited(damaged[entryLines(damaged)[1]])
+	if r := w.verify(damaged, note); r.Verdict() != verify.Broken {
+		t.Errorf("old and edited: %v", r.Findings)
+	}
+}
+
+// An old export of a log that forked is one of two logs: the reader who knows a
+// checkpoint inside of it says so, whatever else it remembers.
+func TestN1OldExportOfAForkIsNoOldExport(t *testing.T) {
+	w, evil := newWorld(t), newWorld(t)
+	w.record(entry.Entry{Type: entry.Login})
+	first := w.checkpoint()
+	w.record(entry.Entry{Type: entry.Login})
+	w.record(entry.Entry{Type: entry.Login})
+	note := w.checkpoint()
+	evil.record(entry.Entry{Type: entry.Login, Actor: entry.Actor{Email: "mallory@example.org"}})
+	evil.record(entry.Entry{Type: entry.Login})
+	r := evil.verify(evil.export(), first, note)
+	wantFinding(t, r, verify.RootMismatch, 3)
+	if r.Verdict() != verify.Broken {
+		t.Error(r.Verdict())
+	}
 }
 
 // A log that was written anew, with the server's stolen key, is consistent in
@@ -223,7 +286,7 @@ func TestN3ServerDropsTheEndOfAChain(t *testing.T) {
 	w.sayOnly(m, entry.Entry{Type: entry.ExecStart})
 	w.register(m) // the agent signs that there are two
 	w.record(entry.Entry{Type: entry.AuditExport})
-	if r := w.verify(w.export()); !r.OK() || r.Behind != 1 {
+	if r := w.verify(w.export()); r.Verdict() != verify.Holds || r.Behind != 1 {
 		t.Errorf("an entry on its way: %+v", r)
 	}
 	w.pass(time.Hour)
@@ -497,7 +560,7 @@ func TestLinesThatDoNotBelong(t *testing.T) {
 	end[len(end)-1] = "{\"end\":3}\n"
 	wantFinding(t, w.verify(end), verify.Truncated, r.Size)
 	many := slices.Repeat([]string{"garbage\n"}, verify.MaxFindings+5)
-	if r := w.verify(append(slices.Clone(lines), many...)); len(r.Findings) != verify.MaxFindings || r.More != 5 || r.OK() {
+	if r := w.verify(append(slices.Clone(lines), many...)); len(r.Findings) != verify.MaxFindings || r.More != 5 || r.Verdict() != verify.Broken {
 		t.Errorf("%d findings and %d more", len(r.Findings), r.More)
 	}
 }

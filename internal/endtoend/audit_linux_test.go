@@ -3,15 +3,18 @@ package endtoend
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 // report is what audit verify --json prints.
 type report struct {
-	Entries, Machines, OpenSessions, Behind int
-	Findings                                []struct {
+	Verdict                                       string
+	Entries, Machines, OpenSessions, Behind, Seen int
+	Findings                                      []struct {
 		Entry        int
 		Code, Detail string
 	}
@@ -80,8 +83,23 @@ func TestN1ExportedLog(t *testing.T) {
 	w.ann.run("audit", "export", "--tiles", tiles).is(t, 0)
 	w.ann.run("audit", "export", "--tiles", tiles).is(t, 1) // nothing is overwritten
 	w.ann.run("audit", "export", "--tiles", tiles+"2", "--out", file+"2").is(t, 2)
+	wantNoLeftovers(t, w.path())
 	stranger.run("audit", "verify", "--fingerprint", fingerprint, "--cosigners", "1", tiles).is(t, 0)
 	stranger.run("audit", "verify", "--fingerprint", fingerprint, "--cosigners", "9", tiles).is(t, 1)
+
+	// Ann's client has seen that the log went on; the file is an older export now, and
+	// that is what she is told: in words, in a status of its own, and as JSON.
+	w.ann.run("audit", "export", "--out", file+"3").is(t, 0) // shows her the tiles' export in the log
+	a = w.ann.run("audit", "verify", file).is(t, 3)
+	for _, say := range []string{"older than what this client has seen", "hint: export again", "outdated: "} {
+		if !strings.Contains(a.out+a.err, say) {
+			t.Errorf("verify says %q and %q, not %q", a.out, a.err, say)
+		}
+	}
+	if r, code := w.verify(whole); code != 3 || r.Verdict != "outdated" || r.Seen <= r.Entries || len(r.Findings) != 1 || r.Findings[0].Code != "outdated" {
+		t.Errorf("exit %d, %+v", code, r)
+	}
+	stranger.run("audit", "verify", "--fingerprint", fingerprint, file).is(t, 0) // has seen nothing newer
 
 	for what, tamper := range map[string]func(i int) []string{
 		"edited":   func(i int) []string { return slices.Concat(whole[:i], []string{edit(whole[i])}, whole[i+1:]) },
@@ -102,7 +120,7 @@ func TestN1ExportedLog(t *testing.T) {
 					continue // one of a run of its kind is enough; package audit tries all
 				}
 				r, code := w.verify(tamper(i))
-				if code == 0 && harmless(what, kind(whole[i]), kind(whole[(i+1)%len(whole)])) {
+				if code == 3 && harmless(what, kind(whole[i]), kind(whole[(i+1)%len(whole)])) {
 					continue
 				}
 				if code != 1 {
@@ -110,6 +128,41 @@ func TestN1ExportedLog(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// wantNoLeftovers fails when an export that did not come to its end left something.
+func wantNoLeftovers(t *testing.T, dir string) {
+	t.Helper()
+	for _, f := range must(os.ReadDir(dir)) {
+		if strings.HasPrefix(f.Name(), ".tucdesk-export-") {
+			t.Errorf("%s is left", f.Name())
+		}
+	}
+}
+
+// TestInterruptedExportLeavesNothing: Ctrl-C in the middle of an export ends it, and
+// there is no half file and no half folder. A machine that does not answer keeps the
+// export from its end until then.
+func TestInterruptedExportLeavesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.agent("web", "web")
+	if err := m.proc.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer m.proc.cmd.Process.Signal(syscall.SIGCONT)
+	for _, to := range []string{"--out", "--tiles"} {
+		dir := t.TempDir()
+		p := w.ann.start("audit", "export", to, filepath.Join(dir, "log"))
+		eventually(t, "the export has begun", func() bool { return len(must(os.ReadDir(dir))) > 0 })
+		if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		p.finish().is(t, 130)
+		if list := must(os.ReadDir(dir)); len(list) != 0 {
+			t.Errorf("%s: %v is left", to, list)
+		}
 	}
 }
 

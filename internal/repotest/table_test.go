@@ -44,7 +44,9 @@ var table = []row{
 	{"internal/audit/witness", "internal/refusal crypto/key internal/wire internal/keyfile internal/audit/tree internal/audit/checkpoint", ""},
 	{"internal/audit/export", base + "internal/audit/entry internal/audit/checkpoint", ""},
 	{"internal/audit/tiles", "internal/audit/lines internal/audit/tree internal/audit/checkpoint internal/audit/export", ""},
-	{"internal/audit/verify", base + "policy/roster policy/approval internal/audit/lines internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/export internal/audit/tiles", ""},
+	{"internal/audit/signers", base + "policy/roster internal/audit/export", ""},
+	{"internal/audit/consent", base + "policy/roster policy/approval internal/audit/entry", ""},
+	{"internal/audit/verify", base + "policy/roster internal/audit/lines internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/export internal/audit/signers internal/audit/consent", ""},
 	{"internal/audit", "", ""},
 
 	// The relay: nothing above but the words for saying no and the socket.
@@ -85,8 +87,10 @@ var table = []row{
 	{"agent/membership", base + "policy policy/roster policy/approval internal/keyfile internal/audit/spool rendezvous/client agent/trust", ""},
 	{"agent/pair", "internal/refusal crypto/key internal/wire internal/carrier agent/process", ""},
 	{"agent/worker", "internal/refusal crypto/handshake internal/harden internal/wire internal/link internal/session agent/process agent/pair", ""},
-	{"agent", base + "crypto/replay crypto/handshake policy policy/roster policy/approval internal/keyfile " +
-		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/carrier internal/link rendezvous/client agent/process agent/cgroup agent/trust agent/membership agent/pair agent/worker", ""},
+	{"agent/judge", base + "crypto/replay crypto/handshake policy policy/roster policy/approval rendezvous/rate agent/process agent/trust agent/pair", ""},
+	{"agent", base + "crypto/handshake policy policy/roster policy/approval internal/keyfile " +
+		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/carrier internal/link rendezvous/rate rendezvous/client " +
+		"agent/process agent/cgroup agent/trust agent/membership agent/pair agent/worker agent/judge", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
 	{"operator/screen", "internal/terminal", "golang.org/x/text"},

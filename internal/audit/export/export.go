@@ -76,7 +76,8 @@ type Source interface {
 	// LastCheckpoint returns the note of the largest size, "" without any.
 	LastCheckpoint() (string, error)
 	// Cosignatures returns the cosignatures of checkpoints of sizes above after up to
-	// last, by size, as signature lines.
+	// last, by size, as signature lines. Those of the export's last checkpoint are
+	// asked for when all else is written: who cosigns it has that long.
 	Cosignatures(after, last int64) (map[int64][]string, error)
 	// Approval returns the approval with that hash, nil when it is not there.
 	Approval(hash key.Hash) (statement.Signed, error)
@@ -93,7 +94,7 @@ func Write(w io.Writer, src Source, origin string, keys ...key.Public[key.Audit]
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	enc := json.NewEncoder(buffered)
 	enc.SetEscapeHTML(false) // statements go out as they came in
-	x := &exporter{origin: origin, keys: keys, src: src, enc: enc}
+	x := &exporter{origin: origin, keys: keys, src: src, out: buffered, enc: enc}
 	if err := x.run(); err != nil {
 		return fmt.Errorf("exporting the log: %w", err)
 	}
@@ -104,6 +105,7 @@ type exporter struct {
 	origin string
 	keys   []key.Public[key.Audit]
 	src    Source
+	out    *bufio.Writer
 	enc    *json.Encoder
 	size   int64
 	notes  []string // checkpoints that come next
@@ -217,18 +219,19 @@ func (x *exporter) approvals(s statement.Signed) error {
 	return nil
 }
 
-// cosigned adds to the notes what others said of them.
-func (x *exporter) cosigned(after, last int64) error {
+// cosigned adds to notes what others said of them; their sizes are above after up
+// to last.
+func (x *exporter) cosigned(notes []string, after, last int64) error {
 	lines, err := x.src.Cosignatures(after, last)
 	if err != nil {
 		return err
 	}
-	for i, n := range x.notes {
+	for i, n := range notes {
 		c, err := checkpoint.Peek(n)
 		if err != nil {
 			return err
 		}
-		x.notes[i] = checkpoint.WithCosignatures(n, lines[c.Size]...)
+		notes[i] = checkpoint.WithCosignatures(n, lines[c.Size]...)
 	}
 	return nil
 }
@@ -236,27 +239,22 @@ func (x *exporter) cosigned(after, last int64) error {
 // checkpoint writes the checkpoint of that size if there is one.
 func (x *exporter) checkpoint(size int64) error {
 	if len(x.notes) == 0 && x.after < x.size {
-		var err error
-		if x.notes, err = x.src.Checkpoints(x.after, page); err != nil {
+		if err := x.moreNotes(); err != nil {
 			return err
 		}
-		if len(x.notes) == 0 {
-			x.after = x.size
-			return nil
-		}
-		last, err := checkpoint.Peek(x.notes[len(x.notes)-1])
-		if err != nil {
-			return err
-		}
-		if err := x.cosigned(x.after, last.Size); err != nil {
-			return err
-		}
-		x.after = last.Size
 	}
 	for len(x.notes) > 0 {
 		next, err := checkpoint.Peek(x.notes[0])
 		if err != nil || next.Size > size {
 			return err
+		}
+		if size == x.size {
+			if err := x.out.Flush(); err != nil { // the source may wait for cosigners, the reader need not
+				return err
+			}
+			if err := x.cosigned(x.notes[:1], size-1, size); err != nil {
+				return err
+			}
 		}
 		if err := x.write(Line{Checkpoint: x.notes[0]}); err != nil {
 			return err
@@ -264,4 +262,22 @@ func (x *exporter) checkpoint(size int64) error {
 		x.notes = x.notes[1:]
 	}
 	return nil
+}
+
+// moreNotes reads the next page of checkpoints, with what others said of all but the
+// export's last.
+func (x *exporter) moreNotes() (err error) {
+	if x.notes, err = x.src.Checkpoints(x.after, page); err != nil {
+		return err
+	}
+	after := x.after
+	if x.after = x.size; len(x.notes) == 0 {
+		return nil
+	}
+	last, err := checkpoint.Peek(x.notes[len(x.notes)-1])
+	if err != nil {
+		return err
+	}
+	x.after = last.Size
+	return x.cosigned(x.notes, after, min(last.Size, x.size-1))
 }

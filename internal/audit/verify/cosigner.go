@@ -12,7 +12,7 @@ import (
 // when they said so; lines of others say nothing here.
 func (v *verifier) cosigners(c checkpoint.Checkpoint, signed string) {
 	who := map[string]bool{}
-	for _, line := range checkpoint.Cosignatures(signed, v.report.Origin, v.auditKeys...) {
+	for _, line := range checkpoint.Cosignatures(signed, v.report.Origin, v.signers.AuditKeys()...) {
 		name, problem := v.cosigner(c, line)
 		if problem != "" {
 			v.found(c.Size-1, BadCosignature, "%s", problem)
@@ -32,15 +32,15 @@ func (v *verifier) cosigners(c checkpoint.Checkpoint, signed string) {
 func (v *verifier) cosigner(c checkpoint.Checkpoint, line checkpoint.Line) (who, problem string) {
 	switch line.Role {
 	case "agent":
-		h := v.hosts[line.Kid]
-		if h == nil {
+		a := v.signers.Agent(line.Kid)
+		if a == nil {
 			return "", ""
 		}
-		at, err := checkpoint.CheckCosignature(c, line.Text, h.key)
+		at, err := checkpoint.CheckCosignature(c, line.Text, a.Key)
 		switch {
 		case err != nil:
 			return "", "a cosignature in the name of an agent does not hold"
-		case v.outOfTime(at) || h.notAfter != 0 && wire.At(at) >= h.notAfter || v.history.Revoked(line.Kid, latest(at)) != nil:
+		case v.outOfTime(at) || a.NotAfter != 0 && wire.At(at) >= a.NotAfter || v.history.Revoked(line.Kid, latest(at)) != nil:
 			return "", ""
 		}
 		return "agent " + line.Kid.String(), ""

@@ -7,48 +7,79 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
-// Report is the outcome of Verify.
+// Report is what Export found.
 type Report struct {
 	Team          wire.TeamID
-	Fingerprint   key.Hash
-	Origin        string
-	Size          int64    // entries read
-	Root          key.Hash // of all of them
-	RosterVersion uint64   // newest in the export
-	Hosts         int      // agents that are proven
-	Checkpoints   int      // that hold
-	Cosigners     int      // who saw the newest of them, as CosignedCheckpoint counts
-	Cosigned      []CosignedCheckpoint
-	OpenSessions  int // accepted and not ended
-	Gaps          int // that agents marked themselves: their spool was full, or its disk failed
-	Behind        int // agents that claim entries which may still be on their way
-	Findings      []Finding
-	More          int // findings beyond MaxFindings
+	Fingerprint   key.Hash             // that the reader gave
+	Origin        string               // name of the log (protocol 5.1)
+	Size          int64                // entries read
+	Root          key.Hash             // of all of them
+	RosterVersion uint64               // newest in the export
+	Hosts         int                  // agents that are proven
+	Checkpoints   int                  // that hold
+	Seen          int64                // entries of the newest checkpoint that the reader remembers, 0 for none
+	Cosigners     int                  // who saw the newest checkpoint that holds, as CosignedCheckpoint counts
+	Cosigned      []CosignedCheckpoint // by size, the newest last
+	OpenSessions  int                  // accepted and not ended
+	Gaps          int                  // that agents marked themselves: their spool was full, or its disk failed
+	Behind        int                  // agents that claim entries which may still be on their way
+	Findings      []Finding            // what does not hold, at most MaxFindings
+	More          int                  // findings beyond MaxFindings
 }
 
 // CosignedCheckpoint is a checkpoint that somebody besides the server has seen, with
 // how many did: agents by their keys, operators by the persons that they are.
 type CosignedCheckpoint struct {
-	Size      int64
-	Cosigners int
+	Size      int64 // entries under it
+	Cosigners int   // how many, from 1
 }
 
 // maxCosigned is how many of them a report lists, the newest; our choice, as many as
 // a server keeps.
 const maxCosigned = 1000
 
-// OK reports whether nothing was found.
-func (r *Report) OK() bool { return len(r.Findings) == 0 && r.More == 0 }
+// Verdict is what a report says of the log in one word; scripts may rely on them.
+type Verdict string
+
+// The verdicts.
+const (
+	Holds  Verdict = "holds"    // nothing was found
+	Older  Verdict = "outdated" // it is whole in itself, and the reader has seen a later state: Outdated and nothing else
+	Broken Verdict = "broken"   // something else was found
+)
+
+// Verdict sums up the findings.
+func (r *Report) Verdict() Verdict {
+	verdict := Holds
+	for _, f := range r.Findings {
+		if f.Code != Outdated {
+			return Broken
+		}
+		verdict = Older
+	}
+	if r.More > 0 {
+		return Broken
+	}
+	return verdict
+}
+
+// BadTiles adds files of a folder (tiles.Reader.Bad) that are not what the entries
+// give, so that what a generic reader finds there is what was verified.
+func (r *Report) BadTiles(paths []string) {
+	for _, path := range paths {
+		r.Findings = append(r.Findings, Finding{-1, -1, BadTile, path + " is not what the entries give, or is missing"})
+	}
+}
 
 // MaxFindings is how many findings a report lists; the rest is counted.
 const MaxFindings = 1000
 
 // Finding is one thing that does not hold.
 type Finding struct {
-	Entry  int64 // index of the entry, or the first of a range; -1 when no entry is meant
-	Last   int64 // last index of the range; equal to Entry for one entry
-	Code   FindingCode
-	Detail string // in our own words, without anything from the log
+	Entry  int64       // index of the entry, or the first of a range; -1 when no entry is meant
+	Last   int64       // last index of the range; equal to Entry for one entry
+	Code   FindingCode // what kind it is
+	Detail string      // in our own words, without anything from the log
 }
 
 // String is one line for people.
@@ -85,6 +116,7 @@ const (
 	BadTile         FindingCode = "bad_tile"         // a tile is not what the entries give, or is missing
 	RootMismatch    FindingCode = "root_mismatch"    // the entries are not those that were signed
 	Truncated       FindingCode = "truncated"        // entries that a checkpoint or the end line promises are missing
+	Outdated        FindingCode = "outdated"         // the export is whole and older than a checkpoint that the reader remembers
 	NotCovered      FindingCode = "not_covered"      // entries behind the last checkpoint
 	BadRoster       FindingCode = "bad_roster"       // the entry names a version that the chain does not have
 )

@@ -31,8 +31,17 @@ type Witness struct {
 	path   string
 	origin string
 
-	mu    sync.Mutex // guards state
+	writing sync.Mutex // held across a change and its write: one at a time, in order
+
+	mu    sync.Mutex // guards state; held across nothing, so whoever asks waits for no disk
 	state state
+}
+
+// now returns the state in force. Who changes it holds writing.
+func (w *Witness) now() state {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state
 }
 
 // state is the file, one line of JSON.
@@ -44,10 +53,14 @@ type state struct {
 }
 
 const (
-	format      = "tucdesk-witness-v1"
-	MaxEvidence = 4                      // pieces; more of them prove nothing more
-	maxPiece    = 3 * checkpoint.MaxNote // bytes of one: a note and the longest proof
-	maxFile     = (MaxEvidence + 1) * maxPiece * 2
+	format = "tucdesk-witness-v1"
+
+	// MaxEvidence is how many pieces of evidence a witness keeps; more of them prove
+	// nothing more. Our choice.
+	MaxEvidence = 4
+
+	maxPiece = 3 * checkpoint.MaxNote // bytes of one: a note and the longest proof
+	maxFile  = (MaxEvidence + 1) * maxPiece * 2
 )
 
 // Open opens the memory of the log origin at path. There need not be a
@@ -102,9 +115,7 @@ func (s state) checkpoint() (checkpoint.Checkpoint, error) {
 // Size returns the size of the newest checkpoint, 0 before the first, to ask a
 // server for what follows.
 func (w *Witness) Size() int64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	c, err := w.state.checkpoint()
+	c, err := w.now().checkpoint()
 	if err != nil {
 		return 0 // decode let none of these in
 	}
@@ -113,28 +124,20 @@ func (w *Witness) Size() int64 {
 
 // Checkpoint returns the newest note, "" before the first, for Verify.
 func (w *Witness) Checkpoint() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.state.Checkpoint
+	return w.now().Checkpoint
 }
 
 // Evidence returns what contradicts Checkpoint.
 func (w *Witness) Evidence() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.state.Evidence)
+	return slices.Clone(w.now().Evidence)
 }
 
 // Err returns audit_fork when this witness holds evidence. Whoever holds it
 // opens and accepts no new sessions.
-func (w *Witness) Err() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.errLocked()
-}
+func (w *Witness) Err() error { return w.errOf(w.now()) }
 
-func (w *Witness) errLocked() error {
-	if len(w.state.Evidence) == 0 {
+func (w *Witness) errOf(s state) error {
+	if len(s.Evidence) == 0 {
 		return nil
 	}
 	return refusal.New(refusal.AuditFork, "the server showed a log that contradicts itself; the evidence is in %q: show it to an owner", w.path)
@@ -146,66 +149,75 @@ func (w *Witness) errLocked() error {
 // nothing; one that is rightly signed and does not extend what was seen before
 // is audit_fork.
 func (w *Witness) Update(g wire.AuditGossip, keys ...key.Public[key.Audit]) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.writing.Lock()
+	defer w.writing.Unlock()
 	if g.Checkpoint == "" {
-		return w.errLocked()
+		return w.Err()
 	}
 	next, _, err := checkpoint.Open(g.Checkpoint, w.origin, keys...)
 	if err != nil {
 		return err
 	}
-	last, err := w.state.checkpoint()
+	s := w.now()
+	last, err := s.checkpoint()
 	if err != nil {
 		return err
 	}
 	if last.Size != 0 && tree.CheckConsistency(last.Head, next.Head, g.Consistency) != nil {
-		return w.accuseLocked(g.Checkpoint)
+		return w.accuse(g.Checkpoint)
 	}
-	if err := w.errLocked(); err != nil || next == last {
+	if err := w.Err(); err != nil || next == last {
 		return err
 	}
-	s := w.state
 	s.Checkpoint = g.Checkpoint
-	return w.saveLocked(s)
+	if err := w.save(s); err != nil {
+		return err
+	}
+	w.set(s)
+	return nil
 }
 
 // Accuse keeps a proof of the server's that does not hold under the newest
 // checkpoint, in words, and returns audit_fork like everything from now on.
 func (w *Witness) Accuse(what string) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.accuseLocked(w.state.Checkpoint + "\n" + what)
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	return w.accuse(w.now().Checkpoint + "\n" + what)
 }
 
 // Cosign returns what k, a key of this witness, says of the newest checkpoint: that
 // it is verified and the newest at that time. Nothing before the first one, and
 // nothing by who holds evidence.
 func Cosign[R checkpoint.Cosigner](w *Witness, k key.Private[R], at time.Time) (wire.Cosignature, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	c, err := w.state.checkpoint()
-	if err = errors.Join(err, w.errLocked()); err != nil || c.Size == 0 {
+	s := w.now()
+	c, err := s.checkpoint()
+	if err = errors.Join(err, w.errOf(s)); err != nil || c.Size == 0 {
 		return wire.Cosignature{}, err
 	}
 	line, err := checkpoint.Cosign(c, k, at)
 	return wire.Cosignature{Size: c.Size, Line: line}, err
 }
 
-// accuseLocked keeps what contradicts the newest checkpoint. The refusal does not
-// depend on whether it could be written.
-func (w *Witness) accuseLocked(evidence string) error {
-	s := w.state
+// accuse keeps what contradicts the newest checkpoint, and holds before it is
+// written: the refusal does not depend on the disk. The caller holds writing.
+func (w *Witness) accuse(evidence string) error {
+	s := w.now()
 	evidence = strings.ToValidUTF8(evidence[:min(len(evidence), maxPiece)], "")
 	if len(s.Evidence) < MaxEvidence && !slices.Contains(s.Evidence, evidence) {
 		s.Evidence = append(slices.Clone(s.Evidence), evidence)
 	}
-	err := w.saveLocked(s)
-	w.state = s
-	return errors.Join(w.errLocked(), err)
+	w.set(s)
+	return errors.Join(w.Err(), w.save(s))
 }
 
-func (w *Witness) saveLocked(s state) error {
+func (w *Witness) set(s state) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state = s
+}
+
+// save writes s. The caller holds writing.
+func (w *Witness) save(s state) error {
 	raw, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("writing a witness: %v", err)
@@ -213,6 +225,5 @@ func (w *Witness) saveLocked(s state) error {
 	if err := keyfile.WriteAtomic(w.path, append(raw, '\n'), 0o600); err != nil {
 		return fmt.Errorf("writing a witness: %w", err)
 	}
-	w.state = s
 	return nil
 }

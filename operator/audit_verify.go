@@ -1,0 +1,216 @@
+package operator
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/tiles"
+	"github.com/tucdesk/tucdesk/internal/audit/verify"
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/verb"
+)
+
+type auditVerify struct {
+	verb.Options
+	fingerprint string
+	cosigners   int
+}
+
+func auditVerifyCommand() *cli.Command {
+	var o auditVerify
+	return &cli.Command{
+		Use: "verify EXPORT", Short: "Check an exported log offline",
+		Long: "Checks EXPORT, a file (\"-\" is standard input) or a folder of tiles, with nothing but the team's fingerprint: the roster\n" +
+			"chain, every signature, the tree's root over all entries, each machine's own chain, and that each risky command had its\n" +
+			"approvals. Names every entry that was edited, deleted, inserted, reordered or cut off. On a member's machine the\n" +
+			"fingerprint and the newest checkpoint that this client has seen are taken from the state folder. Counts the machines\n" +
+			"and people who cosigned each checkpoint, which the server cannot do in their place.\n\n" +
+			"Exits 0 when nothing was found; 3 when EXPORT is whole but ends before the newest checkpoint that this client has seen:\n" +
+			"an older export, or a server that hides what came after; export again. Exits 1 on anything else.",
+		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -\ntucdesk audit verify --cosigners 3 acme-log",
+		MinArgs: 1, MaxArgs: 1,
+		Flags: func(f *flag.FlagSet) {
+			o.JSONFlag(f)
+			f.StringVar(&o.fingerprint, "fingerprint", "", "the team's `fingerprint`, 64 hex digits (default: of this operator's team)")
+			f.IntVar(&o.cosigners, "cosigners", 0, "`number` of machines and people who must have cosigned the newest checkpoint")
+		},
+		Run: func(ctx context.Context, tio *cli.IO, args []string) error { return o.run(ctx, tio, args[0]) },
+	}
+}
+
+// exitOutdated is the status of an export that is whole and older than what this
+// client has seen. Not 0, because whoever wants to hide the newest entries hands
+// over an older export; not 1, because most who have one have only waited.
+const exitOutdated = 3
+
+func (o *auditVerify) run(ctx context.Context, tio *cli.IO, name string) error {
+	fingerprint, known, err := o.pins()
+	if err != nil {
+		return err
+	}
+	report, err := verifyExport(ctx, tio, name, fingerprint, known)
+	if err != nil {
+		return cmp.Or(ctx.Err(), fmt.Errorf("verifying %q: %w", name, err))
+	}
+	if !o.JSON {
+		printReport(tio, report)
+	} else if err := tio.PrintJSON(viewReport(report)); err != nil {
+		return err
+	}
+	return o.judge(report)
+}
+
+// judge turns a report into how the program exits.
+func (o *auditVerify) judge(r verify.Report) error {
+	verdict := r.Verdict()
+	switch {
+	case verdict == verify.Broken:
+		return &cli.Error{Err: fmt.Errorf("%d findings: this log was tampered with or is not whole", len(r.Findings)+r.More), Exit: cli.ExitFailed,
+			Hints: []string{"keep the file; show it to an owner"}}
+	case r.Cosigners < o.cosigners:
+		return &cli.Error{Err: fmt.Errorf("%d have cosigned the newest checkpoint, not %d", r.Cosigners, o.cosigners), Exit: cli.ExitFailed,
+			Hints: []string{"export again while machines are connected: they are asked for it"}}
+	case verdict == verify.Older:
+		return &cli.Error{Err: fmt.Errorf("this export is whole and ends with entry %d of at least %d: it is older than what this client has seen", r.Size-1, r.Seen), Exit: exitOutdated,
+			Hints: []string{"export again and verify that: tucdesk audit export --out FILE", "if a new export ends here as well, the server hides what came after; show both to an owner"}}
+	}
+	return nil
+}
+
+// verifyExport reads standard input, a file or a folder of tiles.
+func verifyExport(ctx context.Context, tio *cli.IO, name string, fingerprint key.Hash, known []string) (verify.Report, error) {
+	seen := newProgress(tio, true)
+	defer seen.end()
+	check := func(r io.Reader, size int64) (verify.Report, error) {
+		return verify.Export(seen.reader(ctx, r, "verified", size), fingerprint, time.Now(), known...)
+	}
+	if name == "-" {
+		return check(tio.In, 0)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return verify.Report{}, err
+	}
+	if info.IsDir() {
+		folder, err := tiles.Open(name)
+		if err != nil {
+			return verify.Report{}, err
+		}
+		defer folder.Close()
+		report, err := check(folder, 0)
+		report.BadTiles(folder.Bad())
+		return report, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return verify.Report{}, err
+	}
+	defer f.Close()
+	return check(f, info.Size())
+}
+
+// pins are the fingerprint, and the checkpoint that this operator remembers.
+func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
+	if o.fingerprint != "" {
+		fingerprint, err = key.ParseID(o.fingerprint)
+		return fingerprint, nil, err
+	}
+	home, err := o.Home()
+	if err != nil {
+		return fingerprint, nil, err
+	}
+	a, err := account.Open(home)
+	if err != nil {
+		return fingerprint, nil, &cli.Error{Err: err, Hints: []string{"outside a team: --fingerprint FINGERPRINT"}}
+	}
+	defer a.Close()
+	if a.State == nil {
+		return a.Member.Fingerprint, nil, nil
+	}
+	w, err := a.Witness()
+	if err != nil {
+		return fingerprint, nil, err
+	}
+	if seen := w.Checkpoint(); seen != "" {
+		known = append(known, seen)
+	}
+	return a.Member.Fingerprint, known, nil
+}
+
+// reportView is a report as JSON.
+type reportView struct {
+	Verdict       verify.Verdict `json:"verdict"` // holds, outdated, broken
+	Team          wire.TeamID    `json:"team"`
+	Fingerprint   key.Hash       `json:"fingerprint"`
+	Origin        string         `json:"origin"`
+	Size          int64          `json:"entries"`
+	Root          key.Hash       `json:"root"`
+	Seen          int64          `json:"seen"` // entries of the newest checkpoint that this client has seen, 0 for none
+	RosterVersion uint64         `json:"rosterVersion"`
+	Machines      int            `json:"machines"`
+	Checkpoints   int            `json:"checkpoints"`
+	Cosigners     int            `json:"cosigners"` // of the newest checkpoint
+	Cosigned      []cosignedView `json:"cosigned"`
+	OpenSessions  int            `json:"openSessions"`
+	Gaps          int            `json:"gaps"`
+	Behind        int            `json:"behind"`
+	Findings      []findingView  `json:"findings"`
+	More          int            `json:"moreFindings"`
+}
+
+type cosignedView struct {
+	Size      int64 `json:"entries"`
+	Cosigners int   `json:"cosigners"`
+}
+
+type findingView struct {
+	Entry  int64  `json:"entry"` // -1: the log as a whole
+	Last   int64  `json:"last"`
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+func viewReport(r verify.Report) reportView {
+	v := reportView{r.Verdict(), r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.Seen, r.RosterVersion, r.Hosts, r.Checkpoints, r.Cosigners, []cosignedView{},
+		r.OpenSessions, r.Gaps, r.Behind, []findingView{}, r.More}
+	for _, c := range r.Cosigned {
+		v.Cosigned = append(v.Cosigned, cosignedView(c))
+	}
+	for _, f := range r.Findings {
+		v.Findings = append(v.Findings, findingView{f.Entry, f.Last, string(f.Code), f.Detail})
+	}
+	return v
+}
+
+func printReport(tio *cli.IO, r verify.Report) {
+	for _, f := range r.Findings {
+		where := "log"
+		if f.Entry >= 0 {
+			where = fmt.Sprintf("entry %d", f.Entry)
+		}
+		if f.Last > f.Entry {
+			where = fmt.Sprintf("entries %d to %d", f.Entry, f.Last)
+		}
+		fmt.Fprintf(tio.Out, "%s: %s: %s\n", where, f.Code, terminal.Escape(f.Detail))
+	}
+	fmt.Fprintf(tio.Out, "%d entries of %d machines, %d checkpoints, roster version %d, root %s\n", r.Size, r.Hosts, r.Checkpoints, r.RosterVersion, r.Root)
+	fmt.Fprintf(tio.Out, "%d have cosigned the newest checkpoint, somebody %d of %d checkpoints\n", r.Cosigners, len(r.Cosigned), r.Checkpoints)
+	if r.Gaps > 0 {
+		fmt.Fprintf(tio.Out, "%d gaps that machines marked themselves, because they were cut off for too long\n", r.Gaps)
+	}
+	switch r.Verdict() {
+	case verify.Holds:
+		fmt.Fprintln(tio.Out, "nothing was edited, deleted, inserted, reordered or cut off")
+	case verify.Older:
+		fmt.Fprintf(tio.Out, "nothing was edited, deleted, inserted or reordered up to here; what came after is not in this export\n")
+	}
+}
