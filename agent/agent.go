@@ -12,25 +12,19 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/agent/cgroup"
+	"github.com/tucdesk/tucdesk/agent/judge"
 	"github.com/tucdesk/tucdesk/agent/membership"
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/crypto/replay"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
 	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
-)
-
-// Sizes of the replay cache, our choice: an operator at its full rate for the
-// longest life of a request, and all operators of a large team.
-const (
-	replayPerOperator = openRate * 11 * 60
-	replayOperators   = 3 * 1024 // three kinds of identifier each
+	"github.com/tucdesk/tucdesk/rendezvous/rate"
 )
 
 // Config is what Open may be told. The zero value is what the programs use.
@@ -67,12 +61,10 @@ type Agent struct {
 	witness witnesses
 
 	groups   *cgroup.Parent // nil where sessions cannot have control groups
-	seen     *replay.Cache
-	waiting  waitingList
-	limits   rates
+	judge    *judge.Judge
 	sessions sessionTable
-	running  sync.WaitGroup // session goroutines
-	refusals refusalMeter
+	running  sync.WaitGroup          // session goroutines
+	refusals *rate.Limiter[struct{}] // that are written into the audit log
 
 	up     uplink
 	asked  questions
@@ -100,8 +92,8 @@ func Open(dir string, cfg Config) (*Agent, error) {
 	a := &Agent{
 		dir: dir, version: cfg.Version, command: cfg.SessionCommand, log: cfg.Logger,
 		proxies: carrier.Environment(), sessions: newTable(most),
-		seen: replay.NewCache(replayPerOperator, replayOperators),
-		news: make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
+		refusals: rate.New[struct{}](rate.Rate{PerSecond: refusalRate, Burst: refusalBurst}),
+		news:     make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -138,11 +130,20 @@ func (a *Agent) load() (err error) {
 	if a.self, err = process.LookUp(""); err != nil {
 		return err
 	}
+	a.openJudge()
 	a.openGroups()
 	if a.ledger, err = approval.OpenLedger(filepath.Join(a.dir, membership.LedgerFile)); err != nil {
 		return err
 	}
 	return a.openAudit(t)
+}
+
+// openJudge gives the agent one who has seen no request yet.
+func (a *Agent) openJudge() {
+	a.judge = judge.New(judge.Config{
+		Agent: a.ID(), Team: a.cert.Team, Token: a.member.Token, Certificate: a.member.Certificate, Version: a.version, User: a.self.Name,
+		Keeper: a.keeper, Rate: rate.New[key.ID](rate.Rate{PerSecond: judge.OpenRate, Burst: judge.OpenBurst}), Fetch: a.wantRoster, Accused: a.witness.Err, IsOpen: a.sessions.has, Logger: a.log,
+	})
 }
 
 // openGroups finds out whether sessions can have control groups, and ends those that
@@ -234,9 +235,9 @@ func (a *Agent) enforce(now time.Time) {
 	t, _ := a.keeper.Get()
 	_, self := t.Roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
 	for _, s := range a.sessions.all() {
-		_, err := t.Roster.Operator(s.question.request.Operator, now)
+		_, err := t.Roster.Operator(s.question.Request.Operator, now)
 		if err = errors.Join(self, err); err != nil {
-			a.log.Warn("cutting a session", "session", s.question.request.Session.String(), "err", err)
+			a.log.Warn("cutting a session", "session", s.question.Request.Session.String(), "err", err)
 			s.end(codeOf(err))
 		}
 	}

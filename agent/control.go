@@ -17,6 +17,10 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 )
 
+// maxPending is how many OPENs are judged at the same time, of all operators; our
+// choice.
+const maxPending = 32
+
 // Waiting between attempts to connect, our choice: a restarted server is back in
 // a second for one agent, and 10,000 agents do not come at once.
 const (
@@ -283,13 +287,13 @@ func (a *Agent) answer(ctx context.Context, f wire.Frame) (wire.FrameType, any) 
 	}
 	m2, q, err := a.accept(ctx, offer)
 	if err == nil {
-		a.log.Info("accepted", "session", q.request.Session.String(), "operator", q.request.Operator.ShortCode(), "action", string(q.request.Action), "user", q.account.Name)
+		a.log.Info("accepted", "session", q.Request.Session.String(), "operator", q.Request.Operator.ShortCode(), "action", string(q.Request.Action), "user", q.Account.Name)
 		return wire.FrameAccept, wire.AcceptSession{Accept: m2}
 	}
 	code := codeOf(err)
-	a.log.Warn("refused", "code", code, "err", err, "session", q.request.Session.String())
+	a.log.Warn("refused", "code", code, "err", err, "session", q.Request.Session.String())
 	a.recordRefusal(q, code)
-	return wire.FrameRefuse, wire.Refuse{Code: code, Detail: detailOf(err), Need: q.need}
+	return wire.FrameRefuse, wire.Refuse{Code: code, Detail: detailOf(err), Need: q.Need}
 }
 
 func (a *Agent) tell(ctx context.Context, c *client.Control, typ wire.FrameType, id uint64, body any) {
@@ -301,7 +305,7 @@ func (a *Agent) tell(ctx context.Context, c *client.Control, typ wire.FrameType,
 // cut ends a session on the server's word: it may always end, never begin.
 func (a *Agent) cut(cut wire.Cut) {
 	for _, s := range a.sessions.all() {
-		if s.question.request.Session == cut.Session {
+		if s.question.Request.Session == cut.Session {
 			a.log.Info("cut by the server", "session", cut.Session.String(), "code", refusal.Plain(cut.Code))
 			s.end(refusal.Plain(cut.Code))
 		}

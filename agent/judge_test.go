@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/judge"
 	"github.com/tucdesk/tucdesk/agent/membership"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -151,12 +152,12 @@ func TestFlippedStatementsAreRefused(t *testing.T) {
 			bad := append(statement.Signed(nil), good...)
 			bad[at] ^= 1
 			*field = bad
-			if _, _, err := a.judge(t.Context(), q.offer, time.Now()); err == nil {
+			if _, _, err := a.judge.Offer(t.Context(), q.offer, time.Now()); err == nil {
 				t.Fatalf("byte %d changed and nobody noticed", at)
 			}
 		}
 		*field = good
-		a.limits.m = nil // the attempts above used up the operator's rate
+		a.openJudge() // the attempts above used up the operator's rate
 	}
 }
 
@@ -421,6 +422,7 @@ func TestO1AgentThatIsTooOldServesAdminsOnly(t *testing.T) {
 		"v1.4.2": "", "v1.10.0": "",
 	} {
 		a.version = version
+		a.openJudge()
 		if s := a.status(time.Now()); s.Code != want || strings.Contains(strings.Join(s.Warnings, " "), "only admins") != (want != "") {
 			t.Errorf("%q: status %+v", version, s)
 		}
@@ -495,7 +497,7 @@ func TestH8TooManySessions(t *testing.T) {
 	k.askFor(a, "eve", pingRequest).wantAccept()
 	b := k.agent()
 	var r *wire.Refuse
-	for i := 0; i < 2*openBurst && (r == nil || r.Code != refusal.RateLimited); i++ {
+	for i := 0; i < 2*judge.OpenBurst && (r == nil || r.Code != refusal.RateLimited); i++ {
 		_, r = k.askFor(b, "ann", func(r *wire.Request) { r.Agent = key.ID{1} }).send()
 	}
 	if r == nil || r.Code != refusal.RateLimited {

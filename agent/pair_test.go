@@ -27,7 +27,7 @@ func hostile(t *testing.T) (*team, *Agent, *live, net.Conn) {
 	k := newTeam(t, openPolicy)
 	a := k.agent()
 	q := k.askFor(a, "ann", nil)
-	question, _, err := a.judge(t.Context(), q.offer, time.Now())
+	question, _, err := a.judge.Offer(t.Context(), q.offer, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,53 +177,6 @@ func TestBackoffGrowsAndStaysBounded(t *testing.T) {
 	}
 	if wait(50) < backoffMax/2 {
 		t.Error("late attempts come too soon")
-	}
-}
-
-func TestRatesRefill(t *testing.T) {
-	var r rates
-	now := time.Now()
-	kid := [32]byte{1}
-	for i := range openBurst {
-		if err := r.take(kid, now); err != nil {
-			t.Fatalf("request %d: %v", i, err)
-		}
-	}
-	if err := r.take(kid, now); refusal.Of(err) != refusal.RateLimited {
-		t.Errorf("past the burst: %v", err)
-	}
-	if err := r.take(kid, now.Add(-time.Hour)); refusal.Of(err) != refusal.RateLimited {
-		t.Errorf("a clock that goes back: %v", err)
-	}
-	for range openRate {
-		if err := r.take(kid, now.Add(time.Second)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range maxKnown + 10 {
-		_ = r.take([32]byte{2, byte(i), byte(i >> 8)}, now)
-	}
-	if len(r.m) > maxKnown {
-		t.Errorf("%d operators are remembered", len(r.m))
-	}
-}
-
-func TestWaitingListIsBoundedAndSpentOnce(t *testing.T) {
-	var w waitingList
-	now := time.Now()
-	w.add([32]byte{1}, now.Add(time.Minute), now)
-	if !w.take([32]byte{1}, now) || w.take([32]byte{1}, now) {
-		t.Error("a waiting request is good for one more try")
-	}
-	w.add([32]byte{2}, now.Add(time.Minute), now)
-	if w.take([32]byte{2}, now.Add(2*time.Minute)) {
-		t.Error("an expired request was still waiting")
-	}
-	for i := range 2 * maxKnown {
-		w.add([32]byte{3, byte(i), byte(i >> 8)}, now.Add(time.Minute), now)
-	}
-	if len(w.m) > maxKnown {
-		t.Errorf("%d requests wait", len(w.m))
 	}
 }
 

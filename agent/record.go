@@ -3,9 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/judge"
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
@@ -47,15 +47,15 @@ func (a *Agent) record(e entry.Entry) error {
 	return nil
 }
 
-// entry says who asked for what. Nothing that was not verified goes in.
-func (q *question) entry(typ entry.EventType) entry.Entry {
+// entryOf says who asked for what. Nothing that was not verified goes in.
+func entryOf(q *judge.Question, typ entry.EventType) entry.Entry {
 	e := entry.Entry{Type: typ}
-	if q.operator.Key.IsZero() {
+	if q.Operator.Key.IsZero() {
 		return e
 	}
-	r := &q.request
-	e.Actor = entry.Actor{Kid: r.Operator, Email: q.operator.Email, Person: q.operator.Person}
-	e.Session, e.RequestHash = r.Session, q.hash
+	r := &q.Request
+	e.Actor = entry.Actor{Kid: r.Operator, Email: q.Operator.Email, Person: q.Operator.Person}
+	e.Session, e.RequestHash = r.Session, q.Hash
 	names := make([]string, len(r.Params.Env))
 	for i, v := range r.Params.Env {
 		names[i] = v.Name
@@ -64,30 +64,30 @@ func (q *question) entry(typ entry.EventType) entry.Entry {
 	return e
 }
 
-func (ans answer) describe(e *entry.Entry) {
-	d := ans.decision
+func describe(e *entry.Entry, ans judge.Answer) {
+	d := ans.Decision
 	e.Policy = entry.PolicyResult{Decision: d.Effect.String(), Rule: d.Rule, Hash: d.PolicyHash, Need: d.Approval.Count}
-	for _, u := range ans.uses {
+	for _, u := range ans.Uses {
 		e.Approvals = append(e.Approvals, u.Hash)
 	}
 }
 
-func (a *Agent) recordAccept(q *question, ans answer) error {
-	e := q.entry(entry.SessionAccept)
-	ans.describe(&e)
+func (a *Agent) recordAccept(q *judge.Question, ans judge.Answer) error {
+	e := entryOf(q, entry.SessionAccept)
+	describe(&e, ans)
 	return a.record(e)
 }
 
-func (a *Agent) recordStart(q *question, ans answer) error {
-	e := q.entry(entry.ExecStart)
-	ans.describe(&e)
+func (a *Agent) recordStart(q *judge.Question, ans judge.Answer) error {
+	e := entryOf(q, entry.ExecStart)
+	describe(&e, ans)
 	return a.record(e)
 }
 
 // recordExit writes down what the session process says; it ran as the user, so it
 // is the user's word.
-func (a *Agent) recordExit(q *question, x pair.Exited) error {
-	e := q.entry(entry.ExecEnd)
+func (a *Agent) recordExit(q *judge.Question, x pair.Exited) error {
+	e := entryOf(q, entry.ExecEnd)
 	e.Command.BytesIn, e.Command.BytesOut = uint64(max(x.BytesIn, 0)), uint64(max(x.BytesOut, 0))
 	if x.Signal != "" {
 		e.Command.Signal = plainSignal(x.Signal)
@@ -100,24 +100,24 @@ func (a *Agent) recordExit(q *question, x pair.Exited) error {
 	return a.record(e)
 }
 
-func (a *Agent) recordEnd(q *question, code refusal.Code) {
-	e := q.entry(entry.SessionEnd)
+func (a *Agent) recordEnd(q *judge.Question, code refusal.Code) {
+	e := entryOf(q, entry.SessionEnd)
 	e.Refusal = code
 	_ = a.record(e) // logged there; the session has ended anyway
 }
 
-func (a *Agent) recordRefusal(q *question, code refusal.Code) {
-	if !a.refusals.take(time.Now()) {
+func (a *Agent) recordRefusal(q *judge.Question, code refusal.Code) {
+	if !a.refusals.Allow(struct{}{}, time.Now()) {
 		return
 	}
-	e := q.entry(entry.SessionRefuse)
+	e := entryOf(q, entry.SessionRefuse)
 	e.Refusal = code
 	_ = a.record(e) // logged there; the refusal stands anyway
 }
 
 // recordRoster notes a roster that was applied, or why one was not.
 func (a *Agent) recordRoster(code refusal.Code) {
-	if code != "" && !a.refusals.take(time.Now()) {
+	if code != "" && !a.refusals.Allow(struct{}{}, time.Now()) {
 		return
 	}
 	_ = a.record(entry.Entry{Type: entry.RosterApplied, Refusal: code})
@@ -131,22 +131,6 @@ func plainSignal(s string) string {
 		}
 	}
 	return s[:min(len(s), 16)]
-}
-
-// refusalMeter is a token bucket.
-type refusalMeter struct {
-	mu   sync.Mutex
-	b    bucket // guarded by mu
-	used bool   // guarded by mu
-}
-
-func (m *refusalMeter) take(now time.Time) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.used {
-		m.b, m.used = bucket{tokens: refusalBurst, at: now}, true
-	}
-	return m.b.take(now, refusalRate, refusalBurst)
 }
 
 // deliver sends what the log has not proved to hold yet, one batch at a time, until
@@ -198,19 +182,16 @@ func (a *Agent) awaitNews(ctx context.Context, again <-chan time.Time, got uint6
 // has happened yet: the same questions as before ACCEPT to what is in force now
 // (attack E13), then the durable record that this request and its approvals are
 // used (E3), then the log. Only after that may keys leave.
-func (a *Agent) release(q *question, now time.Time) (answer, error) {
-	if err := inTime("request", q.request.IssuedAt, q.request.ExpiresAt, wire.GatedRequestLifetime, now); err != nil {
-		return answer{}, err
-	}
-	ans, err := a.decide(q, now)
+func (a *Agent) release(q *judge.Question, now time.Time) (judge.Answer, error) {
+	ans, err := a.judge.Again(q, now)
 	if err != nil {
 		return ans, err
 	}
-	ids := []wire.Nonce{q.request.ID}
-	for _, u := range ans.uses {
+	ids := []wire.Nonce{q.Request.ID}
+	for _, u := range ans.Uses {
 		ids = append(ids, u.ID)
 	}
-	if err := a.ledger.Use(ids, q.request.ExpiresAt.Time().Add(wire.ClockSkew), now); err != nil {
+	if err := a.ledger.Use(ids, q.Request.ExpiresAt.Time().Add(wire.ClockSkew), now); err != nil {
 		return ans, err
 	}
 	if err := a.recordAccept(q, ans); err != nil {

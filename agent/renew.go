@@ -20,8 +20,8 @@ func (s *live) keepRelay() (leave func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var keeper sync.WaitGroup
 	keeper.Go(func() {
-		link.Keep(ctx, s.question.offer.Lease, s.renewRelay, func(left time.Duration, err error) {
-			s.agent.log.Warn("the relay credential of a session cannot be renewed", "session", s.question.request.Session.String(),
+		link.Keep(ctx, s.question.Offer.Lease, s.renewRelay, func(left time.Duration, err error) {
+			s.agent.log.Warn("the relay credential of a session cannot be renewed", "session", s.question.Request.Session.String(),
 				"ends_in", left.Round(time.Second).String(), "err", err)
 		})
 	})

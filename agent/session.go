@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/agent/cgroup"
+	"github.com/tucdesk/tucdesk/agent/judge"
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -42,7 +43,7 @@ const (
 // live is one session from ACCEPT to the end of its process.
 type live struct {
 	agent     *Agent
-	question  *question
+	question  *judge.Question
 	handshake *handshake.Agent
 	pair      *pair.Conn
 	cmd       *exec.Cmd
@@ -57,7 +58,7 @@ type live struct {
 
 	// Of serve's goroutine.
 	confirmed bool
-	answer    answer
+	answer    judge.Answer
 	limits    policy.Limits
 	reports   int
 	wrong     int
@@ -76,22 +77,22 @@ func (s *live) end(why refusal.Code) {
 
 // accept answers one OPEN: ACCEPT, or the refusal. The session process allocates
 // on the relay while ACCEPT travels.
-func (a *Agent) accept(ctx context.Context, offer wire.OpenSession) (m2 []byte, q *question, err error) {
-	q, _, err = a.judge(ctx, offer, time.Now())
+func (a *Agent) accept(ctx context.Context, offer wire.OpenSession) (m2 []byte, q *judge.Question, err error) {
+	q, _, err = a.judge.Offer(ctx, offer, time.Now())
 	if err != nil {
 		return nil, q, err
 	}
-	if err := a.sessions.reserve(&q.request); err != nil {
+	if err := a.sessions.reserve(&q.Request); err != nil {
 		return nil, q, err
 	}
 	s, m2, err := a.begin(q)
 	if err != nil {
-		a.sessions.release(&q.request)
+		a.sessions.release(&q.Request)
 		return nil, q, err
 	}
 	a.sessions.fill(s)
 	a.running.Go(func() {
-		defer a.sessions.release(&q.request)
+		defer a.sessions.release(&q.Request)
 		s.run()
 		a.publish()
 	})
@@ -100,20 +101,20 @@ func (a *Agent) accept(ctx context.Context, offer wire.OpenSession) (m2 []byte, 
 }
 
 // begin makes ACCEPT and the session process.
-func (a *Agent) begin(q *question) (*live, []byte, error) {
+func (a *Agent) begin(q *judge.Question) (*live, []byte, error) {
 	t, _ := a.keeper.Get()
 	hs, m2, err := handshake.Accept(handshake.AgentConfig{
-		Identity: a.identity, Operator: q.operator.Key, GrantHash: q.offer.Grant.Hash(),
-		RosterHash: t.Roster.Hash(), Suites: suites(q.request.Suites),
-	}, q.offer.Open)
+		Identity: a.identity, Operator: q.Operator.Key, GrantHash: q.Offer.Grant.Hash(),
+		RosterHash: t.Roster.Hash(), Suites: suites(q.Request.Suites),
+	}, q.Offer.Open)
 	if err != nil {
 		return nil, nil, err
 	}
 	spawn := pair.Spawn
-	if q.request.Action == wire.Ping {
+	if q.Request.Action == wire.Ping {
 		spawn = pair.SpawnConfined
 	}
-	cmd, rw, err := spawn(a.command, q.account)
+	cmd, rw, err := spawn(a.command, q.Account)
 	if err != nil {
 		hs.Close()
 		return nil, nil, err
@@ -122,7 +123,7 @@ func (a *Agent) begin(q *question) (*live, []byte, error) {
 		agent: a, question: q, handshake: hs, cmd: cmd, begun: time.Now(),
 		pair: pair.Supervisor(rw), cut: make(chan struct{}),
 	}
-	s.group = a.group(q.request.Session, cmd.Process.Pid)
+	s.group = a.group(q.Request.Session, cmd.Process.Pid)
 	return s, m2, nil
 }
 
@@ -191,10 +192,10 @@ func (s *live) read(frames chan<- pair.Frame) {
 }
 
 func (s *live) tell() error {
-	r := &s.question.request
+	r := &s.question.Request
 	return s.pair.SendJSON(pair.FrameJob, pair.Job{
-		Index: s.handshake.Index(), Relay: s.question.grant.Relay, Proxies: s.agent.proxies, Action: r.Action, Argv: r.Params.Argv,
-		File: s.question.file, Dir: wire.Bytes(s.question.dir), Env: r.Params.Env, TTY: r.Params.TTY, Account: s.question.account,
+		Index: s.handshake.Index(), Relay: s.question.Grant.Relay, Proxies: s.agent.proxies, Action: r.Action, Argv: r.Params.Argv,
+		File: s.question.File, Dir: wire.Bytes(s.question.Dir), Env: r.Params.Env, TTY: r.Params.TTY, Account: s.question.Account,
 	})
 }
 
@@ -233,7 +234,7 @@ func (s *live) handle(f pair.Frame, timer *time.Timer) error {
 	if s.reports++; !s.confirmed && f.Type != pair.FrameClosed || s.reports > reportsPerSession {
 		return refusal.New(refusal.ProtocolError, "the session process reports what cannot be")
 	}
-	if s.question.request.Action == wire.Ping && f.Type != pair.FrameClosed {
+	if s.question.Request.Action == wire.Ping && f.Type != pair.FrameClosed {
 		return refusal.New(refusal.ProtocolError, "the session process reports a program in a ping")
 	}
 	switch f.Type {
@@ -242,7 +243,7 @@ func (s *live) handle(f pair.Frame, timer *time.Timer) error {
 		if err := json.Unmarshal(f.Body, &r); err != nil {
 			return refusal.New(refusal.ProtocolError, "the session process sent a malformed report")
 		}
-		s.agent.log.Info("program started", "session", s.question.request.Session.String(), "pid", r.PID)
+		s.agent.log.Info("program started", "session", s.question.Request.Session.String(), "pid", r.PID)
 		return s.agent.recordStart(s.question, s.answer)
 	case pair.FrameExited:
 		s.last = new(pair.Exited)
@@ -269,7 +270,7 @@ func (s *live) alarm(body []byte) error {
 		return refusal.New(refusal.ProtocolError, "the session process reports what cannot be")
 	}
 	s.forged.Store(f.Count)
-	s.agent.log.Warn("somebody sends forged datagrams to a session; none gets in", "session", s.question.request.Session.String(), "count", f.Count)
+	s.agent.log.Warn("somebody sends forged datagrams to a session; none gets in", "session", s.question.Request.Session.String(), "count", f.Count)
 	s.agent.publish()
 	return nil
 }
@@ -293,8 +294,8 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 	if err != nil {
 		return err
 	}
-	s.confirmed, s.answer, s.limits = true, ans, ans.decision.Limits
-	if s.question.request.Action == wire.Ping {
+	s.confirmed, s.answer, s.limits = true, ans, ans.Decision.Limits
+	if s.question.Request.Action == wire.Ping {
 		s.limits.Session, s.limits.Resume = shorter(s.limits.Session, pingLimit), shorter(s.limits.Resume, pingLimit)
 	}
 	if timer.Stop(); s.limits.Session > 0 {
@@ -304,7 +305,7 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 	exported := keys.Export()
 	defer clear(exported)
 	body, err := pair.JoinKeys(exported, pair.Ready{
-		Rule: ans.decision.Rule, Policy: ans.trust.Roster.PolicyHash(),
+		Rule: ans.Decision.Rule, Policy: ans.Trust.Roster.PolicyHash(),
 		MaxDuration: s.limits.Session, MaxIdle: s.limits.Idle, MaxResume: s.limits.Resume, AuditSeq: seq, AuditHead: head,
 	})
 	if err != nil {
@@ -345,7 +346,7 @@ func (s *live) stop(frames <-chan pair.Frame) {
 	_ = s.cmd.Wait()
 	kill.Stop()
 	if err := s.group.End(); err != nil {
-		s.agent.log.Error("ending what a session left", "session", s.question.request.Session.String(), "err", err)
+		s.agent.log.Error("ending what a session left", "session", s.question.Request.Session.String(), "err", err)
 	}
 }
 
@@ -356,10 +357,10 @@ func (s *live) report(err error) {
 		code = refusal.Plain(refusal.Code(s.closed.Refusal))
 	}
 	if !s.confirmed {
-		s.agent.log.Info("session did not begin", "session", s.question.request.Session.String(), "code", code)
+		s.agent.log.Info("session did not begin", "session", s.question.Request.Session.String(), "code", code)
 		s.agent.recordRefusal(s.question, code)
 		return
 	}
-	s.agent.log.Info("session ended", "session", s.question.request.Session.String(), "code", code, "after", time.Since(s.begun).Round(time.Millisecond).String())
+	s.agent.log.Info("session ended", "session", s.question.Request.Session.String(), "code", code, "after", time.Since(s.begun).Round(time.Millisecond).String())
 	s.agent.recordEnd(s.question, code)
 }

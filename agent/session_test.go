@@ -489,7 +489,7 @@ func TestE13RightsAreCheckedAgainBeforeKeysLeave(t *testing.T) {
 		q.approve("bob", approval.Approve)
 		q.wantAccept()
 		for _, s := range a.sessions.all() {
-			if s.question.hash == q.signed.Hash() {
+			if s.question.Hash == q.signed.Hash() {
 				return s
 			}
 		}
@@ -501,7 +501,7 @@ func TestE13RightsAreCheckedAgainBeforeKeysLeave(t *testing.T) {
 	if _, err := a.release(s.question, time.Now()); refusal.Of(err) != refusal.ApproverNotAllowed {
 		t.Errorf("the approver was revoked: %v", err)
 	}
-	if err := a.ledger.Use([]wire.Nonce{s.question.request.ID}, time.Now().Add(time.Minute), time.Now()); err != nil {
+	if err := a.ledger.Use([]wire.Nonce{s.question.Request.ID}, time.Now().Add(time.Minute), time.Now()); err != nil {
 		t.Errorf("a refused release used the request up: %v", err)
 	}
 }
@@ -561,7 +561,7 @@ func TestAuditChainTellsTheSession(t *testing.T) {
 func BenchmarkRequestToFirstByte(b *testing.B) {
 	k, a := liveTeam(b)
 	for b.Loop() {
-		a.limits.m = nil
+		a.openJudge()
 		q := k.askFor(a, "ann", shellRequest)
 		ch := q.shell()
 		if _, err := ch.Stdout().Read(make([]byte, 1)); err != nil {

@@ -94,7 +94,7 @@ func (t *sessionTable) reserve(r *wire.Request) error {
 func (t *sessionTable) fill(s *live) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.m[s.question.request.Session] = s
+	t.m[s.question.Request.Session] = s
 	if t.closed {
 		s.end(refusal.Unavailable)
 	}
