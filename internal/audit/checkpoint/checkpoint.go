@@ -41,8 +41,8 @@ const maxOrigin = 300
 
 // Checkpoint is one state of a log.
 type Checkpoint struct {
-	Origin string
-	tree.Head
+	Origin    string // name of the log, as Origin makes it
+	tree.Head        // size and root
 }
 
 // Origin names the log of one team on one rendezvous (protocol 5.1). server is
@@ -97,8 +97,13 @@ type noteSigner struct {
 	key  key.Private[key.Audit]
 }
 
-func (s noteSigner) Name() string                    { return s.name }
-func (s noteSigner) KeyHash() uint32                 { return noteKeyHash(s.name, s.key.Public()) }
+// Name, KeyHash and Sign implement note.Signer.
+func (s noteSigner) Name() string { return s.name }
+
+// KeyHash is the short name of the key in a signature line.
+func (s noteSigner) KeyHash() uint32 { return noteKeyHash(s.name, s.key.Public()) }
+
+// Sign signs a note's text; it cannot fail.
 func (s noteSigner) Sign(msg []byte) ([]byte, error) { return s.key.Sign(msg), nil }
 
 type noteVerifier struct {
@@ -106,8 +111,13 @@ type noteVerifier struct {
 	key  key.Public[key.Audit]
 }
 
-func (v noteVerifier) Name() string                { return v.name }
-func (v noteVerifier) KeyHash() uint32             { return noteKeyHash(v.name, v.key) }
+// Name, KeyHash and Verify implement note.Verifier.
+func (v noteVerifier) Name() string { return v.name }
+
+// KeyHash is the short name of the key in a signature line.
+func (v noteVerifier) KeyHash() uint32 { return noteKeyHash(v.name, v.key) }
+
+// Verify reports whether sig is the key's signature of a note's text.
 func (v noteVerifier) Verify(msg, sig []byte) bool { return v.key.Verify(msg, sig) }
 
 // Sign returns c as a signed note of the log's own key.

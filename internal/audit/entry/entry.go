@@ -24,36 +24,36 @@ type EventType string
 
 // What an agent says about itself. Nobody else may sign these.
 const (
-	AgentStart    EventType = "agent.start"
-	AgentStop     EventType = "agent.stop"
+	AgentStart    EventType = "agent.start"    // the agent's program began
+	AgentStop     EventType = "agent.stop"     // it ended, and was asked to
 	RosterApplied EventType = "roster.applied" // RosterVersion is in force here
-	SessionAccept EventType = "session.accept"
+	SessionAccept EventType = "session.accept" // the operator has proved its key; keys leave after this
 	SessionRefuse EventType = "session.refuse" // Refusal says why
-	SessionEnd    EventType = "session.end"
-	ExecStart     EventType = "exec.start" // Command says what
-	ExecEnd       EventType = "exec.end"   // Command says how it ended
-	SpoolGap      EventType = "spool.gap"  // Gap says what could not be recorded
+	SessionEnd    EventType = "session.end"    // Refusal says why, if not by itself
+	ExecStart     EventType = "exec.start"     // Command says what
+	ExecEnd       EventType = "exec.end"       // Command says how it ended
+	SpoolGap      EventType = "spool.gap"      // Gap says what could not be recorded
 )
 
 // What the rendezvous says about what it did. No agent may sign these.
 const (
-	TeamFound      EventType = "team.found"
-	RosterPublish  EventType = "roster.publish"
-	TokenPublish   EventType = "token.publish"
-	AgentJoin      EventType = "agent.join"
-	AgentConnect   EventType = "agent.connect"
-	AgentDelete    EventType = "agent.delete"
-	Login          EventType = "login"
-	LoginRefuse    EventType = "login.refuse"
-	SessionOpen    EventType = "session.open" // granted and passed on to the agent
-	SessionDeny    EventType = "session.deny"
-	RequestWait    EventType = "request.wait"
-	RequestApprove EventType = "request.approve"
-	RequestDeny    EventType = "request.deny"
-	RequestCancel  EventType = "request.cancel"
-	RequestExpire  EventType = "request.expire"
-	AuditExport    EventType = "audit.export"
-	Alarm          EventType = "alarm" // Refusal says which: two connections with one key, a gap in an agent's chain
+	TeamFound      EventType = "team.found"      // the first entry of a log
+	RosterPublish  EventType = "roster.publish"  // RosterVersion is in force here; by an operator, or learnt from an agent
+	TokenPublish   EventType = "token.publish"   // a join token became known here
+	AgentJoin      EventType = "agent.join"      // Target registered for the first time
+	AgentConnect   EventType = "agent.connect"   // Target registered, once a day and when something about it changed
+	AgentDelete    EventType = "agent.delete"    // Target was taken out of the registry
+	Login          EventType = "login"           // Actor got an access token
+	LoginRefuse    EventType = "login.refuse"    // Refusal says why
+	SessionOpen    EventType = "session.open"    // granted and passed on to the agent
+	SessionDeny    EventType = "session.deny"    // Refusal says why
+	RequestWait    EventType = "request.wait"    // a request waits for Policy.Need people
+	RequestApprove EventType = "request.approve" // Actor approved; Approvals has the statement's hash
+	RequestDeny    EventType = "request.deny"    // Actor denied; Approvals has the statement's hash
+	RequestCancel  EventType = "request.cancel"  // who asked took it back
+	RequestExpire  EventType = "request.expire"  // it waited for too long
+	AuditExport    EventType = "audit.export"    // Actor took the log out, up to this entry
+	Alarm          EventType = "alarm"           // Refusal says which: two connections with one key, a gap in an agent's chain
 )
 
 // ByAgent reports whether agents sign entries of this type.
@@ -70,20 +70,20 @@ func (t EventType) ByAgent() bool {
 type Entry struct {
 	ID            wire.Nonce     `json:"jti"` // drawn when the entry is signed
 	Type          EventType      `json:"event"`
-	Time          wire.Millis    `json:"iat"`
+	Time          wire.Millis    `json:"iat"`      // by the signer's clock
 	Team          wire.TeamID    `json:"team"`     // set when the entry is signed
 	Seq           uint64         `json:"seq"`      // in the signer's own chain, from 1; set when the entry is signed
 	Previous      key.Hash       `json:"previous"` // of the signer's entry Seq-1; zero for the first
 	Actor         Actor          `json:"actor"`
 	Target        Target         `json:"target"`
-	Session       wire.SessionID `json:"session"`
-	RequestHash   key.Hash       `json:"requestHash"`
+	Session       wire.SessionID `json:"session"`       // as the operator drew it; another operator may have drawn the same
+	RequestHash   key.Hash       `json:"requestHash"`   // of the session request's statement
 	RosterVersion uint64         `json:"rosterVersion"` // in force at the signer
 	Policy        PolicyResult   `json:"policy"`
-	Command       *Command       `json:"command"`
+	Command       *Command       `json:"command"`   // null where nothing was to run
 	Approvals     []key.Hash     `json:"approvals"` // of the approval statements that were counted
-	Refusal       refusal.Code   `json:"refusal"`
-	Gap           *Gap           `json:"gap"`
+	Refusal       refusal.Code   `json:"refusal"`   // why not, "" when nothing was refused
+	Gap           *Gap           `json:"gap"`       // of SpoolGap alone
 }
 
 // Kind says how an Entry is signed. A batch of one must fit into a control
@@ -97,23 +97,23 @@ const MaxSize = 40 << 10
 
 // Actor is who did it, by key; the texts are those of the roster.
 type Actor struct {
-	Kid    key.ID `json:"kid"`
-	Email  string `json:"email"`
-	Person string `json:"person"`
+	Kid    key.ID `json:"kid"`    // an operator's key, or an agent's where it was the one who acted
+	Email  string `json:"email"`  // "" for an agent
+	Person string `json:"person"` // "" for an agent
 }
 
 // Target is the host it was done to.
 type Target struct {
 	Agent key.ID `json:"agent"`
-	Name  string `json:"name"`
+	Name  string `json:"name"` // in its certificate
 }
 
 // PolicyResult is what the policy answered.
 type PolicyResult struct {
 	Decision string   `json:"decision"` // "allow", "approval", "deny", or "" when it was not asked
-	Rule     string   `json:"rule"`
-	Hash     key.Hash `json:"hash"` // of the policy text
-	Need     int      `json:"need"` // people who had to approve
+	Rule     string   `json:"rule"`     // name of the rule that decided
+	Hash     key.Hash `json:"hash"`     // of the policy text
+	Need     int      `json:"need"`     // people who had to approve
 }
 
 // NeedsApproval is the Decision after which approvals must be there.
@@ -122,14 +122,14 @@ const NeedsApproval = "approval"
 // Command is what ran, or should have.
 type Command struct {
 	Action   wire.Action  `json:"action"`
-	User     string       `json:"user"`
-	Argv     []wire.Bytes `json:"argv"` // redacted
-	Cwd      wire.Bytes   `json:"cwd"`  // redacted
-	EnvNames []string     `json:"envNames"`
+	User     string       `json:"user"`     // account on the machine; "" where the request left it open
+	Argv     []wire.Bytes `json:"argv"`     // redacted
+	Cwd      wire.Bytes   `json:"cwd"`      // redacted
+	EnvNames []string     `json:"envNames"` // of variables that were set; values are not recorded
 	TTY      bool         `json:"tty"`
 	Cut      bool         `json:"cut"`      // something was shortened to fit
 	ExitCode *int         `json:"exitCode"` // null while running or after a signal
-	Signal   string       `json:"signal"`
+	Signal   string       `json:"signal"`   // name of the one that ended it, "" for none
 	BytesIn  uint64       `json:"bytesIn"`  // towards the program
 	BytesOut uint64       `json:"bytesOut"` // from the program
 }
@@ -137,12 +137,12 @@ type Command struct {
 // Gap is what an agent could not record because its spool was full (attack N9) or
 // its disk failed.
 type Gap struct {
-	Open  bool        `json:"open"` // the gap begins with this entry; otherwise it ends
-	Lost  uint64      `json:"lost"` // entries that are missing, when it ends; those of a run that was killed are not counted
-	Since wire.Millis `json:"since"`
+	Open  bool        `json:"open"`  // the gap begins with this entry; otherwise it ends
+	Lost  uint64      `json:"lost"`  // entries that are missing, when it ends; those of a run that was killed are not counted
+	Since wire.Millis `json:"since"` // when the first of them was lost
 }
 
-// ExitCode is a helper for Command.ExitCode.
+// ExitCode returns code as Command.ExitCode has it.
 func ExitCode(code int) *int { return &code }
 
 // Limits of one entry, so that all of them together, with six bytes for the

@@ -41,16 +41,16 @@ const MaxLine = 8 << 20
 
 // Line is any line of an export; exactly one of its parts is set.
 type Line struct {
-	Format     string             `json:"format,omitempty"`
-	Origin     string             `json:"origin,omitempty"`
-	Root       statement.Signed   `json:"root,omitempty"`
-	Roster     *wire.RosterUpdate `json:"roster,omitempty"`
-	Agent      *Host              `json:"agent,omitempty"`
-	Approval   statement.Signed   `json:"approval,omitempty"`
-	Index      *int64             `json:"index,omitempty"`
-	Entry      statement.Signed   `json:"entry,omitempty"`
-	Checkpoint string             `json:"checkpoint,omitempty"`
-	End        *int64             `json:"end,omitempty"`
+	Format     string             `json:"format,omitempty"`     // the constant Format, in the first line
+	Origin     string             `json:"origin,omitempty"`     // beside Format: the log's name (protocol 5.1)
+	Root       statement.Signed   `json:"root,omitempty"`       // the team's root, in the second line
+	Roster     *wire.RosterUpdate `json:"roster,omitempty"`     // one version, from 1 on
+	Agent      *Host              `json:"agent,omitempty"`      // one machine that ever joined
+	Approval   statement.Signed   `json:"approval,omitempty"`   // named by the next entry
+	Index      *int64             `json:"index,omitempty"`      // beside Entry: its place in the log, from 0
+	Entry      statement.Signed   `json:"entry,omitempty"`      // one entry.Entry
+	Checkpoint string             `json:"checkpoint,omitempty"` // a note, right behind the entry that completes its size
+	End        *int64             `json:"end,omitempty"`        // the number of entries, in the last line
 }
 
 // Host is what proves an agent's key and the end of its chain.

@@ -29,12 +29,13 @@ const maxProof = 2 * 64
 
 // Head is one state of a log.
 type Head struct {
-	Size int64 // entries, 1 to MaxSize
-	Root key.Hash
+	Size int64    // entries, 1 to MaxSize
+	Root key.Hash // of the tree over all of them
 }
 
 // Reader returns stored hashes by their numbers, all of which exist.
 type Reader interface {
+	// AuditHashes returns one hash for each index, in that order, or an error.
 	AuditHashes(indexes []int64) ([]key.Hash, error)
 }
 
