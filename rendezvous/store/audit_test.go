@@ -297,6 +297,14 @@ func TestK18WrappedFaultsAreUnavailable(t *testing.T) {
 	want(t, l.record(t, s), refusal.Unavailable)
 }
 
+// fillCheckpoints and fillCosignatures make rows for the sizes 1 to $2; cosignatures
+// are by a signer $3 at a time $4.
+const (
+	sizesToFill      = `WITH RECURSIVE n (size) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT size + 1 FROM n WHERE size < $2) `
+	fillCheckpoints  = sizesToFill + `INSERT INTO audit_checkpoints (team_id, size, note) SELECT $1, size, 'note' FROM n`
+	fillCosignatures = sizesToFill + `INSERT INTO audit_cosignatures (team_id, size, signer, line, received_at) SELECT $1, size, $3, 'first', $4 FROM n`
+)
+
 // Cosignatures are bounded in two ways, and another team's are not there (N10).
 func TestCosignaturesAreBounded(t *testing.T) {
 	both(t, func(t *testing.T, dsn string) {
@@ -305,7 +313,15 @@ func TestCosignaturesAreBounded(t *testing.T) {
 		signer := func(n int) key.ID { return hashOf("signer %d", n) }
 		const sizes, keep = keptCosigned + 5, 3
 		in(t, s, team, "", func(tx *Tx) error {
-			for size := int64(1); size <= sizes; size++ {
+			const filled = keptCosigned - 5 // one after the other they would take a minute
+			first := signer(0)
+			if _, err := tx.exec("filling a table", fillCheckpoints, tx.id, filled); err != nil {
+				return err
+			}
+			if _, err := tx.exec("filling a table", fillCosignatures, tx.id, filled, first[:], wire.At(now)); err != nil {
+				return err
+			}
+			for size := int64(filled + 1); size <= sizes; size++ {
 				if err := tx.PutCheckpoint(size, "note"); err != nil {
 					return err
 				}
