@@ -40,7 +40,7 @@ var known = map[refusal.Code]answer{
 	refusal.RateLimited:         {ExitTransport, []string{"wait a minute, then try again"}},
 	refusal.Unreachable:         {ExitTransport, []string{"is the server running, and does a firewall let its port through?"}},
 	refusal.Unavailable:         {ExitTransport, []string{"the server has trouble of its own; its log says which"}},
-	refusal.RelayFailed:         {ExitTransport, []string{"neither UDP nor TCP to the relay works from here; is its port open?"}},
+	refusal.RelayFailed:         {ExitTransport, []string{"no way to a relay works from here; which leg is blocked: tucdesk netcheck"}},
 	refusal.PinMismatch:         {ExitTransport, []string{"whoever answered does not hold the server's key; nothing was sent", "if the server was set up anew, get a new team string from an owner"}},
 	refusal.ProofTimeSkew:       {ExitFailed, []string{"this machine's clock is off; set it (timedatectl set-ntp true), then try again"}},
 	refusal.Stale:               {ExitFailed, []string{"this machine's clock is off; set it (timedatectl set-ntp true), then try again"}},

@@ -33,7 +33,8 @@ type Command struct {
 	MinArgs  int
 	MaxArgs  int // -1: any number
 	Run      func(ctx context.Context, io *IO, args []string) error
-	Complete func(ctx context.Context, typed string) []string // candidates for the next argument
+	Complete func(ctx context.Context, typed string) []string // candidates for the first argument
+	Files    bool                                             // the other arguments, or all of them, are files
 	Sub      []*Command
 }
 
@@ -74,11 +75,16 @@ func Main(ctx context.Context, root *Command, args []string) int {
 func Run(ctx context.Context, io *IO, root *Command, args []string) int {
 	tree := build(root, io)
 	tree.AddCommand(build(versionCommand(root.Use), io))
+	tree.Version = Version() // --version: the first thing that people try
+	tree.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	tree.SetArgs(args)
 	tree.SetOut(io.Out)
 	tree.SetErr(io.Err)
 	err := tree.ExecuteContext(ctx)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		if more := new(Error); errors.As(err, &more) { // something stays behind that a person has to know of
+			Report(io.Err, err)
+		}
 		return ExitInterrupted
 	}
 	return Report(io.Err, err)
@@ -88,7 +94,7 @@ func build(c *Command, io *IO) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: c.Use, Short: c.Short, Long: c.Long, Example: indent(c.Example), Hidden: c.Hidden,
 		SilenceErrors: true, SilenceUsage: true, DisableAutoGenTag: true,
-		Args: countArgs(c),
+		Args: countArgs(c), SuggestionsMinimumDistance: suggestWithin,
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &Error{Err: err, Hints: []string{cmd.CommandPath() + " --help"}, Exit: ExitUsage}
@@ -140,28 +146,57 @@ func addFlags(cmd *cobra.Command, define func(*flag.FlagSet)) {
 
 func completer(c *Command) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if c.Complete == nil || len(args) >= max(1, c.MinArgs) {
-			return nil, cobra.ShellCompDirectiveNoFileComp
+		switch {
+		case c.Complete != nil && len(args) == 0:
+			return c.Complete(cmd.Context(), typed), cobra.ShellCompDirectiveNoFileComp
+		case c.Files:
+			return nil, cobra.ShellCompDirectiveDefault
 		}
-		return c.Complete(cmd.Context(), typed), cobra.ShellCompDirectiveNoFileComp
+		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 }
+
+// suggestWithin is how many letters a mistyped command may differ by for the right
+// one to be offered; our choice.
+const suggestWithin = 2
 
 func countArgs(c *Command) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		usage := func(format string, a ...any) error {
-			return &Error{Err: fmt.Errorf(format, a...), Hints: []string{cmd.UseLine(), cmd.CommandPath() + " --help"}, Exit: ExitUsage}
+			hints := []string{cmd.UseLine(), cmd.CommandPath() + " --help"}
+			if len(c.Sub) > 0 && len(args) > 0 {
+				hints = append(meant(cmd, args[0]), hints[1])
+			}
+			return &Error{Err: fmt.Errorf(format, a...), Hints: hints, Exit: ExitUsage}
 		}
 		switch {
-		case c.Run == nil && len(args) > 0:
+		case len(args) > 0 && len(c.Sub) > 0 && (c.Run == nil || c.MaxArgs == 0):
 			return usage("%q has no command %q", cmd.CommandPath(), args[0])
 		case len(args) < c.MinArgs:
-			return usage("%q wants at least %d arguments", cmd.CommandPath(), c.MinArgs)
+			return usage("%q wants at least %s", cmd.CommandPath(), Count(c.MinArgs, "argument"))
+		case c.MaxArgs == 0 && len(args) > 0:
+			return usage("%q takes no arguments", cmd.CommandPath())
 		case c.MaxArgs >= 0 && len(args) > c.MaxArgs:
-			return usage("%q wants at most %d arguments", cmd.CommandPath(), c.MaxArgs)
+			return usage("%q wants at most %s", cmd.CommandPath(), Count(c.MaxArgs, "argument"))
 		}
 		return nil
 	}
+}
+
+// meant are the commands that a mistyped one may have been.
+func meant(cmd *cobra.Command, typed string) (hints []string) {
+	for _, name := range cmd.SuggestionsFor(typed) {
+		hints = append(hints, "did you mean: "+cmd.CommandPath()+" "+name)
+	}
+	return hints
+}
+
+// Count is n of a thing, such as "1 machine" or "2 machines".
+func Count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func indent(example string) string {
