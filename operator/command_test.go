@@ -123,7 +123,7 @@ func TestFolderOfAnotherTeamIsNotTaken(t *testing.T) {
 	}
 	for _, bad := range []string{"tucdesk-team:", theirs[:len(theirs)-2], "tucdesk-setup:e30", "x"} {
 		dir := filepath.Join(t.TempDir(), "new")
-		if status, _, talk := tucdesk(t, "login", bad, "--state", dir); status == 0 || !strings.Contains(talk, "hint: the string begins with tucdesk-team:") {
+		if status, _, talk := tucdesk(t, "login", bad, "--state", dir); status == 0 || !strings.Contains(talk, "hint: wanted is a string that begins with tucdesk-team:") {
 			t.Errorf("%.20q: status %d, said %q", bad, status, talk)
 		}
 		if _, err := os.Stat(dir); err == nil {
@@ -195,9 +195,9 @@ func TestFailedFoundingLeavesKeysOnlyWhereTheTeamMayExist(t *testing.T) {
 		if status == 0 {
 			t.Errorf("%s: status 0", name)
 		}
-		want := []string{account.EnrollerKeyFile, account.OperatorKeyFile, account.OwnerKeyFile, account.TeamFile}
+		want := []string{account.EnrollerKeyFile, account.OperatorKeyFile, account.OwnerKeyFile, account.OwnerNotesFile, account.TeamFile}
 		if !c.keep {
-			want = []string{account.OwnerKeyFile} // it was here before
+			want = []string{account.OwnerKeyFile, account.OwnerNotesFile} // it was here before
 		}
 		if got := teamtest.Folder(t, dir); !slices.Equal(got, want) {
 			t.Errorf("%s: left %q, want %q", name, got, want)

@@ -22,14 +22,14 @@ import (
 func loginCommand() *cli.Command {
 	var o verb.Options
 	return &cli.Command{
-		Use:   "login [TEAM-STRING]",
+		Use:   "login [TEAM-STRING|FILE|-]",
 		Short: "Log in, or enter a team with a new key",
 		Long: "Proves to the server that this machine holds your key. Nothing is typed: the key in the state folder is the\n" +
 			"proof, and later commands renew the login by themselves until tucdesk logout.\n\n" +
 			"With the TEAM-STRING that an owner gave you (tucdesk team show), login makes a key first and prints the line\n" +
 			"that the owner has to run, with a short code that both of you compare, best by voice. Then run login again.",
-		Example: "tucdesk login\ntucdesk login tucdesk-team:eyJ1cmwiOi...",
-		MaxArgs: 1, Flags: o.JSONFlag,
+		Example: "tucdesk login\ntucdesk login tucdesk-team:eyJ1cmwiOi...\ntucdesk login team.txt",
+		MaxArgs: 1, Files: true, Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			home, err := o.Home()
 			if err != nil {
@@ -45,15 +45,21 @@ func loginCommand() *cli.Command {
 	}
 }
 
+// Where a team string comes from.
+const (
+	teamPrefix = "tucdesk-team:"
+	teamSource = "shown to any member by tucdesk team show"
+)
+
 // enter makes the operator's key, if there is none, and pins the team.
 func enter(io *cli.IO, home account.Home, arg string) error {
-	arg, err := verb.StringOrStdin(io, arg)
+	text, err := io.Carried(arg)
 	if err != nil {
-		return err
+		return cli.NotCarried(err, arg, teamPrefix, teamSource)
 	}
-	info, err := roster.ParseTeam(arg)
+	info, err := roster.ParseTeam(text)
 	if err != nil {
-		return &cli.Error{Err: err, Hints: []string{"the string begins with tucdesk-team: and is shown by tucdesk team show"}}
+		return cli.NotCarried(err, text, teamPrefix, teamSource)
 	}
 	root, err := roster.OpenRoot(info.Root, info.Fingerprint())
 	if err != nil {
@@ -68,6 +74,7 @@ func enter(io *cli.IO, home account.Home, arg string) error {
 	case err == nil && old.Fingerprint != info.Fingerprint():
 		return &cli.Error{Err: refusal.New(refusal.AlreadyJoined, "%q belongs to another team", home.Dir), Hints: []string{"choose another folder: --state DIR"}}
 	}
+	// The key before the pin: a login that breaks off in between is typed again.
 	if _, err := keyfile.CreateKey[key.Operator](home.Path(account.OperatorKeyFile)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}

@@ -14,8 +14,10 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/harden"
+	"github.com/tucdesk/tucdesk/operator/cosign"
+	"github.com/tucdesk/tucdesk/operator/founding"
+	"github.com/tucdesk/tucdesk/operator/members"
 	"github.com/tucdesk/tucdesk/operator/netcheck"
-	"github.com/tucdesk/tucdesk/operator/owners"
 	"github.com/tucdesk/tucdesk/operator/remote"
 	"github.com/tucdesk/tucdesk/operator/request"
 	"github.com/tucdesk/tucdesk/operator/sshconfig"
@@ -38,11 +40,18 @@ func Command() *cli.Command {
 		Long: "tucdesk opens shells and runs commands on your team's machines. Sessions are sealed end to end;\n" +
 			"the server and the relay in between pass sealed bytes and can refuse, but never open or fake one.\n\n" +
 			"Exit status: the remote command's own; 255 session not had or lost, 253 denied, 252 approval or signature\n" +
-			"missing, 251 machine offline, 250 not logged in, 2 wrong command line, 1 anything else.",
+			"missing, 251 machine offline, 250 not logged in, 130 Ctrl-C, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{
-			owners.TeamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), remote.SSHCommand(), remote.ExecCommand(),
+			teamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), remote.SSHCommand(), remote.ExecCommand(),
 			remote.PingCommand(), remote.ProxyCommand(), sshconfig.Command(), netcheck.Command(),
-			request.RequestsCommand(), tokenCommand(), owners.OperatorCommand(), owners.OwnerCommand(), owners.AgentCommand(), policyCommand(), auditCommand(),
+			request.RequestsCommand(), tokenCommand(), members.OperatorCommand(), members.OwnerCommand(), members.AgentCommand(), policyCommand(), auditCommand(),
 		},
 	}
+}
+
+// teamCommand is the noun team.
+func teamCommand() *cli.Command {
+	return &cli.Command{Use: "team", Short: "Found a team, show and change it", Sub: []*cli.Command{
+		founding.Command(), members.TeamShowCommand(), members.TeamRenewCommand(), cosign.Command(), cosign.PublishCommand(), members.TeamMinVersionCommand(),
+	}}
 }

@@ -62,7 +62,7 @@ func (o *listing) run(ctx context.Context, io *cli.IO, a *account.Account, tags 
 	}
 	good, bad := a.Verified(infos, time.Now())
 	if bad > 0 {
-		io.Say("warning: %d machines are left out, their certificates do not hold", bad)
+		io.Say("warning: left out, because their certificates do not hold: %s", cli.Count(bad, "machine"))
 	}
 	return o.print(io, viewHosts(good, tags), tags)
 }
@@ -86,7 +86,7 @@ func (o *listing) print(io *cli.IO, hosts []hostView, tags []string) error {
 		io.Say("no machines that carry %s", terminal.Escape(strings.Join(tags, ",")))
 		return nil
 	case len(hosts) == 0:
-		io.Say("no machines; add one with: tucdesk token create")
+		io.Say("no machines yet; to add one:\n  tucdesk token create --quiet > token.txt    here; carry the file to the machine\n  tucdesk-agent join token.txt                there, then: tucdesk-agent run")
 		return nil
 	case o.quiet:
 		for _, h := range hosts {

@@ -48,6 +48,9 @@ func tokenCreateCommand() *cli.Command {
 			verb.QuietFlag(f, &o.quiet, "print the string alone")
 		},
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+			if o.uses < 1 || o.uses > roster.MaxUses || o.ttl <= 0 || o.ttl > roster.MaxTokenLifetime {
+				return &cli.Error{Err: fmt.Errorf("a token is good for 1 to %d machines and up to %s", roster.MaxUses, roster.MaxTokenLifetime), Hints: []string{"--uses 20 --ttl 24h"}, Exit: cli.ExitUsage}
+			}
 			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a) })
 		},
 	}
@@ -63,9 +66,6 @@ type tokenView struct {
 }
 
 func (o *tokenCreate) run(ctx context.Context, io *cli.IO, a *account.Account) error {
-	if o.uses < 1 || o.uses > roster.MaxUses || o.ttl <= 0 || o.ttl > roster.MaxTokenLifetime {
-		return &cli.Error{Err: fmt.Errorf("a token is good for 1 to %d machines and up to %s", roster.MaxUses, roster.MaxTokenLifetime), Hints: []string{"--uses 20 --ttl 24h"}, Exit: cli.ExitUsage}
-	}
 	k, err := key.Generate[key.Token]()
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func (o *tokenCreate) print(io *cli.IO, v tokenView) error {
 		return nil
 	}
 	fmt.Fprintln(io.Out, v.Join)
-	io.Say("\nGood for %d machine(s) until %s. On the machine, as root:\n\n  tucdesk-agent join TOKEN\n  tucdesk-agent run", v.Uses, v.Expires.Format(time.RFC3339))
+	io.Say("\nGood for %s until %s. On the machine, as root:\n\n  tucdesk-agent join TOKEN\n  tucdesk-agent run", cli.Count(v.Uses, "machine"), v.Expires.Format(time.RFC3339))
 	return nil
 }
 

@@ -87,10 +87,11 @@ var table = []row{
 	{"agent/membership", base + "policy policy/roster policy/approval internal/keyfile internal/audit/spool rendezvous/client agent/trust", ""},
 	{"agent/pair", "internal/refusal crypto/key internal/wire internal/carrier agent/process", ""},
 	{"agent/worker", "internal/refusal crypto/handshake internal/harden internal/wire internal/link internal/session agent/process agent/pair", ""},
+	{"agent/gossip", "internal/refusal crypto/key internal/wire internal/audit/checkpoint internal/audit/witness agent/trust", ""},
 	{"agent/judge", base + "crypto/replay crypto/handshake policy policy/roster policy/approval rendezvous/rate agent/process agent/trust agent/pair", ""},
 	{"agent", base + "crypto/handshake policy policy/roster policy/approval internal/keyfile " +
-		"internal/audit/entry internal/audit/spool internal/audit/checkpoint internal/audit/witness internal/carrier internal/link rendezvous/rate rendezvous/client " +
-		"agent/process agent/cgroup agent/trust agent/membership agent/pair agent/worker agent/judge", ""},
+		"internal/audit/entry internal/audit/spool internal/carrier internal/link rendezvous/rate rendezvous/client " +
+		"agent/process agent/cgroup agent/trust agent/membership agent/pair agent/worker agent/gossip agent/judge", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
 	{"operator/screen", "internal/terminal", "golang.org/x/text"},
@@ -103,9 +104,13 @@ var table = []row{
 	{"operator/sshconfig", "internal/keyfile internal/refusal internal/cli operator/account operator/verb operator/sshfront", ""},
 	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen operator/sshfront", ""},
 	{"operator/netcheck", "internal/refusal internal/wire internal/link internal/probe internal/cli internal/terminal operator/account operator/verb", ""},
-	{"operator/owners", base + "policy policy/roster internal/keyfile internal/terminal internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb", ""},
+	{"operator/pending", "internal/refusal crypto/key internal/keyfile internal/terminal internal/cli policy/roster operator/change operator/account operator/verb", ""},
+	{"operator/owners", base + "policy/roster internal/keyfile internal/terminal internal/cli operator/vault operator/change operator/account operator/verb operator/pending", ""},
+	{"operator/members", "internal/refusal crypto/key policy policy/roster internal/terminal internal/cli operator/account operator/verb operator/owners", ""},
+	{"operator/founding", base + "policy policy/roster internal/keyfile internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb operator/pending operator/owners operator/members", ""},
+	{"operator/cosign", "internal/refusal internal/terminal internal/cli operator/change operator/account operator/verb operator/pending operator/owners operator/founding", ""},
 	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/verify internal/terminal internal/cli " +
-		"operator/account operator/verb operator/request operator/live operator/remote operator/sshconfig operator/netcheck operator/owners", ""},
+		"operator/account operator/verb operator/request operator/live operator/remote operator/sshconfig operator/netcheck operator/owners operator/members operator/founding operator/cosign", ""},
 
 	// Programs: they put parts together and hold nothing of their own.
 	{"cmd/tucdesk", "operator", ""},

@@ -50,7 +50,7 @@ const ExpiryWarning = 14 * 24 * time.Hour
 // Open loads the account without any network.
 func Open(home Home) (*Account, error) {
 	if err := keyfile.CheckDir(home.Dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, refusal.New(refusal.NotLoggedIn, "no team in %q", home.Dir)
+		return nil, home.noTeam()
 	} else if err != nil {
 		return nil, err
 	}

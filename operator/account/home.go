@@ -12,6 +12,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -30,6 +31,7 @@ import (
 //	login.json     the JWT of the last login
 //	agents.json    the machines as last seen, for names and completions
 //	founding.json  the setup string, secret, while a new team waits for owners' signatures
+//	owners.json    which owner key is this machine's, and which the recovery key (package owners)
 //	audit.seen     the newest audit checkpoint that this operator has verified
 //	networks.json  how a relay was reached last, by network (package remote)
 //	live/          sockets of the sessions that run on this machine (package live)
@@ -51,6 +53,7 @@ const (
 	agentsFile      = "agents.json"
 	FoundingFile    = "founding.json"
 	AuditSeenFile   = "audit.seen"
+	OwnerNotesFile  = "owners.json"
 )
 
 // Sizes of what is read back from the folder; our choice, above what the
@@ -143,12 +146,21 @@ func (h Home) WriteJSON(name string, v any) error {
 	return keyfile.WriteAtomic(h.Path(name), raw, 0o600)
 }
 
+// noTeam says how one gets into a team: to log in is not enough.
+func (h Home) noTeam() error {
+	return &cli.Error{Err: refusal.New(refusal.NotLoggedIn, "no team in %q", h.Dir), Hints: []string{
+		"to enter a team: tucdesk login TEAM-STRING, which any member gets from tucdesk team show",
+		"to found one: tucdesk team init SETUP-STRING, which the server prints",
+		"a team in another folder: --state DIR",
+	}}
+}
+
 // Membership reads team.json; without one the operator is in no team yet.
 func (h Home) Membership() (Membership, error) {
 	var m Membership
 	err := h.ReadJSON(TeamFile, MaxTeamFile, &m)
 	if errors.Is(err, fs.ErrNotExist) {
-		return m, refusal.New(refusal.NotLoggedIn, "no team in %q", h.Dir)
+		return m, h.noTeam()
 	}
 	if err != nil {
 		return m, err

@@ -16,6 +16,7 @@ package change
 
 import (
 	"crypto/sha256"
+	"errors"
 	"slices"
 	"time"
 
@@ -90,12 +91,21 @@ func (f File) base(fingerprint key.Hash, have *roster.State, now time.Time) (*ro
 	return have, nil
 }
 
+var errInForce = refusal.New(refusal.Superseded, "this very change is in force already")
+
+// IsInForce tells a change that is in force itself from one that another has
+// overtaken. Both are superseded, but only the other has to be made again.
+func IsInForce(err error) bool {
+	var e *refusal.Error
+	return errors.As(err, &e) && e == errInForce // not errors.Is, for which codes are enough
+}
+
 // over verifies the change itself against before.
 func (f File) over(before *roster.State, now time.Time) (*Change, error) {
 	c := &Change{File: f, Before: before}
 	for _, u := range before.Chain() {
 		if u.Statement.Hash() == f.Update.Statement.Hash() {
-			return nil, refusal.New(refusal.Superseded, "this very change is in force already")
+			return nil, errInForce
 		}
 	}
 	var err error

@@ -1,268 +1,153 @@
+// Package owners is what every verb needs that changes the team: the owner's key,
+// behind its passphrase, and one way to change the roster, Options.Change. The next
+// version is signed by this owner and published, or waits in a file for others'
+// signatures (package pending).
 package owners
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/vault"
 	"github.com/tucdesk/tucdesk/operator/verb"
-	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
-// OwnerCommand is the noun owner.
-func OwnerCommand() *cli.Command {
-	return &cli.Command{Use: "owner", Short: "Make owner keys, and say who owns the team", Sub: []*cli.Command{
-		ownerCreateCommand(), ownerShowCommand(), ownerListCommand(), ownerAddCommand(), ownerRemoveCommand(), ownerThresholdCommand(),
-	}}
+// Options are the flags of verbs that need an owner's signature. Secrets
+// come from a prompt or from a file, never from the command line, where every
+// process of the machine could read them.
+type Options struct {
+	verb.Options
+	passphrase string
+	recovery   string
+	out        string // where a change that waits for signatures is written
 }
 
-// ownerView is one owner's key.
-type ownerView struct {
-	Owner string `json:"owner"` // the public key
-	Key   key.ID `json:"key"`
-	Code  string `json:"shortCode"`
+const maxPassphraseFile = 4 << 10
+
+// OwnerFlags are the flags of verbs that sign with an owner key.
+func (o *Options) OwnerFlags(f *flag.FlagSet) {
+	o.JSONFlag(f)
+	f.StringVar(&o.passphrase, "passphrase-file", "", "`file` (mode 0600) whose first line unlocks the owner key; without it you are asked")
+	f.StringVar(&o.recovery, "recovery-key-file", "", "`file` (mode 0600) with the recovery key, used instead of the owner key")
 }
 
-func viewOwner(k key.Public[key.Owner]) ownerView {
-	return ownerView{k.String(), k.ID(), k.ID().ShortCode()}
+// ChangeFlags are the flags of verbs that change the roster.
+func (o *Options) ChangeFlags(f *flag.FlagSet) {
+	o.OwnerFlags(f)
+	f.StringVar(&o.out, "out", "", "new `file` for a change that needs more signatures (default roster-VERSION-HASH.pending, here)")
 }
 
-func printOwner(io *cli.IO, asJSON bool, k key.Public[key.Owner]) error {
-	v := viewOwner(k)
-	if asJSON {
-		return io.PrintJSON(v)
+// Owner unlocks the owner key, or takes the recovery key. A passphrase mistyped
+// at the prompt may be tried three times.
+func (o *Options) Owner(ctx context.Context, io *cli.IO, home account.Home) (key.Private[key.Owner], error) {
+	if o.recovery != "" {
+		text, err := keyfile.ReadPrivate(o.recovery, maxPassphraseFile)
+		if err != nil {
+			return key.Private[key.Owner]{}, err
+		}
+		defer clear(text)
+		return vault.ParseRecovery(text)
 	}
-	fmt.Fprintf(io.Out, "owner key   %s\nshort code  %s\n", v.Owner, v.Code)
-	return nil
-}
-
-func ownerCreateCommand() *cli.Command {
-	var o Options
-	return &cli.Command{
-		Use: "create", Short: "Make an owner key of your own on this machine",
-		Long: "Makes a key, locks it with a passphrase and prints its public half with a short code. Whoever founds the team (tucdesk\n" +
-			"team init --owner) or owns it already (tucdesk owner add) enters the public half, after both of you have compared the\n" +
-			"code by voice or in person. The private half stays here, in owner.age in the state folder: keep a copy of that file.",
-		Example: "tucdesk owner create\ntucdesk owner create --passphrase-file /run/secrets/owner --json", Flags: o.OwnerFlags,
-		Run: func(ctx context.Context, io *cli.IO, _ []string) error { return o.createOwner(ctx, io) },
+	if !home.Has(account.OwnerKeyFile) {
+		return key.Private[key.Owner]{}, &cli.Error{
+			Err:   refusal.New(refusal.WrongRole, "there is no owner key in %q", home.Dir),
+			Hints: []string{"run this where your owner key is, or with --recovery-key-file FILE", "to make one: tucdesk owner create"},
+		}
+	}
+	for try := 1; ; try++ {
+		pass, err := o.readPassphrase(ctx, "Passphrase of the owner key: ")
+		if err != nil {
+			return key.Private[key.Owner]{}, err
+		}
+		owner, err := vault.Open(home.Path(account.OwnerKeyFile), pass)
+		clear(pass)
+		if err == nil {
+			noteOwn(home, owner.ID())
+		}
+		if err == nil || o.passphrase != "" || try == 3 {
+			return owner, err
+		}
+		io.Say("%v; try again", err)
 	}
 }
 
-func (o *Options) createOwner(ctx context.Context, io *cli.IO) error {
-	home, err := o.Home()
+func (o *Options) readPassphrase(ctx context.Context, prompt string) ([]byte, error) {
+	if o.passphrase == "" {
+		pass, err := terminal.ReadPassphrase(ctx, prompt)
+		if errors.Is(err, terminal.ErrNoTerminal) {
+			return nil, &cli.Error{Err: err, Hints: []string{"give the passphrase with --passphrase-file FILE"}}
+		}
+		return pass, err
+	}
+	text, err := keyfile.ReadPrivate(o.passphrase, maxPassphraseFile)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if home.Has(account.OwnerKeyFile) {
-		return &cli.Error{Err: fmt.Errorf("there is an owner key in %q: %w", home.Dir, fs.ErrExist), Hints: []string{"tucdesk owner show"}}
-	}
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	return bytes.TrimSuffix(line, []byte("\r")), nil
+}
+
+// Create makes an owner key on this machine, locked by a new passphrase. An error
+// leaves no key.
+func (o *Options) Create(ctx context.Context, home account.Home) (owner key.Private[key.Owner], err error) {
 	pass, err := o.newPassphrase(ctx)
 	if err != nil {
-		return err
+		return owner, err
 	}
 	defer clear(pass)
 	if err := keyfile.CreateDir(home.Dir); err != nil {
-		return err
+		return owner, err
 	}
-	owner, err := key.Generate[key.Owner]()
-	if err != nil {
-		return err
+	if owner, err = key.Generate[key.Owner](); err != nil {
+		return owner, err
 	}
 	if err := vault.Create(home.Path(account.OwnerKeyFile), pass, owner); err != nil {
-		return err
+		return owner, err
 	}
-	return printOwner(io, o.JSON, owner.Public())
+	noteOwn(home, owner.ID())
+	return owner, nil
 }
 
-func ownerShowCommand() *cli.Command {
-	var o Options
-	return &cli.Command{
-		Use: "show", Short: "Show the public half of this machine's owner key", Example: "tucdesk owner show", Flags: o.OwnerFlags,
-		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			home, err := o.Home()
-			if err != nil {
-				return err
-			}
-			owner, err := o.Owner(ctx, io, home)
-			if err != nil {
-				return err
-			}
-			return printOwner(io, o.JSON, owner.Public())
-		},
+// OwnerOrNew is the key that Create has made, or one that is kept elsewhere, if there
+// is one; otherwise it makes one, and fresh says so.
+func (o *Options) OwnerOrNew(ctx context.Context, io *cli.IO, home account.Home) (owner key.Private[key.Owner], fresh bool, err error) {
+	if o.recovery == "" && !home.Has(account.OwnerKeyFile) {
+		owner, err = o.Create(ctx, home)
+		return owner, err == nil, err
 	}
-}
-
-// ownersView is the answer of owner ls and of the verbs that change it.
-type ownersView struct {
-	Version   uint64      `json:"rosterVersion"`
-	Threshold int         `json:"threshold"` // owners that must sign
-	Owners    []ownerView `json:"owners"`
-}
-
-func ownerListCommand() *cli.Command {
-	var o verb.Options
-	return &cli.Command{
-		Use: "ls", Short: "List the owners' keys and how many must sign", Example: "tucdesk owner ls\ntucdesk owner ls --json", Flags: o.JSONFlag,
-		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.WithAccount(ctx, io, func(a *account.Account) error {
-				if err := a.Refresh(ctx); err != nil {
-					return err
-				}
-				return showOwners(a, io, o.JSON)
-			})
-		},
+	if owner, err = o.Owner(ctx, io, home); err != nil {
+		return owner, false, err
 	}
+	return owner, false, keyfile.CreateDir(home.Dir)
 }
 
-func showOwners(a *account.Account, io *cli.IO, asJSON bool) error {
-	r := a.State.Roster()
-	v := ownersView{Version: r.Version, Threshold: r.Threshold}
-	for _, k := range r.Owners {
-		v.Owners = append(v.Owners, viewOwner(k))
+// newPassphrase asks twice, or reads the file once. What is too short is said before
+// it has to be typed again.
+func (o *Options) newPassphrase(ctx context.Context) ([]byte, error) {
+	first, err := o.readPassphrase(ctx, fmt.Sprintf("New passphrase for the owner key (at least %d characters): ", vault.MinPassphrase))
+	if err == nil && len(first) < vault.MinPassphrase {
+		clear(first)
+		err = fmt.Errorf("making an owner key: the passphrase needs at least %d characters", vault.MinPassphrase)
 	}
-	if asJSON {
-		return io.PrintJSON(v)
+	if err != nil || o.passphrase != "" {
+		return first, err
 	}
-	fmt.Fprintf(io.Out, "%d of %d owners must sign, as of roster version %d\n\n", v.Threshold, len(v.Owners), v.Version)
-	return verb.Table(io, []any{"CODE", "OWNER KEY"}, func(row func(...any)) {
-		for _, k := range v.Owners {
-			row(k.Code, k.Owner)
-		}
-	})
-}
-
-// ownerChange are the flags of verbs that change who owns the team.
-type ownerChange struct {
-	Options
-	threshold int
-	code      string
-	revoke    bool
-}
-
-func (o *ownerChange) thresholdFlag(f *flag.FlagSet) {
-	f.IntVar(&o.threshold, "threshold", 0, "at the same time, let this `number` of owners have to sign (default: as many as before)")
-}
-
-// bothSets is said where somebody may be asked for a signature they do not expect.
-const bothSets = "Such a change is signed by as many of the owners before it as had to sign, and by as many of the owners after it as will\n" +
-	"have to. What this machine cannot sign alone goes into a file for the others: tucdesk team cosign."
-
-func ownerAddCommand() *cli.Command {
-	var o ownerChange
-	return &cli.Command{
-		Use: "add OWNER-KEY", Short: "Make a person's owner key one of the team's",
-		Long: "OWNER-KEY and a short code are what tucdesk owner create prints on the other person's machine. Compare the code by\n" +
-			"voice or in person before you agree; --code takes the code that you were told, for scripts.\n\n" + bothSets,
-		Example: "tucdesk owner add tucdesk-owner-pub:1Jx...\ntucdesk owner add tucdesk-owner-pub:1Jx... --code 7Q2M-0XKD-91TB --threshold 2",
-		MinArgs: 1, MaxArgs: 1,
-		Flags: func(f *flag.FlagSet) {
-			o.ChangeFlags(f)
-			o.thresholdFlag(f)
-			f.StringVar(&o.code, "code", "", "the short `code` that the other person told you")
-		},
-		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			k, err := parseOwner(args[0])
-			if err != nil {
-				return err
-			}
-			return o.WithOwner(ctx, io, func(a *account.Account) error {
-				if err := compareCode(ctx, io, o.code, "the person who made this owner key", k.ID()); err != nil {
-					return err
-				}
-				return o.run(ctx, io, a, func(r *roster.Roster) { r.Owners = append(r.Owners, k) })
-			})
-		},
-	}
-}
-
-func parseOwner(text string) (key.Public[key.Owner], error) {
-	k, err := key.ParsePublic[key.Owner](text)
-	if err != nil {
-		return k, &cli.Error{Err: err, Hints: []string{"an owner key begins with tucdesk-owner-pub: and is printed by tucdesk owner create"}}
-	}
-	return k, nil
-}
-
-// run changes the owners by edit and shows them.
-func (o *ownerChange) run(ctx context.Context, io *cli.IO, a *account.Account, edit func(*roster.Roster)) error {
-	err := o.Change(ctx, io, a, nil, func(r *roster.Roster) {
-		edit(r)
-		if o.threshold != 0 {
-			r.Threshold = o.threshold
-		}
-	})
-	if refusal.Of(err) == refusal.BadStatement {
-		return &cli.Error{Err: err, Hints: []string{"with --threshold NUMBER the number of owners that must sign changes too"}}
+	second, err := o.readPassphrase(ctx, "Once more: ")
+	defer clear(second)
+	if err == nil && !bytes.Equal(first, second) {
+		err = errors.New("making an owner key: the two passphrases differ")
 	}
 	if err != nil {
-		return err
+		clear(first)
 	}
-	return showOwners(a, io, o.JSON)
-}
-
-func ownerRemoveCommand() *cli.Command {
-	var o ownerChange
-	return &cli.Command{
-		Use: "rm OWNER-KEY|CODE", Short: "Take an owner's key out of the team's",
-		Long: "The key signs nothing for the team any more. Join tokens that it signed stay good; with --revoke, for a key that is lost\n" +
-			"or stolen, they and the machines that joined with them end too, and the key never comes back.\n\n" + bothSets,
-		Example: "tucdesk owner rm 7Q2M-0XKD-91TB\ntucdesk owner rm 7Q2M-0XKD-91TB --revoke --threshold 1",
-		MinArgs: 1, MaxArgs: 1,
-		Flags: func(f *flag.FlagSet) {
-			o.ChangeFlags(f)
-			o.thresholdFlag(f)
-			f.BoolVar(&o.revoke, "revoke", false, "put the key into the revoked ones")
-		},
-		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.remove(ctx, io, a, args[0]) })
-		},
-	}
-}
-
-func (o *ownerChange) remove(ctx context.Context, io *cli.IO, a *account.Account, who string) error {
-	if a.State == nil {
-		return refusal.New(refusal.NotLoggedIn, "this client has not seen the team's roster yet")
-	}
-	owners := a.State.Roster().Owners
-	i := slices.IndexFunc(owners, func(k key.Public[key.Owner]) bool {
-		return k.String() == who || k.ID().String() == who || strings.EqualFold(k.ID().ShortCode(), who)
-	})
-	if i < 0 {
-		return &cli.Error{Err: refusal.New(refusal.NotFound, "no owner %q in the roster", who), Hints: []string{"tucdesk owner ls"}}
-	}
-	gone := owners[i]
-	return o.run(ctx, io, a, func(r *roster.Roster) {
-		r.Owners = slices.DeleteFunc(r.Owners, func(k key.Public[key.Owner]) bool { return k == gone })
-		if o.revoke {
-			r.Revoke(gone.ID())
-		}
-	})
-}
-
-func ownerThresholdCommand() *cli.Command {
-	var o ownerChange
-	return &cli.Command{
-		Use: "threshold NUMBER", Short: "Set how many owners must sign a change",
-		Long:    "With 2 of 3, a stolen owner key changes nothing and a lost one costs nothing.\n\n" + bothSets,
-		Example: "tucdesk owner threshold 2", MinArgs: 1, MaxArgs: 1, Flags: o.ChangeFlags,
-		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			n, err := strconv.Atoi(args[0])
-			if err != nil || n < 1 || n > roster.MaxOwners {
-				return &cli.Error{Err: errors.New("NUMBER is from 1 to the number of owners"), Exit: cli.ExitUsage}
-			}
-			o.threshold = n
-			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, func(*roster.Roster) {}) })
-		},
-	}
+	return first, err
 }

@@ -6,35 +6,14 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
-	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/teamtest"
 	"github.com/tucdesk/tucdesk/operator/vault"
-	"github.com/tucdesk/tucdesk/policy/roster"
 )
-
-func TestRevokedMachineIsNotOffered(t *testing.T) {
-	m := teamtest.NewTeam(t)
-	a := m.Account(t)
-	web := m.Machine("web", m.Enroller)
-	good, _ := a.Verified([]wire.AgentInfo{web}, time.Now())
-	id := good[0].Cert.Agent.ID()
-	if err := a.Learn(wire.RosterNews{Updates: []wire.RosterUpdate{m.Next(a, func(r *roster.Roster) { r.Revoke(id) })}}); err != nil {
-		t.Fatal(err)
-	}
-	if good, bad := a.Verified([]wire.AgentInfo{web}, time.Now()); len(good) != 0 || bad != 1 {
-		t.Errorf("a revoked machine: %d good and %d bad", len(good), bad)
-	}
-	// An rm that got as far as this goes on by the key's id, without an owner.
-	if got, err := revokeAgent(t.Context(), a, nil, nil, id.String()); err != nil || got != id {
-		t.Errorf("going on: %v, %v", got, err)
-	}
-}
 
 func TestPassphraseComesFromAPrivateFile(t *testing.T) {
 	for text, want := range map[string]string{"correct horse\n": "correct horse", "correct horse\r\nnot this": "correct horse", "no end": "no end", " kept ": " kept ", "": ""} {
@@ -87,27 +66,8 @@ func TestShortCodeIsComparedBeforeAKeyGoesIn(t *testing.T) {
 		id.ShortCode(): true, strings.ToLower(id.ShortCode()): true, strings.ReplaceAll(id.ShortCode(), "-", ""): true,
 		id.ShortCode()[1:]: false, "0000-0000-0000": false, "-": false, "": false, // "" asks, and nobody is there
 	} {
-		if err := compareCode(t.Context(), io, code, "bob@example.org", id); (err == nil) != ok {
+		if err := CompareCode(t.Context(), io, code, "bob@example.org", id); (err == nil) != ok {
 			t.Errorf("code %q of %s: %v", code, id.ShortCode(), err)
 		}
-	}
-}
-
-func TestRevokingOneselfAsks(t *testing.T) {
-	m := teamtest.NewTeam(t)
-	a := m.Account(t)
-	var none *cli.Error
-	io := &cli.IO{In: teamtest.Pipe(t, "y\n"), Err: &bytes.Buffer{}}
-	for _, who := range []string{"ann@example.org", m.Ann.ID().String(), m.Ann.ID().ShortCode()} {
-		err := (&operatorRevoke{}).run(t.Context(), io, a, who)
-		if !errors.As(err, &none) || !strings.Contains(err.Error(), "your own key") {
-			t.Errorf("%s: %v", who, err)
-		}
-	}
-	if err := (&operatorRevoke{}).run(t.Context(), io, a, "eve@example.org"); refusal.Of(err) != refusal.NotFound {
-		t.Errorf("nobody: %v", err)
-	}
-	if err := (&operatorRevoke{}).run(t.Context(), io, a, "bob@example.org"); refusal.Of(err) != refusal.WrongRole {
-		t.Errorf("another's key goes on to the owner key, which is not here: %v", err)
 	}
 }

@@ -2,8 +2,10 @@ package request
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -88,8 +90,8 @@ func requestsListCommand() *cli.Command {
 	var o verb.Options
 	return &cli.Command{
 		Use: "ls", Short: "List requests, newest first", Example: "tucdesk requests ls\ntucdesk requests ls --json", Flags: o.JSONFlag,
-		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.WithAccount(ctx, io, func(a *account.Account) error { return listRequests(ctx, a, io, o.JSON) })
+		Run: func(ctx context.Context, tio *cli.IO, _ []string) error {
+			return o.WithAccount(ctx, tio, func(a *account.Account) error { return listRequests(ctx, a, tio, o.JSON) })
 		},
 	}
 }
@@ -97,8 +99,8 @@ func requestsListCommand() *cli.Command {
 // ShortHash is how many digits of a request's hash a listing shows.
 const ShortHash = 12
 
-func listRequests(ctx context.Context, a *account.Account, io *cli.IO, asJSON bool) error {
-	all, err := requests(ctx, a, io)
+func listRequests(ctx context.Context, a *account.Account, tio *cli.IO, asJSON bool) error {
+	all, err := requests(ctx, a, tio)
 	if err != nil {
 		return err
 	}
@@ -107,13 +109,13 @@ func listRequests(ctx context.Context, a *account.Account, io *cli.IO, asJSON bo
 		for _, w := range all {
 			views = append(views, viewRequest(a, w))
 		}
-		return io.PrintJSON(views)
+		return tio.PrintJSON(views)
 	}
 	if len(all) == 0 {
-		io.Say("no requests")
+		tio.Say("no requests")
 		return nil
 	}
-	return verb.Table(io, []any{"REQUEST", "STATE", "WHO", "MACHINE", "UNTIL", "COMMAND"}, func(row func(...any)) {
+	return verb.Table(tio, []any{"REQUEST", "STATE", "WHO", "MACHINE", "UNTIL", "COMMAND"}, func(row func(...any)) {
 		for _, w := range all {
 			row(w.Hash.String()[:ShortHash], string(w.Info.State), w.email, w.Host, w.Request.ExpiresAt.Time().Format(time.RFC3339), verb.Shown(short(w.Command())))
 		}
@@ -134,7 +136,7 @@ func short(command string) string {
 
 // requests fetches and verifies all requests; those that do not verify are
 // counted and left out.
-func requests(ctx context.Context, a *account.Account, io *cli.IO) ([]Waiting, error) {
+func requests(ctx context.Context, a *account.Account, tio *cli.IO) ([]Waiting, error) {
 	if err := a.Refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -154,14 +156,14 @@ func requests(ctx context.Context, a *account.Account, io *cli.IO) ([]Waiting, e
 		}
 	}
 	if bad := len(infos) - len(good); bad > 0 {
-		io.Say("warning: %d requests are left out, nobody in the roster today signed them", bad)
+		tio.Say("warning: left out, because nobody in the roster today signed them: %s", cli.Count(bad, "request"))
 	}
 	return good, nil
 }
 
 // request finds one by its hash or a unique beginning of it.
-func request(ctx context.Context, a *account.Account, io *cli.IO, prefix string) (Waiting, error) {
-	all, err := requests(ctx, a, io)
+func request(ctx context.Context, a *account.Account, tio *cli.IO, prefix string) (Waiting, error) {
+	all, err := requests(ctx, a, tio)
 	if err != nil {
 		return Waiting{}, err
 	}
@@ -188,20 +190,43 @@ func requestsShowCommand() *cli.Command {
 	var o verb.Options
 	return &cli.Command{
 		Use: "show REQUEST", Short: "Show exactly what a request would run", Example: "tucdesk requests show 3f6c0a91b2d4",
-		MinArgs: 1, MaxArgs: 1, Flags: o.JSONFlag,
-		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.WithAccount(ctx, io, func(a *account.Account) error {
-				w, err := request(ctx, a, io, args[0])
+		MinArgs: 1, MaxArgs: 1, Flags: o.JSONFlag, Complete: completeFor(&o),
+		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
+			return o.WithAccount(ctx, tio, func(a *account.Account) error {
+				w, err := request(ctx, a, tio, args[0])
 				if err != nil {
 					return err
 				}
 				if o.JSON {
-					return io.PrintJSON(viewRequest(a, w))
+					return tio.PrintJSON(viewRequest(a, w))
 				}
-				w.print(io.Out)
+				w.print(tio.Out)
 				return nil
 			})
 		},
+	}
+}
+
+// completeWithin bounds how long a shell waits for the requests that it offers; our
+// choice.
+const completeWithin = 2 * time.Second
+
+// completeFor offers the requests that wait. They are not known without the server:
+// what a cache had would be out of date by the time somebody is to approve.
+func completeFor(o *verb.Options) func(context.Context, string) []string {
+	return func(ctx context.Context, typed string) (ids []string) {
+		ctx, cancel := context.WithTimeout(ctx, completeWithin)
+		defer cancel()
+		_ = o.WithAccount(ctx, &cli.IO{Err: io.Discard}, func(a *account.Account) error {
+			all, err := requests(ctx, a, &cli.IO{Err: io.Discard})
+			for _, w := range all {
+				if id := w.Hash.String(); w.Info.State == wire.RequestPending && strings.HasPrefix(id, typed) {
+					ids = append(ids, id[:max(ShortHash, len(typed))]+"\t"+short(w.Command()))
+				}
+			}
+			return err
+		})
+		return ids
 	}
 }
 
@@ -217,13 +242,13 @@ func requestsApproveCommand() *cli.Command {
 		Long: "Shows exactly what would run and, once you agree, signs it with your key. The machine checks your signature\n" +
 			"itself and runs those very arguments once, within five minutes. Nobody can approve a request of their own.",
 		Example: "tucdesk requests approve 3f6c0a91b2d4\ntucdesk requests approve 3f6c0a91b2d4 --yes",
-		MinArgs: 1, MaxArgs: 1,
+		MinArgs: 1, MaxArgs: 1, Complete: completeFor(&o.Options),
 		Flags: func(f *flag.FlagSet) {
 			o.JSONFlag(f)
 			f.BoolVar(&o.yes, "yes", false, "do not ask; for those who have read the request already")
 		},
-		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.run(ctx, io, args[0], approval.Approve)
+		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
+			return o.run(ctx, tio, args[0], approval.Approve)
 		},
 	}
 }
@@ -232,16 +257,16 @@ func requestsDenyCommand() *cli.Command {
 	o := decide{yes: true}
 	return &cli.Command{
 		Use: "deny REQUEST", Short: "Deny a request, or withdraw your own", Example: "tucdesk requests deny 3f6c0a91b2d4",
-		MinArgs: 1, MaxArgs: 1, Flags: o.JSONFlag,
-		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.run(ctx, io, args[0], approval.Deny)
+		MinArgs: 1, MaxArgs: 1, Flags: o.JSONFlag, Complete: completeFor(&o.Options),
+		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
+			return o.run(ctx, tio, args[0], approval.Deny)
 		},
 	}
 }
 
-func (o *decide) run(ctx context.Context, io *cli.IO, prefix string, d approval.Decision) error {
-	return o.WithAccount(ctx, io, func(a *account.Account) error {
-		w, err := request(ctx, a, io, prefix)
+func (o *decide) run(ctx context.Context, tio *cli.IO, prefix string, d approval.Decision) error {
+	return o.WithAccount(ctx, tio, func(a *account.Account) error {
+		w, err := request(ctx, a, tio, prefix)
 		if err != nil {
 			return err
 		}
@@ -255,9 +280,10 @@ func (o *decide) run(ctx context.Context, io *cli.IO, prefix string, d approval.
 			return err
 		}
 		if !o.yes {
-			w.print(io.Err) // talk: the answer is what became of the request
-			if !verb.Confirm(ctx, io, "Approve this, once?") {
-				return &cli.Error{Err: fmt.Errorf("not approved; nothing was signed"), Hints: []string{"without a terminal: --yes"}}
+			w.print(tio.Err) // talk: the answer is what became of the request
+			no := &cli.Error{Err: errors.New("not approved; nothing was signed"), Hints: []string{"without a terminal: --yes"}}
+			if err := verb.Confirm(ctx, tio, "Approve this, once?", no); err != nil {
+				return err
 			}
 		}
 		signed, err := approval.Make(a.Key, w.Request, w.Hash, d, time.Now())
@@ -270,9 +296,9 @@ func (o *decide) run(ctx context.Context, io *cli.IO, prefix string, d approval.
 		}
 		w.Info = info
 		if o.JSON {
-			return io.PrintJSON(viewRequest(a, w))
+			return tio.PrintJSON(viewRequest(a, w))
 		}
-		fmt.Fprintf(io.Out, "request %s is %s\n", w.Hash.String()[:ShortHash], w.Info.State)
+		fmt.Fprintf(tio.Out, "request %s is %s\n", w.Hash.String()[:ShortHash], w.Info.State)
 		return nil
 	})
 }

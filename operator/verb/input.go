@@ -18,12 +18,13 @@ func Exists(name string) error {
 	return &cli.Error{Err: fmt.Errorf("writing %q: %w", name, fs.ErrExist), Hints: []string{"choose another file, or remove that one"}}
 }
 
-// Confirm asks a yes-or-no question at the terminal. Without one, and after
-// Ctrl-C, the answer is no; the reader is left behind then, since a read of a
-// terminal cannot be called back, and ends with the process.
-func Confirm(ctx context.Context, io *cli.IO, question string) bool {
+// Confirm asks a yes-or-no question at the terminal; nil is yes. Any other answer,
+// and none where there is no terminal, is otherwise. Ctrl-C is the error of ctx; the
+// reader is left behind then, since a read of a terminal cannot be called back, and
+// ends with the process.
+func Confirm(ctx context.Context, io *cli.IO, question string, otherwise error) error {
 	if !terminal.IsTerminal(io.In) {
-		return false
+		return otherwise
 	}
 	fmt.Fprintf(io.Err, "%s [y/N] ", question)
 	answer := make(chan string, 1)
@@ -34,16 +35,19 @@ func Confirm(ctx context.Context, io *cli.IO, question string) bool {
 	}()
 	select {
 	case word := <-answer:
-		return strings.EqualFold(word, "y") || strings.EqualFold(word, "yes")
+		if strings.EqualFold(word, "y") || strings.EqualFold(word, "yes") {
+			return nil
+		}
+		return otherwise
 	case <-ctx.Done():
 		fmt.Fprintln(io.Err)
-		return false
+		return ctx.Err()
 	}
 }
 
 // ReadPublicFile reads a file that holds no secret, "-" being standard input.
-func ReadPublicFile(io *cli.IO, name string, limit int64) ([]byte, error) {
-	f := io.In
+func ReadPublicFile(tio *cli.IO, name string, limit int64) ([]byte, error) {
+	f := tio.In
 	if name != "-" {
 		var err error
 		if f, err = os.Open(name); err != nil {
@@ -51,7 +55,11 @@ func ReadPublicFile(io *cli.IO, name string, limit int64) ([]byte, error) {
 		}
 		defer f.Close()
 	}
-	return readLimited(f, limit)
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = refusal.New(refusal.TooLarge, "%q has more than %d bytes", name, limit)
+	}
+	return text, err
 }
 
 // SplitList reads a comma-separated list; [] for none.
@@ -63,24 +71,4 @@ func SplitList(s string) []string {
 		}
 	}
 	return list
-}
-
-// maxArgument is the longest string that "-" reads from standard input.
-const maxArgument = 64 << 10
-
-// StringOrStdin is arg, or standard input for "-".
-func StringOrStdin(io *cli.IO, arg string) (string, error) {
-	if arg != "-" {
-		return arg, nil
-	}
-	text, err := readLimited(io.In, maxArgument)
-	return strings.TrimSpace(string(text)), err
-}
-
-func readLimited(r io.Reader, limit int64) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(text)) > limit {
-		err = refusal.New(refusal.TooLarge, "more than %d bytes", limit)
-	}
-	return text, err
 }

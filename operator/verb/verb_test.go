@@ -2,6 +2,7 @@ package verb
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -11,8 +12,9 @@ import (
 
 func TestWithoutATerminalTheAnswerIsNo(t *testing.T) {
 	var talk bytes.Buffer
-	if Confirm(t.Context(), &cli.IO{In: teamtest.Pipe(t, "y\n"), Err: &talk}, "Sure?") || talk.Len() > 0 {
-		t.Errorf("agreed, or asked where nobody is: %q", talk.String())
+	no := errors.New("no")
+	if err := Confirm(t.Context(), &cli.IO{In: teamtest.Pipe(t, "y\n"), Err: &talk}, "Sure?", no); err != no || talk.Len() > 0 {
+		t.Errorf("agreed, or asked where nobody is: %v, %q", err, talk.String())
 	}
 }
 

@@ -1,7 +1,10 @@
-package owners
+// Package members is the verbs for who is in a team and what holds there: people,
+// owners, machines, and the life of the roster that names them.
+package members
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"slices"
@@ -11,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/owners"
 	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -22,7 +26,7 @@ func OperatorCommand() *cli.Command {
 }
 
 type operatorAdd struct {
-	Options
+	owners.Options
 	role, person, code string
 }
 
@@ -43,50 +47,64 @@ func operatorAddCommand() *cli.Command {
 			f.StringVar(&o.code, "code", "", "the short `code` that the other person told you")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, args[0], args[1]) })
+			entry, err := o.entry(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, entry) })
 		},
 	}
 }
 
-func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account.Account, email, text string) error {
+// entry is what the command line asks for, before anybody is asked anything.
+func (o *operatorAdd) entry(email, text string) (roster.Operator, error) {
 	pub, err := key.ParsePublic[key.Operator](text)
 	if err != nil {
-		return &cli.Error{Err: err, Hints: []string{"KEY begins with tucdesk-operator-pub: and is printed by tucdesk login TEAM-STRING"}}
+		return roster.Operator{}, cli.NotCarried(err, text, "tucdesk-operator-pub:", "printed by tucdesk login TEAM-STRING on the other person's machine")
 	}
 	role, err := policy.ParseRole(o.role)
 	if err != nil {
-		return &cli.Error{Err: err, Exit: cli.ExitUsage}
+		return roster.Operator{}, &cli.Error{Err: err, Hints: []string{"viewer, operator, approver, admin or owner"}, Exit: cli.ExitUsage}
 	}
-	if err := compareCode(ctx, io, o.code, email, pub.ID()); err != nil {
+	person := o.person
+	if person == "" {
+		person = email
+	}
+	return roster.Operator{Key: pub, Email: email, Person: strings.ToLower(person), Role: role}, owners.CheckCode(o.code, pub.ID())
+}
+
+func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account.Account, entry roster.Operator) error {
+	if err := unknown(a, entry.Key.ID()); err != nil {
 		return err
 	}
-	if o.person == "" {
-		o.person = email
+	if err := owners.CompareCode(ctx, io, o.code, entry.Email, entry.Key.ID()); err != nil {
+		return err
 	}
-	entry := roster.Operator{Key: pub, Email: email, Person: strings.ToLower(o.person), Role: role}
 	if err := o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.Operators = append(r.Operators, entry) }); err != nil {
 		return err
 	}
 	if o.JSON {
-		return io.PrintJSON(memberView{email, entry.Person, role.String(), pub.ID(), pub.ID().ShortCode(), false})
+		return io.PrintJSON(memberView{entry.Email, entry.Person, entry.Role.String(), entry.Key.ID(), entry.Key.ID().ShortCode(), false})
 	}
-	fmt.Fprintf(io.Out, "added %s as %s in roster version %d\n", email, role, a.State.Version())
+	fmt.Fprintf(io.Out, "added %s as %s in roster version %d\n", entry.Email, entry.Role, a.State.Version())
 	return nil
 }
 
-// compareCode makes sure that a person has compared the code out of band; code is
-// what the flag says, "" for none.
-func compareCode(ctx context.Context, io *cli.IO, code, who string, id key.ID) error {
-	want := id.ShortCode()
-	if code != "" {
-		if !strings.EqualFold(strings.ReplaceAll(code, "-", ""), strings.ReplaceAll(want, "-", "")) {
-			return refusal.New(refusal.BadArgument, "the key's short code is %s, not %s: this is not the key of the person you spoke to", want, code)
-		}
+// unknown refuses a key that the roster has, in force or revoked: it cannot come in
+// again.
+func unknown(a *account.Account, id key.ID) error {
+	if a.State == nil {
 		return nil
 	}
-	io.Say("short code of this key: %s", want)
-	if !verb.Confirm(ctx, io, fmt.Sprintf("Does %s see the same code?", who)) {
-		return &cli.Error{Err: fmt.Errorf("the short code was not confirmed; nothing was changed"), Hints: []string{"without a terminal, give the code that you were told: --code CODE"}}
+	if a.State.Revoked(id) {
+		return &cli.Error{Err: refusal.New(refusal.KeyRevoked, "key %s was revoked, and never comes back", id.ShortCode()), Hints: []string{
+			"a new key, on the other person's machine: tucdesk login --state DIR TEAM-STRING"}, Exit: cli.ExitFailed}
+	}
+	for _, m := range a.State.Roster().Operators {
+		if m.Key.ID() == id {
+			return &cli.Error{Err: refusal.New(refusal.KeyInUse, "key %s is in the roster already, of %s as %s", id.ShortCode(), m.Email, m.Role), Hints: []string{
+				"they can log in: tucdesk login", "for another role revoke this key first; the person then needs a new one"}}
+		}
 	}
 	return nil
 }
@@ -121,7 +139,7 @@ func operatorListCommand() *cli.Command {
 }
 
 type operatorRevoke struct {
-	Options
+	owners.Options
 	yes bool
 }
 
@@ -153,10 +171,13 @@ type revoked struct {
 func (o *operatorRevoke) run(ctx context.Context, io *cli.IO, a *account.Account, who string) error {
 	ids := keysOf(a, who)
 	if len(ids) == 0 {
-		return refusal.New(refusal.NotFound, "nobody %q with a key in force in the roster", who)
+		return &cli.Error{Err: refusal.New(refusal.NotFound, "nobody %q with a key in force in the roster", who), Hints: []string{"tucdesk operator ls"}}
 	}
-	if slices.Contains(ids, a.Key.ID()) && !o.yes && !verb.Confirm(ctx, io, "This is your own key; this client will be locked out. Revoke it?") {
-		return &cli.Error{Err: fmt.Errorf("nothing was revoked: this is your own key"), Hints: []string{"to lock this client out nevertheless: --yes"}}
+	if slices.Contains(ids, a.Key.ID()) && !o.yes {
+		no := &cli.Error{Err: errors.New("nothing was revoked: this is your own key"), Hints: []string{"to lock this client out nevertheless: --yes"}}
+		if err := verb.Confirm(ctx, io, "This is your own key; this client will be locked out. Revoke it?", no); err != nil {
+			return err
+		}
 	}
 	if err := o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.Revoke(ids...) }); err != nil {
 		return err
@@ -164,7 +185,7 @@ func (o *operatorRevoke) run(ctx context.Context, io *cli.IO, a *account.Account
 	if o.JSON {
 		return io.PrintJSON(revoked{ids, a.State.Version()})
 	}
-	fmt.Fprintf(io.Out, "revoked %d key(s) in roster version %d\n", len(ids), a.State.Version())
+	fmt.Fprintf(io.Out, "revoked %s in roster version %d\n", cli.Count(len(ids), "key"), a.State.Version())
 	return nil
 }
 
@@ -181,20 +202,20 @@ func keysOf(a *account.Account, who string) (ids []key.ID) {
 
 // AgentCommand is the noun agent.
 func AgentCommand() *cli.Command {
-	var o Options
+	var o owners.Options
 	return &cli.Command{Use: "agent", Short: "Remove machines", Sub: []*cli.Command{{
 		Use: "rm HOST", Short: "Revoke a machine and take it off the list",
 		Long:    "Signs the next roster with the machine's key in its revoked list and deletes it at the server, so that its name is free again. Its log entries stay.",
 		Example: "tucdesk agent rm web", MinArgs: 1, MaxArgs: 1, Flags: o.ChangeFlags, Complete: o.CompleteHosts,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.removeAgent(ctx, io, a, args[0]) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return removeAgent(ctx, &o, io, a, args[0]) })
 		},
 	}}}
 }
 
 // revokeAgent puts the machine's key into the revoked list. Where an earlier rm
 // did that and got no further, the key's id is enough.
-func revokeAgent(ctx context.Context, a *account.Account, io *cli.IO, o *Options, name string) (key.ID, error) {
+func revokeAgent(ctx context.Context, a *account.Account, io *cli.IO, o *owners.Options, name string) (key.ID, error) {
 	if id, err := key.ParseID(name); err == nil && a.State.Revoked(id) {
 		return id, nil
 	}
@@ -206,7 +227,7 @@ func revokeAgent(ctx context.Context, a *account.Account, io *cli.IO, o *Options
 	return id, o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.Revoke(id) })
 }
 
-func (o *Options) removeAgent(ctx context.Context, io *cli.IO, a *account.Account, name string) error {
+func removeAgent(ctx context.Context, o *owners.Options, io *cli.IO, a *account.Account, name string) error {
 	id, err := revokeAgent(ctx, a, io, o, name)
 	if refusal.Of(err) == refusal.NotEnoughSignatures && !id.IsZero() {
 		io.Say("when that is in force, take the machine off the list with: tucdesk agent rm %s", id)

@@ -1,23 +1,23 @@
-package owners
+// Package founding makes a new team: its keys, its root and the first version of its
+// roster, and hands them to a server that has no team by this setup string yet.
+// Keys are on the disk before the server hears of them, and go again when it is sure
+// that no team came to be.
+package founding
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/change"
+	"github.com/tucdesk/tucdesk/operator/owners"
 	"github.com/tucdesk/tucdesk/operator/vault"
 	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy"
@@ -25,34 +25,31 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 )
 
-// enrollerLifetime is the longest life of a join token that the first enroller
-// may give, in seconds; our choice.
-const enrollerLifetime = 7 * 24 * 3600
-
 type teamInit struct {
-	Options
+	owners.Options
 	name, email, tags, policy string
 	owners, codes             verb.ListFlag // of the other owners
 	threshold                 int
 }
 
-func teamInitCommand() *cli.Command {
+// Command is the verb team init.
+func Command() *cli.Command {
 	var o teamInit
 	return &cli.Command{
-		Use:   "init SETUP-STRING",
+		Use:   "init SETUP-STRING|FILE|-",
 		Short: "Found a team on a new server",
 		Long: "Makes the team's owner key (locked by a passphrase), a recovery key that is shown once, your own\n" +
 			"operator key and the key that signs join tokens, signs the first roster and hands it to the server.\n" +
-			"The private keys stay on this machine. SETUP-STRING is what tucdesk-server printed at its first start,\n" +
-			"\"-\" reads it from standard input. When all owner keys and the recovery key are lost, no server can\n" +
+			"The private keys stay on this machine. SETUP-STRING is what tucdesk-server printed at its first start:\n" +
+			"itself, the file that it is in, or \"-\" for standard input. When all owner keys and the recovery key are lost, no server can\n" +
 			"help: every machine has to join anew.\n\n" +
 			"With --owner the team has several owners from the beginning and no recovery key: each makes a key with tucdesk owner\n" +
 			"create, and you compare the codes. The first roster then waits in a file until enough of them have signed it (tucdesk\n" +
 			"team cosign); tucdesk team publish on this machine founds the team. The setup string is good for a day.",
 		Example: "tucdesk team init --name acme --email me@example.com tucdesk-setup:eyJ1cmwiOi...\n" +
-			"tucdesk team init --name acme --email me@example.com --tags prod,staging - < setup.txt\n" +
-			"tucdesk team init --email me@example.com --owner tucdesk-owner-pub:1Jx... --owner tucdesk-owner-pub:zQ4... - < setup.txt",
-		MinArgs: 1, MaxArgs: 1,
+			"tucdesk team init --name acme --email me@example.com --tags prod,staging setup.txt\n" +
+			"tucdesk team init --email me@example.com --owner tucdesk-owner-pub:1Jx... --owner tucdesk-owner-pub:zQ4... setup.txt",
+		MinArgs: 1, MaxArgs: 1, Files: true,
 		Flags: func(f *flag.FlagSet) {
 			o.ChangeFlags(f)
 			f.Var(&o.owners, "owner", "owner `key` of another person; may be given again")
@@ -79,8 +76,14 @@ func (o *teamInit) run(ctx context.Context, io *cli.IO, arg string) error {
 	if err != nil {
 		return err
 	}
-	others, err := o.others(ctx, io)
+	others, err := o.others()
 	if err != nil {
+		return err
+	}
+	if err := o.trial(setup, text, others); err != nil {
+		return err
+	}
+	if err := o.compareCodes(ctx, io, others); err != nil {
 		return err
 	}
 	f, err := o.makeKeys(ctx, io, home, others)
@@ -97,8 +100,8 @@ func (o *teamInit) run(ctx context.Context, io *cli.IO, arg string) error {
 	return o.found(ctx, io, f, first, setup)
 }
 
-// others are the owners besides this one, whose codes were compared.
-func (o *teamInit) others(ctx context.Context, io *cli.IO) (keys []key.Public[key.Owner], err error) {
+// others are the owners besides this one.
+func (o *teamInit) others() (keys []key.Public[key.Owner], err error) {
 	usage := func(text, hint string) error {
 		return &cli.Error{Err: errors.New(text), Hints: []string{hint}, Exit: cli.ExitUsage}
 	}
@@ -114,20 +117,62 @@ func (o *teamInit) others(ctx context.Context, io *cli.IO) (keys []key.Public[ke
 		return nil, usage("want one --code for each --owner", "in the same order")
 	}
 	for i, text := range o.owners {
-		k, err := parseOwner(text)
+		k, err := owners.ParseKey(text)
+		if err == nil {
+			err = owners.CheckCode(o.code(i), k.ID())
+		}
 		if err != nil {
-			return nil, err
-		}
-		code := ""
-		if len(o.codes) > 0 {
-			code = o.codes[i]
-		}
-		if err := compareCode(ctx, io, code, "the person who made this owner key", k.ID()); err != nil {
 			return nil, err
 		}
 		keys = append(keys, k)
 	}
 	return keys, nil
+}
+
+// code is what --code says of the owner i, "" for nothing.
+func (o *teamInit) code(i int) string {
+	if len(o.codes) == 0 {
+		return ""
+	}
+	return o.codes[i]
+}
+
+func (o *teamInit) compareCodes(ctx context.Context, io *cli.IO, others []key.Public[key.Owner]) error {
+	for i, k := range others {
+		if err := owners.CompareCode(ctx, io, o.code(i), "the person who made this owner key", k.ID()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trial founds the team with keys that are thrown away, so that a wrong name, tag or
+// address is found before a passphrase is asked for.
+func (o *teamInit) trial(setup roster.SetupInfo, text []byte, others []key.Public[key.Owner]) error {
+	f := o.begin(account.Home{})
+	var err [4]error
+	f.owner, err[0] = key.Generate[key.Owner]()
+	f.recovery, err[1] = key.Generate[key.Owner]()
+	f.operator, err[2] = key.Generate[key.Operator]()
+	f.enroller, err[3] = key.Generate[key.Enroller]()
+	if err := errors.Join(err[:]...); err != nil {
+		return err
+	}
+	o.root(f, others)
+	_, bad := f.sign(setup, text)
+	return bad
+}
+
+// root says who owns the team: f's owner and the others, or the recovery key.
+func (o *teamInit) root(f *founding, others []key.Public[key.Owner]) {
+	if len(others) == 0 {
+		others = []key.Public[key.Owner]{f.recovery.Public()}
+	}
+	f.root = roster.Root{Team: wire.NewTeamID(), Name: o.name, Owners: append([]key.Public[key.Owner]{f.owner.Public()}, others...), Threshold: o.threshold}
+}
+
+func (o *teamInit) begin(home account.Home) *founding {
+	return &founding{home: home, email: o.email, tags: verb.SplitList(o.tags)}
 }
 
 // found hands the first roster to the server. What may have come to be although
@@ -140,7 +185,19 @@ func (o *teamInit) found(ctx context.Context, io *cli.IO, f *founding, first *ch
 	case sent && mayExist(err):
 		return errors.Join(o.show(io, f), maybeFounded(err, f.home))
 	}
-	return errors.Join(err, f.undo())
+	return errors.Join(setupUsed(err, "tucdesk team init"), f.undo())
+}
+
+// setupUsed says what a server means that knows no such setup code: it does not tell
+// a used one from one that never was.
+func setupUsed(err error, again string) error {
+	if refusal.Of(err) != refusal.NotFound {
+		return err
+	}
+	return &cli.Error{Err: fmt.Errorf("the server does not take this setup string: %w", err), Hints: []string{
+		"a setup string founds one team, once, within a day; was it used already?",
+		"for another, at the server: tucdesk-server setup-code; then again: " + again,
+	}}
 }
 
 func maybeFounded(err error, home account.Home) error {
@@ -170,7 +227,7 @@ func (o *teamInit) waitForOwners(io *cli.IO, f *founding, first *change.Change, 
 	if err != nil {
 		return errors.Join(err, f.undo())
 	}
-	err = o.leave(io, first)
+	err = o.Leave(io, first)
 	if refusal.Of(err) != refusal.NotEnoughSignatures { // the file could not be written
 		return errors.Join(err, f.undo())
 	}
@@ -179,81 +236,21 @@ func (o *teamInit) waitForOwners(io *cli.IO, f *founding, first *change.Change, 
 	return err
 }
 
-// found is the end of a founding with several owners.
-func (o *publishChange) found(ctx context.Context, io *cli.IO, home account.Home, f change.File) error {
-	member, err := home.Membership()
-	if err != nil {
-		return err
-	}
-	c, err := change.Open(f, member.Fingerprint, nil, time.Now())
-	if err != nil {
-		return err
-	}
-	if c.Short > 0 {
-		return missing(c, c.Name())
-	}
-	setup, err := o.setupString(home)
-	if err != nil {
-		return err
-	}
-	owner, err := o.Owner(ctx, io, home)
-	if err != nil {
-		return err
-	}
-	sent, err := found(ctx, member, owner, c, setup, func() error { return nil })
-	if err != nil && sent && mayExist(err) {
-		err = maybeFounded(err, home)
-	} else if refusal.Of(err) == refusal.NotFound {
-		err = &cli.Error{Err: err, Hints: []string{"the setup string is good for a day and once; print another at the server, tucdesk-server setup-code, and give it with --setup"}}
-	}
-	if err != nil {
-		return err
-	}
-	return o.founded(ctx, io, home)
-}
-
-func (o *publishChange) founded(ctx context.Context, io *cli.IO, home account.Home) error {
-	if err := os.Remove(home.Path(account.FoundingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return o.Offline(io, func(a *account.Account) error {
-		if err := a.Login(ctx); err != nil {
-			return &cli.Error{Err: fmt.Errorf("the team is founded; logging in to it: %w", err), Hints: []string{"tucdesk login"}}
-		}
-		return showTeam(a, io, o.JSON)
-	})
-}
-
-// setupString is the one that the founding began with, or a newer one of the very
-// same server: the first roster names its keys and is signed.
-func (o *publishChange) setupString(home account.Home) (roster.SetupInfo, error) {
-	var saved savedFounding
-	if err := home.ReadJSON(account.FoundingFile, account.MaxTeamFile, &saved); err != nil {
-		return roster.SetupInfo{}, err
-	}
-	was, err := roster.ParseSetup(saved.Setup)
-	if err != nil || o.setup == "" {
-		return was, err
-	}
-	is, err := roster.ParseSetup(o.setup)
-	if err == nil && is.Server("") != was.Server("") {
-		err = &cli.Error{
-			Err:   refusal.New(refusal.PinMismatch, "the setup string is not of the server that the other owners have signed for"),
-			Hints: []string{"on that server: tucdesk-server setup-code", "for another server begin anew: tucdesk team init --state DIR"},
-		}
-	}
-	return is, err
-}
+// Where a setup string comes from.
+const (
+	setupPrefix = "tucdesk-setup:"
+	setupSource = "printed by tucdesk-server at its first start, and by tucdesk-server setup-code"
+)
 
 // inputs reads what the person gave before anything is made.
 func (o *teamInit) inputs(io *cli.IO, arg string) (roster.SetupInfo, []byte, error) {
-	arg, err := verb.StringOrStdin(io, arg)
+	given, err := io.Carried(arg)
 	if err != nil {
-		return roster.SetupInfo{}, nil, err
+		return roster.SetupInfo{}, nil, cli.NotCarried(err, arg, setupPrefix, setupSource)
 	}
-	setup, err := roster.ParseSetup(arg)
+	setup, err := roster.ParseSetup(given)
 	if err != nil {
-		return roster.SetupInfo{}, nil, &cli.Error{Err: err, Hints: []string{"the string begins with tucdesk-setup: and is printed by tucdesk-server"}}
+		return roster.SetupInfo{}, nil, cli.NotCarried(err, given, setupPrefix, setupSource)
 	}
 	if o.email == "" {
 		return roster.SetupInfo{}, nil, &cli.Error{Err: fmt.Errorf("your e-mail address is missing"), Hints: []string{"--email me@example.com"}, Exit: cli.ExitUsage}
@@ -268,74 +265,6 @@ func (o *teamInit) inputs(io *cli.IO, arg string) (roster.SetupInfo, []byte, err
 	return setup, text, err
 }
 
-// founding holds the fresh keys of a team until the server has accepted it.
-type founding struct {
-	home            account.Home
-	owner, recovery key.Private[key.Owner] // recovery is zero where there are other owners
-	operator        key.Private[key.Operator]
-	enroller        key.Private[key.Enroller]
-	root            roster.Root
-	email           string
-	tags            []string
-	member          account.Membership
-	made            []string // files, for undo
-}
-
-// makeKeys writes all keys before the server hears of them: a crash in between
-// must not leave a team whose owner key is nowhere. Among several owners nobody
-// has a recovery key: it would let its holder sign for two.
-func (o *teamInit) makeKeys(ctx context.Context, io *cli.IO, home account.Home, others []key.Public[key.Owner]) (*founding, error) {
-	f := &founding{home: home, email: o.email, tags: verb.SplitList(o.tags)}
-	owner, err := o.ownOrNew(ctx, io, home, f)
-	if err != nil {
-		return nil, err
-	}
-	f.owner = owner
-	if len(others) == 0 {
-		if f.recovery, err = key.Generate[key.Owner](); err != nil {
-			return nil, errors.Join(err, f.undo())
-		}
-		others = []key.Public[key.Owner]{f.recovery.Public()}
-	}
-	if f.operator, err = keyfile.CreateKey[key.Operator](home.Path(account.OperatorKeyFile)); err != nil {
-		return nil, errors.Join(err, f.undo())
-	}
-	f.made = append(f.made, account.OperatorKeyFile)
-	if f.enroller, err = keyfile.CreateKey[key.Enroller](home.Path(account.EnrollerKeyFile)); err != nil {
-		return nil, errors.Join(err, f.undo())
-	}
-	f.made = append(f.made, account.EnrollerKeyFile)
-	f.root = roster.Root{Team: wire.NewTeamID(), Name: o.name, Owners: append([]key.Public[key.Owner]{owner.Public()}, others...), Threshold: o.threshold}
-	return f, nil
-}
-
-// ownOrNew is the owner key of tucdesk owner create, or one that is kept elsewhere,
-// if there is one.
-func (o *teamInit) ownOrNew(ctx context.Context, io *cli.IO, home account.Home, f *founding) (owner key.Private[key.Owner], err error) {
-	if o.recovery != "" || home.Has(account.OwnerKeyFile) {
-		if owner, err = o.Owner(ctx, io, home); err != nil {
-			return owner, err
-		}
-		return owner, keyfile.CreateDir(home.Dir)
-	}
-	pass, err := o.newPassphrase(ctx)
-	if err != nil {
-		return owner, err
-	}
-	defer clear(pass)
-	if err := keyfile.CreateDir(home.Dir); err != nil {
-		return owner, err
-	}
-	if owner, err = key.Generate[key.Owner](); err != nil {
-		return owner, err
-	}
-	if err := vault.Create(home.Path(account.OwnerKeyFile), pass, owner); err != nil {
-		return owner, err
-	}
-	f.made = append(f.made, account.OwnerKeyFile)
-	return owner, nil
-}
-
 // mayExist reports whether a team of which the server was told may have come to
 // be although err says otherwise, because what came back is not its decision. The
 // keys of such a team must stay, its setup code is used up.
@@ -345,31 +274,6 @@ func mayExist(err error) bool {
 		return true
 	}
 	return false
-}
-
-// undo removes the keys of a team that never came to be.
-func (f *founding) undo() error {
-	var errs []error
-	for _, name := range append(f.made, account.TeamFile, account.FoundingFile) {
-		if err := os.Remove(f.home.Path(name)); err != nil && !os.IsNotExist(err) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// sign makes root and first roster, signed by this owner.
-func (f *founding) sign(setup roster.SetupInfo, text []byte) (*change.Change, error) {
-	root, err := roster.SignRoot(f.owner, f.root)
-	if err != nil {
-		return nil, err
-	}
-	f.member = account.Membership{URL: setup.URL, Pin: setup.Keys.TLS, Access: setup.Keys.Access.ID(), Team: f.root.Team, Fingerprint: root.Hash(), Root: root}
-	before, err := roster.Begin(root, root.Hash())
-	if err != nil {
-		return nil, err
-	}
-	return change.Propose(before, f.firstRoster(setup, text), text, f.owner, time.Now())
 }
 
 // found hands a team to its server. ready is called when nothing but the call
@@ -395,16 +299,6 @@ func found(ctx context.Context, m account.Membership, owner key.Private[key.Owne
 		return false, err
 	}
 	return true, server.Setup(ctx, first.Found(setup, signed))
-}
-
-func (f *founding) firstRoster(setup roster.SetupInfo, text []byte) roster.Roster {
-	return roster.First(f.root, f.member.Fingerprint, func(r *roster.Roster) {
-		r.Renew(time.Now(), roster.DefaultLifetime)
-		r.Servers = []roster.Server{setup.Server("main")}
-		r.Operators = []roster.Operator{{Key: f.operator.Public(), Email: f.email, Person: strings.ToLower(f.email), Role: policy.Admin}}
-		r.Enrollers = []roster.Enroller{{Key: f.enroller.Public(), Tags: f.tags, MaxLifetime: enrollerLifetime}}
-		r.PolicyHash = sha256.Sum256(text)
-	})
 }
 
 // founded is the answer of team init.
@@ -439,6 +333,7 @@ func (o *teamInit) show(io *cli.IO, f *founding) error {
 			return err
 		}
 		defer clear(recovery)
+		owners.NoteRecovery(f.home, f.recovery.ID())
 	}
 	text, err := f.member.TeamString()
 	if err != nil {

@@ -1,4 +1,4 @@
-package owners
+package members
 
 import (
 	"context"
@@ -7,18 +7,13 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/owners"
 	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
-// TeamCommand is the noun team.
-func TeamCommand() *cli.Command {
-	return &cli.Command{Use: "team", Short: "Found a team, show and change it", Sub: []*cli.Command{
-		teamInitCommand(), teamShowCommand(), teamRenewCommand(), teamCosignCommand(), teamPublishCommand(), teamMinVersionCommand(),
-	}}
-}
-
-func teamShowCommand() *cli.Command {
+// TeamShowCommand is the verb team show.
+func TeamShowCommand() *cli.Command {
 	var o verb.Options
 	return &cli.Command{
 		Use: "show", Short: "Show the team's fingerprint, members, servers and expiry", Example: "tucdesk team show\ntucdesk team show --json",
@@ -28,14 +23,15 @@ func teamShowCommand() *cli.Command {
 				if err := a.Refresh(ctx); err != nil {
 					return err
 				}
-				return showTeam(a, io, o.JSON)
+				return ShowTeam(a, io, o.JSON)
 			})
 		},
 	}
 }
 
-func teamRenewCommand() *cli.Command {
-	var o Options
+// TeamRenewCommand is the verb team renew.
+func TeamRenewCommand() *cli.Command {
+	var o owners.Options
 	return &cli.Command{
 		Use: "renew", Short: "Renew the roster for another 90 days",
 		Long:    "Signs the roster anew. When it expires, machines refuse new sessions: that bounds how long a server can hide news from them.",
@@ -46,14 +42,15 @@ func teamRenewCommand() *cli.Command {
 				if err := o.Change(ctx, io, a, nil, func(*roster.Roster) {}); err != nil {
 					return err
 				}
-				return showTeam(a, io, o.JSON)
+				return ShowTeam(a, io, o.JSON)
 			})
 		},
 	}
 }
 
-func teamMinVersionCommand() *cli.Command {
-	var o Options
+// TeamMinVersionCommand is the verb team min-version.
+func TeamMinVersionCommand() *cli.Command {
+	var o owners.Options
 	return &cli.Command{
 		Use: "min-version VERSION|none", Short: "Refuse programs that are older than a release",
 		Long: "Puts the least version of our programs into the roster: older clients and machines then open no session and say why.\n" +
@@ -69,7 +66,7 @@ func teamMinVersionCommand() *cli.Command {
 				if err := o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.MinVersion = least }); err != nil {
 					return err
 				}
-				return showTeam(a, io, o.JSON)
+				return ShowTeam(a, io, o.JSON)
 			})
 		},
 	}
@@ -83,7 +80,7 @@ func minVersion(text string) (string, error) {
 	text = strings.TrimPrefix(text, "v")
 	least, err := roster.ParseProgramVersion(text)
 	if err != nil {
-		return "", &cli.Error{Err: err, Exit: cli.ExitUsage}
+		return "", &cli.Error{Err: err, Hints: []string{"a release such as 1.4.2, or none"}, Exit: cli.ExitUsage}
 	}
 	have, err := roster.ParseProgramVersion(cli.Version())
 	if err != nil || have.Compare(least) < 0 {

@@ -1,7 +1,10 @@
-package owners
+// Package cosign is the verbs for a change that waits for signatures: an owner looks
+// at it and signs it, anybody puts it into force.
+package cosign
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"time"
@@ -11,15 +14,19 @@ import (
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/change"
+	"github.com/tucdesk/tucdesk/operator/founding"
+	"github.com/tucdesk/tucdesk/operator/owners"
+	"github.com/tucdesk/tucdesk/operator/pending"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
 type cosign struct {
-	Options
+	owners.Options
 	yes bool
 }
 
-func teamCosignCommand() *cli.Command {
+// Command is the verb team cosign.
+func Command() *cli.Command {
 	var o cosign
 	return &cli.Command{
 		Use: "cosign FILE", Short: "Look at a change that waits for signatures, and sign it",
@@ -28,7 +35,7 @@ func teamCosignCommand() *cli.Command {
 			"pinned and is refused if it was tampered with, is of another team, or if another change came first. A team that is being\n" +
 			"founded you can sign before you are in it: compare the owners' codes with those who hold the keys.",
 		Example: "tucdesk team cosign roster-5-3f6c0a91.pending\ntucdesk team cosign --yes roster-5-3f6c0a91.pending",
-		MinArgs: 1, MaxArgs: 1,
+		MinArgs: 1, MaxArgs: 1, Files: true,
 		Flags: func(f *flag.FlagSet) {
 			o.OwnerFlags(f)
 			f.BoolVar(&o.yes, "yes", false, "do not ask; for those who have read the change already")
@@ -38,7 +45,7 @@ func teamCosignCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			f, err := readChange(io, args)
+			f, err := pending.Read(io, args)
 			if err != nil {
 				return err
 			}
@@ -51,21 +58,21 @@ func teamCosignCommand() *cli.Command {
 }
 
 func (o *cosign) run(ctx context.Context, io *cli.IO, a *account.Account, f change.File, path string) error {
-	c, err := openChange(a, f)
+	c, err := pending.Open(a, f)
 	if err != nil {
 		return err
 	}
 	if a.Alone && c.After.Version > 1 {
 		io.Say("warning: nobody here can say whether roster version %d is the newest", c.Before.Version())
 	}
-	rules := rulesOf(a, c.Before)
+	rules := pending.Rules(a, c.Before)
 	if err := o.sign(ctx, io, a.Home, c, path, rules); err != nil {
 		return err
 	}
-	v := viewChange(c, path, rules)
+	v := pending.NewView(c, path, rules)
 	if v.Short == 0 && !a.Alone {
-		if err := publish(ctx, a, c); err != nil {
-			return &cli.Error{Err: fmt.Errorf("%q is signed, but not published: %w", path, err), Hints: []string{publishLine(path)}}
+		if err := owners.Publish(ctx, a, c); err != nil {
+			return &cli.Error{Err: fmt.Errorf("%q is signed, but not published: %w", path, err), Hints: []string{pending.PublishLine(path)}}
 		}
 		v.Published = true
 	}
@@ -77,7 +84,7 @@ func (o *cosign) run(ctx context.Context, io *cli.IO, a *account.Account, f chan
 func (o *cosign) founding(ctx context.Context, io *cli.IO, home account.Home, f change.File, path string) error {
 	c, err := change.Open(f, f.Root.Hash(), nil, time.Now())
 	if err != nil {
-		return err
+		return pending.InForce(err)
 	}
 	if c.After.Version != 1 {
 		return &cli.Error{Err: refusal.New(refusal.NotLoggedIn, "no team in %q", home.Dir), Hints: []string{"tucdesk login TEAM-STRING pins the team, also for an owner who is no member"}}
@@ -85,7 +92,7 @@ func (o *cosign) founding(ctx context.Context, io *cli.IO, home account.Home, f 
 	if err := o.sign(ctx, io, home, c, path, nil); err != nil {
 		return err
 	}
-	return o.tell(io, viewChange(c, path, nil))
+	return o.tell(io, pending.NewView(c, path, nil))
 }
 
 // sign shows, asks, signs and writes the file anew.
@@ -94,10 +101,13 @@ func (o *cosign) sign(ctx context.Context, io *cli.IO, home account.Home, c *cha
 		io.Say("%s", line)
 	}
 	if c.Short == 0 {
-		return &cli.Error{Err: refusal.New(refusal.BadRequest, "the change has all its signatures"), Hints: []string{publishLine(path)}}
+		return &cli.Error{Err: refusal.New(refusal.BadRequest, "the change has all its signatures"), Hints: []string{pending.PublishLine(path)}}
 	}
-	if !o.yes && !verb.Confirm(ctx, io, "Sign this?") {
-		return &cli.Error{Err: errNotConfirmed, Hints: []string{"without a terminal: --yes"}}
+	if !o.yes {
+		no := &cli.Error{Err: errors.New("not confirmed; nothing was signed"), Hints: []string{"without a terminal: --yes"}}
+		if err := verb.Confirm(ctx, io, "Sign this?", no); err != nil {
+			return err
+		}
 	}
 	owner, err := o.Owner(ctx, io, home)
 	if err != nil {
@@ -106,10 +116,10 @@ func (o *cosign) sign(ctx context.Context, io *cli.IO, home account.Home, c *cha
 	if err := c.Sign(owner); err != nil {
 		return err
 	}
-	return writeChange(path, c)
+	return pending.Write(path, c)
 }
 
-func (o *cosign) tell(io *cli.IO, v changeView) error {
+func (o *cosign) tell(io *cli.IO, v pending.View) error {
 	switch {
 	case o.JSON:
 		return io.PrintJSON(v)
@@ -117,23 +127,24 @@ func (o *cosign) tell(io *cli.IO, v changeView) error {
 		fmt.Fprintf(io.Out, "signed; roster version %d is in force\n", v.Version)
 	case v.Short == 0:
 		fmt.Fprintf(io.Out, "signed %s; it is complete\n", terminal.Escape(v.File))
-		io.Say("a member who is logged in, or who founds the team, now runs: %s", publishLine(v.File))
+		io.Say("a member who is logged in, or who founds the team, now runs: %s", pending.PublishLine(v.File))
 	default:
-		fmt.Fprintf(io.Out, "signed %s; it needs %s\n", terminal.Escape(v.File), signatures(v.Short))
-		io.Say("give the file to another owner, %s; there: %s", codeList(v.Owners), cosignLine(v.File))
+		fmt.Fprintf(io.Out, "signed %s; it needs %s\n", terminal.Escape(v.File), pending.Signatures(v.Short))
+		io.Say("give the file to another owner, %s; there: %s", pending.Codes(v.Owners), pending.CosignLine(v.File))
 	}
 	return nil
 }
 
 type publishChange struct {
-	Options
+	owners.Options
 	setup string
 }
 
 // maxCopies is how many files one change may be joined from: one of each owner.
 const maxCopies = 32
 
-func teamPublishCommand() *cli.Command {
+// PublishCommand is the verb team publish.
+func PublishCommand() *cli.Command {
 	var o publishChange
 	return &cli.Command{
 		Use: "publish FILE...", Short: "Put a change into force that has all its signatures",
@@ -141,13 +152,13 @@ func teamPublishCommand() *cli.Command {
 			"are joined by naming all copies. On the machine where the team is being founded this founds it, with the owner key\n" +
 			"once more for the server's setup code.",
 		Example: "tucdesk team publish roster-5-3f6c0a91.pending\ntucdesk team publish from-bob.pending from-carol.pending",
-		MinArgs: 1, MaxArgs: maxCopies,
+		MinArgs: 1, MaxArgs: maxCopies, Files: true,
 		Flags: func(f *flag.FlagSet) {
 			o.OwnerFlags(f)
 			f.StringVar(&o.setup, "setup", "", "a new setup `string` of the same server, when the one that the founding began with is too old")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			f, err := readChange(io, args)
+			f, err := pending.Read(io, args)
 			if err != nil {
 				return err
 			}
@@ -156,7 +167,7 @@ func teamPublishCommand() *cli.Command {
 				return err
 			}
 			if home.Has(account.FoundingFile) {
-				return o.found(ctx, io, home, f)
+				return founding.Publish(ctx, io, &o.Options, home, f, o.setup, args[0])
 			}
 			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, f, args[0]) })
 		},
@@ -164,15 +175,15 @@ func teamPublishCommand() *cli.Command {
 }
 
 func (o *publishChange) run(ctx context.Context, io *cli.IO, a *account.Account, f change.File, path string) error {
-	c, err := openChange(a, f) // WithOwner has refreshed
+	c, err := pending.Open(a, f) // WithOwner has refreshed
 	if err != nil {
 		return err
 	}
 	if c.Short > 0 {
-		return missing(c, path)
+		return pending.Missing(c, path)
 	}
-	v := viewChange(c, path, rulesOf(a, c.Before))
-	if err := publish(ctx, a, c); err != nil {
+	v := pending.NewView(c, path, pending.Rules(a, c.Before))
+	if err := owners.Publish(ctx, a, c); err != nil {
 		return err
 	}
 	if v.Published = true; o.JSON {
@@ -183,10 +194,4 @@ func (o *publishChange) run(ctx context.Context, io *cli.IO, a *account.Account,
 	}
 	fmt.Fprintf(io.Out, "roster version %d is in force\n", v.Version)
 	return nil
-}
-
-func missing(c *change.Change, path string) error {
-	return &cli.Error{Err: refusal.New(refusal.NotEnoughSignatures, "the change needs %s", signatures(c.Short)), Exit: cli.ExitPending, Hints: []string{
-		fmt.Sprintf("give the file to an owner, %s; there: %s", codeList(c.Owners), cosignLine(path)),
-	}}
 }

@@ -1,4 +1,4 @@
-package owners
+package members
 
 import (
 	"fmt"
@@ -58,7 +58,8 @@ func view(a *account.Account) (teamView, error) {
 	return v, err
 }
 
-func showTeam(a *account.Account, io *cli.IO, asJSON bool) error {
+// ShowTeam prints the team by the roster that was verified last.
+func ShowTeam(a *account.Account, io *cli.IO, asJSON bool) error {
 	v, err := view(a)
 	if err != nil {
 		return err

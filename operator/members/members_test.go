@@ -1,0 +1,52 @@
+package members
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/teamtest"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+func TestRevokedMachineIsNotOffered(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	web := m.Machine("web", m.Enroller)
+	good, _ := a.Verified([]wire.AgentInfo{web}, time.Now())
+	id := good[0].Cert.Agent.ID()
+	if err := a.Learn(wire.RosterNews{Updates: []wire.RosterUpdate{m.Next(a, func(r *roster.Roster) { r.Revoke(id) })}}); err != nil {
+		t.Fatal(err)
+	}
+	if good, bad := a.Verified([]wire.AgentInfo{web}, time.Now()); len(good) != 0 || bad != 1 {
+		t.Errorf("a revoked machine: %d good and %d bad", len(good), bad)
+	}
+	// An rm that got as far as this goes on by the key's id, without an owner.
+	if got, err := revokeAgent(t.Context(), a, nil, nil, id.String()); err != nil || got != id {
+		t.Errorf("going on: %v, %v", got, err)
+	}
+}
+
+func TestRevokingOneselfAsks(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	var none *cli.Error
+	io := &cli.IO{In: teamtest.Pipe(t, "y\n"), Err: &bytes.Buffer{}}
+	for _, who := range []string{"ann@example.org", m.Ann.ID().String(), m.Ann.ID().ShortCode()} {
+		err := (&operatorRevoke{}).run(t.Context(), io, a, who)
+		if !errors.As(err, &none) || !strings.Contains(err.Error(), "your own key") {
+			t.Errorf("%s: %v", who, err)
+		}
+	}
+	if err := (&operatorRevoke{}).run(t.Context(), io, a, "eve@example.org"); refusal.Of(err) != refusal.NotFound {
+		t.Errorf("nobody: %v", err)
+	}
+	if err := (&operatorRevoke{}).run(t.Context(), io, a, "bob@example.org"); refusal.Of(err) != refusal.WrongRole {
+		t.Errorf("another's key goes on to the owner key, which is not here: %v", err)
+	}
+}
