@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/agent/cgroup"
+	"github.com/tucdesk/tucdesk/agent/gossip"
 	"github.com/tucdesk/tucdesk/agent/judge"
 	"github.com/tucdesk/tucdesk/agent/membership"
 	"github.com/tucdesk/tucdesk/agent/pair"
@@ -55,10 +56,10 @@ type Agent struct {
 	cert     roster.AgentCert // as of Open: team and key never change, name and tags are asked again
 	self     process.Account
 
-	keeper  *trust.Keeper
-	ledger  *approval.Ledger
-	spool   *spool.Spool
-	witness witnesses
+	keeper *trust.Keeper
+	ledger *approval.Ledger
+	spool  *spool.Spool
+	gossip *gossip.Memory
 
 	groups   *cgroup.Parent // nil where sessions cannot have control groups
 	judge    *judge.Judge
@@ -66,12 +67,12 @@ type Agent struct {
 	running  sync.WaitGroup          // session goroutines
 	refusals *rate.Limiter[struct{}] // that are written into the audit log
 
-	up     uplink
-	asked  questions
-	shown  shownLog
-	news   chan struct{} // poked when the spool has something to deliver
-	acks   chan struct{} // poked when the server took some of it
-	change chan struct{} // poked when status.json is out of date
+	up       uplink
+	asked    questions
+	delivery delivery
+	news     chan struct{} // poked when the spool has something to deliver
+	acks     chan struct{} // poked when the server took some of it
+	change   chan struct{} // poked when status.json is out of date
 }
 
 // Open reads the state folder that Join made and checks that nobody else could
@@ -130,19 +131,22 @@ func (a *Agent) load() (err error) {
 	if a.self, err = process.LookUp(""); err != nil {
 		return err
 	}
-	a.openJudge()
 	a.openGroups()
 	if a.ledger, err = approval.OpenLedger(filepath.Join(a.dir, membership.LedgerFile)); err != nil {
 		return err
 	}
-	return a.openAudit(t)
+	if err := a.openAudit(t); err != nil {
+		return err
+	}
+	a.openJudge()
+	return nil
 }
 
 // openJudge gives the agent one who has seen no request yet.
 func (a *Agent) openJudge() {
 	a.judge = judge.New(judge.Config{
 		Agent: a.ID(), Team: a.cert.Team, Token: a.member.Token, Certificate: a.member.Certificate, Version: a.version, User: a.self.Name,
-		Keeper: a.keeper, Rate: rate.New[key.ID](rate.Rate{PerSecond: judge.OpenRate, Burst: judge.OpenBurst}), Fetch: a.wantRoster, Accused: a.witness.Err, IsOpen: a.sessions.has, Logger: a.log,
+		Keeper: a.keeper, Rate: rate.New[key.ID](rate.Rate{PerSecond: judge.OpenRate, Burst: judge.OpenBurst}), Fetch: a.wantRoster, Accused: a.gossip.Err, IsOpen: a.sessions.has, Logger: a.log,
 	})
 }
 

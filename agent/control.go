@@ -112,7 +112,8 @@ func (a *Agent) hello(server key.ID, channel key.Hash) (wire.Register, error) {
 		Team: t.Roster.Team(), Server: server, Channel: channel,
 		ClientVersion: a.version, AuditSeq: seq, AuditHead: head,
 	}, t.Roster.Version())
-	r.Seen = uint64(a.beginLog(server))
+	a.delivery.begin()
+	r.Seen = uint64(a.gossip.Begin(server))
 	return r, err
 }
 
@@ -125,7 +126,7 @@ func (a *Agent) serve(ctx context.Context, c *client.Control, reg wire.Registere
 	defer c.Close()
 	a.applyNews(reg.Roster)
 	a.claimed(reg.AuditSeq)
-	a.gossip(reg.Checkpoint)
+	a.gossip.Take(reg.Checkpoint)
 	children.Go(func() { a.deliver(ctx, c) })
 	slots := make(chan struct{}, maxPending)
 	for {
@@ -180,10 +181,10 @@ func take[B any](f wire.Frame, with func(B) error) error {
 
 // heartbeat answers, and asks for or brings news.
 func (a *Agent) heartbeat(ctx context.Context, c *client.Control, h wire.Heartbeat) error {
-	a.gossip(h.Checkpoint)
+	a.gossip.Take(h.Checkpoint)
 	t, _ := a.keeper.Get()
 	seq, _ := a.spool.Head()
-	reply := wire.HeartbeatReply{RosterVersion: t.Roster.Version(), AuditSeq: seq, Sessions: a.sessions.count(), Cosigned: a.cosign()}
+	reply := wire.HeartbeatReply{RosterVersion: t.Roster.Version(), AuditSeq: seq, Sessions: a.sessions.count(), Cosigned: a.gossip.Cosign()}
 	if err := send(ctx, c, wire.FrameHeartbeat, 0, reply); err != nil {
 		return err
 	}

@@ -6,11 +6,13 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/tucdesk/tucdesk/agent/gossip"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/tree"
+	"github.com/tucdesk/tucdesk/internal/audit/witness"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -69,7 +71,7 @@ func (l *fakeLog) take(list []statement.Signed, from int64) wire.AuditAck {
 func spooled(t *testing.T, k *team) (*Agent, *fakeLog) {
 	t.Helper()
 	a := k.agent()
-	a.beginLog(k.access.ID())
+	a.gossip.Begin(k.access.ID())
 	for range 3 {
 		if err := a.record(entry.Entry{Type: entry.AgentStart}); err != nil {
 			t.Fatal(err)
@@ -97,7 +99,7 @@ func TestEntriesGoWhenTheLogProvesThem(t *testing.T) {
 	wantSpooled(t, a, 1)
 	a.acked(l.take(all[2:], 3)) // the next proof begins where the last one ended
 	wantSpooled(t, a, 0)
-	if err := a.witness.Err(); err != nil {
+	if err := a.gossip.Err(); err != nil {
 		t.Error(err)
 	}
 	k.askFor(a, "ann", nil).wantAccept()
@@ -124,11 +126,11 @@ func TestLyingAckFreezesTheAgentAndKeepsItsEntries(t *testing.T) {
 			a.acked(ack)
 			wantSpooled(t, a, 3)
 			k.askFor(a, "ann", nil).wantRefusal(refusal.AuditFork)
-			seen, _, _, err := a.seenLog()
+			seen, err := witness.Open(gossip.Path(a.dir, l.origin), l.origin)
 			if err != nil || len(seen.Evidence()) != 1 {
 				t.Fatalf("evidence %v, %v", seen.Evidence(), err)
 			}
-			if c := a.cosign(); c.Line != "" {
+			if c := a.gossip.Cosign(); c.Line != "" {
 				t.Error("cosigned what is contradicted")
 			}
 			dir := a.dir
@@ -148,7 +150,7 @@ func TestStrangersAckChangesNothing(t *testing.T) {
 	l.key = must(key.Generate[key.Audit]())
 	a.acked(l.take(must(a.spool.Pending(0, 9)), 0))
 	wantSpooled(t, a, 3)
-	if err := a.witness.Err(); err != nil {
+	if err := a.gossip.Err(); err != nil {
 		t.Error(err)
 	}
 }
@@ -167,37 +169,37 @@ func TestEachServersLogIsRememberedByItself(t *testing.T) {
 	for range 20 {
 		l.add([]byte("something"))
 	}
-	a.gossip(l.gossip(0))
+	a.gossip.Take(l.gossip(0))
 	spare := &fakeLog{origin: checkpoint.Origin("spare", k.state.Team()), key: audit}
 	spare.add([]byte("founded"))
-	if size := a.beginLog(other.Keys.Access.ID()); size != 0 {
+	if size := a.gossip.Begin(other.Keys.Access.ID()); size != 0 {
 		t.Errorf("%d entries of a log that was never seen", size)
 	}
-	if _, verified := a.gossip(spare.gossip(0)); !verified { // shorter than the first server's
+	if _, verified := a.gossip.Take(spare.gossip(0)); !verified { // shorter than the first server's
 		t.Error("the second log is not believed")
 	}
-	if _, verified := a.gossip(l.gossip(0)); verified {
+	if _, verified := a.gossip.Take(l.gossip(0)); verified {
 		t.Error("the second server showed the first one's log")
 	}
-	if size := a.beginLog(k.access.ID()); size != 21 || a.witness.Err() != nil {
-		t.Errorf("%d entries, %v", size, a.witness.Err())
+	if size := a.gossip.Begin(k.access.ID()); size != 21 || a.gossip.Err() != nil {
+		t.Errorf("%d entries, %v", size, a.gossip.Err())
 	}
-	if c := a.cosign(); c.Size != 21 {
+	if c := a.gossip.Cosign(); c.Size != 21 {
 		t.Errorf("cosigned %+v", c)
 	}
-	if c := a.cosign(); c.Line != "" {
+	if c := a.gossip.Cosign(); c.Line != "" {
 		t.Error("cosigned twice")
 	}
 	forged := slices.Clone(spare.leaves)
-	a.beginLog(other.Keys.Access.ID())
+	a.gossip.Begin(other.Keys.Access.ID())
 	spare.leaves, spare.hashes = nil, nil
 	for range forged {
 		spare.add([]byte("another"))
 	}
-	a.gossip(spare.gossip(0))
-	a.beginLog(k.access.ID())
+	a.gossip.Take(spare.gossip(0))
+	a.gossip.Begin(k.access.ID())
 	k.askFor(a, "ann", nil).wantRefusal(refusal.AuditFork)
-	if size := a.beginLog(key.ID{1}); size != 0 {
+	if size := a.gossip.Begin(key.ID{1}); size != 0 {
 		t.Errorf("%d entries at a server of nobody's", size)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/gossip"
 	"github.com/tucdesk/tucdesk/agent/judge"
 	"github.com/tucdesk/tucdesk/agent/membership"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
@@ -292,7 +293,7 @@ func TestServerThatShowedTwoLogsGetsNoSession(t *testing.T) {
 	server := must(k.state.Server(k.access.ID()))
 	origin := checkpoint.Origin(server.Name, k.state.Team())
 	evidence := `{"format":"tucdesk-witness-v1","origin":"` + origin + `","checkpoint":"","evidence":["another log"]}` + "\n"
-	if err := os.WriteFile(witnessPath(dir, origin), []byte(evidence), 0o600); err != nil {
+	if err := os.WriteFile(gossip.Path(dir, origin), []byte(evidence), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	a := k.open(dir)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/gossip"
 	"github.com/tucdesk/tucdesk/agent/judge"
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/trust"
@@ -31,7 +32,8 @@ func (a *Agent) openAudit(t *trust.Trust) (err error) {
 	if a.spool, err = spool.Open(a.dir, a.identity, t.Roster.Team()); err != nil {
 		return err
 	}
-	return a.witness.open(a.dir, t)
+	a.gossip, err = gossip.Open(a.dir, a.keeper, a.identity, a.log)
+	return err
 }
 
 // record appends e to the agent's chain. It is durable when record returns nil.
@@ -145,7 +147,7 @@ func (a *Agent) deliver(ctx context.Context, c *client.Control) {
 			a.log.Error("reading the audit log", "err", err) // the disk may come back
 		}
 		if n := len(entries); n > 0 {
-			a.shown.sending(entry.Peek(entries[n-1]).Seq)
+			a.delivery.sending(entry.Peek(entries[n-1]).Seq)
 			if err := send(ctx, c, wire.FrameAudit, 0, wire.AuditEntries{Entries: entries}); err != nil {
 				return // the reader sees the channel's end
 			}
@@ -168,7 +170,7 @@ func (a *Agent) awaitNews(ctx context.Context, again <-chan time.Time, got uint6
 	select {
 	case <-news:
 		if underway {
-			return a.shown.unproven()
+			return a.delivery.unproven()
 		}
 		return got
 	case <-again:

@@ -8,8 +8,7 @@ import (
 
 // The files of the state folder that are this package's own; see its comment.
 const (
-	witnessPrefix = "witness-" // and 16 hex digits of the hash of a log's name
-	statusFile    = "status.json"
+	statusFile = "status.json"
 )
 
 // DefaultDir returns the state folder that the programs use unless told
