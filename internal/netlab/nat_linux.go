@@ -48,6 +48,8 @@ type NAT struct {
 	bySource map[source]*mapping
 	byPort   map[port]*mapping
 	flows6   map[flow6]time.Time
+
+	forwarding bool // answers NAT-PMP
 }
 
 // source is what a mapping is found by on the way out.
@@ -70,6 +72,8 @@ type mapping struct {
 	used   time.Time // by a packet from inside
 	peers  map[netip.AddrPort]bool
 	addrs  map[netip.Addr]bool
+
+	forwarded bool // by NAT-PMP: admits everybody, whose addresses are then in peers
 }
 
 // flow6 is what was sent out over IPv6: only answers may come in.
@@ -135,6 +139,9 @@ func (r *NAT) outboundLocked(f *frame) {
 		r.Link.enterLocked(true, f)
 		return
 	}
+	if r.asksLocked(f) {
+		return
+	}
 	toUs := f.dst.Addr() == r.addr
 	if f.l4 == 0 || toUs && !r.hairpin {
 		r.Link.up.count.Blocked++
@@ -152,6 +159,9 @@ func (r *NAT) outboundLocked(f *frame) {
 
 // mapLocked finds or makes the mapping of a frame from inside.
 func (r *NAT) mapLocked(f *frame, now time.Time) *mapping {
+	if m := r.throughLocked(f); m != nil {
+		return m
+	}
 	s := source{proto: f.proto, from: f.src}
 	if r.behaviour == Symmetric {
 		s.to = f.dst
@@ -180,7 +190,7 @@ func (r *NAT) freeLocked(f *frame) port {
 
 // expiredLocked forgets a mapping that nobody inside has used for too long.
 func (r *NAT) expiredLocked(m *mapping, now time.Time) bool {
-	if m.source.proto != UDP || now.Sub(m.used) <= r.timeout {
+	if m.source.proto != UDP || m.forwarded || now.Sub(m.used) <= r.timeout {
 		return false
 	}
 	delete(r.bySource, m.source)
@@ -205,16 +215,19 @@ func (r *NAT) inboundLocked(f *frame) {
 		r.Link.down.count.Blocked += uint64(f.packets())
 		return
 	}
+	if m.forwarded {
+		m.peers[f.src] = true
+	}
 	f.setDestination(m.source.from)
 	r.Network.routeLocked(f)
 }
 
 // admits is the filter.
 func (r *NAT) admits(m *mapping, from netip.AddrPort) bool {
-	switch r.behaviour {
-	case FullCone:
+	switch {
+	case r.behaviour == FullCone || m.forwarded:
 		return true
-	case RestrictedCone:
+	case r.behaviour == RestrictedCone:
 		return m.addrs[from.Addr()]
 	default:
 		return m.peers[from]

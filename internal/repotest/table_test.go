@@ -66,14 +66,16 @@ var table = []row{
 	{"rendezvous/strict", "internal/refusal", ""},
 	{"rendezvous/problem", "internal/refusal internal/wire", ""},
 	{"rendezvous/live", "internal/refusal crypto/key internal/wire", ""},
+	{"rendezvous/channel", "internal/refusal internal/wire rendezvous/rate rendezvous/strict rendezvous/problem", "github.com/coder/websocket"},
 	{"rendezvous/client", base, "github.com/coder/websocket"},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
-		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/identity rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
+		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/identity rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/client", "golang.org/x/sync"},
 
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},
 	{"internal/carrier", "crypto/key relay/hop", "golang.org/x/net"},
-	{"internal/link", "internal/refusal internal/udp internal/wire internal/path internal/carrier relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging golang.org/x/sys"},
+	{"internal/portmap", "", "github.com/jackpal/go-nat-pmp github.com/huin/goupnp"},
+	{"internal/link", "internal/refusal internal/udp internal/wire internal/path internal/portmap internal/carrier relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging golang.org/x/sys"},
 	{"internal/transport", "", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys"},
 	{"internal/probe", "crypto/key internal/udp internal/wire internal/carrier internal/link relay/guard relay/credential", ""},
 	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/path internal/link internal/transport", ""},
@@ -138,7 +140,7 @@ var shared = map[string]string{
 	"golang.org/x/sync":          "errgroup, the standard way to own goroutines",
 	"github.com/pion/turn/v2":    "the relay is its server half, the link its client half",
 	"github.com/pion/logging":    "turn and dtls take their loggers from it",
-	"github.com/coder/websocket": "the rendezvous is its server half, rendezvous/client its client half, relay/hop both of the way to a relay; tests play a server that lies",
+	"github.com/coder/websocket": "rendezvous/channel is its server half, rendezvous/client its client half, relay/hop both of the way to a relay; tests play a server that lies",
 }
 
 // testOnly are modules that tests use and nothing else may.
