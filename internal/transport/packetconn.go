@@ -14,6 +14,7 @@ type packetConn struct {
 	probe   probe // system-specific
 	one     [1]Packet
 	stop    func()
+	backlog backlog
 }
 
 func newPacketConn(packets Packets) *packetConn {
@@ -36,9 +37,11 @@ func (c *packetConn) LocalAddr() net.Addr { return address{} }
 // ReadFrom reads one packet; called by the library's one reader only.
 func (c *packetConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	c.one[0] = Packet{Buf: p}
+	c.backlog.wait()
 	if _, err := c.packets.ReadPackets(c.one[:]); err != nil {
 		return 0, nil, err
 	}
+	c.backlog.add(len(c.one[0].Data))
 	return copy(p, c.one[0].Data), c.peer, nil
 }
 

@@ -97,6 +97,7 @@ func (c *batchConn) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 	for i := range pkts {
 		pkts[i].Buf = ms[i].Buffers[0]
 	}
+	c.backlog.wait()
 	n, err := c.packets.ReadPackets(pkts)
 	if err != nil {
 		return 0, err
@@ -104,6 +105,7 @@ func (c *batchConn) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 	for i := range n {
 		ms[i].Buffers[0] = pkts[i].Data
 		ms[i].N = len(pkts[i].Data)
+		c.backlog.add(ms[i].N)
 		ms[i].NN = 0
 		ms[i].Addr = c.peer
 	}

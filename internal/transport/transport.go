@@ -158,6 +158,7 @@ func config() *quic.Config {
 
 func newConn(q *quic.Conn, t *quic.Transport, pc *packetConn) *Conn {
 	c := &Conn{quic: q, transport: t, packets: pc}
+	pc.backlog.conn.Store(q)
 	c.close = sync.OnceFunc(func() {
 		// 1. Tell the peer, and wake everybody who waits on a stream.
 		_ = q.CloseWithError(0, "")
@@ -192,6 +193,19 @@ func (c *Conn) Err() error {
 	default:
 		return nil
 	}
+}
+
+// Stats counts the packets of a connection.
+type Stats struct {
+	Sent uint64        // packets sent, repeats among them
+	Lost uint64        // of them, those that were taken for lost and repeated
+	RTT  time.Duration // smoothed round trip of streams, with the wait in queues
+}
+
+// Stats returns the counts so far.
+func (c *Conn) Stats() Stats {
+	s := c.quic.ConnectionStats()
+	return Stats{Sent: s.PacketsSent, Lost: s.PacketsLost, RTT: s.SmoothedRTT}
 }
 
 // OpenStream opens a stream. It waits while the peer's limit is reached. The

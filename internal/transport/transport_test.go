@@ -101,7 +101,7 @@ func (p *pipe) Interrupt() { p.once.Do(func() { close(p.stop) }) }
 var secret = sha256.Sum256([]byte("exporter"))
 
 // connect makes both ends over the pipes.
-func connect(t testing.TB, a, b *pipe) (operator, agent *Conn) {
+func connect(t testing.TB, a, b Packets) (operator, agent *Conn) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
