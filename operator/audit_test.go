@@ -1,0 +1,125 @@
+package operator
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/audit/verify"
+	"github.com/tucdesk/tucdesk/internal/cli"
+)
+
+// How a report ends the program: what was tampered with comes before what is missing
+// beside it, and an older export is never a success.
+func TestVerdictsHaveTheirStatus(t *testing.T) {
+	old := verify.Finding{Code: verify.Outdated}
+	bad := verify.Finding{Code: verify.BadEntry}
+	for name, c := range map[string]struct {
+		report verify.Report
+		demand int
+		exit   int
+	}{
+		"nothing found":                {verify.Report{}, 0, 0},
+		"older":                        {verify.Report{Size: 3, Seen: 5, Findings: []verify.Finding{old}}, 0, exitOutdated},
+		"older and edited":             {verify.Report{Findings: []verify.Finding{old, bad}}, 0, cli.ExitFailed},
+		"edited and older":             {verify.Report{Findings: []verify.Finding{bad, old}}, 0, cli.ExitFailed},
+		"more than are listed":         {verify.Report{Findings: []verify.Finding{old}, More: 1}, 0, cli.ExitFailed},
+		"too few cosigners":            {verify.Report{Cosigners: 1}, 2, cli.ExitFailed},
+		"enough cosigners":             {verify.Report{Cosigners: 2}, 2, 0},
+		"older, and too few cosigners": {verify.Report{Findings: []verify.Finding{old}}, 1, cli.ExitFailed},
+		"older, with enough cosigners": {verify.Report{Cosigners: 1, Findings: []verify.Finding{old}}, 1, exitOutdated},
+	} {
+		var said bytes.Buffer
+		o := auditVerify{cosigners: c.demand}
+		if got := cli.Report(&said, o.judge(c.report)); got != c.exit || (got == 0) != (said.Len() == 0) {
+			t.Errorf("%s: exits %d and says %q, want %d", name, got, said.String(), c.exit)
+		}
+	}
+}
+
+// A script gets no line of progress; a person's terminal is left as it was.
+func TestProgressIsForPeople(t *testing.T) {
+	var out bytes.Buffer
+	pipe := newProgress(&cli.IO{Err: &out}, true)
+	if _, err := io.Copy(io.Discard, pipe.reader(t.Context(), strings.NewReader("log"), "verified", 3)); err != nil {
+		t.Fatal(err)
+	}
+	pipe.end()
+	if out.Len() != 0 {
+		t.Errorf("a script reads %q", out.String())
+	}
+	for _, size := range []int64{0, 3} {
+		out.Reset()
+		p := &progress{to: &out}
+		if _, err := io.Copy(io.Discard, p.reader(t.Context(), strings.NewReader("log"), "verified", size)); err != nil {
+			t.Fatal(err)
+		}
+		p.end()
+		p.end()
+		lines := strings.Split(out.String(), "\r")
+		if want := map[int64]string{0: "verified 0.0 MB", 3: "verified 100% of 0.0 MB"}[size]; strings.TrimSpace(lines[1]) != want {
+			t.Errorf("%q, not %q", lines, want)
+		}
+		if last := lines[len(lines)-2]; strings.TrimSpace(last) != "" || len(last) < len(lines[1]) || strings.Contains(out.String(), "\n") {
+			t.Errorf("left on the terminal: %q", lines)
+		}
+	}
+}
+
+// endless is a log that never ends, and calls after a while.
+type endless struct {
+	left int
+	then func()
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.left--; e.left == 0 {
+		e.then()
+	}
+	return copy(p, "{}\n"), nil
+}
+
+// An export that breaks off, by Ctrl-C or on a full disk, leaves neither a half file
+// nor a half folder, and what was there stays as it was.
+func TestBrokenExportLeavesNothing(t *testing.T) {
+	broken := errors.New("broken off")
+	for name, to := range map[string]func(path string) destination{
+		"file":  func(path string) destination { return destination{file: path} },
+		"tiles": func(path string) destination { return destination{tiles: path} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "log")
+			ctx, cancel := context.WithCancel(t.Context())
+			err := to(path).write(nil, (&progress{}).reader(ctx, &endless{9, cancel}, "exported", 0))
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("after Ctrl-C: %v", err)
+			}
+			if err := to(path).write(nil, io.MultiReader(strings.NewReader("{}\n"), failing{broken})); !errors.Is(err, broken) {
+				t.Errorf("after a broken answer: %v", err)
+			}
+			if list, err := os.ReadDir(dir); err != nil || len(list) != 0 {
+				t.Errorf("%v is left, %v", list, err)
+			}
+		})
+	}
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, []byte("evidence"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFile(path, strings.NewReader("newer")); !errors.Is(err, os.ErrExist) {
+		t.Errorf("over a file that came meanwhile: %v", err)
+	}
+	if raw, err := os.ReadFile(path); err != nil || string(raw) != "evidence" {
+		t.Errorf("%q is left, %v", raw, err)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
