@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
@@ -76,7 +77,7 @@ func (s *Server) recordDecision(tx *store.Tx, c *call, out outcome, refused erro
 	e := c.entry(entry.SessionOpen)
 	switch {
 	case refused != nil:
-		e.Type, e.Refusal = entry.SessionDeny, codeOf(refused)
+		e.Type, e.Refusal = entry.SessionDeny, problem.Code(refused)
 	case out.waits != nil && !out.isNew:
 		return nil // asked again while it waits: nothing happened
 	case out.waits != nil:
@@ -207,7 +208,7 @@ func (s *Server) recordRefusal(c *call, code refusal.Code) {
 // stands, so that the agent can send what is missing; anything else that does not
 // fit is an alarm, and the channel ends.
 func (c *conn) takeAudit(batch wire.AuditEntries) error {
-	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
 	defer cancel()
 	cert, err := c.verified()
 	if err != nil {
@@ -230,7 +231,7 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 		if err != nil {
 			return err
 		}
-		c.tell(wire.FrameAuditAck, 0, wire.AuditAck{Seq: seq})
+		c.Send(wire.FrameAuditAck, 0, wire.AuditAck{Seq: seq})
 		return nil
 	case code != "" && code != refusal.Unavailable:
 		c.s.count("audit_" + string(code))
@@ -267,7 +268,7 @@ func (c *conn) prove(ctx context.Context, l *ledger.Log, entries []statement.Sig
 	if err := c.nowShown(ack.Checkpoint); err != nil {
 		return err
 	}
-	c.tell(wire.FrameAuditAck, 0, ack)
+	c.Send(wire.FrameAuditAck, 0, ack)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
+	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 )
@@ -38,14 +39,9 @@ func (s *Server) cut(t *team, now time.Time, why func(live.Session) refusal.Code
 // cut queues a cut if there is room: a channel must not end because of it. The
 // agent finds out by itself what it is not told.
 func (c *conn) cut(cut live.Cut) {
-	body, err := encodeBody(wire.Cut{Session: cut.ID, Code: cut.Code})
-	if err != nil {
-		return
-	}
-	select {
-	case c.out <- wire.Frame{Type: wire.FrameCut, Body: body}:
+	body, err := channel.Body(wire.Cut{Session: cut.ID, Code: cut.Code})
+	if err == nil && c.Offer(wire.Frame{Type: wire.FrameCut, Body: body}) {
 		c.s.count("cut")
-	default:
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/live"
 )
 
@@ -262,10 +263,10 @@ func TestCutsNeverEndTheChannel(t *testing.T) {
 	c := found(t, startNode(t))
 	w := c.newHost("web-1").watch(nil)
 	held := c.channelOf(w.host)
-	for range 3 * queueLength {
+	for range 3 * channel.QueueLength {
 		held.cut(live.Cut{Session: live.Session{ID: wire.NewSessionID()}, Code: refusal.KeyRevoked})
 	}
-	if held.ctx.Err() != nil {
+	if held.Context().Err() != nil {
 		t.Fatal("the channel ended")
 	}
 }

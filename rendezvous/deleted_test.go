@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
+	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
@@ -71,7 +72,7 @@ func TestK16ChannelOfADeletedAgentIsNotAttached(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := &newcomer{kid: h.key.ID(), team: held.team, state: *held.team.have.Load()}
-	_, err := c.node.attach(t.Context(), nil, n, time.Now())
+	_, err := c.node.attach(t.Context(), channel.NewForTest(t.Context()), n, time.Now())
 	wantCode(t, err, refusal.KeyRevoked)
 	if c.node.bus.Online(held.team.id, h.key.ID()) {
 		t.Fatal("it is on the bus")

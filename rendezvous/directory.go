@@ -174,7 +174,7 @@ func (s *Server) deleteAgent(c *call) (any, error) {
 func (s *Server) endChannel(team principal.TeamID, agent key.ID, why error) {
 	s.bus.Each(team, func(id key.ID, held bus.Conn) {
 		if conn, ok := held.(*conn); ok && id == agent {
-			conn.end(why)
+			conn.End(why)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
@@ -20,14 +21,14 @@ func FuzzDecodeFrame(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		frame, err := decodeFrame(data)
+		frame, err := channel.Decode(data)
 		if err != nil {
 			if refusal.Of(err) != refusal.ProtocolError {
 				t.Fatalf("refused with %v", err)
 			}
 			return
 		}
-		again, err := decodeFrame(must(strict.Encode(frame)))
+		again, err := channel.Decode(must(strict.Encode(frame)))
 		if err != nil || again.Type != frame.Type || again.ID != frame.ID {
 			t.Fatalf("%+v became %+v, %v", frame, again, err)
 		}

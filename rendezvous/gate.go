@@ -118,7 +118,7 @@ func (s *Server) refused(c *call, err error) {
 		if c.http.ContentLength < 0 || c.http.ContentLength > limitSmall {
 			c.w.Header().Set("Connection", "close") // small bodies may be drained: a handshake would cost us more
 		}
-		_ = c.control.SetReadDeadline(time.Now().Add(lastWithin)) // a connection that has none is gone
+		_ = c.control.SetReadDeadline(time.Now().Add(drainWithin)) // a connection that has none is gone
 	}
 	problem.Write(c.w, c.id, err)
 }

@@ -11,7 +11,6 @@ var (
 	rateSource   = rate.Rate{PerSecond: 5, Burst: 60}        // logins, set-ups and channels per source network
 	rateLarge    = rate.Rate{PerSecond: 0.1, Burst: 3}       // large bodies without a token per source network
 	rateOffers   = rate.Rate{PerSecond: 0.1, Burst: 10}      // rosters without a login per source network and team
-	rateFrames   = rate.Rate{PerSecond: 20, Burst: 200}      // frames per control channel
 	rateArrivals = rate.Rate{PerSecond: 0.1, Burst: 20}      // registrations per agent key
 	rateAlarms   = rate.Rate{PerSecond: 1.0 / 600, Burst: 5} // audit entries for displaced channels per agent key
 	rateRefused  = rate.Rate{PerSecond: 0.2, Burst: 20}      // audit entries for refusals per operator key

@@ -5,13 +5,13 @@ import (
 	"crypto/sha256"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
+	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
@@ -28,25 +28,25 @@ type newcomer struct {
 
 // admit reads the first frame and checks the registration in it (protocol 2.11).
 // It returns a channel that is on the bus.
-func (s *Server) admit(ws *websocket.Conn, c *call, channel key.Hash) (*conn, error) {
+func (s *Server) admit(ch *channel.Conn, binding key.Hash) (*conn, error) {
 	ctx, cancel := context.WithTimeout(s.base, registerWithin)
 	defer cancel()
-	n, err := readRegister(ctx, ws)
+	n, err := readRegister(ctx, ch)
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
-	if err := s.verifyRegistration(ctx, n, channel, now); err != nil {
+	if err := s.verifyRegistration(ctx, n, binding, now); err != nil {
 		return nil, err
 	}
 	if err := s.storeRegistration(ctx, n, now); err != nil {
 		return nil, err
 	}
-	return s.attach(ctx, ws, n, now)
+	return s.attach(ctx, ch, n, now)
 }
 
-func readRegister(ctx context.Context, ws *websocket.Conn) (*newcomer, error) {
-	f, err := readFrame(ctx, ws)
+func readRegister(ctx context.Context, ch *channel.Conn) (*newcomer, error) {
+	f, err := ch.First(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func readRegister(ctx context.Context, ws *websocket.Conn) (*newcomer, error) {
 
 // verifyRegistration lets package principal check it by the roster of the team it
 // names, and last that it was never used.
-func (s *Server) verifyRegistration(ctx context.Context, n *newcomer, channel key.Hash, now time.Time) error {
+func (s *Server) verifyRegistration(ctx context.Context, n *newcomer, binding key.Hash, now time.Time) error {
 	find := func(id wire.TeamID) (_ *roster.State, err error) {
 		if n.team, err = s.teamOf(ctx, id); err != nil {
 			return nil, err
@@ -67,7 +67,7 @@ func (s *Server) verifyRegistration(ctx context.Context, n *newcomer, channel ke
 		n.state, err = s.refresh(ctx, n.team)
 		return n.state.roster, err
 	}
-	agent, err := principal.FromRegistration(n.frame, find, s.keys.Access.ID(), channel, now)
+	agent, err := principal.FromRegistration(n.frame, find, s.keys.Access.ID(), binding, now)
 	if err != nil {
 		return err
 	}
@@ -130,22 +130,19 @@ func (n *newcomer) notable(tx *store.Tx, now time.Time) (bool, error) {
 // that is recorded: two hosts may have one identity (attack K6). The answer to the
 // registration is queued before anybody can find the channel, because the agent
 // takes nothing else for the first frame.
-func (s *Server) attach(ctx context.Context, ws *websocket.Conn, n *newcomer, now time.Time) (*conn, error) {
+func (s *Server) attach(ctx context.Context, ch *channel.Conn, n *newcomer, now time.Time) (*conn, error) {
 	news, _ := n.state.news(n.frame.Roster)
 	reply := wire.Registered{ServerTime: wire.At(now), Roster: news, Heartbeat: wire.Millis(wire.HeartbeatEvery.Milliseconds())}
-	c := &conn{s: s, ws: ws, team: n.team, agent: n.kid,
-		name: n.cert.Name, token: n.frame.Token, cert: n.frame.Certificate, noted: now, seen: n.frame.Seen, checked: n.state.roster.Version(),
-		out: make(chan wire.Frame, queueLength), asked: map[uint64]chan wire.Frame{}}
+	c := &conn{Conn: ch, s: s, team: n.team, agent: n.kid,
+		name: n.cert.Name, token: n.frame.Token, cert: n.frame.Certificate, noted: now, seen: n.frame.Seen, checked: n.state.roster.Version()}
 	c.has = max(n.frame.Roster, lastOf(news, n.frame.Roster))
 	if err := c.firstGossip(ctx, &reply); err != nil {
 		return nil, err
 	}
-	c.ctx, c.end = context.WithCancelCause(s.base)
-	c.tell(wire.FrameRegistered, 0, reply)
+	c.Send(wire.FrameRegistered, 0, reply)
 	detach, displaced := s.bus.Attach(n.team.id, n.kid, c)
 	c.bound = detach
 	if err := c.registered(ctx); err != nil {
-		c.end(err)
 		detach()
 		return nil, err
 	}
@@ -180,10 +177,10 @@ func lastOf(news wire.RosterNews, from uint64) uint64 { return from + uint64(len
 // follow brings the agent up to next, or ends its channel when next revokes it.
 func (c *conn) follow(next snapshot) {
 	if err := c.certified(next.roster); err != nil {
-		c.end(err)
+		c.End(err)
 		return
 	}
-	for done := false; !done && c.ctx.Err() == nil; {
+	for done := false; !done && c.Context().Err() == nil; {
 		var news wire.RosterNews
 		c.mu.Lock()
 		from := c.has
@@ -194,7 +191,7 @@ func (c *conn) follow(next snapshot) {
 			done = true
 		}
 		if len(news.Updates) > 0 {
-			c.tell(wire.FrameRoster, 0, news) // under mu, which it does not wait with: two callers must not queue version 3 before 2
+			c.Send(wire.FrameRoster, 0, news) // under mu, which it does not wait with: two callers must not queue version 3 before 2
 		}
 		c.mu.Unlock()
 	}
@@ -230,7 +227,7 @@ func (c *conn) catchUp() {
 // wants answers an agent that is behind, and learns from one that is ahead: an
 // honest party carries news past a server that withholds it (protocol 3.3).
 func (c *conn) wants(w wire.RosterWant) error {
-	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
 	defer cancel()
 	state, err := c.s.refresh(ctx, c.team)
 	if err != nil {
@@ -239,7 +236,7 @@ func (c *conn) wants(w wire.RosterWant) error {
 	for _, u := range w.Ahead {
 		next, err := state.roster.Apply(u, time.Now())
 		if err != nil {
-			c.s.count("ahead_" + string(codeOf(err)))
+			c.s.count("ahead_" + string(problem.Code(err)))
 			c.s.log.Warn("an agent's roster does not follow ours", "agent", c.agent.String(), "err", err)
 			break
 		}
@@ -254,7 +251,7 @@ func (c *conn) wants(w wire.RosterWant) error {
 	c.mu.Lock()
 	c.has = lastOf(news, w.Version)
 	c.mu.Unlock()
-	c.tell(wire.FrameRoster, 0, news)
+	c.Send(wire.FrameRoster, 0, news)
 	c.follow(state)
 	return nil
 }
@@ -275,7 +272,7 @@ func (s *Server) learn(ctx context.Context, c *conn, have snapshot, next *roster
 		return s.recordLearnt(tx, c, after)
 	})
 	if err != nil {
-		s.count("ahead_" + string(codeOf(err)))
+		s.count("ahead_" + string(problem.Code(err)))
 		return have, nil // an owner has to publish it here, with its policy
 	}
 	return s.refresh(ctx, c.team)
@@ -283,7 +280,7 @@ func (s *Server) learn(ctx context.Context, c *conn, have snapshot, next *roster
 
 // alive notes an agent's answer to a heartbeat.
 func (c *conn) alive() error {
-	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
 	defer cancel()
 	switch err := c.note(ctx, time.Now()); {
 	case refusal.Of(err) == refusal.KeyRevoked: // deleted by way of another node
@@ -323,16 +320,16 @@ func (c *conn) note(ctx context.Context, now time.Time) error {
 func (c *conn) beat() {
 	c.showing.Lock()
 	defer c.showing.Unlock()
-	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
 	defer cancel()
 	h := wire.Heartbeat{ServerTime: wire.At(time.Now())}
 	if have := c.team.have.Load(); have != nil {
 		h.RosterVersion = have.roster.Version()
 	}
 	h.Checkpoint = c.gossip(ctx)
-	body, err := encodeBody(h)
+	body, err := channel.Body(h)
 	if err != nil {
-		c.end(err)
+		c.End(err)
 		return
 	}
 	c.Tell(wire.Frame{Type: wire.FrameHeartbeat, Body: body})

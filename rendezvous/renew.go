@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/live"
+	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
@@ -62,7 +63,7 @@ func (s *Server) renewal(ctx context.Context, t wire.RelayTicket, signed stateme
 	session := live.Session{ID: t.Session, Operator: t.Operator, Agent: t.Agent}
 	if err := state.maySession(t.Operator, now); err != nil {
 		team.live.Put(session, now.Add(s.cfg.Relay.lifetime()), now) // also one from before a restart
-		s.cut(team, now, one(t.Session, codeOf(err)))
+		s.cut(team, now, one(t.Session, problem.Code(err)))
 		return wire.RelayRenewed{}, err
 	}
 	if err := s.agentGood(ctx, team, t.Agent, state, now); err != nil {
@@ -151,13 +152,13 @@ func (c *conn) renew(f wire.Frame) error {
 	}
 	renewed, err := c.renewal(want.Ticket)
 	if err != nil {
-		code := codeOf(err)
+		code := problem.Code(err)
 		c.s.count("refused_" + string(code))
 		c.s.log.Info("a relay credential was not renewed", "agent", c.agent.String(), "err", err)
-		c.tell(wire.FrameRefuse, f.ID, wire.Refuse{Code: code, Detail: "the relay credential is not renewed"})
+		c.Send(wire.FrameRefuse, f.ID, wire.Refuse{Code: code, Detail: "the relay credential is not renewed"})
 		return nil
 	}
-	c.tell(wire.FrameRelayed, f.ID, renewed)
+	c.Send(wire.FrameRelayed, f.ID, renewed)
 	return nil
 }
 
@@ -169,7 +170,7 @@ func (c *conn) renewal(signed statement.Signed) (wire.RelayRenewed, error) {
 	if t.Team != c.team.id.Wire() || t.Agent != c.agent {
 		return wire.RelayRenewed{}, errNotFound()
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
 	defer cancel()
 	state, err := c.s.refresh(ctx, c.team)
 	if err != nil {

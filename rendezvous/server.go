@@ -36,6 +36,7 @@ const (
 	stopWithin     = 10 * time.Second // calls under way, when the server stops
 	strangerWithin = 5 * time.Second  // body of a caller without a token
 	strangerPace   = 256 << 10        // bytes per second that a longer one gets beyond that
+	drainWithin    = time.Second      // of a body behind a refusal
 	maxHeader      = 32 << 10         // bytes
 	maxLarge       = 4                // large bodies of callers without a token at once, each up to wire.MaxBody
 )

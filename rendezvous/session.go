@@ -2,7 +2,6 @@ package rendezvous
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
@@ -328,7 +328,7 @@ func (s *Server) introduce(c *call, out outcome) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := encodeBody(wire.OpenSession{Request: c.open.signed, Open: c.open.open, Grant: g.grant, Approvals: out.approvals, Lease: g.lease})
+	body, err := channel.Body(wire.OpenSession{Request: c.open.signed, Open: c.open.open, Grant: g.grant, Approvals: out.approvals, Lease: g.lease})
 	if err != nil {
 		return nil, err
 	}
@@ -454,10 +454,4 @@ func rolesOf(names []string) policy.RoleSet {
 		}
 	}
 	return policy.Roles(list...)
-}
-
-// encodeBody makes a frame's body.
-func encodeBody(v any) (json.RawMessage, error) {
-	raw, err := strict.Encode(v)
-	return json.RawMessage(raw), err
 }

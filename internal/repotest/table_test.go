@@ -69,7 +69,7 @@ var table = []row{
 	{"rendezvous/channel", "internal/refusal internal/wire rendezvous/rate rendezvous/strict rendezvous/problem", "github.com/coder/websocket"},
 	{"rendezvous/client", base, "github.com/coder/websocket"},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
-		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/identity rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/client", "golang.org/x/sync"},
+		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/identity rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},
@@ -140,7 +140,7 @@ var shared = map[string]string{
 	"golang.org/x/sync":          "errgroup, the standard way to own goroutines",
 	"github.com/pion/turn/v2":    "the relay is its server half, the link its client half",
 	"github.com/pion/logging":    "turn and dtls take their loggers from it",
-	"github.com/coder/websocket": "rendezvous/channel is its server half, rendezvous/client its client half, relay/hop both of the way to a relay; tests play a server that lies",
+	"github.com/coder/websocket": "rendezvous/channel is its server half, rendezvous/client its client half, relay/hop both of the way to a relay; tests play a server and an agent that lie",
 }
 
 // testOnly are modules that tests use and nothing else may.

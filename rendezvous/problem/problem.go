@@ -106,3 +106,12 @@ func Guard(h http.Header, id string) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Request-Id", id)
 }
+
+// Code names err on the wire: its refusal's code, or unavailable for what is our own
+// fault.
+func Code(err error) refusal.Code {
+	if code := refusal.Of(err); code != "" {
+		return code
+	}
+	return refusal.Unavailable
+}
