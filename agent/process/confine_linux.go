@@ -20,10 +20,12 @@ const (
 	landlockAddRule       = 445
 	landlockRestrictSelf  = 446
 	landlockPathBeneath   = 1
+	landlockVersion       = 1
 
-	mayExecute = 1 << 0
-	mayWrite   = 1 << 1
-	mayChange  = 0x1ff0 // remove and make files of every kind
+	mayExecute  = 1 << 0
+	mayWrite    = 1 << 1
+	mayChange   = 0x1ff0 // remove and make files of every kind
+	mayTruncate = 1 << 14
 )
 
 // Confined calls start on a thread that can gain no rights any more, run no file but
@@ -46,11 +48,16 @@ func giveUp(program string) error {
 	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
 		return fmt.Errorf("giving up rights: %v", errno)
 	}
+	version, _, errno := syscall.Syscall(landlockCreateRuleset, 0, 0, landlockVersion)
+	if errno != 0 {
+		return nil // ENOSYS or EOPNOTSUPP
+	}
 	handled := uint64(mayExecute | mayWrite | mayChange)
+	if version >= 3 {
+		handled |= mayTruncate
+	}
 	set, _, errno := syscall.Syscall(landlockCreateRuleset, uintptr(unsafe.Pointer(&handled)), unsafe.Sizeof(handled), 0)
-	if errno == syscall.ENOSYS || errno == syscall.EOPNOTSUPP {
-		return nil
-	} else if errno != 0 {
+	if errno != 0 {
 		return fmt.Errorf("confining a process: %v", errno)
 	}
 	defer syscall.Close(int(set))

@@ -10,7 +10,7 @@ import (
 )
 
 func TestConfinedProcessRunsAndWritesNothingElse(t *testing.T) {
-	if _, _, errno := syscall.Syscall(landlockCreateRuleset, 0, 0, 1); errno != 0 { // asks for the version
+	if _, _, errno := syscall.Syscall(landlockCreateRuleset, 0, 0, landlockVersion); errno != 0 {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("this kernel has no Landlock: %v", errno)
 		}

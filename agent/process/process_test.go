@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -457,102 +456,4 @@ func TestStartFailureLeavesNothing(t *testing.T) {
 	if after := openDescriptors(t); after > before+2 {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
-}
-
-// actAsParent starts a program that ignores a hang-up and waits to be killed.
-func actAsParent() {
-	f, err := Resolve("sh", "/")
-	if err != nil {
-		os.Exit(1)
-	}
-	p, err := Start(Spec{File: f, Argv: []string{"sh", "-c", "trap '' HUP; exec sleep 1000"}, Dir: "/", Env: []string{"PATH=" + Path}, Terminal: &Terminal{}})
-	if err != nil {
-		os.Exit(1)
-	}
-	fmt.Println(p.Pid())
-	p.Wait()
-}
-
-// actAlone runs a program whose children leave it, and ends it when told to.
-func actAlone() {
-	f, err := Resolve("sh", "/")
-	if err != nil {
-		os.Exit(1)
-	}
-	text := "for i in 1 2 3; do (setsid true &); done; (setsid sh -c 'trap \"\" HUP TERM; echo $$; exec sleep 1000' &); exec sleep 1000"
-	p, err := Start(Spec{File: f, Argv: []string{"sh", "-c", text}, Dir: "/", Env: []string{"PATH=" + Path}, Alone: true})
-	if err != nil {
-		os.Exit(1)
-	}
-	line, _ := bufio.NewReader(p.Stdout()).ReadString('\n')
-	fmt.Print(line)
-	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
-	p.End()
-}
-
-func TestH2DaemonEndsWithTheSession(t *testing.T) {
-	cmd := exec.Command(self(t).Path)
-	cmd.Env = []string{helperEnv + "=alone"}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, "the daemon to be adopted, as the leader of a session", func() bool {
-		m, ok := readMember(pid)
-		return ok && m.parent == cmd.Process.Pid && m.session == pid
-	})
-	waitFor(t, "dead orphans to be reaped", func() bool {
-		list, _ := processes()
-		for _, m := range list {
-			if m.parent == cmd.Process.Pid && m.dead {
-				return false
-			}
-		}
-		return true
-	})
-	_ = in.Close()
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("the session process: %v", err)
-	}
-	if s := state(pid); s != "" && s != "Z" {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-		t.Error("the daemon goes on")
-	}
-}
-
-func TestH2KilledParentTakesTheProgramAlong(t *testing.T) {
-	cmd := exec.Command(self(t).Path)
-	cmd.Env = []string{helperEnv + "=parent"}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(line))
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
-	waitFor(t, "the orphan to die", func() bool { s := state(pid); return s == "" || s == "Z" })
 }
