@@ -100,7 +100,7 @@ func (x *rule) addsNothing(y *rule) bool {
 // covers reports that y matches every request that x matches. It may miss some
 // such pairs but never claims one falsely.
 func (y *rule) covers(x *rule) bool {
-	return x.actions&^y.actions == 0 && x.roles&^y.roles == 0 &&
+	return x.actions&^y.actions == 0 && (y.targets == nil || slices.Equal(x.targets, y.targets)) && x.roles&^y.roles == 0 &&
 		subset(x.emails, y.emails) && subset(x.people, y.people) && subset(x.keys, y.keys) &&
 		y.where.covers(&x.where) && subset(x.cwd, y.cwd) &&
 		(y.anyUser || !x.anyUser && subset(x.userList, y.userList)) &&

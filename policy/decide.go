@@ -16,7 +16,33 @@ import (
 // if one of them asks for it or the gate does, and every limit is the smallest
 // one set. Without a matching allow rule the answer is no. None of this depends on
 // the order of the rules in the file.
+//
+// Copy and Forward are allowed where one of their parts is, and then ask for what
+// all parts ask for that are not denied: who holds the answer decides again for
+// each part when it is used.
 func (r *Rules) Decide(q *Request, at time.Time) Decision {
+	parts := q.Action.parts()
+	if parts == nil {
+		return r.decideOne(q, at)
+	}
+	var answer Decision
+	for i, part := range parts {
+		one := *q
+		one.Action = part
+		d := r.decideOne(&one, at)
+		switch {
+		case i == 0 || answer.Effect == Deny:
+			if i == 0 || d.Effect != Deny {
+				answer = d
+			}
+		case d.Effect != Deny:
+			answer = Stricter(answer, d)
+		}
+	}
+	return answer
+}
+
+func (r *Rules) decideOne(q *Request, at time.Time) Decision {
 	if d, done := r.early(q, at); done {
 		return d
 	}
@@ -78,6 +104,7 @@ type tally struct {
 	blocked  *rule // matching block rule with the smallest id
 	allowed  *rule // matching allow rule that asks for most, then smallest id
 	listed   bool  // some matching allow rule spells the command out
+	named    bool  // some matching allow rule names the target
 	approval Approval
 	limits   Limits
 	best     stage // furthest that an allow rule got
@@ -105,7 +132,7 @@ func (t *tally) all(rules []*rule, q *Request, s *clock) {
 }
 
 func (t *tally) allow(r *rule) {
-	t.listed = t.listed || r.commands != nil
+	t.listed, t.named = t.listed || r.commands != nil, t.named || r.targets != nil
 	t.approval, t.limits, t.open = t.approval.and(r.approval), t.limits.and(r.limits), t.open|r.actions
 	if t.allowed == nil || r.approval.Count > t.allowed.approval.Count ||
 		r.approval.Count == t.allowed.approval.Count && r.id < t.allowed.id {
@@ -123,7 +150,7 @@ func (r *Rules) conclude(t *tally, q *Request) Decision {
 		return d.deny(r.missing(t.best, q.Action))
 	}
 	d.Effect, d.Rule, d.Reason = Allow, t.allowed.id, t.allowed.whyAllowed
-	d.Limits = t.limits.and(r.limits)
+	d.Limits, d.Named = t.limits.and(r.limits), t.named
 	if q.Action == Ping {
 		return d.ping(t)
 	}
@@ -170,6 +197,8 @@ func (r *Rules) missing(best stage, a Action) (refusal.Code, string) {
 		return refusal.UserNotAllowed, "no allow rule names this login user on this host"
 	case best == failsCwd:
 		return refusal.PolicyDenied, "no allow rule names this working directory"
+	case best == failsTarget:
+		return refusal.PolicyDenied, "no allow rule names this target"
 	case best == failsCommand:
 		return refusal.PolicyDenied, "no allow rule lists this program with these arguments"
 	}

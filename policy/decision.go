@@ -102,6 +102,7 @@ type Decision struct {
 	Reason     string       // for people; holds nothing from the request
 	Approval   Approval     // what NeedApproval waits for, else zero
 	Limits     Limits       // for the session, zero when denied
+	Named      bool         // an allow rule lists the request's target by name
 	PolicyHash key.Hash     // the policy that answered
 }
 

@@ -33,7 +33,7 @@
 //	who.roles = ["operator", "admin"] # these roles exactly, not "and above"
 //	who.emails = ["ann@example.com"]  # also: who.people (roster person ids), who.keys (kids)
 //	where.tags_all = ["prod", "web"]  # also: where.tags_any, where.agents (host names)
-//	actions = ["exec"]                # shell, exec, copy, forward, ping
+//	actions = ["exec"]                # shell, exec, copy(-read|-write), forward(-local|-remote|-agent), ping
 //	users = ["@agent", "deploy"]      # login users; "@agent" is the agent's own
 //	cwd = ["/srv/web"]                # working directories
 //	commands = [                      # exact argv; "..." last is any further arguments
@@ -47,6 +47,12 @@
 //	approval.count = 1                # distinct people other than who asks
 //	approval.roles = ["approver"]     # default: approver, admin, owner
 //	limits.session = "1h"
+//
+//	[[allow]]
+//	id = "database"
+//	who.roles = ["operator", "admin"]
+//	actions = ["forward-local"]
+//	targets = ["db.lan:5432"]         # HOST:PORT, HOST:* or a socket's path
 //
 //	[[block]]
 //	id = "contractors-at-home"
@@ -98,6 +104,18 @@
 // there whatever is not listed needs approval. Under the gate a shell always
 // needs approval, as does copying and forwarding: keystrokes and files cannot be
 // classified.
+//
+// # Files and forwards
+//
+// "copy" is short for "copy-read" and "copy-write", "forward" for "forward-local"
+// (the host connects to something for the operator) and "forward-remote" (the host
+// listens for the operator). "forward-agent" lends the operator's SSH agent and is
+// named by itself. A rule for forwards may list targets: HOST:PORT, HOST:* or the
+// path of a socket, compared byte by byte with what was asked for; of a
+// forward-remote it is the address that is listened at. Whatever the rules say, a
+// host reaches the addresses that clouds hand out credentials at, and the sockets
+// that make whoever reaches them root, only where a rule names them as targets
+// (attack P4).
 //
 // # Identity and tags
 //

@@ -83,7 +83,7 @@ func (p *parser) expectation(f *expectFile) (e expectation, err error) {
 
 func (f *expectFile) request(err *error) Request {
 	q := Request{
-		Action: f.Action.v, Cwd: f.Cwd, Env: f.Env, User: string(optional(err, "user", f.User)), Agent: f.Agent, Tags: f.Tags,
+		Action: f.Action.v, Cwd: f.Cwd, Env: f.Env, Target: string(optional(err, "target", f.Target)), User: string(optional(err, "user", f.User)), Agent: f.Agent, Tags: f.Tags,
 		Operator: optional(err, "key", f.Key), Email: f.Email, Person: f.Person, Role: f.Role.v,
 	}
 	if q.User == AgentUser {

@@ -52,6 +52,8 @@ func (r *Rules) why(x *rule, got stage, s *clock) string {
 		return "it is for other login users: " + strings.Join(x.userList, ", ")
 	case failsCwd:
 		return "it is for other directories: " + strings.Join(x.cwd, ", ")
+	case failsTarget:
+		return "it is for other targets: " + strings.Join(x.targets, ", ")
 	case failsCommand:
 		return fmt.Sprintf("it lists %d commands, and this is none of them", len(x.commands))
 	case failsWhen:

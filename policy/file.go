@@ -93,6 +93,7 @@ type ruleFile struct {
 	Users       []leaf[userName]  `toml:"users"`
 	Commands    [][]string        `toml:"commands"`
 	Cwd         []leaf[directory] `toml:"cwd"`
+	Targets     []leaf[target]    `toml:"targets"`
 	When        *whenFile         `toml:"when"`
 	Approval    *approvalFile     `toml:"approval"`
 	Limits      *limitsFile       `toml:"limits"`
@@ -147,6 +148,7 @@ type expectFile struct {
 	Argv   []string        `toml:"argv"`
 	Cwd    string          `toml:"cwd"`
 	Env    []string        `toml:"env"`
+	Target *leaf[target]   `toml:"target"`
 	At     *leaf[instant]  `toml:"at"`
 	Want   leaf[Effect]    `toml:"want"`
 	Rule   string          `toml:"rule"`

@@ -16,8 +16,17 @@ type Action string
 const (
 	Shell   Action = "shell"   // an interactive shell, or a command line for the user's shell to read
 	Exec    Action = "exec"    // one program with exactly the given arguments, no shell
-	Copy    Action = "copy"    // files in either direction
-	Forward Action = "forward" // TCP, UDP or socket forwarding
+	Copy    Action = "copy"    // files in either direction: both of the two below
+	Forward Action = "forward" // connections in either direction: both of the two below
+
+	CopyRead      Action = "copy-read"      // files, folders and their names, from the host
+	CopyWrite     Action = "copy-write"     // files to the host; also renaming, removing, modes and times
+	ForwardLocal  Action = "forward-local"  // connections that the host makes for the operator, to Target
+	ForwardRemote Action = "forward-remote" // listening on the host, at Target, for connections to the operator's side
+
+	// ForwardAgent lends the operator's SSH agent to what runs in a session. It is
+	// none of Forward's two: a rule that means it says so.
+	ForwardAgent Action = "forward-agent"
 
 	// Ping opens a session in which nothing can be opened: it shows that the host
 	// is there, and the way to it. So it is allowed wherever anything else may be
@@ -25,11 +34,28 @@ const (
 	Ping Action = "ping"
 )
 
-// actions gives every action its bit, in this order.
-var actions = [...]Action{Shell, Exec, Copy, Forward, Ping}
+// actions gives every single action its bit, in this order.
+var actions = [...]Action{Shell, Exec, CopyRead, CopyWrite, ForwardLocal, ForwardRemote, ForwardAgent, Ping}
 
-// bit returns the action's bit, or 0 when it is unknown.
-func (a Action) bit() actionSet {
+// parts are the actions that a is short for, or nil.
+func (a Action) parts() []Action {
+	switch a {
+	case Copy:
+		return actions[2:4]
+	case Forward:
+		return actions[4:6]
+	}
+	return nil
+}
+
+// bit returns the action's bit or those of its parts, or 0 when it is unknown.
+func (a Action) bit() (set actionSet) {
+	for _, part := range a.parts() {
+		set |= part.bit()
+	}
+	if set != 0 {
+		return set
+	}
 	for i, known := range actions {
 		if a == known {
 			return 1 << i
@@ -41,7 +67,7 @@ func (a Action) bit() actionSet {
 // UnmarshalText reads an action's name and refuses unknown ones.
 func (a *Action) UnmarshalText(text []byte) error {
 	if Action(text).bit() == 0 {
-		return fmt.Errorf("%q is not an action: write shell, exec, copy, forward or ping", text)
+		return fmt.Errorf("%q is not an action: write shell, exec, copy, copy-read, copy-write, forward, forward-local, forward-remote, forward-agent or ping", text)
 	}
 	*a = Action(text)
 	return nil
@@ -82,7 +108,11 @@ type Request struct {
 	// an operator may hear that there is no such file.
 	Unresolved bool
 
-	Cwd  string   // working directory asked for; "" is the user's home
+	Cwd string // working directory asked for; "" is the user's home
+	// Target is what ForwardLocal reaches or ForwardRemote listens at, as Target
+	// makes it; "" asks whether there is any that may be. Other actions have none.
+	Target string
+
 	Env  []string // names, not values, of the environment additions
 	User string   // login user on the host; "" is the user the agent itself runs as
 	Self string   // name of the user the agent runs as; the rendezvous leaves it empty

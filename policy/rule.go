@@ -25,6 +25,7 @@ type rule struct {
 	anyUser  bool
 	commands []command
 	cwd      []string
+	targets  []string
 	when     *window
 
 	approval Approval
@@ -81,6 +82,7 @@ const (
 	failsWhere
 	failsUser
 	failsCwd
+	failsTarget
 	failsCommand
 	failsWhen
 	matched
@@ -102,6 +104,8 @@ func (r *rule) match(q *Request, s *clock) stage {
 		return failsUser
 	case r.cwd != nil && !slices.Contains(r.cwd, q.Cwd):
 		return failsCwd
+	case r.targets != nil && !r.matchTarget(q):
+		return failsTarget
 	case r.commands != nil && !r.matchCommand(q):
 		return failsCommand
 	case r.when != nil && !r.when.contains(s.wall(r.when.zone)):
@@ -123,6 +127,8 @@ func (r *rule) matchPing(q *Request, s *clock) stage {
 		return failsUser
 	case r.block && r.cwd != nil:
 		return failsCwd
+	case r.block && r.targets != nil:
+		return failsTarget
 	case r.block && r.commands != nil:
 		return failsCommand
 	case r.when != nil && !r.when.contains(s.wall(r.when.zone)):

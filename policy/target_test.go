@@ -1,0 +1,120 @@
+package policy
+
+import (
+	"testing"
+)
+
+const forwardRules = `version = 1
+mode = "enforce"
+[[allow]]
+id = "db"
+who.roles = ["operator"]
+actions = ["forward-local"]
+targets = ["db.lan:5432", "10.0.0.7:*", "[fd00::1]:80", "/run/app.sock"]
+[[allow]]
+id = "listen"
+who.roles = ["admin"]
+actions = ["forward", "forward-agent"]
+[[allow]]
+id = "read"
+who.roles = ["operator"]
+actions = ["copy-read"]
+[[block]]
+id = "no-mail"
+who.roles = ["admin"]
+actions = ["forward-local"]
+targets = ["mail.lan:25"]
+`
+
+func TestForwardsAreJudgedByDirectionAndTarget(t *testing.T) {
+	r, err := Parse([]byte(forwardRules))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		role   Role
+		action Action
+		target string
+		want   Effect
+		named  bool
+	}{
+		{Operator, ForwardLocal, "db.lan:5432", Allow, true},
+		{Operator, ForwardLocal, "db.lan:5433", Deny, false},
+		{Operator, ForwardLocal, "10.0.0.7:1", Allow, true},
+		{Operator, ForwardLocal, "10.0.0.77:1", Deny, false},
+		{Operator, ForwardLocal, "[fd00::1]:80", Allow, true},
+		{Operator, ForwardLocal, "/run/app.sock", Allow, true},
+		{Operator, ForwardLocal, "/run/app.sock/x", Deny, false},
+		{Operator, ForwardRemote, "db.lan:5432", Deny, false},
+		{Operator, Forward, "", Allow, true},
+		{Operator, ForwardAgent, "", Deny, false},
+		{Operator, Copy, "", Allow, false},
+		{Operator, CopyRead, "", Allow, false},
+		{Operator, CopyWrite, "", Deny, false},
+		{Admin, ForwardLocal, "anything.lan:1", Allow, false},
+		{Admin, ForwardLocal, "mail.lan:25", Deny, false},
+		{Admin, ForwardRemote, "mail.lan:25", Allow, false},
+		{Admin, Forward, "", Allow, false},
+		{Admin, ForwardAgent, "", Allow, false},
+		{Admin, Copy, "", Deny, false},
+		{Viewer, Forward, "", Deny, false},
+	} {
+		q := Request{Action: c.action, Target: c.target, Role: c.role, Agent: "web-1"}
+		if d := r.Decide(&q, anyTime); d.Effect != c.want || d.Named != c.named {
+			t.Errorf("%v %s %q: %v, named %v (%s)", c.role, c.action, c.target, d.Effect, d.Named, d.Reason)
+		}
+	}
+}
+
+func TestTargetsHaveOneSpelling(t *testing.T) {
+	for _, c := range []struct{ host, want string }{{"DB.lan.", "db.lan:80"}, {"::1", "[::1]:80"}, {"10.0.0.1", "10.0.0.1:80"}} {
+		if got, ok := Target(c.host, 80); !ok || got != c.want {
+			t.Errorf("%q gives %q, %v", c.host, got, ok)
+		}
+	}
+	for _, host := range []string{"", "-x", "a b", "a/b", "a\x00", "*"} {
+		if got, ok := Target(host, 80); ok {
+			t.Errorf("%q gives %q", host, got)
+		}
+	}
+	for _, bad := range []string{"db", "db:0", "db:", ":5", "DB:5", "db:080", "db:99999", "[db]:5", "::1:5", "/a/../b", "relative/x", "[::1]", "*:5"} {
+		if err := new(target).UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q is taken for a target", bad)
+		}
+	}
+}
+
+func TestTargetsStandOnlyInRulesForForwards(t *testing.T) {
+	if _, err := Parse([]byte("version = 1\nmode = \"enforce\"\n[[allow]]\nid = \"a\"\nwho.roles = [\"admin\"]\nactions = [\"shell\", \"forward\"]\ntargets = [\"a:1\"]\n")); err == nil {
+		t.Error("a rule for shells with targets is taken")
+	}
+}
+
+// A part that needs approval makes the whole need it: nobody gets at files to be
+// written by asking for both.
+func TestCopyAsksForWhatEitherDirectionAsksFor(t *testing.T) {
+	r, err := Parse([]byte("version = 1\nmode = \"enforce\"\n[[allow]]\nid = \"r\"\nwho.roles = [\"admin\"]\nactions = [\"copy-read\"]\n[[allow]]\nid = \"w\"\nwho.roles = [\"admin\"]\nactions = [\"copy-write\"]\napproval.count = 1\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := Request{Action: Copy, Role: Admin, Agent: "web-1"}
+	if d := r.Decide(&q, anyTime); d.Effect != NeedApproval || d.Rule != "w" {
+		t.Errorf("%v by %q", d.Effect, d.Rule)
+	}
+	q.Action = CopyRead
+	if d := r.Decide(&q, anyTime); d.Effect != Allow {
+		t.Errorf("reading: %v", d.Effect)
+	}
+}
+
+func FuzzTarget(f *testing.F) {
+	for _, s := range []string{"db.lan:5432", "[::1]:*", "/run/x.sock", "a:b:c"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var v target
+		if v.UnmarshalText([]byte(s)) == nil && string(v) != s {
+			t.Errorf("%q is read as %q", s, v)
+		}
+	})
+}
