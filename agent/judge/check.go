@@ -69,10 +69,13 @@ func (j *Judge) checkGrant(q *Question, now time.Time) error {
 // folder, which file (protocol 4.3, "command identity").
 func (q *Question) resolve() error {
 	r := &q.Request
-	if r.Action != wire.Shell && r.Action != wire.Exec && r.Action != wire.Ping {
-		return refusal.New(refusal.BadArgument, "this version of the agent knows no such action")
-	}
+	but := r.Params
+	but.User = ""
 	switch n := len(r.Params.Argv); {
+	case !slices.Contains([]wire.Action{wire.Shell, wire.Exec, wire.Copy, wire.Forward, wire.Ping}, r.Action):
+		return refusal.New(refusal.BadArgument, "this version of the agent knows no such action")
+	case (r.Action == wire.Copy || r.Action == wire.Forward) && !but.Empty():
+		return refusal.New(refusal.BadArgument, "copying and forwarding take no parameters but the user")
 	case r.Action == wire.Exec && n == 0:
 		return refusal.New(refusal.BadArgument, "exec has no arguments")
 	case r.Action == wire.Shell && n > 1:

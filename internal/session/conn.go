@@ -98,6 +98,7 @@ type Conn struct {
 	rekeyed   chan struct{} // operator: a rekey was answered
 	wanted    chan struct{} // operator: the agent asks for a rekey
 
+	asked    chan *Asked         // channels of a kind that the other end opens
 	accepted chan *ServerChannel // agent
 	channels channelTable        // agent: for the control channel
 	control  controlSender       // operator
@@ -119,8 +120,8 @@ func newConn(side seal.Side, l Link, keys *handshake.Keys, log *slog.Logger) (*C
 		side: side, link: l, sealed: sealed, log: log, h4: keys.H4(), now: now,
 		ended: make(chan struct{}), readyCh: make(chan struct{}),
 		rekeyed: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
-		accepted: make(chan *ServerChannel),
-		paths:    newPaths(side, l, now), resume: DefaultResume,
+		accepted: make(chan *ServerChannel), asked: make(chan *Asked),
+		paths: newPaths(side, l, now), resume: DefaultResume,
 		copies: copies{wake: make(chan struct{}, 1)},
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
@@ -135,9 +136,7 @@ func (c *Conn) run(t *transport.Conn) {
 	c.wg.Go(c.keepKeysFresh)
 	c.wg.Go(c.keepPaths)
 	c.wg.Go(c.sendCopies)
-	if c.side == seal.Agent {
-		c.wg.Go(c.acceptStreams)
-	}
+	c.wg.Go(c.acceptStreams)
 	go func() {
 		select {
 		case <-c.ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/crypto/seal"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/transport"
 )
@@ -41,7 +42,7 @@ func (c *Conn) AcceptChannel(ctx context.Context) (*ServerChannel, error) {
 	}
 }
 
-// acceptStreams runs at the agent for the life of the session.
+// acceptStreams runs for the life of the session.
 func (c *Conn) acceptStreams() {
 	for {
 		s, err := c.transport.AcceptStream(c.ctx)
@@ -59,7 +60,13 @@ func (c *Conn) accept(s *transport.Stream) {
 	t, body, err := r.next()
 	p := parser{b: body}
 	name := p.string(maxName)
-	if err == nil && (t != msgOpen || p.end() != nil) {
+	var o Opening
+	operators, isPipe := Kind(name).byOperator()
+	if isPipe && err == nil {
+		o = p.opening(Kind(name))
+		p.bad = p.bad || operators != (c.side == seal.Agent)
+	}
+	if err == nil && (t != msgOpen || p.end() != nil || c.side == seal.Operator && !isPipe) {
 		err = errMessage
 	}
 	if err != nil {
@@ -70,10 +77,12 @@ func (c *Conn) accept(s *transport.Stream) {
 		return
 	}
 	_ = s.SetReadDeadline(time.Time{})
-	switch name {
-	case nameSession:
+	switch {
+	case isPipe:
+		c.offer(s, o)
+	case name == nameSession:
 		c.serve(s, &r)
-	case nameControl:
+	case name == nameControl:
 		c.readControl(s, &r)
 	default:
 		c.refuseChannel(s)
@@ -83,11 +92,7 @@ func (c *Conn) accept(s *transport.Stream) {
 // refuseChannel answers a type of channel that does not exist here. The name is
 // the peer's, so it is not repeated.
 func (c *Conn) refuseChannel(s *transport.Stream) {
-	w := messageWriter{s: s}
-	e := refusal.New(refusal.BadRequest, "this agent has channels of type session only")
-	_ = w.write(msgOpenFailure, appendRefusal(nil, e))
-	_ = w.finish()
-	s.StopReading(resetGivenUp)
+	refuseOpening(s, refusal.New(refusal.BadRequest, "this agent has no channels of that type"))
 }
 
 // serve hands the channel to AcceptChannel and reads it to its end.

@@ -196,7 +196,7 @@ func TestExitBySignalArrives(t *testing.T) {
 func TestUnknownChannelTypeIsRefusedAndTheSessionLives(t *testing.T) {
 	w, _, _ := memWorld(t)
 	defer w.close()
-	s, err := w.operator.openStream(t.Context(), "direct-tcpip")
+	s, err := w.operator.openStream(t.Context(), "x11")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,12 +20,16 @@ const (
 // Action is what a session is for.
 type Action string
 
-// The actions that exist. Each later one (copy, forward) brings its own
-// parameters in Params.
+// The actions that exist.
 const (
 	Shell Action = "shell" // a login shell, or one command line that the user's shell reads
 	Exec  Action = "exec"  // exactly one argument vector, once
-	Ping  Action = "ping"  // nothing runs: the session only shows that the host is there, and by which way; Params are empty
+	// Copy and Forward take the user alone: what is read, written, reached or
+	// listened at is said later, and judged by the agent each time.
+	Copy    Action = "copy"    // files, by the SFTP protocol
+	Forward Action = "forward" // any number of connections
+
+	Ping Action = "ping" // nothing runs: the session only shows that the host is there, and by which way; Params are empty
 )
 
 // Request is the session request, signed by the operator (protocol 2.3). It is
