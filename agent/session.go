@@ -61,6 +61,7 @@ type live struct {
 	answer    judge.Answer
 	limits    policy.Limits
 	reports   int
+	asks      asks
 	wrong     int
 	alarms    int
 	last      *pair.Exited
@@ -230,6 +231,9 @@ func (s *live) handle(f pair.Frame, timer *time.Timer) error {
 	}
 	if f.Type == pair.FrameForged && s.confirmed {
 		return s.alarm(f.Body)
+	}
+	if f.Type == pair.FrameAsk {
+		return s.asked(f.Body, time.Now())
 	}
 	if s.reports++; !s.confirmed && f.Type != pair.FrameClosed || s.reports > reportsPerSession {
 		return refusal.New(refusal.ProtocolError, "the session process reports what cannot be")

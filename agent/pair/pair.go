@@ -15,11 +15,13 @@
 //	3     rejected   to child    0        that CONFIRM was not good; keep waiting
 //	4     end        to child    64       refusal code: end the session
 //	5     relay      to child    16 KiB   JSON: the next relay credential
+//	6     answer     to child    2 KiB    JSON: whether what was asked for may be
 //	16    confirm    to parent   512      a CONFIRM datagram
 //	17    started    to parent   4 KiB    JSON: the program that was started
 //	18    exited     to parent   4 KiB    JSON: how it ended, byte counts
 //	19    closed     to parent   256      JSON: why the session ended
 //	20    forged     to parent   64       JSON: how many datagrams did not open
+//	21    ask        to parent   4 KiB    JSON: may this be read, written, reached, listened at?
 //
 // The child allocates on the relay while the operator's ACCEPT is still on its
 // way, and knows no key until the supervisor has checked CONFIRM. The supervisor
@@ -50,11 +52,13 @@ const (
 	FrameRejected FrameType = 3
 	FrameEnd      FrameType = 4
 	FrameRelay    FrameType = 5
+	FrameAnswer   FrameType = 6
 	FrameConfirm  FrameType = 16
 	FrameStarted  FrameType = 17
 	FrameExited   FrameType = 18
 	FrameClosed   FrameType = 19
 	FrameForged   FrameType = 20
+	FrameAsk      FrameType = 21
 )
 
 const frameHead = 5
@@ -74,7 +78,9 @@ func (t FrameType) limit() int {
 		return 512
 	case FrameRelay:
 		return 16 << 10 // every relay of a grant with the longest names
-	case FrameStarted, FrameExited:
+	case FrameAnswer:
+		return 2 << 10
+	case FrameStarted, FrameExited, FrameAsk:
 		return 4 << 10
 	case FrameClosed:
 		return 256

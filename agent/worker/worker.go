@@ -54,6 +54,7 @@ type worker struct {
 	job     pair.Job
 	replies chan pair.Frame // answers to CONFIRM
 	relays  chan wire.Relay // the newest credential that the link does not have yet
+	asks    asks            // what the supervisor was asked
 	idle    *idleTimer      // set by confirm
 	cancel  context.CancelCauseFunc
 }
@@ -98,6 +99,8 @@ func (w *worker) listen() {
 			}
 		case pair.FrameRelay:
 			w.renewed(body)
+		case pair.FrameAnswer:
+			w.asks.answered(body)
 		case pair.FrameEnd:
 			w.cancel(&refusal.Error{Code: refusal.Plain(refusal.Code(body))})
 		}
@@ -127,9 +130,12 @@ func (w *worker) session(ctx context.Context) error {
 	watcher.Go(func() { w.watchForgery(watch, conn.Stats) })
 	defer watcher.Wait()
 	defer leaveWatch()
-	if w.job.Action == wire.Ping {
+	switch w.job.Action {
+	case wire.Ping:
 		err = refuseAll(ctx, conn)
-	} else {
+	case wire.Forward:
+		err = w.tunnels(ctx, conn)
+	default:
 		err = w.channels(ctx, conn)
 	}
 	_ = conn.CloseWith(refusal.Of(err))

@@ -83,13 +83,15 @@ var table = []row{
 	// The two ends.
 	{"internal/terminal", "", "golang.org/x/term"},
 	{"internal/cli", "internal/refusal internal/terminal", "github.com/spf13/cobra"},
+	{"internal/join", "", ""},
 	{"agent/process", "internal/refusal", "github.com/charmbracelet/x/xpty"},
+	{"agent/reach", "internal/refusal", ""},
 	{"agent/cgroup", "", ""},
 	{"agent/trust", base + "policy policy/roster internal/keyfile", ""},
 	{"agent/membership", base + "policy policy/roster policy/approval internal/keyfile internal/audit/spool rendezvous/client agent/trust", ""},
 	{"agent/pair", "internal/refusal crypto/key internal/wire internal/carrier agent/process", ""},
-	{"agent/worker", "internal/refusal crypto/handshake internal/harden internal/wire internal/link internal/session agent/process agent/pair", ""},
 	{"agent/gossip", "internal/refusal crypto/key internal/wire internal/audit/checkpoint internal/audit/witness agent/trust", ""},
+	{"agent/worker", "internal/refusal crypto/handshake policy internal/harden internal/wire internal/link internal/session internal/join agent/process agent/reach agent/pair", ""},
 	{"agent/judge", base + "crypto/replay crypto/handshake policy policy/roster policy/approval rendezvous/rate agent/process agent/trust agent/pair", ""},
 	{"agent", base + "crypto/handshake policy policy/roster policy/approval internal/keyfile " +
 		"internal/audit/entry internal/audit/spool internal/carrier internal/link rendezvous/rate rendezvous/client " +
@@ -102,7 +104,7 @@ var table = []row{
 	{"operator/teamtest", base + "policy policy/roster internal/keyfile operator/account", ""},
 	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
 	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
-	{"operator/sshfront", "internal/keyfile internal/session internal/wire", "golang.org/x/crypto"},
+	{"operator/sshfront", "internal/refusal internal/keyfile internal/session internal/wire internal/join", "golang.org/x/crypto"},
 	{"operator/sshconfig", "internal/keyfile internal/refusal internal/cli operator/account operator/verb operator/sshfront", ""},
 	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen operator/sshfront", ""},
 	{"operator/netcheck", "internal/refusal internal/wire internal/link internal/probe internal/cli internal/terminal operator/account operator/verb", ""},

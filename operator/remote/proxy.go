@@ -67,7 +67,7 @@ func (p *proxy) run(ctx context.Context) error {
 	}
 	rules := a.Rules
 	return sshfront.Serve(ctx, sshfront.Config{
-		Key: hostKey, Open: p.open, Report: cli.Report,
+		Key: hostKey, Open: p.open, Report: cli.Report, Talk: p.io.Err,
 		Env: func(name string) bool { return rules != nil && rules.EnvAllowed(name) },
 	}, p.io.In, stdout{p.io.Out})
 }

@@ -57,12 +57,16 @@ type Config struct {
 	Env func(name string) bool
 	// Report writes why something failed, for people, and returns the exit status.
 	Report func(w io.Writer, err error) int
+	// Talk is where the person reads what belongs to no channel, if anywhere.
+	Talk io.Writer
 }
 
 // front is one SSH connection.
 type front struct {
 	cfg  Config
 	user string // of the machine; "" is the agent's own
+
+	tunnels *tunnels
 
 	mu       sync.Mutex
 	programs int // guarded by mu
@@ -80,12 +84,15 @@ func Serve(ctx context.Context, cfg Config, in io.ReadCloser, out io.WriteCloser
 	if err != nil {
 		return err
 	}
+	cfg.Talk = &lockedWriter{w: cfg.Talk}
 	f := &front{cfg: cfg, user: conn.User()}
+	f.tunnels = &tunnels{front: f, conn: conn, listeners: map[string]*listener{}, byID: map[uint64]*listener{}}
 	if f.user == SelfUser {
 		f.user = ""
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer f.tunnels.close()
 	defer cancel()
 	defer conn.Close()
 	wg.Go(func() { f.global(ctx, requests) })
@@ -127,7 +134,11 @@ func (f *front) global(ctx context.Context, requests <-chan *ssh.Request) {
 			if !ok {
 				return
 			}
-			_ = r.Reply(false, nil)
+			if isListen(r) {
+				f.tunnels.asked(ctx, r)
+			} else {
+				_ = r.Reply(false, nil)
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -138,6 +149,8 @@ func (f *front) channel(ctx context.Context, c ssh.NewChannel) {
 	switch c.ChannelType() {
 	case "session":
 		f.session(ctx, c)
+	case string(session.DirectTCP), string(session.DirectSocket):
+		f.tunnels.direct(ctx, c)
 	default:
 		_ = c.Reject(ssh.UnknownChannelType, "tucdesk has no channels of this type")
 	}

@@ -32,7 +32,7 @@ func serve(t *testing.T, user string) (*ssh.Client, <-chan Ask) {
 	}
 	asked := make(chan Ask, maxPrograms)
 	cfg := Config{
-		Key: key,
+		Key: key, Talk: io.Discard,
 		Open: func(_ context.Context, a Ask, say io.Writer) (*Session, error) {
 			_, _ = io.WriteString(say, "asking\n")
 			asked <- a

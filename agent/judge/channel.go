@@ -1,0 +1,58 @@
+package judge
+
+import (
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+)
+
+// May decides whether something may be done in a session that was opened by q with
+// ans: what its signed request leaves open, such as the target of a connection. The
+// newest roster and policy decide each time, so a right that is taken away is gone
+// for the next connection. action and target are as policies write them.
+func (j *Judge) May(q *Question, ans Answer, action wire.Action, target string, now time.Time) (policy.Decision, error) {
+	if !belongs(q.Request.Action, action) {
+		return policy.Decision{}, refusal.New(refusal.BadArgument, "the session was opened for something else")
+	}
+	t, err := j.cfg.Keeper.Usable(now)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	op, err := t.Roster.Operator(q.Request.Operator, now)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	cert, err := t.Roster.VerifyAgent(j.cfg.Token, j.cfg.Certificate, now)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	r := j.policyRequest(q, op, cert)
+	r.Action, r.Target, r.Argv, r.File, r.Cwd, r.Env = policy.Action(action), target, nil, "", "", nil
+	d := t.Rules.Decide(r, now)
+	if d.Effect == policy.NeedApproval && met(d.Approval, ans.Decision.Approval) {
+		return d, nil
+	}
+	return d, d.Err()
+}
+
+// belongs reports what may be asked for in a session of an action: a session for
+// files reaches nothing, one for forwards reads nothing.
+func belongs(session, asked wire.Action) bool {
+	switch policy.Action(asked) {
+	case policy.CopyRead, policy.CopyWrite:
+		return session == wire.Copy
+	case policy.ForwardLocal, policy.ForwardRemote:
+		return session == wire.Forward
+	case policy.ForwardAgent:
+		return session == wire.Shell || session == wire.Exec
+	}
+	return false
+}
+
+// met reports that the approvals with which a session was opened are at least what
+// is asked for now.
+func met(need, had policy.Approval) bool {
+	return had.Count >= need.Count && had.Roles != 0 && had.Roles&^need.Roles == 0
+}

@@ -1,0 +1,21 @@
+package pair
+
+import (
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+)
+
+// Ask is a session process' question whether something may be done in its session.
+type Ask struct {
+	ID     uint64      `json:"id"`     // of this question, chosen by the child
+	Action wire.Action `json:"action"` // as policies name it
+	Target string      `json:"target"` // as policies write it; "" where the action has none
+}
+
+// Answer is the supervisor's answer to the question of that ID.
+type Answer struct {
+	ID     uint64       `json:"id"`
+	Code   refusal.Code `json:"code"`   // "" is yes
+	Detail string       `json:"detail"` // why not, for the operator
+	Named  bool         `json:"named"`  // a rule names this very target
+}

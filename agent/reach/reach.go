@@ -1,0 +1,206 @@
+// Package reach connects to what forwards of a session go to, and listens where
+// they come from. It runs in the session process, as the target's user.
+//
+// The policy has said yes before. What is here besides is a short list that no yes
+// covers unless a rule names the very target (attack P4): addresses at which clouds
+// hand out credentials to whoever asks from inside, and sockets that make whoever
+// reaches them root. It is held against the address that is dialled, after names
+// were resolved, so no name in anybody's DNS leads around it.
+package reach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// dialLimit is how long a connection may take; our choice, below the patience of
+// browsers.
+const dialLimit = 15 * time.Second
+
+// never are addresses of machines' own clouds: link-local ones, where most have
+// their metadata service, and those of clouds that have it elsewhere.
+var never = []netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("fd00:ec2::/32"),      // AWS
+	netip.MustParsePrefix("fd20:ce::254/128"),   // Google
+	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba
+	netip.MustParsePrefix("168.63.129.16/32"),   // Azure
+	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle
+}
+
+// carriers are networks whose addresses hold an IPv4 address, with the byte where it
+// begins: a router may take them for it.
+var carriers = []struct {
+	net netip.Prefix
+	at  int
+}{
+	{netip.MustParsePrefix("64:ff9b::/96"), 12}, // NAT64, RFC 6052
+	{netip.MustParsePrefix("2002::/16"), 2},     // 6to4, RFC 3056
+	{netip.MustParsePrefix("::/96"), 12},        // IPv4-compatible, RFC 4291
+}
+
+// Guarded reports whether an address is one that only a rule which names the
+// target opens.
+func Guarded(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	for _, n := range never {
+		if n.Contains(addr) {
+			return true
+		}
+	}
+	for _, c := range carriers {
+		if c.net.Contains(addr) {
+			b := addr.As16()
+			return Guarded(netip.AddrFrom4([4]byte(b[c.at : c.at+4])))
+		}
+	}
+	return false
+}
+
+// neverSockets are patterns of paths, as filepath.Glob reads them.
+var neverSockets = []string{
+	"/run/docker.sock", "/var/run/docker.sock", "/run/user/*/docker.sock",
+	"/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/k3s/containerd/containerd.sock",
+	"/run/podman/podman.sock", "/run/user/*/podman/podman.sock",
+	"/var/lib/lxd/unix.socket", "/var/lib/incus/unix.socket", "/var/snap/lxd/common/lxd/unix.socket",
+	"/run/libvirt/libvirt-sock", "/run/systemd/private", "/run/udev/control",
+}
+
+// GuardedSocket is Guarded for the path of a socket. Other paths to the same socket
+// are the same.
+func GuardedSocket(path string) bool {
+	info, err := os.Stat(path)
+	for _, pattern := range neverSockets {
+		if same, _ := filepath.Match(pattern, filepath.Clean(path)); same {
+			return true
+		}
+		found, _ := filepath.Glob(pattern)
+		for _, f := range found {
+			if other, bad := os.Stat(f); err == nil && bad == nil && os.SameFile(info, other) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func guarded() *refusal.Error {
+	return refusal.New(refusal.PolicyDenied, "no forward goes to cloud metadata or to sockets of containers and of the system unless a rule names the target")
+}
+
+// Dial connects to a TCP target. named says that a rule names it.
+func Dial(ctx context.Context, host string, port uint16, named bool) (*net.TCPConn, error) {
+	d := net.Dialer{Timeout: dialLimit, Control: func(_, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil || !named && Guarded(at.Addr()) {
+			return guarded()
+		}
+		return nil
+	}}
+	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+	if err != nil {
+		return nil, why("connecting", err)
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// DialSocket connects to a socket of this machine.
+func DialSocket(ctx context.Context, path string, named bool) (*net.UnixConn, error) {
+	if !named && GuardedSocket(path) {
+		return nil, guarded()
+	}
+	d := net.Dialer{Timeout: dialLimit}
+	c, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, why("connecting", err)
+	}
+	return c.(*net.UnixConn), nil
+}
+
+// Loopback reports a host that a listener may have without a rule that names it, as
+// with sshd's "GatewayPorts no": all words for "here", and for "everywhere", which
+// then mean here.
+func Loopback(host string) bool {
+	switch host {
+	case "", "*", "localhost", "127.0.0.1", "::1":
+		return true
+	}
+	return false
+}
+
+// Listen listens on loopback, in both families where the machine has them, or
+// where a rule names it at any address of the machine's. Port 0 is any. It returns
+// the port.
+func Listen(ctx context.Context, host string, port uint16, named bool) ([]net.Listener, uint16, error) {
+	if !Loopback(host) && !named {
+		return nil, 0, refusal.New(refusal.PolicyDenied, "a forward listens on localhost unless a rule names the address")
+	}
+	hosts := []string{host}
+	if Loopback(host) {
+		hosts = []string{"127.0.0.1", "::1"}
+	}
+	var config net.ListenConfig
+	var list []net.Listener
+	var first error
+	for _, h := range hosts {
+		l, err := config.Listen(ctx, "tcp", net.JoinHostPort(h, strconv.Itoa(int(port))))
+		if err != nil {
+			first = errors.Join(first, err)
+			continue
+		}
+		list = append(list, l)
+		port = uint16(l.Addr().(*net.TCPAddr).Port)
+	}
+	if list == nil {
+		return nil, 0, why("listening", first)
+	}
+	return list, port, nil
+}
+
+// ListenSocket listens at a path that is not there yet, for this user alone. What
+// was made is removed when the listener is closed.
+func ListenSocket(ctx context.Context, path string) (net.Listener, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, why("listening", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = l.Close()
+		return nil, why("listening", err)
+	}
+	return l, nil
+}
+
+// why is an error as the operator is told: the system's reason without our words
+// around it.
+func why(doing string, err error) error {
+	var e *refusal.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	var dns *net.DNSError
+	var sys syscall.Errno
+	var timeout net.Error
+	text := "it failed"
+	switch {
+	case errors.As(err, &dns):
+		text = "no such name"
+	case errors.As(err, &sys):
+		text = sys.Error()
+	case errors.As(err, &timeout) && timeout.Timeout():
+		text = fmt.Sprintf("no answer within %v", dialLimit)
+	}
+	return refusal.New(refusal.Unreachable, "%s: %s", doing, text)
+}

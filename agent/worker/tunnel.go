@@ -1,0 +1,227 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/tucdesk/tucdesk/agent/reach"
+	"github.com/tucdesk/tucdesk/internal/join"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+)
+
+// maxTunnels bounds the connections and listeners of one session that are open at
+// once; our choice.
+const maxTunnels = 10_000
+
+// tunnels serves a session for forwards until it ends.
+func (w *worker) tunnels(ctx context.Context, conn *session.Conn) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	places := make(chan struct{}, maxTunnels)
+	wg.Go(func() { refuseChannels(ctx, conn) })
+	for {
+		asked, err := conn.AcceptPipe(ctx)
+		if err != nil {
+			return err
+		}
+		select {
+		case places <- struct{}{}:
+		default:
+			asked.Refuse(refusal.New(refusal.TooMany, "at most %d connections in one session", maxTunnels))
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-places }()
+			if err := w.tunnel(ctx, conn, asked); err != nil {
+				e := &refusal.Error{Code: refusal.Unavailable, Detail: "the connection cannot be made"}
+				errors.As(err, &e)
+				asked.Refuse(e)
+			}
+		})
+	}
+}
+
+// tunnel serves one connection or listener to its end. An error means that it was
+// not accepted.
+func (w *worker) tunnel(ctx context.Context, conn *session.Conn, a *session.Asked) error {
+	switch a.Kind {
+	case session.DirectTCP, session.DirectSocket:
+		return w.direct(ctx, a)
+	case session.ListenTCP, session.ListenSocket:
+		return w.listening(ctx, conn, a)
+	}
+	return refusal.New(refusal.BadRequest, "no channel of that type begins at the operator")
+}
+
+// target is what the policy is asked about.
+func target(o session.Opening) (string, error) {
+	text, ok := "", false
+	switch o.Kind {
+	case session.DirectSocket, session.ListenSocket:
+		text, ok = policy.SocketTarget(o.Host)
+	case session.ListenTCP:
+		host := o.Host
+		if reach.Loopback(host) {
+			host = "localhost"
+		}
+		text, ok = policy.Target(host, o.Port)
+	default:
+		text, ok = policy.Target(o.Host, o.Port)
+		ok = ok && o.Port > 0
+	}
+	if !ok {
+		return "", refusal.New(refusal.BadArgument, "not a target: a name or address with a port, or the absolute path of a socket")
+	}
+	return text, nil
+}
+
+func (w *worker) direct(ctx context.Context, a *session.Asked) error {
+	to, err := target(a.Opening)
+	if err != nil {
+		return err
+	}
+	named, err := w.may(ctx, wire.Action(policy.ForwardLocal), to)
+	if err != nil {
+		return err
+	}
+	var c join.Conn
+	if a.Kind == session.DirectSocket {
+		c, err = reach.DialSocket(ctx, a.Host, named)
+	} else {
+		c, err = reach.Dial(ctx, a.Host, a.Port, named)
+	}
+	if err != nil {
+		return err
+	}
+	p, err := a.Accept(0)
+	if err != nil {
+		_ = c.Close()
+		return nil // the operator is gone
+	}
+	w.join(ctx, p, c)
+	return nil
+}
+
+// join copies until both ends have ended or the session does.
+func (w *worker) join(ctx context.Context, p *session.Pipe, c join.Conn) {
+	stop := context.AfterFunc(ctx, func() {
+		_ = p.Close()
+		_ = c.Close()
+	})
+	defer stop()
+	join.Both(touched{p, w.idle}, c)
+}
+
+// touched keeps the session from being idle while the operator sends.
+type touched struct {
+	*session.Pipe
+	idle *idleTimer
+}
+
+func (t touched) Read(b []byte) (int, error) {
+	n, err := t.Pipe.Read(b)
+	if n > 0 {
+		t.idle.touch()
+	}
+	return n, err
+}
+
+// listening listens for as long as the operator keeps the channel open.
+func (w *worker) listening(ctx context.Context, conn *session.Conn, a *session.Asked) error {
+	at, err := target(a.Opening)
+	if err != nil {
+		return err
+	}
+	named, err := w.may(ctx, wire.Action(policy.ForwardRemote), at)
+	if err != nil {
+		return err
+	}
+	var listeners []net.Listener
+	port := uint16(0)
+	if a.Kind == session.ListenSocket {
+		var l net.Listener
+		l, err = reach.ListenSocket(ctx, a.Host)
+		listeners = []net.Listener{l}
+	} else {
+		listeners, port, err = reach.Listen(ctx, a.Host, a.Port, named)
+	}
+	if err != nil {
+		return err
+	}
+	stop := func() {
+		for _, l := range listeners {
+			_ = l.Close()
+		}
+	}
+	defer stop()
+	p, err := a.Accept(port)
+	if err != nil {
+		return nil
+	}
+	cut := context.AfterFunc(ctx, func() { _ = p.Close() })
+	defer cut()
+	var wg sync.WaitGroup
+	for _, l := range listeners {
+		wg.Go(func() { w.accept(ctx, conn, p, l, a.Kind) })
+	}
+	_, _ = p.Read(make([]byte, 1)) // the operator sends nothing: it ends the listener
+	stop()
+	wg.Wait()
+	_ = p.Close()
+	return nil
+}
+
+// acceptPause is how long a listener that cannot accept waits; our choice.
+const acceptPause = 100 * time.Millisecond
+
+// maxAccepted bounds the connections of one listener; our choice.
+const maxAccepted = 1_000
+
+// accept hands connections to the operator. Who connects is somebody on this
+// machine, or in its network where a rule lets it listen there.
+func (w *worker) accept(ctx context.Context, conn *session.Conn, p *session.Pipe, l net.Listener, kind session.Kind) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	places := make(chan struct{}, maxAccepted)
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+			return
+		}
+		if err != nil { // no descriptor left, say; the next one may be free soon
+			select {
+			case <-time.After(acceptPause):
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			w.forwarded(ctx, conn, p, c.(join.Conn), kind)
+		})
+	}
+}
+
+func (w *worker) forwarded(ctx context.Context, conn *session.Conn, l *session.Pipe, c join.Conn, kind session.Kind) {
+	o := session.Opening{Kind: session.ForwardedSocket, Of: l.ID()}
+	if from, ok := c.(*net.TCPConn); ok {
+		addr := from.RemoteAddr().(*net.TCPAddr)
+		o = session.Opening{Kind: session.ForwardedTCP, Host: addr.IP.String(), Port: uint16(addr.Port), Of: l.ID()}
+	}
+	p, err := conn.OpenPipe(ctx, o)
+	if err != nil {
+		_ = c.Close()
+		return
+	}
+	w.join(ctx, p, c)
+}
