@@ -224,6 +224,19 @@ func TestHostsThatDoNotHold(t *testing.T) {
 	_, _ = m, n
 }
 
+// Agents are verified by the newest roster; one that stands behind an agent would be
+// newer than the newest.
+func TestRosterBehindAnAgentIsRefused(t *testing.T) {
+	w := newWorld(t)
+	w.grow(func(*roster.Roster) {})
+	lines := w.export()
+	at := slices.Index(kinds(t, lines), "agent")
+	lines[at-1], lines[at] = lines[at], lines[at-1]
+	if _, err := verify.Export(strings.NewReader(joined(lines)), w.state.Fingerprint(), w.now); err == nil {
+		t.Error("taken")
+	}
+}
+
 // A key that was revoked later was good for what it signed before; so was the
 // enroller that let the host in.
 func TestHistoryOutlivesRevocation(t *testing.T) {
