@@ -29,6 +29,20 @@ func (r *run) bulk() error {
 	return s.copying(s.cfg.Bulk, fast(0), s.ssh("ssh"), s.tucdesk("tucdesk", "never"))
 }
 
+// bulkRelayed has a firewall at the target that lets UDP pass to the relay alone.
+func (r *run) bulkRelayed() error {
+	s := r.newStage()
+	hub := s.team.hub.IPv4()
+	s.target.Allow(func(up bool, p netlab.Packet) bool {
+		far := p.Src
+		if up {
+			far = p.Dst
+		}
+		return p.Proto != netlab.UDP || far.Addr() == hub
+	})
+	return s.copying(s.cfg.Bulk, fast(0), s.ssh("ssh"), s.tucdesk("tucdesk", "never"))
+}
+
 // bulkLoss has several OpenSSHs: how one copes with loss is its kernel's matter.
 func (r *run) bulkLoss() error {
 	var list []subject
@@ -74,7 +88,8 @@ func (s *stage) copying(size int64, w netlab.WAN, subjects ...subject) error {
 
 func (s *stage) copyingAt(size int64, seats []*netlab.Host, subjects []subject) error {
 	path := s.file(size)
-	rates, failed := make([][]float64, len(subjects)), make([]error, len(subjects))
+	rates, spent, failed := make([][]float64, len(subjects)), make([][]float64, len(subjects)), make([]error, len(subjects))
+	ways := make([]string, len(subjects))
 	for n := range s.cfg.Repeat {
 		for i, x := range subjects {
 			if failed[i] = errors.Join(failed[i], x.missing); failed[i] != nil {
@@ -82,16 +97,19 @@ func (s *stage) copyingAt(size int64, seats []*netlab.Host, subjects []subject) 
 			}
 			t, err := transfer(x.exec(seats[i], "cat", path), size, nil)
 			if failed[i] = err; err == nil {
-				s.say("%d: %s %s Mbit/s", n+1, x.name, number(t.rate()))
-				rates[i] = append(rates[i], t.rate())
+				s.say("%d: %s %s Mbit/s %s", n+1, x.name, number(t.rate()), t.way)
+				rates[i], spent[i], ways[i] = append(rates[i], t.rate()), append(spent[i], t.spent.Seconds()*float64(1<<30)/float64(size)), t.way
 			}
 		}
 	}
 	for i, x := range subjects {
 		s.add(x.name, "rate", "Mbit/s", rates[i], failed[i])
-		if _, down := seats[i].Count(); failed[i] == nil && down.Lost+down.Overflowed > 0 {
-			s.figures[len(s.figures)-1].Note = fmt.Sprintf("%d of %d packets lost, %d found the queue full", down.Lost, down.Packets, down.Overflowed)
+		if _, down := seats[i].Count(); failed[i] == nil {
+			s.figures[len(s.figures)-1].Note = strings.TrimSpace(fmt.Sprintf("%d of %d packets lost, %d found the queue full; %s", down.Lost, down.Packets, down.Overflowed, ways[i]))
 		}
+	}
+	for i, x := range subjects {
+		s.add(x.name, "processor time of the client per GiB", "s", spent[i], failed[i])
 	}
 	return s.Err()
 }
@@ -101,6 +119,8 @@ type moved struct {
 	bytes   int64         // after the first read
 	took    time.Duration // from the first read to the last
 	silence time.Duration // the longest, once watched
+	spent   time.Duration // of processor, by the command
+	way     string        // that the command says it took at last; "" if it says nothing
 }
 
 func (m moved) rate() float64 { return float64(m.bytes) * 8 / 1e6 / m.took.Seconds() }
@@ -120,6 +140,10 @@ func transfer(cmd *exec.Cmd, size int64, watch func(int64) bool) (moved, error) 
 	watchdog := time.AfterFunc(stallTime, func() { _ = cmd.Process.Kill() })
 	m, all, readErr := count(out, watchdog, watch)
 	err = cmd.Wait()
+	m.spent = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	if _, after, ok := strings.Cut(said.String(), "path "); ok {
+		m.way, _, _ = strings.Cut(after, ";")
+	}
 	switch {
 	case !watchdog.Stop():
 		return m, fmt.Errorf("nothing for %v after %d of %d bytes", stallTime, all, size)

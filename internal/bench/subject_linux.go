@@ -143,7 +143,7 @@ func (s *stage) tucdesk(name, predict string) subject {
 			return s.team.client(h, append(append([]string{"ssh"}, flags...), machineName, line)...), nil
 		},
 		exec: func(h *netlab.Host, argv ...string) *exec.Cmd {
-			return s.team.client(h, append([]string{"exec", machineName, "--"}, argv...)...)
+			return s.team.client(h, append([]string{"exec", "-v", machineName, "--"}, argv...)...)
 		},
 	}
 }
