@@ -201,7 +201,8 @@ func TestServerIsKilled(t *testing.T) {
 	if w.server.out.String() != "" {
 		t.Error("a server with a team prints another set-up string")
 	}
-	w.ann.run("team", "init", "--email", "eve@evil.example", "--state", w.path("eve"), "--passphrase-file", w.path("ann-passphrase"), w.setup).
+	write(t, w.path("eve-passphrase"), "of her own\n")
+	w.ann.run("team", "init", "--email", "eve@evil.example", "--state", w.path("eve"), "--passphrase-file", w.path("eve-passphrase"), w.setup).
 		refused(t, 1, "not_found") // G12: the code is used, for ever
 }
 

@@ -20,7 +20,7 @@ import (
 
 func TestThreeMachines(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, withPassphrase)
 	web := w.agent("web", "web")
 	t.Run("login", func(t *testing.T) {
 		a := w.ann.run("login").is(t, 0)

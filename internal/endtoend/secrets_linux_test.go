@@ -91,7 +91,7 @@ func TestA20NothingSecretIsWritten(t *testing.T) {
 	w := newWorld(t, func(w *world, p *plan) {
 		tap = newTap(w.t, w.relay, true)
 		p.public = tap.addr()
-	})
+	}, withPassphrase)
 	loud := []string{"PION_LOG_TRACE=all", "PIONS_LOG_TRACE=all", "QUIC_GO_LOG_LEVEL=debug", "GOTRACEBACK=all", "QLOGDIR=" + w.path("qlog")}
 	w.server.stop()
 	cmd := exec.Command(program(t, "tucdesk-server"), "run", "--state", w.path("server"), "--config", w.path("server.toml"))

@@ -18,6 +18,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/vault"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
@@ -70,9 +71,13 @@ type option func(*world, *plan)
 
 // plan is what a world begins with.
 type plan struct {
-	policy string
-	public string // relay address as endpoints are told
+	policy     string
+	public     string // relay address as endpoints are told
+	passphrase bool   // ann's owner key is behind one; it costs a second and 256 MiB
 }
+
+// withPassphrase has the team founded as a person does it.
+func withPassphrase(_ *world, p *plan) { p.passphrase = true }
 
 // newWorld starts a server with its relay and has ann found a team.
 func newWorld(t testing.TB, opts ...option) *world {
@@ -88,7 +93,7 @@ func newWorld(t testing.TB, opts ...option) *world {
 		return strings.HasPrefix(w.server.out.String(), "tucdesk-setup:") && strings.HasSuffix(w.server.out.String(), "\n")
 	})
 	w.setup = strings.TrimSpace(w.server.out.String())
-	w.found(p.policy)
+	w.found(p)
 	return w
 }
 
@@ -130,14 +135,21 @@ func cleanEnv(more ...string) []string {
 	return append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/nonexistent", "TERM=xterm-256color"}, more...)
 }
 
-// found has ann found the team. Passphrase and recovery key lie beside her state.
-func (w *world) found(policy string) {
+// found has ann found the team. Her owner key, or the recovery key beside it, and
+// the passphrase if there is one lie beside her state.
+func (w *world) found(p plan) {
 	w.t.Helper()
 	w.ann = w.person("ann")
+	write(w.t, w.path("policy.toml"), p.policy)
+	init := []string{"team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "prod,vault,web", "--policy", w.path("policy.toml"), "--json"}
+	if !p.passphrase {
+		owner := must(vault.Recovery(must(key.Generate[key.Owner]())))
+		write(w.t, w.path("ann-recovery"), string(owner)+"\n")
+		w.ann.run(append(init, "--recovery-key-file", w.path("ann-recovery"), w.setup)...).is(w.t, 0)
+		return
+	}
 	write(w.t, w.path("ann-passphrase"), rand.Text()+"\n")
-	write(w.t, w.path("policy.toml"), policy)
-	a := w.ann.run("team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "prod,vault,web", "--policy", w.path("policy.toml"),
-		"--passphrase-file", w.path("ann-passphrase"), "--json", w.setup).is(w.t, 0)
+	a := w.ann.run(append(init, "--passphrase-file", w.path("ann-passphrase"), w.setup)...).is(w.t, 0)
 	var team struct{ RecoveryKey string }
 	decode(w.t, a.out, &team)
 	write(w.t, w.path("ann-recovery"), team.RecoveryKey+"\n")
