@@ -35,6 +35,8 @@ type Config struct {
 	Version string
 	// MaxSessions bounds the open sessions, without pings; 0 is DefaultMaxSessions.
 	MaxSessions int
+	// NoPortMapping keeps sessions from asking the router to forward ports to them.
+	NoPortMapping bool
 	// SessionCommand starts a session process: a program that calls SessionMain,
 	// with its arguments. nil is this program with the argument SessionArg.
 	SessionCommand []string
@@ -44,12 +46,13 @@ type Config struct {
 
 // Agent is the supervisor. Open makes one, Run runs it, Close frees it.
 type Agent struct {
-	dir     string
-	version string
-	command []string
-	proxies carrier.Proxies
-	log     *slog.Logger
-	lock    *os.File
+	dir      string
+	version  string
+	command  []string
+	proxies  carrier.Proxies
+	mapPorts bool
+	log      *slog.Logger
+	lock     *os.File
 
 	identity key.Private[key.Agent]
 	member   membership.Membership
@@ -92,7 +95,7 @@ func Open(dir string, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		dir: dir, version: cfg.Version, command: cfg.SessionCommand, log: cfg.Logger,
-		proxies: carrier.Environment(), sessions: newTable(most),
+		proxies: carrier.Environment(), mapPorts: !cfg.NoPortMapping, sessions: newTable(most),
 		refusals: rate.New[struct{}](rate.Rate{PerSecond: refusalRate, Burst: refusalBurst}),
 		news:     make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
 	}

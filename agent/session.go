@@ -195,7 +195,7 @@ func (s *live) read(frames chan<- pair.Frame) {
 func (s *live) tell() error {
 	r := &s.question.Request
 	return s.pair.SendJSON(pair.FrameJob, pair.Job{
-		Index: s.handshake.Index(), Relay: s.question.Grant.Relay, Proxies: s.agent.proxies, Action: r.Action, Argv: r.Params.Argv,
+		Index: s.handshake.Index(), Relay: s.question.Grant.Relay, Proxies: s.agent.proxies, Map: s.agent.mapPorts, Action: r.Action, Argv: r.Params.Argv,
 		File: s.question.File, Dir: wire.Bytes(s.question.Dir), Env: r.Params.Env, TTY: r.Params.TTY, Account: s.question.Account,
 	})
 }

@@ -15,6 +15,7 @@ type Job struct {
 	Index   uint32          `json:"index"` // receive index of this session's datagrams
 	Relay   wire.Relay      `json:"relay"`
 	Proxies carrier.Proxies `json:"proxies"` // on the way to relays
+	Map     bool            `json:"map"`     // ask the router to forward a port to the session
 	Action  wire.Action     `json:"action"`
 	Argv    []wire.Bytes    `json:"argv"` // Exec
 	File    process.File    `json:"file"` // Exec

@@ -14,7 +14,7 @@ import (
 func runCommand() *cli.Command {
 	var dir string
 	var most int
-	var asJSON bool
+	var asJSON, alone bool
 	return &cli.Command{
 		Use:   "run",
 		Short: "Stay connected and serve sessions until stopped",
@@ -24,6 +24,7 @@ func runCommand() *cli.Command {
 		Flags: func(f *flag.FlagSet) {
 			stateFlag(&dir)(f)
 			f.IntVar(&most, "max-sessions", agent.DefaultMaxSessions, "sessions open at the same time, at most `N`")
+			f.BoolVar(&alone, "no-port-mapping", false, "never ask the router to forward a port to a session")
 			f.BoolVar(&asJSON, "log-json", false, "log lines as JSON")
 		},
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
@@ -35,13 +36,13 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			cfg := agent.Config{Version: cli.Version(), MaxSessions: most, Logger: logger(io.Err, asJSON)}
+			cfg := agent.Config{Version: cli.Version(), MaxSessions: most, NoPortMapping: alone, Logger: logger(io.Err, asJSON)}
 			if err := agent.FinishJoin(ctx, state, cfg); err != nil {
-				return err
+				return unopened(err, state, "run")
 			}
 			a, err := agent.Open(state, cfg)
 			if err != nil {
-				return err
+				return unopened(err, state, "run")
 			}
 			defer a.Close()
 			return a.Run(ctx)

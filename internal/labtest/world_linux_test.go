@@ -80,6 +80,8 @@ type world struct {
 	machine *netlab.Host
 	agent   *process
 	env     []string // more for operator and agent
+
+	agentFlags []string
 }
 
 // relayHost is a host with tucdesk-relay on it.
@@ -197,7 +199,7 @@ func (w *world) place(operator, machine *netlab.Network) {
 
 func (w *world) startAgent() {
 	w.t.Helper()
-	w.agent = w.serve(w.machine, "msg=connected", "tucdesk-agent", "run", "--state", w.path("agent"))
+	w.agent = w.serve(w.machine, "msg=connected", "tucdesk-agent", append([]string{"run", "--state", w.path("agent")}, w.agentFlags...)...)
 }
 
 // relayed is how many bytes the links of the relays have carried, both ways.

@@ -51,6 +51,9 @@ type Config struct {
 	// Loopback offers loopback addresses too. Without it they are offered only by
 	// a machine that has no others.
 	Loopback bool
+	// Map asks the router to forward a port to the direct socket, some time after
+	// the link stands, and again in networks that it comes to. Only with Direct.
+	Map bool
 	// Remember keeps, per network, by which kind a relay was reached last; nil
 	// forgets.
 	Remember Memory
@@ -88,6 +91,8 @@ type Link struct {
 	socks   [2]*socket // IPv4, IPv6
 	network *network
 	places  places
+	mapped  atomic.Pointer[netip.AddrPort] // what a router forwards; nil or zero: nothing
+	remap   chan struct{}                  // cap 1: ask again
 	slots   [wire.MaxRelayEndpoints]*slot
 	kick    chan struct{} // cap 1: look again who is wanted
 
@@ -109,7 +114,7 @@ func newLink(cfg Config) *Link {
 	}
 	l := &Link{
 		cfg: cfg, entitled: make(chan struct{}), step: make(chan struct{}),
-		full: make(chan *batch, maxBatches), poke: make(chan struct{}, 1), kick: make(chan struct{}, 1),
+		full: make(chan *batch, maxBatches), poke: make(chan struct{}, 1), kick: make(chan struct{}, 1), remap: make(chan struct{}, 1),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.network = newNetwork(cfg.Loopback)
@@ -136,6 +141,9 @@ func (l *Link) start() {
 	}
 	l.wg.Go(l.tend)
 	l.wg.Go(l.watch)
+	if l.cfg.Map && l.cfg.Direct && l.socks[0].port() != 0 {
+		l.wg.Go(l.keepMapped)
+	}
 }
 
 func poke(c chan struct{}) {

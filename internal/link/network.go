@@ -175,6 +175,7 @@ func (l *Link) watch() {
 			s.mu.Unlock()
 			poke(s.wake)
 		}
+		poke(l.remap)
 		l.changed()
 	})
 }
@@ -194,6 +195,9 @@ func (l *Link) Candidates() []path.Candidate {
 	}
 	for _, a := range l.cfg.Fixed {
 		add(path.Configured, a)
+	}
+	if a := l.mapped.Load(); a != nil {
+		add(path.Mapped, *a)
 	}
 	hosts := l.network.hosts()
 	own := func(a netip.AddrPort) bool { return slices.Contains(hosts, a.Addr()) }

@@ -54,7 +54,7 @@ func (r *NAT) asksLocked(f *frame) bool {
 
 // replyLocked sends an answer to who asked.
 func (r *NAT) replyLocked(f *frame, op byte, body []byte) {
-	c := f.clone(nil)
+	c := f.clone(f)
 	c.b = append(c.b[:c.head:c.head], 0, op|pmpResponse, 0, 0, 0, 0, 0, 1) // version, answer, no error, a second after its start
 	c.b = append(c.b, body...)
 	c.single()

@@ -39,9 +39,9 @@ func keepRelays(home account.Home, list []wire.RelayEndpoint) {
 }
 
 // dialAhead begins the link of a session that is about to be asked for.
-func dialAhead(a *account.Account) *link.Link {
+func dialAhead(a *account.Account, w want) *link.Link {
 	return link.Begin(link.Config{
-		Relay: wire.Relay{Endpoints: lastRelays(a.Home)}, Direct: true, Proxy: carrier.FromEnvironment(), Remember: networksIn(a.Home),
+		Relay: wire.Relay{Endpoints: lastRelays(a.Home)}, Direct: true, Map: !w.noMap, Proxy: carrier.FromEnvironment(), Remember: networksIn(a.Home),
 	})
 }
 

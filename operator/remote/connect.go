@@ -29,6 +29,7 @@ type want struct {
 	action  wire.Action
 	params  wire.Params
 	reason  string
+	noMap   bool        // never ask the router to forward a port
 	noWait  bool        // withdraw and exit with "approval pending" rather than wait
 	predict screen.Mode // whether keys are shown before their echo
 }
@@ -92,7 +93,7 @@ func tryConnect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*o
 	if err != nil {
 		return nil, err
 	}
-	ways := dialAhead(a)
+	ways := dialAhead(a, w)
 	reply, r, err := ask(ctx, a, io, r, w)
 	defer r.shake.Close() // forgets the ephemeral keys of a session that did not come to be
 	if err != nil {

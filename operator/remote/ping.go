@@ -33,6 +33,7 @@ type pinging struct {
 	verb.Options
 	count   int
 	direct  bool
+	noMap   bool
 	timeout time.Duration
 }
 
@@ -52,6 +53,7 @@ func PingCommand() *cli.Command {
 		Flags: func(f *flag.FlagSet) {
 			o.Flags(f)
 			f.BoolVar(&o.JSON, "json", false, "print one JSON value per line, in a form that stays stable")
+			f.BoolVar(&o.noMap, noMapFlag, false, noMapHelp)
 			f.IntVar(&o.count, "count", 0, "end after this many `lines`; 0 is never")
 			f.IntVar(&o.count, "c", 0, "")
 			f.BoolVar(&o.direct, "until-direct", false, "end as soon as the path is direct, by no relay")
@@ -70,7 +72,7 @@ func PingCommand() *cli.Command {
 }
 
 func (o *pinging) run(ctx context.Context, io *cli.IO, a *account.Account, host string) error {
-	w := want{host: host, action: wire.Ping, params: wire.Params{Argv: []wire.Bytes{}, Env: []wire.EnvVar{}}, noWait: true}
+	w := want{host: host, action: wire.Ping, params: wire.Params{Argv: []wire.Bytes{}, Env: []wire.EnvVar{}}, noWait: true, noMap: o.noMap}
 	conn, err := connect(ctx, a, io, w)
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ func ProxyCommand() *cli.Command {
 		Flags: func(f *flag.FlagSet) {
 			p.Options.Flags(f)
 			f.StringVar(&p.reason, "reason", "", "`text` that an approver sees and the log keeps")
+			f.BoolVar(&p.noMap, noMapFlag, false, noMapHelp)
 			f.BoolVar(&p.noWait, "nowait", false, "when an approval is missing, withdraw the request rather than wait")
 		},
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
@@ -46,6 +47,7 @@ type proxy struct {
 	host   string
 	reason string
 	noWait bool
+	noMap  bool
 
 	mu    sync.Mutex
 	shown bool // guarded by mu: a session is listed by "status -d"
@@ -106,7 +108,7 @@ func (p *proxy) openWith(ctx context.Context, a *account.Account, ask sshfront.A
 	if err := a.Begin(ctx); err != nil {
 		return nil, err
 	}
-	w := want{host: p.host, action: ask.Action, params: ask.Params, reason: p.reason, noWait: p.noWait}
+	w := want{host: p.host, action: ask.Action, params: ask.Params, reason: p.reason, noWait: p.noWait, noMap: p.noMap}
 	tio := &cli.IO{In: p.io.In, Out: io.Discard, Err: say}
 	conn, err := connect(ctx, a, tio, w)
 	if err != nil {

@@ -34,6 +34,12 @@ func ToArgv(args []string) []wire.Bytes {
 	return argv
 }
 
+// The flag of every verb that opens sessions.
+const (
+	noMapFlag = "no-port-mapping"
+	noMapHelp = "never ask the router to forward a port to the session"
+)
+
 // sessionOptions are the flags of ssh and exec.
 type sessionOptions struct {
 	verb.Options
@@ -44,6 +50,7 @@ type sessionOptions struct {
 	tty     bool
 	noTTY   bool
 	noWait  bool
+	noMap   bool
 	talk    bool
 	predict screen.Mode
 }
@@ -61,6 +68,7 @@ func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
 	f.BoolVar(&o.talk, "verbose", false, "at the end, say which way the session went and how long it took to open")
 	f.BoolVar(&o.talk, "v", false, "")
 	f.Var(&o.predict, "predict", "show keys before their echo: `when` is adaptive (on long paths), always or never")
+	f.BoolVar(&o.noMap, noMapFlag, false, noMapHelp)
 	f.BoolVar(&o.noWait, "nowait", false, "when an approval is missing, withdraw the request and exit 252 rather than wait")
 }
 
@@ -107,7 +115,7 @@ func SSHCommand() *cli.Command {
 				return err
 			}
 			p.TTY = !o.noTTY && (o.tty || command == "" && terminal.IsTerminal(io.In))
-			return o.runSession(ctx, io, want{host: host, action: wire.Shell, params: p, reason: o.reason, noWait: o.noWait, predict: o.predict})
+			return o.runSession(ctx, io, want{host: host, action: wire.Shell, params: p, reason: o.reason, noWait: o.noWait, noMap: o.noMap, predict: o.predict})
 		},
 	}
 }
@@ -135,7 +143,7 @@ func ExecCommand() *cli.Command {
 				return err
 			}
 			p.TTY = o.tty && !o.noTTY
-			return o.runSession(ctx, io, want{host: host, action: wire.Exec, params: p, reason: o.reason, noWait: o.noWait, predict: o.predict})
+			return o.runSession(ctx, io, want{host: host, action: wire.Exec, params: p, reason: o.reason, noWait: o.noWait, noMap: o.noMap, predict: o.predict})
 		},
 	}
 }
