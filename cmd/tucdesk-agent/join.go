@@ -2,21 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"strings"
 
 	"github.com/tucdesk/tucdesk/agent"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
-// maxJoinFile is more than any join string has.
-const maxJoinFile = 128 << 10
+// Where a join token comes from.
+const (
+	tokenPrefix = "tucdesk-join:"
+	tokenSource = "printed by tucdesk token create, on an operator's machine"
+)
 
 func joinCommand() *cli.Command {
 	var dir, name string
@@ -35,11 +32,11 @@ func joinCommand() *cli.Command {
 			stateFlag(&dir)(f)
 			f.StringVar(&name, "name", "", "`NAME` in the team: a-z, 0-9, . and - (default: this host's)")
 		},
-		MinArgs: 1, MaxArgs: 1,
+		MinArgs: 1, MaxArgs: 1, Files: true,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			token, err := readToken(io.In, args[0])
+			token, err := io.Carried(args[0])
 			if err != nil {
-				return err
+				return cli.NotCarried(err, args[0], tokenPrefix, tokenSource)
 			}
 			state, err := stateDir(dir)
 			if err != nil {
@@ -47,7 +44,7 @@ func joinCommand() *cli.Command {
 			}
 			if err := agent.Join(ctx, state, token, agent.JoinOptions{Name: name, Version: cli.Version()}); err != nil {
 				if refusal.Of(err) == refusal.BadToken { // not a login that ran out, as elsewhere
-					return &cli.Error{Err: err, Hints: []string{"copy all of what tucdesk token create printed"}, Exit: cli.ExitFailed}
+					return cli.NotCarried(err, token, tokenPrefix, tokenSource)
 				}
 				return err
 			}
@@ -56,27 +53,4 @@ func joinCommand() *cli.Command {
 			return nil
 		},
 	}
-}
-
-// readToken takes the string itself, a file, or standard input for "-".
-func readToken(in io.Reader, arg string) (string, error) {
-	if strings.HasPrefix(arg, "tucdesk-join:") {
-		return arg, nil
-	}
-	if arg != "-" {
-		f, err := os.Open(arg)
-		if errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("reading the join token: neither a tucdesk-join: string nor a file")
-		}
-		if err != nil {
-			return "", fmt.Errorf("reading the join token: %v", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	text, err := io.ReadAll(io.LimitReader(in, maxJoinFile))
-	if err != nil {
-		return "", fmt.Errorf("reading the join token: %v", err)
-	}
-	return strings.TrimSpace(string(text)), nil
 }

@@ -22,7 +22,8 @@ func commands() *cli.Command {
 		Use:   "tucdesk-agent",
 		Short: "Keep this machine reachable for its team",
 		Long: "The agent connects to the team's server, and checks by itself who may do what here.\n" +
-			"It opens no port. Run it as root to let sessions run as other users, or as any user for sessions as that user.",
+			"It opens no port. Run it as root to let sessions run as other users, or as any user for sessions as that user.\n\n" +
+			"Exit status: 255 the server or its relay was not reached, 130 Ctrl-C, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{joinCommand(), runCommand(), statusCommand()},
 	}
 }

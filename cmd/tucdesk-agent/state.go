@@ -1,15 +1,20 @@
 package main
 
 import (
+	"errors"
 	"flag"
+	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/tucdesk/tucdesk/agent"
+	"github.com/tucdesk/tucdesk/internal/cli"
 )
 
 // stateFlag is the flag that every command has.
 func stateFlag(dir *string) func(*flag.FlagSet) {
 	return func(f *flag.FlagSet) {
-		f.StringVar(dir, "state", "", "folder of the agent's `DIR` (default: /var/lib/tucdesk-agent for root, ~/.local/state/tucdesk-agent else)")
+		f.StringVar(dir, "state", "", "folder of the agent's `DIR` (default: /var/lib/tucdesk-agent for root, else $XDG_STATE_HOME/tucdesk-agent or ~/.local/state/tucdesk-agent)")
 	}
 }
 
@@ -18,4 +23,22 @@ func stateDir(chosen string) (string, error) {
 		return chosen, nil
 	}
 	return agent.DefaultDir()
+}
+
+// unopened adds to err, by which the state in dir was not opened, what to do: most
+// often nothing has joined there, or it is another user's.
+func unopened(err error, dir, command string) error {
+	asRoot := "an agent that runs as root: sudo tucdesk-agent " + command
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e := &cli.Error{Err: fmt.Errorf("no machine has joined a team in %q", dir), Hints: []string{
+			"join first: tucdesk-agent join TOKEN, with what tucdesk token create printed", "an agent in another folder: --state DIR"}}
+		if os.Geteuid() > 0 {
+			e.Hints = append(e.Hints, asRoot)
+		}
+		return e
+	case errors.Is(err, fs.ErrPermission):
+		return &cli.Error{Err: err, Hints: []string{"the folder is of another user, who has to run this; " + asRoot}}
+	}
+	return err
 }

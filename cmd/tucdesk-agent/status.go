@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -35,11 +36,11 @@ func statusCommand() *cli.Command {
 				return err
 			}
 			s, err := agent.ReadStatus(state)
-			if errors.Is(err, fs.ErrNotExist) {
+			if _, there := os.Lstat(state); errors.Is(err, fs.ErrNotExist) && there == nil {
 				return &cli.Error{Err: fmt.Errorf("no agent runs on %q", state), Hints: []string{"tucdesk-agent run"}}
 			}
 			if err != nil {
-				return err
+				return unopened(err, state, "status")
 			}
 			if asJSON {
 				return io.PrintJSON(s)

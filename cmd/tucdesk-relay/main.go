@@ -25,7 +25,8 @@ func root() *cli.Command {
 			"  secure = \"192.0.2.20:5349\"              # local address for DTLS and TLS, with WebSockets on TLS\n" +
 			"  key    = \"/etc/tucdesk/relay.key\"       # made by \"tucdesk-relay create-key\"; needed with secure\n\n" +
 			"List the relay under [[relay.external]] in server.toml; the server then runs none of its own. On SIGHUP it reads the\n" +
-			"secret again, and takes the one before it until the next time.",
+			"secret again, and takes the one before it until the next time.\n\n" +
+			"Exit status: 0 when it was told to stop, 2 wrong command line, 1 anything else.",
 		Example: "tucdesk-relay --config /etc/tucdesk/relay.toml",
 		Flags:   flags,
 		Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return run(ctx, io, path) },

@@ -36,10 +36,16 @@ type config struct {
 	Key string `toml:"key"`
 }
 
+const secretHint = "copy relay.secret from the server's state folder to this machine, mode 0600, and name it in the configuration"
+
 const maxConfig = 16 << 10 // bytes; our choice
 
 func read(path string) (c config, err error) {
 	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, &cli.Error{Err: fmt.Errorf("no configuration: %w", err), Hints: []string{
+			"what has to be in it: tucdesk-relay --help", "one in another place: --config FILE"}}
+	}
 	if err != nil {
 		return c, fmt.Errorf("reading the configuration: %w", err)
 	}
@@ -59,8 +65,17 @@ func load(path string) (relay.Config, error) {
 		return relay.Config{}, fmt.Errorf("%s: listen: want \"ip:port\"", path)
 	}
 	cfg := relay.Config{UDP: listen, TCP: listen}
-	if cfg.Secret, err = loadSecret(c.Secret); err != nil || c.Secure == "" {
+	if c.Secret == "" {
+		return cfg, &cli.Error{Err: fmt.Errorf("%s: secret: want the name of a file", path), Hints: []string{secretHint}}
+	}
+	if cfg.Secret, err = loadSecret(c.Secret); errors.Is(err, fs.ErrNotExist) {
+		return cfg, &cli.Error{Err: err, Hints: []string{secretHint}}
+	}
+	if err != nil || c.Secure == "" {
 		return cfg, err
+	}
+	if c.Key == "" {
+		return cfg, &cli.Error{Err: fmt.Errorf("%s: key: want the name of a file, since secure is set", path), Hints: []string{"then make it, once: tucdesk-relay create-key"}}
 	}
 	if cfg.TLS, err = netip.ParseAddrPort(c.Secure); err != nil {
 		return cfg, fmt.Errorf("%s: secure: want \"ip:port\"", path)
@@ -118,7 +133,7 @@ func run(ctx context.Context, io *cli.IO, path string) error {
 	cfg.Logger = slog.New(slog.NewTextHandler(io.Err, nil))
 	r, err := relay.Start(ctx, cfg)
 	if err != nil {
-		return err
+		return cli.Listening(err)
 	}
 	at := r.Addrs()
 	io.Say("relaying on %s", at.UDP)

@@ -40,7 +40,9 @@ func root() *cli.Command {
 		Use:   "tucdesk-server",
 		Short: "introduce operators and agents; open nothing",
 		Long: `The rendezvous server keeps the registry, policy, approvals and audit log of
-its teams, and forwards sealed datagrams. It holds no key that could open a session.`,
+its teams, and forwards sealed datagrams. It holds no key that could open a session.
+
+Exit status: 0 when it was told to stop, 2 wrong command line, 1 anything else.`,
 		Sub: []*cli.Command{
 			{
 				Use:   "run",

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -31,13 +32,16 @@ type firstStart struct {
 func (f *firstStart) flags(set *flag.FlagSet) {
 	set.StringVar(&f.url, "url", "", "first start: address of this server, https://HOST or https://HOST:PORT")
 	set.StringVar(&f.name, "name", "", "first start: name of this server (default the host of --url)")
-	set.StringVar(&f.listen, "listen", "", "first start: local address to listen on (default :443)")
+	set.StringVar(&f.listen, "listen", "", "first start: local address to listen on (default :443, or the port of --url)")
 }
 
 // load reads the configuration; a missing file matches fs.ErrNotExist.
 func load(at place) (rendezvous.Config, error) {
 	cfg := rendezvous.Config{State: at.state}
 	data, err := os.ReadFile(at.file())
+	if errors.Is(err, fs.ErrNotExist) {
+		return cfg, noServer(at, fmt.Errorf("reading the configuration: %w", err))
+	}
 	if err != nil {
 		return cfg, fmt.Errorf("reading the configuration: %w", err)
 	}
@@ -47,10 +51,37 @@ func load(at place) (rendezvous.Config, error) {
 	return cfg, cfg.Check()
 }
 
+// noServer tells what may be wrong where nothing was found.
+func noServer(at place, err error) error {
+	return &cli.Error{Err: err, Hints: []string{
+		"first start: tucdesk-server run --url https://HOST", fmt.Sprintf("otherwise check that %q is mounted, or name another folder with --state", at.state)}}
+}
+
+// checkURL reads what --url says before anything is made: clients keep the address
+// for as long as there is a team.
+func checkURL(text string) error {
+	u, err := url.Parse(text)
+	if err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.Path == "" && u.RawQuery == "" && u.Fragment == "" && !u.ForceQuery {
+		if u.Port() == "" && !strings.HasSuffix(u.Host, ":") {
+			return nil
+		}
+		if port, err := strconv.ParseUint(u.Port(), 10, 16); err == nil && port > 0 {
+			return nil
+		}
+	}
+	return &cli.Error{Err: fmt.Errorf("--url %q is no address of a server", text), Exit: cli.ExitUsage, Hints: []string{
+		"https://HOST or https://HOST:PORT, with a port from 1 to 65535 and nothing behind it"}}
+}
+
 // loadOrCreate makes keys, and a configuration where there is none, only when it
 // was told the server's address: a disk that is not mounted must not become a new
 // server that every agent refuses.
 func loadOrCreate(at place, first firstStart) (rendezvous.Config, error) {
+	if first.url != "" {
+		if err := checkURL(first.url); err != nil {
+			return rendezvous.Config{}, err
+		}
+	}
 	created, err := rendezvous.Created(at.state)
 	if err != nil {
 		return rendezvous.Config{}, err
@@ -63,8 +94,7 @@ func loadOrCreate(at place, first firstStart) (rendezvous.Config, error) {
 	case created || err != nil && !missing:
 		return cfg, err
 	case first.url == "":
-		return cfg, &cli.Error{Err: fmt.Errorf("no server in %q", at.state), Hints: []string{
-			"first start: tucdesk-server run --url https://HOST", "otherwise check that the state folder is mounted, or name it with --state"}}
+		return cfg, noServer(at, fmt.Errorf("no server in %q", at.state))
 	case !missing && first.url != cfg.URL:
 		return cfg, errors.New("--url differs from the address in the configuration")
 	}
@@ -82,8 +112,15 @@ func loadOrCreate(at place, first firstStart) (rendezvous.Config, error) {
 
 func (f firstStart) config(at place) rendezvous.Config {
 	cfg := rendezvous.Config{State: at.state, URL: f.url, Name: f.name, Listen: f.listen}
-	if u, err := url.Parse(f.url); err == nil && cfg.Name == "" {
+	u, err := url.Parse(f.url)
+	if err != nil {
+		return cfg // it was checked
+	}
+	if cfg.Name == "" {
 		cfg.Name = u.Hostname()
+	}
+	if cfg.Listen == "" && u.Port() != "" { // else clients would knock where nobody listens
+		cfg.Listen = ":" + u.Port()
 	}
 	return cfg
 }
@@ -100,7 +137,7 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 	if cfg.Endpoints = cfg.Relay.External; len(cfg.Endpoints) == 0 {
 		r, err := startRelay(ctx, &cfg)
 		if err != nil {
-			return err
+			return cli.Listening(err)
 		}
 		group.Go(func() error { return r.Run(ctx) })
 	}
@@ -111,7 +148,7 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) error {
 	s, err := rendezvous.Open(ctx, cfg)
 	if err != nil {
-		return err
+		return cli.Listening(err)
 	}
 	if err := greet(ctx, io, s); err != nil {
 		return errors.Join(err, s.Close())

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
+	"syscall"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
@@ -43,6 +46,19 @@ type Status int
 
 // Error is for programs that look; report says nothing.
 func (s Status) Error() string { return fmt.Sprintf("remote exit status %d", int(s)) }
+
+// Listening adds to err, of a server that could not begin, what to do when its port
+// is taken or may not be opened by this user.
+func Listening(err error) error {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &Error{Err: err, Hints: []string{"another program, or this one started twice, listens there; on Linux: ss -tulpn", "or choose another port"}}
+	case errors.As(err, &op) && errors.Is(err, fs.ErrPermission):
+		return &Error{Err: err, Hints: []string{"ports below 1024 are for root; on Linux also for: setcap cap_net_bind_service=+ep PROGRAM"}}
+	}
+	return err
+}
 
 // Report prints err for a person, with hints, and returns the exit status that it
 // stands for.
