@@ -15,18 +15,19 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
 // record appends one entry of ours to the team's log, in the transaction of what
 // it records. It comes last in there, because it holds the log's lock.
-func (s *Server) record(tx *store.Tx, state snapshot, e entry.Entry) error {
-	l, err := ledger.New(state.name, tx.Team().Wire(), s.keys.Audit)
+func (s *Server) record(tx *store.Tx, state chain.State, e entry.Entry) error {
+	l, err := ledger.New(state.Name, tx.Team().Wire(), s.keys.Audit)
 	if err != nil {
 		return err
 	}
-	e.RosterVersion = state.roster.Version()
+	e.RosterVersion = state.Roster.Version()
 	_, err = l.Record(tx, e)
 	if t := s.known(tx.Team().Wire()); t != nil {
 		t.grew.Store(true)
@@ -46,18 +47,18 @@ func (s *Server) recordLogin(c *call) error {
 	})
 }
 
-func (s *Server) recordFounding(tx *store.Tx, next snapshot, now time.Time) error {
+func (s *Server) recordFounding(tx *store.Tx, next chain.State, now time.Time) error {
 	return s.record(tx, next, entry.Entry{Type: entry.TeamFound, Time: wire.At(now)})
 }
 
-func (s *Server) recordRoster(tx *store.Tx, c *call, next snapshot) error {
+func (s *Server) recordRoster(tx *store.Tx, c *call, next chain.State) error {
 	e := c.entry(entry.RosterPublish)
-	e.Policy.Hash = next.roster.PolicyHash()
+	e.Policy.Hash = next.Roster.PolicyHash()
 	return s.record(tx, next, e)
 }
 
 // recordLearnt names the agent that brought a roster as who did it.
-func (s *Server) recordLearnt(tx *store.Tx, c *conn, next snapshot) error {
+func (s *Server) recordLearnt(tx *store.Tx, c *conn, next chain.State) error {
 	return s.record(tx, next, entry.Entry{Type: entry.RosterPublish, Time: wire.At(time.Now()),
 		Actor: entry.Actor{Kid: c.agent}, Target: entry.Target{Agent: c.agent, Name: c.name}})
 }
@@ -134,7 +135,7 @@ func about(e entry.Entry, r store.Request) entry.Entry {
 	return e
 }
 
-func (s *Server) recordExpired(tx *store.Tx, state snapshot, over []store.Request, now time.Time) error {
+func (s *Server) recordExpired(tx *store.Tx, state chain.State, over []store.Request, now time.Time) error {
 	for _, r := range over {
 		e := about(entry.Entry{Type: entry.RequestExpire, Time: wire.At(now), Actor: entry.Actor{Kid: r.Operator}}, r)
 		e.Refusal = refusal.ApprovalExpired
@@ -214,7 +215,7 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 	if err != nil {
 		return err
 	}
-	l, err := ledger.New(c.team.have.Load().name, c.team.id.Wire(), c.s.keys.Audit)
+	l, err := ledger.New(c.team.have.Load().Name, c.team.id.Wire(), c.s.keys.Audit)
 	if err != nil {
 		return err
 	}
@@ -334,7 +335,7 @@ func (c *conn) nowShown(g wire.AuditGossip) error {
 
 // gossip returns what ledger.Log.Gossip does, and the size of the checkpoint.
 func (s *Server) gossip(ctx context.Context, t *team, from uint64) (g wire.AuditGossip, size uint64, err error) {
-	l, err := ledger.New(t.have.Load().name, t.id.Wire(), s.keys.Audit)
+	l, err := ledger.New(t.have.Load().Name, t.id.Wire(), s.keys.Audit)
 	if err != nil {
 		return g, 0, err
 	}
@@ -374,7 +375,7 @@ func (s *Server) seal(ctx context.Context, t *team) error {
 	if !t.grew.Swap(false) {
 		return nil
 	}
-	l, err := ledger.New(t.have.Load().name, t.id.Wire(), s.keys.Audit)
+	l, err := ledger.New(t.have.Load().Name, t.id.Wire(), s.keys.Audit)
 	if err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func (c *conn) takeCosignature(k wire.Cosignature) {
 		head = c.shown[i]
 	}
 	c.mu.Unlock()
-	origin := checkpoint.Origin(c.team.have.Load().name, c.team.id.Wire())
+	origin := checkpoint.Origin(c.team.have.Load().Name, c.team.id.Wire())
 	if err := cosigned(checkpoint.Checkpoint{Origin: origin, Head: head}, k.Line, cert.Agent); err != nil {
 		c.s.count("cosignature_refused")
 		return

@@ -8,6 +8,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
+	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
@@ -56,9 +57,9 @@ func one(id wire.SessionID, code refusal.Code) func(live.Session) refusal.Code {
 }
 
 // cutLost cuts the sessions of operators who have none by the roster of now.
-func (s *Server) cutLost(t *team, next snapshot) {
+func (s *Server) cutLost(t *team, next chain.State) {
 	now := time.Now()
-	s.cut(t, now, func(l live.Session) refusal.Code { return refusal.Of(next.maySession(l.Operator, now)) })
+	s.cut(t, now, func(l live.Session) refusal.Code { return refusal.Of(next.MaySession(l.Operator, now)) })
 }
 
 // begin remembers a session before its agent is asked, so that whatever takes the

@@ -8,6 +8,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
+	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
@@ -43,7 +44,7 @@ func (s *Server) rosterNews(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	news, _ := c.state.news(from)
+	news, _ := c.state.News(from)
 	return news, nil
 }
 
@@ -54,7 +55,7 @@ func (s *Server) publishRoster(c *call) (any, error) {
 	if err := strict.Decode(c.body, &req); err != nil {
 		return nil, err
 	}
-	state, err := c.state.roster.Apply(req.Update, c.now)
+	state, err := c.state.Roster.Apply(req.Update, c.now)
 	if err != nil {
 		return nil, err
 	}
@@ -64,19 +65,19 @@ func (s *Server) publishRoster(c *call) (any, error) {
 // publish stores a version that was verified, unless it is the one in force, and
 // tells everybody.
 func (s *Server) publish(c *call, req wire.RosterPublish, state *roster.State) error {
-	if state.Version() == c.state.roster.Version() {
+	if state.Version() == c.state.Roster.Version() {
 		return nil // the same once more
 	}
 	text := []byte(req.Policy)
-	if len(text) == 0 && state.PolicyHash() == c.state.roster.PolicyHash() {
-		text = c.state.text
+	if len(text) == 0 && state.PolicyHash() == c.state.Roster.PolicyHash() {
+		text = c.state.Text
 	}
-	next, err := s.withPolicy(state, c.state.name, text)
+	next, err := chain.With(s.keys.Access.ID(), state, c.state.Name, text)
 	if err != nil {
 		return err
 	}
-	if next.name != c.state.name {
-		return refusal.New(refusal.BadName, "the roster renames this server, %q: its log is checked against that name", c.state.name)
+	if next.Name != c.state.Name {
+		return refusal.New(refusal.BadName, "the roster renames this server, %q: its log is checked against that name", c.state.Name)
 	}
 	if err := s.storeRoster(c, next, req.Update); err != nil {
 		return err
@@ -85,9 +86,9 @@ func (s *Server) publish(c *call, req wire.RosterPublish, state *roster.State) e
 	return err
 }
 
-func (s *Server) storeRoster(c *call, next snapshot, u wire.RosterUpdate) error {
+func (s *Server) storeRoster(c *call, next chain.State, u wire.RosterUpdate) error {
 	return s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
-		err := tx.AppendRoster(next.roster.Version()-1, u, next.roster.PolicyHash(), append([]byte{}, next.text...), c.now)
+		err := tx.AppendRoster(next.Roster.Version()-1, u, next.Roster.PolicyHash(), append([]byte{}, next.Text...), c.now)
 		if err != nil {
 			return err
 		}
@@ -110,7 +111,7 @@ func (s *Server) publishToken(c *call) (any, error) {
 	if err := strict.Decode(c.body, &req); err != nil {
 		return nil, err
 	}
-	token, err := c.state.roster.VerifyToken(req.Token, c.now)
+	token, err := c.state.Roster.VerifyToken(req.Token, c.now)
 	if err != nil {
 		return nil, err
 	}

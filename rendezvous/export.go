@@ -40,7 +40,7 @@ func (s *Server) exportAudit(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := ledger.New(c.state.name, c.team.id.Wire(), s.keys.Audit)
+	l, err := ledger.New(c.state.Name, c.team.id.Wire(), s.keys.Audit)
 	if err != nil {
 		return nil, err
 	}

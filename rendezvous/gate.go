@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/rate"
@@ -35,7 +36,7 @@ type call struct {
 	// Set from authToken on.
 	who   principal.Principal
 	team  *team
-	state snapshot        // the roster and policy that this call is judged by
+	state chain.State     // the roster and policy that this call is judged by
 	op    roster.Operator // the caller's entry in it
 
 	open     *sessionCall // what sessionSubject read, for openSession
@@ -213,7 +214,7 @@ func (s *Server) authenticate(c *call) error {
 	if c.state, err = s.refresh(c.http.Context(), c.team); err != nil {
 		return err
 	}
-	op, err := c.state.roster.Operator(who.Operator, c.now)
+	op, err := c.state.Roster.Operator(who.Operator, c.now)
 	if err != nil { // a token outlives its operator by no second (attack C12)
 		return problem.With(http.StatusUnauthorized, err)
 	}

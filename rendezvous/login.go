@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
@@ -52,7 +53,7 @@ func (s *Server) login(c *call) (any, error) {
 		return nil, err
 	}
 	return wire.LoginReply{Token: token, ExpiresAt: end, ServerTime: wire.At(c.now),
-		RosterVersion: c.state.roster.Version(), RosterHash: c.state.roster.Hash()}, nil
+		RosterVersion: c.state.Roster.Version(), RosterHash: c.state.Roster.Hash()}, nil
 }
 
 // openLogin finds the team that the statement claims and verifies it with that
@@ -62,7 +63,7 @@ func (s *Server) openLogin(c *call, signed statement.Signed) (wire.Login, key.ID
 	var fault error
 	var op roster.Operator
 	var t *team
-	var state snapshot
+	var state chain.State
 	login, kid, err := statement.OpenSelfSigned(signed, func(l wire.Login, kid key.ID) (statement.Verifier, error) {
 		if t, fault = s.teamOf(c.http.Context(), l.Team); fault != nil {
 			return nil, fault
@@ -71,7 +72,7 @@ func (s *Server) openLogin(c *call, signed statement.Signed) (wire.Login, key.ID
 			return nil, fault
 		}
 		var err error
-		op, err = state.roster.Operator(kid, c.now)
+		op, err = state.Roster.Operator(kid, c.now)
 		return op.Key, err
 	})
 	if err == nil {

@@ -35,12 +35,12 @@ func (s *Server) offerRoster(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	next, err := c.state.roster.Apply(req.Update, c.now)
+	next, err := c.state.Roster.Apply(req.Update, c.now)
 	switch {
 	case err == nil:
 		c.who = principal.Principal{Team: c.team.id, Operator: owner}
 		return nil, s.publish(c, req, next)
-	case s.ownedBy(c.state.roster, req.Update.Statement):
+	case s.ownedBy(c.state.Roster, req.Update.Statement):
 		c.who = principal.Principal{Team: c.team.id, Operator: owner}
 		return nil, err
 	case refusal.Of(err) == "":

@@ -9,6 +9,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
@@ -21,7 +22,7 @@ type newcomer struct {
 	frame wire.Register
 	reg   wire.Registration
 	team  *team
-	state snapshot
+	state chain.State
 	cert  roster.AgentCert
 	kid   key.ID
 }
@@ -65,7 +66,7 @@ func (s *Server) verifyRegistration(ctx context.Context, n *newcomer, binding ke
 			return nil, err
 		}
 		n.state, err = s.refresh(ctx, n.team)
-		return n.state.roster, err
+		return n.state.Roster, err
 	}
 	agent, err := principal.FromRegistration(n.frame, find, s.keys.Access.ID(), binding, now)
 	if err != nil {
@@ -93,7 +94,7 @@ func (s *Server) storeRegistration(ctx context.Context, n *newcomer, now time.Ti
 			return err
 		}
 		if isNew { // joining, not only coming back: the token must be good today
-			if _, err := n.state.roster.VerifyToken(n.frame.Token, now); err != nil {
+			if _, err := n.state.Roster.VerifyToken(n.frame.Token, now); err != nil {
 				return err
 			}
 		}
@@ -131,10 +132,10 @@ func (n *newcomer) notable(tx *store.Tx, now time.Time) (bool, error) {
 // registration is queued before anybody can find the channel, because the agent
 // takes nothing else for the first frame.
 func (s *Server) attach(ctx context.Context, ch *channel.Conn, n *newcomer, now time.Time) (*conn, error) {
-	news, _ := n.state.news(n.frame.Roster)
+	news, _ := n.state.News(n.frame.Roster)
 	reply := wire.Registered{ServerTime: wire.At(now), Roster: news, Heartbeat: wire.Millis(wire.HeartbeatEvery.Milliseconds())}
 	c := &conn{Conn: ch, s: s, team: n.team, agent: n.kid,
-		name: n.cert.Name, token: n.frame.Token, cert: n.frame.Certificate, noted: now, seen: n.frame.Seen, checked: n.state.roster.Version()}
+		name: n.cert.Name, token: n.frame.Token, cert: n.frame.Certificate, noted: now, seen: n.frame.Seen, checked: n.state.Roster.Version()}
 	c.has = max(n.frame.Roster, lastOf(news, n.frame.Roster))
 	if err := c.firstGossip(ctx, &reply); err != nil {
 		return nil, err
@@ -175,8 +176,8 @@ func (c *conn) registered(ctx context.Context) error {
 func lastOf(news wire.RosterNews, from uint64) uint64 { return from + uint64(len(news.Updates)) }
 
 // follow brings the agent up to next, or ends its channel when next revokes it.
-func (c *conn) follow(next snapshot) {
-	if err := c.certified(next.roster); err != nil {
+func (c *conn) follow(next chain.State) {
+	if err := c.certified(next.Roster); err != nil {
 		c.End(err)
 		return
 	}
@@ -184,8 +185,8 @@ func (c *conn) follow(next snapshot) {
 		var news wire.RosterNews
 		c.mu.Lock()
 		from := c.has
-		if from < next.roster.Version() {
-			news, done = next.news(from)
+		if from < next.Roster.Version() {
+			news, done = next.News(from)
 			c.has = lastOf(news, from)
 		} else {
 			done = true
@@ -213,7 +214,7 @@ func (c *conn) certified(st *roster.State) error {
 
 // verified opens the certificate by the roster in force.
 func (c *conn) verified() (roster.AgentCert, error) {
-	return c.team.have.Load().roster.VerifyAgent(c.token, c.cert, time.Now())
+	return c.team.have.Load().Roster.VerifyAgent(c.token, c.cert, time.Now())
 }
 
 // catchUp sends what was published between the verification of a registration
@@ -234,20 +235,20 @@ func (c *conn) wants(w wire.RosterWant) error {
 		return err
 	}
 	for _, u := range w.Ahead {
-		next, err := state.roster.Apply(u, time.Now())
+		next, err := state.Roster.Apply(u, time.Now())
 		if err != nil {
 			c.s.count("ahead_" + string(problem.Code(err)))
 			c.s.log.Warn("an agent's roster does not follow ours", "agent", c.agent.String(), "err", err)
 			break
 		}
-		if next.Version() == state.roster.Version() {
+		if next.Version() == state.Roster.Version() {
 			continue
 		}
 		if state, err = c.s.learn(ctx, c, state, next, u); err != nil {
 			return err
 		}
 	}
-	news, _ := state.news(w.Version)
+	news, _ := state.News(w.Version)
 	c.mu.Lock()
 	c.has = lastOf(news, w.Version)
 	c.mu.Unlock()
@@ -258,10 +259,10 @@ func (c *conn) wants(w wire.RosterWant) error {
 
 // learn stores a version that an agent brought. Its policy must be here already:
 // an agent carries none.
-func (s *Server) learn(ctx context.Context, c *conn, have snapshot, next *roster.State, u wire.RosterUpdate) (snapshot, error) {
-	after := snapshot{roster: next, name: s.nameIn(next, have.name)}
+func (s *Server) learn(ctx context.Context, c *conn, have chain.State, next *roster.State, u wire.RosterUpdate) (chain.State, error) {
+	after := chain.Of(s.keys.Access.ID(), next, have.Name)
 	err := s.store.InTx(ctx, c.team.id, func(tx *store.Tx) (err error) {
-		if next.PolicyHash() != have.roster.PolicyHash() {
+		if next.PolicyHash() != have.Roster.PolicyHash() {
 			if _, err = tx.Policy(next.PolicyHash()); err != nil {
 				return err
 			}
@@ -324,7 +325,7 @@ func (c *conn) beat() {
 	defer cancel()
 	h := wire.Heartbeat{ServerTime: wire.At(time.Now())}
 	if have := c.team.have.Load(); have != nil {
-		h.RosterVersion = have.roster.Version()
+		h.RosterVersion = have.Roster.Version()
 	}
 	h.Checkpoint = c.gossip(ctx)
 	body, err := channel.Body(h)

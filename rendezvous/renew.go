@@ -8,8 +8,8 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
-	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
@@ -52,8 +52,8 @@ func (s *Server) credentialOf(t wire.RelayTicket, signed statement.Signed, role 
 
 // renewal judges a ticket again by the roster and the registry of now, both its
 // ends, and mints. The caller has made sure that the ticket is the asker's.
-func (s *Server) renewal(ctx context.Context, t wire.RelayTicket, signed statement.Signed, role credential.Role, state snapshot, now time.Time) (wire.RelayRenewed, error) {
-	if err := state.mayOpen(now); err != nil {
+func (s *Server) renewal(ctx context.Context, t wire.RelayTicket, signed statement.Signed, role credential.Role, state chain.State, now time.Time) (wire.RelayRenewed, error) {
+	if err := state.MayOpen(now); err != nil {
 		return wire.RelayRenewed{}, err
 	}
 	team, err := s.teamOf(ctx, t.Team)
@@ -61,7 +61,7 @@ func (s *Server) renewal(ctx context.Context, t wire.RelayTicket, signed stateme
 		return wire.RelayRenewed{}, err
 	}
 	session := live.Session{ID: t.Session, Operator: t.Operator, Agent: t.Agent}
-	if err := state.maySession(t.Operator, now); err != nil {
+	if err := state.MaySession(t.Operator, now); err != nil {
 		team.live.Put(session, now.Add(s.cfg.Relay.lifetime()), now) // also one from before a restart
 		s.cut(team, now, one(t.Session, problem.Code(err)))
 		return wire.RelayRenewed{}, err
@@ -81,22 +81,10 @@ func (s *Server) renewal(ctx context.Context, t wire.RelayTicket, signed stateme
 	return wire.RelayRenewed{Relay: r, Lease: lease}, nil
 }
 
-// maySession reports why an operator has no sessions by this roster.
-func (s snapshot) maySession(operator key.ID, now time.Time) error {
-	op, err := s.roster.Operator(operator, now)
-	if err != nil {
-		return err
-	}
-	if !op.Role.AtLeast(policy.Operator) {
-		return refusal.New(refusal.WrongRole, "role %s has no sessions", op.Role)
-	}
-	return nil
-}
-
 // agentGood reports why an agent has no more sessions: it was deleted, or its
 // certificate does not hold by this roster. Whoever asks is an end of the session,
 // so there is nothing to hide.
-func (s *Server) agentGood(ctx context.Context, t *team, agent key.ID, state snapshot, now time.Time) error {
+func (s *Server) agentGood(ctx context.Context, t *team, agent key.ID, state chain.State, now time.Time) error {
 	var a store.Agent
 	err := s.store.View(ctx, t.id, func(tx *store.Tx) (err error) {
 		a, err = tx.Agent(agent)
@@ -108,7 +96,7 @@ func (s *Server) agentGood(ctx context.Context, t *team, agent key.ID, state sna
 	if a.DeletedAt != 0 {
 		return refusal.New(refusal.KeyRevoked, "this agent was deleted")
 	}
-	_, err = state.roster.VerifyAgent(a.Token, a.Certificate, now)
+	_, err = state.Roster.VerifyAgent(a.Token, a.Certificate, now)
 	return err
 }
 

@@ -223,7 +223,7 @@ func TestExpiredRosterRenewsNothing(t *testing.T) {
 	g := c.granted("web-1")
 	tk := must(c.node.openTicket(g.reply.Lease.Ticket))
 	state := *c.node.known(c.state.Team()).have.Load()
-	_, err := c.node.renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Operator, state, state.roster.ExpiresAt().Add(time.Second))
+	_, err := c.node.renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Operator, state, state.Roster.ExpiresAt().Add(time.Second))
 	wantCode(t, err, refusal.RosterExpired)
 }
 

@@ -181,11 +181,11 @@ func (s *Server) approve(c *call) (any, error) {
 // readApproval verifies one decision as the agent will: made by the caller, for
 // this request and content, by somebody who may.
 func (c *call) readApproval(r store.Request, signed statement.Signed) (approval.Approval, error) {
-	req, _, err := statement.Open[wire.Request](r.Statement, c.state.roster.FindOperator(c.now))
+	req, _, err := statement.Open[wire.Request](r.Statement, c.state.Roster.FindOperator(c.now))
 	if err != nil {
 		return approval.Approval{}, err
 	}
-	a, kid, err := statement.Open[approval.Approval](signed, c.state.roster.FindOperator(c.now))
+	a, kid, err := statement.Open[approval.Approval](signed, c.state.Roster.FindOperator(c.now))
 	if err != nil {
 		return a, err
 	}
@@ -193,7 +193,7 @@ func (c *call) readApproval(r store.Request, signed statement.Signed) (approval.
 		return a, refusal.New(refusal.NotYours, "the decision was signed by another key")
 	}
 	one := policy.Approval{Count: 1, Roles: rolesOf(r.Roles)}
-	_, err = approval.Check(c.state.roster, req, r.Hash, one, []statement.Signed{signed}, c.now)
+	_, err = approval.Check(c.state.Roster, req, r.Hash, one, []statement.Signed{signed}, c.now)
 	if refusal.Of(err) == refusal.ApprovalDenied && a.Decision == approval.Deny {
 		err = nil
 	}
@@ -202,11 +202,11 @@ func (c *call) readApproval(r store.Request, signed statement.Signed) (approval.
 
 // conclude moves a request that has what it needs, or that somebody denied.
 func (c *call) conclude(tx *store.Tx, r *store.Request) error {
-	req, _, err := statement.Open[wire.Request](r.Statement, c.state.roster.FindOperator(c.now))
+	req, _, err := statement.Open[wire.Request](r.Statement, c.state.Roster.FindOperator(c.now))
 	if err != nil {
 		return err
 	}
-	_, err = approval.Check(c.state.roster, req, r.Hash, policy.Approval{Count: r.Need, Roles: rolesOf(r.Roles)}, r.Approvals, c.now)
+	_, err = approval.Check(c.state.Roster, req, r.Hash, policy.Approval{Count: r.Need, Roles: rolesOf(r.Roles)}, r.Approvals, c.now)
 	next := r.State
 	switch {
 	case err == nil:

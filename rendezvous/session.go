@@ -54,7 +54,7 @@ func (s *Server) sessionSubject(c *call) (subject, error) {
 	if len(body.Open) == 0 || len(body.Open) > maxOpen {
 		return subject{}, refusal.New(refusal.BadMessage, "the OPEN message has 1 to %d bytes", maxOpen)
 	}
-	req, kid, err := statement.Open[wire.Request](body.Request, c.state.roster.FindOperator(c.now))
+	req, kid, err := statement.Open[wire.Request](body.Request, c.state.Roster.FindOperator(c.now))
 	if err != nil {
 		return subject{}, err
 	}
@@ -124,7 +124,7 @@ func (s *Server) mayOpenNow(c *call) (leave func(), err error) {
 // here. Whether the agent is up to date is the agent's to find out (protocol 3.3,
 // freeze): the request names the operator's version, and lies are not possible.
 func (s *Server) checkRequest(c *call) error {
-	req, st := c.open.req, c.state.roster
+	req, st := c.open.req, c.state.Roster
 	life := req.ExpiresAt.Time().Sub(req.IssuedAt.Time())
 	switch {
 	case req.IssuedAt.Time().After(c.now.Add(wire.ClockSkew)):
@@ -140,7 +140,7 @@ func (s *Server) checkRequest(c *call) error {
 	case req.RosterVersion == st.Version() && req.PolicyHash != st.PolicyHash():
 		return refusal.New(refusal.PolicyMismatch, "the request names another policy than the roster")
 	}
-	return c.state.mayOpen(c.now)
+	return c.state.MayOpen(c.now)
 }
 
 // errRosterMoved makes decide start over: the roster changed between the check
@@ -162,7 +162,7 @@ func (s *Server) decide(c *call) (outcome, error) {
 		if c.state, err = s.refresh(c.http.Context(), c.team); err != nil {
 			return outcome{}, err
 		}
-		if c.op, err = c.state.roster.Operator(c.who.Operator, c.now); err != nil {
+		if c.op, err = c.state.Roster.Operator(c.who.Operator, c.now); err != nil {
 			return outcome{}, problem.With(http.StatusUnauthorized, err)
 		}
 	}
@@ -195,7 +195,7 @@ func (s *Server) decideOnce(c *call) (outcome, error) {
 		if err != nil {
 			return err
 		}
-		if record.RosterVersion != c.state.roster.Version() {
+		if record.RosterVersion != c.state.Roster.Version() {
 			return errRosterMoved
 		}
 		// Locked, so that no deletion overtakes what is decided here (attack K16).
@@ -208,7 +208,7 @@ func (s *Server) decideOnce(c *call) (outcome, error) {
 		if out.agent, err = tx.Agent(c.open.req.Agent); err != nil {
 			return err
 		}
-		if out.cert, err = certOf(c.state.roster, out.agent, c); err != nil {
+		if out.cert, err = certOf(c.state.Roster, out.agent, c); err != nil {
 			return err
 		}
 		out.decision = c.ask(out.cert)
@@ -233,7 +233,7 @@ func (s *Server) decideOnce(c *call) (outcome, error) {
 // ask puts the policy's question: facts from roster, certificate and request
 // only, never from what an agent says about itself (attack F7).
 func (c *call) ask(cert roster.AgentCert) policy.Decision {
-	if c.state.rules == nil {
+	if c.state.Rules == nil {
 		return policy.Decision{Code: refusal.PolicyDenied, Reason: "the team has no policy yet"}
 	}
 	req := c.open.req
@@ -248,7 +248,7 @@ func (c *call) ask(cert roster.AgentCert) policy.Decision {
 	for _, v := range req.Params.Env {
 		q.Env = append(q.Env, v.Name)
 	}
-	return c.state.rules.Decide(&q, c.now)
+	return c.state.Rules.Decide(&q, c.now)
 }
 
 // settle turns the policy's answer into what happens to this request now. A
@@ -313,7 +313,7 @@ func (s *Server) resume(tx *store.Tx, c *call, out *outcome, r store.Request) (r
 	if out.decision.Effect == policy.NeedApproval {
 		need = policy.Approval{Count: max(need.Count, out.decision.Approval.Count), Roles: need.Roles & out.decision.Approval.Roles}
 	}
-	uses, err := approval.Check(c.state.roster, c.open.req, r.Hash, need, r.Approvals, c.now)
+	uses, err := approval.Check(c.state.Roster, c.open.req, r.Hash, need, r.Approvals, c.now)
 	if err != nil {
 		return err, nil
 	}

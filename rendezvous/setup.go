@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/identity"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
@@ -78,8 +79,8 @@ func (s *Server) setup(c *call) (any, error) {
 		return nil, problem.With(http.StatusForbidden, err)
 	}
 	founding := store.Founding{
-		Code: roster.SetupCodeHash(req.Code), Team: next.roster.Team(), Root: req.Root, Setup: req.Setup,
-		Updates: req.Roster, PolicyHash: next.roster.PolicyHash(), Policy: append([]byte{}, req.Policy...),
+		Code: roster.SetupCodeHash(req.Code), Team: next.Roster.Team(), Root: req.Root, Setup: req.Setup,
+		Updates: req.Roster, PolicyHash: next.Roster.PolicyHash(), Policy: append([]byte{}, req.Policy...),
 	}
 	id, err := s.store.FoundTeam(c.http.Context(), founding, c.now, func(tx *store.Tx) error {
 		return s.recordFounding(tx, next, c.now)
@@ -93,9 +94,9 @@ func (s *Server) setup(c *call) (any, error) {
 }
 
 // verifyFounding checks everything about a new team except the code's use.
-func (s *Server) verifyFounding(req wire.SetupRequest, now time.Time) (snapshot, error) {
+func (s *Server) verifyFounding(req wire.SetupRequest, now time.Time) (chain.State, error) {
 	if len(req.Roster) == 0 || len(req.Roster) > maxFounding {
-		return snapshot{}, refusal.New(refusal.BadRequest, "a set-up brings 1 to %d versions of the roster", maxFounding)
+		return chain.State{}, refusal.New(refusal.BadRequest, "a set-up brings 1 to %d versions of the roster", maxFounding)
 	}
 	state, err := roster.Found(req.Root, req.Root.Hash(), req.Roster[0])
 	for _, u := range req.Roster[1:] {
@@ -104,29 +105,15 @@ func (s *Server) verifyFounding(req wire.SetupRequest, now time.Time) (snapshot,
 		}
 	}
 	if err != nil {
-		return snapshot{}, err
+		return chain.State{}, err
 	}
 	if _, err := state.VerifySetup(req.Setup, s.keys.Access.ID(), req.Code, now); err != nil {
-		return snapshot{}, err
+		return chain.State{}, err
 	}
 	if err := s.listedIn(state); err != nil {
-		return snapshot{}, err
+		return chain.State{}, err
 	}
-	return s.withPolicy(state, "", req.Policy)
-}
-
-// withPolicy joins a roster and the policy text that came with it.
-func (s *Server) withPolicy(state *roster.State, name string, text []byte) (snapshot, error) {
-	next := snapshot{roster: state, name: s.nameIn(state, name)}
-	if state.PolicyHash().IsZero() {
-		if len(text) > 0 {
-			return next, refusal.New(refusal.PolicyMismatch, "the roster names no policy")
-		}
-		return next, nil
-	}
-	rules, err := parsePolicy(text, state.PolicyHash())
-	next.rules, next.text = rules, append([]byte(nil), text...)
-	return next, err
+	return chain.With(s.keys.Access.ID(), state, "", req.Policy)
 }
 
 // listedIn makes sure that the roster names this server with the keys it has:

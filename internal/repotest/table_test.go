@@ -60,6 +60,7 @@ var table = []row{
 	{"rendezvous/principal", base + "policy policy/roster", "github.com/golang-jwt/jwt/v5"},
 	{"rendezvous/store", base + "policy policy/roster internal/audit/export rendezvous/principal", "github.com/jackc/pgx/v5 github.com/pressly/goose/v3 modernc.org/sqlite"},
 	{"rendezvous/store/pgtest", "", ""},
+	{"rendezvous/chain", "internal/refusal crypto/key internal/wire policy policy/roster rendezvous/store", ""},
 	{"rendezvous/bus", base + "rendezvous/principal", ""},
 	{"rendezvous/identity", "crypto/key internal/keyfile internal/wire relay/credential", ""},
 	{"rendezvous/rate", "", ""},
@@ -69,7 +70,7 @@ var table = []row{
 	{"rendezvous/channel", "internal/refusal internal/wire rendezvous/rate rendezvous/strict rendezvous/problem", "github.com/coder/websocket"},
 	{"rendezvous/client", base, "github.com/coder/websocket"},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
-		"rendezvous/principal rendezvous/store rendezvous/bus rendezvous/identity rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
+		"rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},
