@@ -1,0 +1,194 @@
+//go:build linux
+
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+// resident returns a process' resident memory in KiB.
+func resident(t testing.TB, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(v), " kB"))
+			return n
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}
+
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !bytes.Contains(b, []byte(") Z "))
+}
+
+// sleeper starts a program that says its process id and sleeps.
+func sleeper(q *ask) (*session.Channel, int) {
+	t := q.team.t
+	t.Helper()
+	ch := must(q.dial().OpenSession(within(t)))
+	if err := ch.Exec(within(t), q.argv()); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(ch.Stdout()).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ch, must(strconv.Atoi(strings.TrimSpace(line)))
+}
+
+// stubborn ignores a hang-up, so that it takes two seconds to end it.
+var (
+	sleep    = argv("sh", "-c", "echo $$; exec sleep 1000")
+	stubborn = argv("sh", "-c", "trap '' HUP; echo $$; exec sleep 1000")
+)
+
+// daemon starts a program whose grandchild leaves session and parent; it returns
+// that one's process id and the session process'.
+func daemon(q *ask) (ch *session.Channel, pid, worker int) {
+	t := q.team.t
+	t.Helper()
+	ch = must(q.dial().OpenSession(within(t)))
+	if err := ch.Exec(within(t), q.argv()); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(ch.Stdout()).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscan(line, &pid, &worker); err != nil {
+		t.Fatal(err)
+	}
+	return ch, pid, worker
+}
+
+var daemonize = argv("sh", "-c", "p=$PPID; (setsid sh -c \"trap '' HUP TERM; echo \\$\\$ $p; exec sleep 1000\" &); exec sleep 1000")
+
+// A daemon that a session started dies with it: also when the session process is
+// killed where control groups can be had, and else when it ends in order.
+func TestH2DaemonDiesWithTheSession(t *testing.T) {
+	for name, how := range map[string]struct {
+		groups bool
+		end    func(ch *session.Channel, worker int)
+	}{
+		"group, worker killed": {true, func(_ *session.Channel, worker int) { _ = syscall.Kill(worker, syscall.SIGKILL) }},
+		"group":                {true, func(ch *session.Channel, _ int) { _ = ch.Close() }},
+		"no group":             {false, func(ch *session.Channel, _ int) { _ = ch.Close() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, a := liveTeam(t)
+			if !how.groups {
+				a.groups = nil
+			} else if a.groups == nil {
+				if os.Getenv("CI") == "true" {
+					t.Fatal("needs control groups")
+				}
+				t.Skip("no control groups: run the test as root where /sys/fs/cgroup is writable")
+			}
+			ch, pid, worker := daemon(k.askFor(a, "ann", daemonize))
+			if !alive(pid) {
+				t.Fatal("the daemon did not start")
+			}
+			how.end(ch, worker)
+			until(t, "the daemon to die", func() bool { return !alive(pid) })
+			until(t, "the session to go", func() bool { return a.sessions.count() == 0 })
+		})
+	}
+}
+
+func TestH2WhatAKilledAgentLeftIsEnded(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	dir := k.join()
+	a := k.open(dir)
+	if a.groups == nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs control groups")
+		}
+		t.Skip("no control groups: run the test as root where /sys/fs/cgroup is writable")
+	}
+	g := must(a.groups.Make("left"))
+	cmd := exec.Command("/bin/sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	stop(a)
+	stop(k.open(dir))
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("the program ended with %v", err)
+	}
+}
+
+func TestG6RevokedOperatorIsCut(t *testing.T) {
+	t.Parallel()
+	k, a := liveTeam(t)
+	ann, eve := k.askFor(a, "ann", sleep), k.askFor(a, "eve", stubborn)
+	_, annPid := sleeper(ann)
+	ch, evePid := sleeper(eve)
+	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(r *roster.Roster) { r.Revoke(k.members["eve"].ID()) })}})
+	if _, err := ch.Wait(); refusal.Of(err) != refusal.KeyRevoked {
+		t.Errorf("the operator learns %v", err)
+	}
+	until(t, "the program to die", func() bool { return !alive(evePid) })
+	until(t, "the session to go", func() bool { return a.sessions.count() == 1 })
+	if !alive(annPid) {
+		t.Error("somebody else's session was cut too")
+	}
+}
+
+func TestServerCutsASession(t *testing.T) {
+	t.Parallel()
+	k, a := liveTeam(t)
+	q := k.askFor(a, "ann", sleep)
+	_, pid := sleeper(q)
+	a.cut(wire.Cut{Session: q.request.Session, Code: "no spaces allowed"})
+	until(t, "the program to die", func() bool { return !alive(pid) })
+}
+
+func TestOperatorGoneEndsTheProgram(t *testing.T) {
+	t.Parallel()
+	k, a := liveTeam(t)
+	ch, pid := sleeper(k.askFor(a, "ann", sleep))
+	_ = ch.Close()
+	until(t, "the program to die", func() bool { return !alive(pid) })
+	until(t, "the session to go", func() bool { return a.sessions.count() == 0 })
+}
+
+func TestSessionLimitsOfThePolicy(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]string{"duration": "session", "idle": "idle"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newTeam(t, openPolicy+"[limits]\n"+limit+" = \"1s\"\n")
+			k.startRelay()
+			a := k.agent()
+			ch, pid := sleeper(k.askFor(a, "ann", sleep))
+			if _, err := ch.Wait(); refusal.Of(err) != refusal.Expired {
+				t.Errorf("the operator learns %v", err)
+			}
+			until(t, "the program to die", func() bool { return !alive(pid) })
+		})
+	}
+}
