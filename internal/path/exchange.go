@@ -79,11 +79,14 @@ func (m *Manager) gotResponse(v Via, body []byte, now time.Time) error {
 		if !ok {
 			continue
 		}
-		p.answer(c.full, now)
+		p.answer(c, now)
 		m.answeredAt = first(m.answeredAt, now)
 		p.sampledAt = m.busyBytes
 		if v == p.via {
 			p.sample(now.Sub(c.sent), now)
+			if p == m.best || v == m.askedVia {
+				m.trips, m.trip = m.trips+1, now.Sub(c.sent)
+			}
 			if r.observed.Port() != 0 {
 				p.observed = r.observed
 			}

@@ -87,6 +87,10 @@ type Manager struct {
 	answeredAt time.Time // when the first challenge since then was answered; zero: not yet
 	heardAt    time.Time // when something was heard first since then; zero: not yet
 
+	askedVia Via           // chosen when Ask was called
+	trips    uint64        // round trips measured on it, or on the chosen path
+	trip     time.Duration // the last of them
+
 	replies []Probe
 	next    time.Time // of Poll; zero is never
 }
@@ -276,6 +280,18 @@ func (m *Manager) Sent(v Via, bytes int, now time.Time) {
 		m.evalAt = earliest(m.evalAt, now.Add(p.doubt))
 	}
 }
+
+// Ask has the chosen path challenged at the next Poll.
+func (m *Manager) Ask(now time.Time) {
+	if m.best != nil {
+		m.best.urgent, m.askedVia = true, m.best.via
+		m.soon(now)
+	}
+}
+
+// Measured returns how many round trips have been measured on the chosen path, and
+// on the one that Ask was about, and the last of them.
+func (m *Manager) Measured() (n uint64, trip time.Duration) { return m.trips, m.trip }
 
 // touch makes the choice and the timer be looked at again.
 func (m *Manager) touch(now time.Time) {

@@ -74,6 +74,8 @@ type path struct {
 	earned, spent uint64 // bytes in and out while not proven: the 3x rule
 	budget        bucket
 
+	challenges, unanswered uint64 // that went out; those of them that a younger one overtook
+
 	losses   int
 	lostAt   time.Time
 	holdUpto time.Time
@@ -138,6 +140,7 @@ func (p *path) remember(token uint64, full bool, now time.Time) {
 	p.tokens[oldest] = challenge{token, now, full}
 	p.lastAsked, p.urgent = now, false
 	p.tries++
+	p.challenges++
 	p.asked = first(p.asked, now)
 	p.unheard = first(p.unheard, now)
 }
@@ -159,10 +162,16 @@ func (p *path) deadNow() {
 }
 
 // answer notes that the peer answered a challenge of p: it can be reached there,
-// and if the challenge was full, by data as well. If not, that is asked next.
-func (p *path) answer(full bool, now time.Time) {
+// and if the challenge was full, by data as well. If not, that is asked next. Older
+// challenges that were not answered are taken for lost.
+func (p *path) answer(c challenge, now time.Time) {
+	for _, o := range p.tokens {
+		if !o.sent.IsZero() && o.sent.Before(c.sent) {
+			p.unanswered++
+		}
+	}
 	p.proven, p.dead, p.known = true, false, true
-	p.fits = p.fits || full
+	p.fits = p.fits || c.full
 	p.urgent = !p.fits
 	p.answered, p.asked, p.unheard = now, time.Time{}, time.Time{}
 	p.tries, p.earned, p.spent = 0, 0, 0

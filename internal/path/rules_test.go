@@ -278,3 +278,24 @@ func TestPeerWithoutAnswersIsNotWaitedForForever(t *testing.T) {
 		t.Error("waking does not end after something was heard")
 	}
 }
+
+func TestUnansweredChallengesAreCounted(t *testing.T) {
+	l, v := newLone(t, true), Via{Relay: 1}
+	l.SetRelay(v, true, l.now)
+	for range 2 { // the second one is long
+		l.answer(time.Millisecond)
+		l.now = l.now.Add(probeFirst)
+	}
+	before := l.Status()[0]
+	l.Ask(l.now)
+	l.poll() // lost
+	l.now = l.now.Add(time.Second)
+	l.answer(7 * time.Millisecond)
+	after := l.Status()[0]
+	if n := after.Challenges - before.Challenges; n != 2 || after.Unanswered-before.Unanswered != 1 {
+		t.Errorf("%d challenges, %d unanswered", n, after.Unanswered-before.Unanswered)
+	}
+	if _, trip := l.Measured(); trip != 7*time.Millisecond {
+		t.Errorf("the last round trip is %v", trip)
+	}
+}

@@ -23,9 +23,12 @@ type Status struct {
 	Heard     time.Time // zero is never
 	Answered  time.Time // zero is never
 	In, Out   uint64    // bytes of datagrams, without headers of IP, UDP and relay
-	Size      int       // longest datagram, see Size
-	Observed  netip.AddrPort
-	Why       string // of the chosen path: why; of others: why not
+	// Challenges went out on this path, and Unanswered of them got no answer before
+	// a younger one did: an estimate of what the path loses, both ways together.
+	Challenges, Unanswered uint64
+	Size                   int // longest datagram, see Size
+	Observed               netip.AddrPort
+	Why                    string // of the chosen path: why; of others: why not
 }
 
 // Status describes every path as it was at the last call, the chosen one first.
@@ -35,7 +38,7 @@ func (m *Manager) Status() []Status {
 		s := Status{
 			Via: p.via, Kind: p.kind, Chosen: p == m.best, Up: p.up, Live: p.usable() && (p == m.best || p.rank != unranked), Validated: p.proven,
 			SRTT: p.rtt.smooth, RTTVar: p.rtt.variation, MinRTT: p.rtt.least, Heard: p.heard, Answered: p.answered,
-			In: p.in, Out: p.out, Size: Size, Observed: p.observed, Why: m.explain(p),
+			In: p.in, Out: p.out, Challenges: p.challenges, Unanswered: p.unanswered, Size: Size, Observed: p.observed, Why: m.explain(p),
 		}
 		out = append(out, s)
 		if s.Chosen {

@@ -49,7 +49,8 @@ type Link interface {
 // Stats counts what happened to the datagrams of a session.
 type Stats struct {
 	seal.Stats
-	Stray uint64 // datagrams that are neither sealed nor a known CONFIRM
+	Stray   uint64          // datagrams that are neither sealed nor a known CONFIRM
+	Streams transport.Stats // packets of streams that this end sent
 }
 
 // Conn is one session. Its methods may be called from any goroutine.
@@ -214,7 +215,9 @@ func (c *Conn) Err() error { return context.Cause(c.ctx) }
 func (c *Conn) Ready() Ready { return c.ready }
 
 // Stats returns the counts so far.
-func (c *Conn) Stats() Stats { return Stats{Stats: c.sealed.Stats(), Stray: c.stray.Load()} }
+func (c *Conn) Stats() Stats {
+	return Stats{Stats: c.sealed.Stats(), Stray: c.stray.Load(), Streams: c.transport.Stats()}
+}
 
 // Interrupt implements transport.Packets.
 func (c *Conn) Interrupt() { c.interrupt() }

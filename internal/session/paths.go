@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"sync"
@@ -48,6 +49,9 @@ type paths struct {
 	// changed is closed, and replaced, whenever state changes in a way that a
 	// person would notice.
 	changed chan struct{} // guarded by mu
+	// measured is closed, and replaced, whenever a round trip was measured on the
+	// chosen path.
+	measured chan struct{} // guarded by mu
 }
 
 func newPaths(side seal.Side, l Link, now time.Time) *paths {
@@ -64,7 +68,7 @@ func newPaths(side seal.Side, l Link, now time.Time) *paths {
 		}),
 		last:    now,
 		state:   PathState{Since: now},
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), measured: make(chan struct{}),
 	}
 }
 
@@ -142,7 +146,12 @@ func (p *paths) arrived(a arrival, now time.Time) {
 // frame takes a path frame that came by v.
 func (p *paths) frame(v path.Via, t frameType, body []byte, now time.Time) error {
 	p.mu.Lock()
+	before, _ := p.m.Measured()
 	err := p.m.Frame(v, byte(t), body, now)
+	if n, _ := p.m.Measured(); n != before {
+		close(p.measured)
+		p.measured = make(chan struct{})
+	}
 	p.mu.Unlock()
 	poke(p.poke)
 	if err != nil {
@@ -257,6 +266,28 @@ func (c *Conn) Paths() []path.Status {
 	c.paths.mu.Lock()
 	defer c.paths.mu.Unlock()
 	return c.paths.m.Status()
+}
+
+// Ping measures one round trip of a sealed datagram by the chosen path: a challenge
+// and its answer, which the other end gives before anything else looks at it. It
+// takes as long as ctx allows while there is no way.
+func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
+	c.paths.mu.Lock()
+	c.paths.m.Ask(time.Now())
+	measured := c.paths.measured
+	c.paths.mu.Unlock()
+	poke(c.paths.poke)
+	select {
+	case <-measured:
+		c.paths.mu.Lock()
+		defer c.paths.mu.Unlock()
+		_, trip := c.paths.m.Measured()
+		return trip, nil
+	case <-c.ctx.Done():
+		return 0, c.Err()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 }
 
 // keepPaths runs for the life of the session: it sends the probes that find and

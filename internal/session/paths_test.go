@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"sync"
 	"testing"
@@ -237,4 +238,29 @@ func TestA3CopyFromAnotherPathMovesNothing(t *testing.T) {
 		t.Errorf("moved from %v to %v", via, now)
 	}
 	w.cat([]byte("still here"))
+}
+
+// TestPingIsTheNetworksRoundTrip: neither a channel nor a busy process is in it.
+func TestPingIsTheNetworksRoundTrip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, lo, la := memWorld(t)
+		defer w.close()
+		w.cat([]byte("hello"))
+		const lag = 30 * time.Millisecond
+		delay(lo, lag)
+		delay(la, lag)
+		for range 3 {
+			if trip, err := w.operator.Ping(t.Context()); err != nil || trip != 2*lag {
+				t.Errorf("%v, %v", trip, err)
+			}
+			time.Sleep(time.Second)
+		}
+		lo.kill(oneRelay, true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if trip, err := w.operator.Ping(ctx); err == nil {
+			t.Errorf("%v by a dead path", trip)
+		}
+		lo.kill(oneRelay, false)
+	})
 }

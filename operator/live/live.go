@@ -74,6 +74,11 @@ type Path struct {
 	BytesIn   uint64    `json:"bytesIn"`
 	BytesOut  uint64    `json:"bytesOut"`
 	Why       string    `json:"why"`
+
+	// Challenges that went out on it, and those that were not answered before a
+	// younger one was: an estimate of its losses, both ways together.
+	Challenges uint64 `json:"challenges"`
+	Unanswered uint64 `json:"unanswered"`
 }
 
 // Millis is d as the fields in milliseconds have it.

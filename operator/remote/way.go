@@ -134,7 +134,7 @@ func (o *opened) paths() []live.Path {
 	for _, s := range o.Paths() {
 		p := live.Path{
 			Kind: "direct", Name: s.Via.Addr.String(), Chosen: s.Chosen, Live: s.Live, RTTMillis: live.Millis(s.SRTT),
-			Heard: s.Heard, BytesIn: s.In, BytesOut: s.Out, Why: s.Why,
+			Heard: s.Heard, BytesIn: s.In, BytesOut: s.Out, Challenges: s.Challenges, Unanswered: s.Unanswered, Why: s.Why,
 		}
 		for _, r := range relays {
 			if s.Via.Relayed() && r.Via == s.Via {
@@ -165,8 +165,8 @@ func (o *opened) describe(w want) live.Session {
 	return s
 }
 
-// line is the answer to the escape ~s: the way, the second one, and what copies
-// have done (design 4.5).
+// line is the answer to the escape ~s: the way, the second one, what copies have
+// done (design 4.5), and how many packets of what we sent were taken for lost.
 func (o *opened) line() string {
 	now, changes := o.trail.present()
 	var b strings.Builder
@@ -182,7 +182,7 @@ func (o *opened) line() string {
 		}
 	}
 	s := o.Stats()
-	fmt.Fprintf(&b, "; second %s; %d changes; %d datagrams, %d of them twice", second, changes, s.Opened, s.Replayed)
+	fmt.Fprintf(&b, "; second %s; %d changes; %d datagrams, %d of them twice; %d packets sent, %d of them lost", second, changes, s.Opened, s.Replayed, s.Streams.Sent, s.Streams.Lost)
 	return b.String()
 }
 
