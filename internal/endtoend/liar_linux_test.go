@@ -333,7 +333,8 @@ func (l *liar) offer(m *machine, open wire.SessionOpen, edit func(*wire.Grant)) 
 	l.t.Helper()
 	op, ag := credential.MintPair(l.relay, time.Now(), time.Minute)
 	req := l.request(open.Request)
-	g := wire.Grant{ID: wire.NewNonce(), IssuedAt: now(), ExpiresAt: now() + 60_000, Team: req.Team, RequestHash: open.Request.Hash(),
+	at := now()
+	g := wire.Grant{ID: wire.NewNonce(), IssuedAt: at, ExpiresAt: at + 60_000, Team: req.Team, RequestHash: open.Request.Hash(),
 		Agent: req.Agent, Rule: "team", PolicyHash: req.PolicyHash, Relay: l.relayOf(ag)}
 	if edit != nil {
 		edit(&g)

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	}
 	binaries = dir
 	flag.Parse()
-	_ = flag.Set("test.parallel", "12") // they wait for timers and packets, not for a core
+	_ = flag.Set("test.parallel", "16") // they wait for timers and packets, not for a core
 	code := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
