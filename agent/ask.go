@@ -71,7 +71,7 @@ func (s *live) recordTarget(ask pair.Ask, d policy.Decision) error {
 	}
 	ans := s.answer
 	ans.Decision = d
-	e := entryOf(s.question, entry.ForwardOpen)
+	e := entryOf(s.question, entry.ChannelOpen)
 	describe(&e, ans)
 	e.Command.Action = ask.Action
 	if ask.Target != "" {

@@ -195,6 +195,9 @@ func (w *worker) channels(ctx context.Context, conn *session.Conn) error {
 	wg.Go(func() { refuseChannels(others, conn) })
 	defer wg.Wait()
 	defer stop()
+	if w.job.Action == wire.Copy {
+		return w.copying(ctx, ch)
+	}
 	return w.serve(ctx, ch)
 }
 
@@ -236,7 +239,7 @@ func refuseChannel(ctx context.Context, ch *session.ServerChannel) {
 			return
 		}
 		switch r.(type) {
-		case session.ShellRequest, session.ExecRequest:
+		case session.ShellRequest, session.ExecRequest, session.SubsystemRequest:
 			_ = ch.Refuse(ctx, refusal.New(refusal.TooMany, "this session was opened for one program, which is another channel's"))
 			return
 		}

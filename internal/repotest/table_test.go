@@ -86,13 +86,14 @@ var table = []row{
 	{"internal/cli", "internal/refusal internal/terminal", "github.com/spf13/cobra"},
 	{"internal/join", "", ""},
 	{"agent/process", "internal/refusal", "github.com/charmbracelet/x/xpty"},
+	{"agent/files", "", "github.com/pkg/sftp"},
 	{"agent/reach", "internal/refusal", ""},
 	{"agent/cgroup", "", ""},
 	{"agent/trust", base + "policy policy/roster internal/keyfile", ""},
 	{"agent/membership", base + "policy policy/roster policy/approval internal/keyfile internal/audit/spool rendezvous/client agent/trust", ""},
 	{"agent/pair", "internal/refusal crypto/key internal/wire internal/carrier agent/process", ""},
 	{"agent/gossip", "internal/refusal crypto/key internal/wire internal/audit/checkpoint internal/audit/witness agent/trust", ""},
-	{"agent/worker", "internal/refusal crypto/handshake policy internal/harden internal/wire internal/link internal/session internal/join agent/process agent/reach agent/pair", ""},
+	{"agent/worker", "internal/refusal crypto/handshake policy internal/harden internal/wire internal/link internal/session internal/join agent/process agent/files agent/reach agent/pair", ""},
 	{"agent/judge", base + "crypto/replay crypto/handshake policy policy/roster policy/approval rendezvous/rate agent/process agent/trust agent/pair", ""},
 	{"agent", base + "crypto/handshake policy policy/roster policy/approval internal/keyfile " +
 		"internal/audit/entry internal/audit/spool internal/carrier internal/link rendezvous/rate rendezvous/client " +

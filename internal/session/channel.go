@@ -93,6 +93,12 @@ func (ch *Channel) Exec(ctx context.Context, argv [][]byte) error {
 	return ch.start(ctx, ExecRequest{Argv: argv})
 }
 
+// Subsystem starts what the agent serves by that name, at most 64 bytes, and waits
+// likewise.
+func (ch *Channel) Subsystem(ctx context.Context, name string) error {
+	return ch.start(ctx, SubsystemRequest{Name: name})
+}
+
 func (ch *Channel) start(ctx context.Context, r Request) error {
 	if !ch.asked.CompareAndSwap(false, true) {
 		return refusal.New(refusal.BadArgument, "this channel was used to start a program before")

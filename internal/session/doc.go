@@ -74,12 +74,13 @@
 //	                      env            name, value
 //	                      shell          -
 //	                      exec-argv      uint32 count, then each argument
+//	                      subsystem      name
 //	                      window-change  columns, rows, width, height
 //	                      signal         name without SIG
 //	                      exit-status    uint32
 //	                      exit-signal    name, bool core dumped
 //	                      refusal        refusal code, text
-//	 99   success       answer to shell or exec-argv
+//	 99   success       answer to shell, exec-argv or subsystem
 //	100   failure       refusal code, text: the other answer
 //
 // Worked example: "ls" on standard output is 00000007 5e 00000002 6c73.
@@ -90,5 +91,6 @@
 // Channel types are "session", and "control", which exists once per session:
 // window-change and signal for a running program travel there, each preceded by
 // the 8-byte number of the channel's stream, so that they never wait behind
-// data. Any other type is refused by name.
+// data. A channel that carries one connection has no messages behind the answer to
+// its opening; see Kind. Any other type is refused by name.
 package session

@@ -36,6 +36,7 @@ const (
 	nameEnv          = "env"
 	nameShell        = "shell"
 	nameExec         = "exec-argv"
+	nameSubsystem    = "subsystem"
 	nameWindowChange = "window-change"
 	nameSignal       = "signal"
 	nameExitStatus   = "exit-status"
@@ -81,6 +82,10 @@ type ShellRequest struct{}
 // ExecRequest asks for one program. ServerChannel.Start or Refuse answers. The
 // agent compares Argv with the signed request; it is not an authorisation.
 type ExecRequest struct{ Argv [][]byte }
+
+// SubsystemRequest asks for something that the agent itself serves, by its name in
+// SSH. ServerChannel.Start or Refuse answers.
+type SubsystemRequest struct{ Name string }
 
 // WindowChange tells that the operator's window has another size now.
 type WindowChange struct{ Size Size }
@@ -129,6 +134,10 @@ func (r ExecRequest) append(b []byte) []byte {
 	return b
 }
 
+func (r SubsystemRequest) append(b []byte) []byte {
+	return appendString(appendString(b, nameSubsystem), r.Name)
+}
+
 func (r WindowChange) append(b []byte) []byte {
 	return r.Size.append(appendString(b, nameWindowChange))
 }
@@ -151,6 +160,8 @@ func parseRequest(body []byte) (Request, error) {
 		r = ShellRequest{}
 	case nameExec:
 		r = ExecRequest{Argv: p.argv()}
+	case nameSubsystem:
+		r = SubsystemRequest{Name: p.string(maxName)}
 	case nameWindowChange:
 		r = WindowChange{Size: p.size()}
 	case nameSignal:

@@ -189,7 +189,7 @@ func (ch *ServerChannel) end(err error) {
 }
 
 // NextRequest waits for the operator's next request: PTYRequest, EnvRequest,
-// then one of ShellRequest and ExecRequest, which Start or Refuse answers, then
+// then one of ShellRequest, ExecRequest and SubsystemRequest, which Start or Refuse answers, then
 // WindowChange and SignalRequest at any time. What to do with requests in
 // another order is the caller's decision. io.EOF means that no more will come.
 func (ch *ServerChannel) NextRequest(ctx context.Context) (Request, error) {

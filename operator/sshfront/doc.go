@@ -22,6 +22,9 @@
 //	SSH                              session
 //	session, shell                   a request of action shell
 //	session, exec LINE               a request of action shell with that line, as "tucdesk ssh HOST LINE"
+//	session, subsystem sftp          a request of action copy, for the user's files
+//	direct-tcpip, direct-streamlocal, tcpip-forward, streamlocal-forward
+//	                                 one request of action forward for all of a connection
 //	env                              signed variables; names that the policy does not allow are left out, as AcceptEnv does it
 //	pty-req, window-change, signal   the same
 //

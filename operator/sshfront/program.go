@@ -28,6 +28,9 @@ type program struct {
 	running *session.Channel // guarded by mu; nil before
 }
 
+// subsystem is the only one that a machine serves.
+const subsystem = "sftp"
+
 // serve reads the client's requests for as long as the channel lives. The channel
 // may go while the program still waits for an approval, and takes it along.
 func (p *program) serve(ctx context.Context, requests <-chan *ssh.Request) {
@@ -74,6 +77,10 @@ func (p *program) start(r *ssh.Request) (Ask, bool) {
 		if body.Line != "" { // sshd takes an empty line for a shell
 			a.Params.Argv = append(a.Params.Argv, wire.Bytes(body.Line))
 		}
+	case "subsystem":
+		var body struct{ Name string }
+		a.Action = wire.Copy
+		return a, ssh.Unmarshal(r.Payload, &body) == nil && body.Name == subsystem
 	default:
 		return a, false
 	}
@@ -224,13 +231,20 @@ func (p *program) play(ctx context.Context, a Ask) (session.Exit, error) {
 		return session.Exit{}, err
 	}
 	defer ch.Close()
-	if err := p.prepare(ch, a); err != nil {
-		return session.Exit{}, err
-	}
-	if err := ch.Shell(ctx); err != nil {
+	if err := p.begin(ctx, ch, a); err != nil {
 		return session.Exit{}, err
 	}
 	return p.join(ctx, ch)
+}
+
+func (p *program) begin(ctx context.Context, ch *session.Channel, a Ask) error {
+	if a.Action == wire.Copy {
+		return ch.Subsystem(ctx, subsystem)
+	}
+	if err := p.prepare(ch, a); err != nil {
+		return err
+	}
+	return ch.Shell(ctx)
 }
 
 // prepare says again in the channel what was signed. From here on changes of the

@@ -32,7 +32,7 @@ const (
 	SessionEnd    EventType = "session.end"    // Refusal says why, if not by itself
 	ExecStart     EventType = "exec.start"     // Command says what
 	ExecEnd       EventType = "exec.end"       // Command says how it ended
-	ForwardOpen   EventType = "forward.open"   // Command's action and argv say what was reached or listened at, for the first time in its session
+	ChannelOpen   EventType = "channel.open"   // Command's action and argv say what was reached or listened at, or which way files go, for the first time in its session
 	SpoolGap      EventType = "spool.gap"      // Gap says what could not be recorded
 )
 
@@ -60,7 +60,7 @@ const (
 // ByAgent reports whether agents sign entries of this type.
 func (t EventType) ByAgent() bool {
 	switch t {
-	case AgentStart, AgentStop, RosterApplied, SessionAccept, SessionRefuse, SessionEnd, ExecStart, ExecEnd, ForwardOpen, SpoolGap:
+	case AgentStart, AgentStop, RosterApplied, SessionAccept, SessionRefuse, SessionEnd, ExecStart, ExecEnd, ChannelOpen, SpoolGap:
 		return true
 	}
 	return false
