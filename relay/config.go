@@ -56,7 +56,7 @@ type Limits struct {
 	// site behind one address translator. Default 1,024.
 	AllocationsPerSource int
 	// ControlPerSecond is the rate of messages other than ChannelData from one
-	// IPv4 address or IPv6 /64, without those of clients that have an allocation:
+	// IPv4 address or IPv6 /56, without those of clients that have an allocation:
 	// each of these has a fifth of it for itself. Four times as many as the rate
 	// may come at once, from either. It is taken before anything is parsed.
 	// Default 100.
@@ -66,7 +66,7 @@ type Limits struct {
 	ControlTotal int
 	// Connections caps open connections of all transports but UDP. Default 20,000.
 	Connections int
-	// ConnectionsPerSource is for one IPv4 address or IPv6 /64. Default 256.
+	// ConnectionsPerSource is for one IPv4 address or IPv6 /56. Default 256.
 	ConnectionsPerSource int
 	// BytesPerAllocation is how many payload bytes, padding included, one side may send over the
 	// life of its credential; then its data is dropped. Default 0: no quota.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/relay/guard"
 )
 
 // user is who an allocation belongs to. Renewed credentials of one pair and role
@@ -313,18 +314,7 @@ func (t *table) size() (allocations, pairs int) {
 
 // site is the network whose allocations are counted together: an IPv4 /24 or an
 // IPv6 /56, about what one customer of a provider has (protocol 6.3).
-func site(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 24
-	if a.Is6() {
-		bits = 56
-	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
-}
+func site(a netip.Addr) netip.Prefix { return guard.Network(a, 24) }
 
 func sameUser(username string, a *allocation) bool {
 	n, err := credential.Parse(username)

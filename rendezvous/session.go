@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
+	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
@@ -32,6 +33,10 @@ const (
 	// pingLife ends a ping, and with it what it has of a relay; the agent has the
 	// same limit (protocol 2.7).
 	pingLife = 10 * time.Minute
+
+	// maxDetail bounds an agent's words that are passed on to an operator, in bytes;
+	// our choice.
+	maxDetail = 1024
 
 	maxOpen = 4 << 10 // bytes of M1; the largest suite has 1,304 (protocol 2.4)
 )
@@ -423,7 +428,7 @@ func readAnswer(f wire.Frame) (accept wire.Bytes, need *wire.ApprovalNeed, err e
 		if r.Code != refusal.ApprovalRequired && r.Code != refusal.NotEnoughApprovers {
 			r.Need = nil
 		}
-		return nil, r.Need, &byAgent{problem.With(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: harmless("the agent refused: " + r.Detail)})}
+		return nil, r.Need, &byAgent{problem.With(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: client.Harmless("the agent refused: "+r.Detail, maxDetail)})}
 	}
 	return nil, nil, refusal.New(refusal.ProtocolError, "the agent answered with a frame of another kind")
 }
@@ -432,6 +437,7 @@ func readAnswer(f wire.Frame) (accept wire.Bytes, need *wire.ApprovalNeed, err e
 // must not choose the names of our counters, of which there would be no end.
 type byAgent struct{ error }
 
+// Unwrap gives the refusal.
 func (b *byAgent) Unwrap() error { return b.error }
 
 func roleNames(set policy.RoleSet) []string {

@@ -182,6 +182,7 @@ type countedConn struct {
 	release func()
 }
 
+// Close implements net.Conn.
 func (c *countedConn) Close() error {
 	defer c.release()
 	return c.Conn.Close()
@@ -190,9 +191,12 @@ func (c *countedConn) Close() error {
 // SourceKey returns the network that counts as one source for rate limits and
 // caps: an IPv4 address, or an IPv6 /56, which is what one customer has. It
 // returns the zero Prefix for an invalid address.
-func SourceKey(a netip.Addr) netip.Prefix {
+func SourceKey(a netip.Addr) netip.Prefix { return Network(a, 32) }
+
+// Network returns the network of an address that is counted together: so many bits
+// of IPv4, or an IPv6 /56. It returns the zero Prefix for an invalid address.
+func Network(a netip.Addr, bits int) netip.Prefix {
 	a = a.Unmap().WithZone("")
-	bits := 32
 	if a.Is6() {
 		bits = 56
 	}

@@ -105,7 +105,7 @@ func (c *Control) Receive(ctx context.Context) (wire.Frame, error) {
 	defer cancel()
 	typ, raw, err := c.conn.Read(ctx)
 	if err != nil {
-		return wire.Frame{}, refusal.New(refusal.Unreachable, "the control channel ended: %s", harmless(err.Error(), maxDetail))
+		return wire.Frame{}, refusal.New(refusal.Unreachable, "the control channel ended: %s", Harmless(err.Error(), maxDetail))
 	}
 	var f wire.Frame
 	if typ != websocket.MessageBinary || json.Unmarshal(raw, &f) != nil || len(raw) > limitOf(f.Type) {
@@ -133,7 +133,7 @@ func readRefuse(body []byte) error {
 	if json.Unmarshal(body, &r) != nil || !r.Code.Valid() {
 		return refusal.New(refusal.ProtocolError, "the server refused without a reason")
 	}
-	return &refusal.Error{Code: r.Code, Detail: harmless(r.Detail, maxDetail)}
+	return &refusal.Error{Code: r.Code, Detail: Harmless(r.Detail, maxDetail)}
 }
 
 // Send writes one frame, at most wire.MaxFrame bytes with its envelope.
@@ -151,7 +151,7 @@ func (c *Control) Send(ctx context.Context, f wire.Frame) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	if err := c.conn.Write(ctx, websocket.MessageBinary, raw); err != nil {
-		return fmt.Errorf("sending a %q frame: %w", f.Type, refusal.New(refusal.Unreachable, "%s", harmless(err.Error(), maxDetail)))
+		return fmt.Errorf("sending a %q frame: %w", f.Type, refusal.New(refusal.Unreachable, "%s", Harmless(err.Error(), maxDetail)))
 	}
 	return nil
 }

@@ -21,6 +21,8 @@ type Problem struct {
 	ServerTime time.Time // for proof_time_skew and its like; zero when not sent
 }
 
+// Error gives the refusal in words, and the number under which the server has it in
+// its log.
 func (p *Problem) Error() string {
 	if p.RequestID == "" {
 		return p.Refusal.Error()
@@ -46,9 +48,9 @@ func readProblem(resp *http.Response) error {
 			Refusal: refusal.New(refusal.ProtocolError, "status %d without a reason", resp.StatusCode)}
 	}
 	out := &Problem{
-		Refusal:   &refusal.Error{Code: p.Code, Detail: harmless(p.Detail, maxDetail)},
+		Refusal:   &refusal.Error{Code: p.Code, Detail: Harmless(p.Detail, maxDetail)},
 		Status:    resp.StatusCode,
-		RequestID: harmless(p.RequestID, maxRequestID),
+		RequestID: Harmless(p.RequestID, maxRequestID),
 	}
 	if p.ServerTime > 0 {
 		out.ServerTime = p.ServerTime.Time()
@@ -56,8 +58,9 @@ func readProblem(resp *http.Response) error {
 	return out
 }
 
-// harmless cuts s and replaces whatever is not a printable character.
-func harmless(s string, max int) string {
+// Harmless cuts somebody else's words to max bytes and takes out whatever could steer
+// a terminal.
+func Harmless(s string, max int) string {
 	if len(s) > max {
 		s = s[:max]
 	}
