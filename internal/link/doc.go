@@ -15,7 +15,7 @@
 //
 // Relays over TCP, TLS, DTLS and WebSocket have connections of their own
 // (internal/carrier). A slot per relay keeps an allocation on it: all kinds are
-// raced, the first whose relay answers allocates, what is lost is dialled again,
+// raced, the first whose relay answers allocates (gate), what is lost is dialled again,
 // and a better kind replaces a worse one when it gets through. The first two
 // relays of the list are kept warm, further ones stand in for those that fail.
 //
@@ -39,10 +39,11 @@
 // indications, which the relay counts as control messages, and may arrive inside
 // Data indications.
 //
-// Round trips to the relay, from credential to the first datagram: Allocate
-// without and with credentials; two. What asks for the permission and the channel
-// leaves in front of the first datagrams, and is answered while these are under
-// way.
+// Round trips to the relay, from credential to the first datagram: none after
+// Begin, one after Open. Connections, and the Allocate without credentials that
+// brings the challenge, come first and need none (Begin). The signed Allocate, what
+// asks for permission and channel, and the first datagrams then leave one behind
+// the other, and are answered while these are under way.
 //
 // # Loss
 //
