@@ -51,6 +51,7 @@ func Rows() []Row {
 		{"cut", "network away for 10 s, a key typed meanwhile: time from its return to the echo", "2 s", (*run).cut},
 		{"sleep", "client, target and server are stopped, a key is under way: time from going on to the echo", "2 s", (*run).sleep},
 		{"roam", "client gets another address: time from the change to the echo of a key", "", (*run).roam},
+		{"forged", "1,048,576 forged datagrams to a live session, 50,000 each second, beside one stream: what the stream loses", "10 %; no memory growth (attack A14)", (*run).forged},
 		{"relay-killed", "relay in use killed during a transfer, second relay alive: longest silence", "no byte lost, 2 s; aim 500 ms", (*run).relayKilled},
 	}
 }

@@ -86,6 +86,25 @@ func TestAFailedRowIsCleanedUpAndSaid(t *testing.T) {
 	}
 }
 
+func TestOnlyDirectSealedDatagramsShowAnIndex(t *testing.T) {
+	ip := make([]byte, 20+8+32)
+	ip[0], ip[9] = 0x45, 17
+	copy(ip[16:], []byte{192, 0, 2, 7})
+	ip[22], ip[23] = 0x12, 0x34
+	for first, want := range map[byte]bool{0xd8: true, 0xd3: false, 0x40: false, 0: false} {
+		copy(ip[28:], []byte{first, 0, 0, 0, 1, 2, 3, 4})
+		to, index, ok := sealed(ip)
+		if ok != want || ok && (to.String() != "192.0.2.7:4660" || index != 0x01020304) {
+			t.Errorf("first byte %#x: %v, %#x, %v", first, to, index, ok)
+		}
+	}
+	for n := range ip {
+		if _, _, ok := sealed(ip[:n]); ok {
+			t.Errorf("%d bytes are a sealed datagram", n)
+		}
+	}
+}
+
 // binaries is where TestMain has the programs built; empty before.
 var binaries string
 
