@@ -76,6 +76,7 @@ type Conn struct {
 	pending   []link.Datagram // of the last batch, not yet looked at
 	from      arrival         // what the datagrams before have brought by one way
 	now       time.Time
+	mended    mended
 	stale     bool // packets may be from before a pause: path.Manager.Waking
 
 	// Writing.
@@ -84,6 +85,7 @@ type Conn struct {
 	held    [][]byte   // guarded by wmu, at most maxHeld; see keepFirstLocked, keepNewestLocked
 	started bool       // guarded by wmu: READY is here
 	copies  copies
+	mender  mender
 	waiting atomic.Bool // held is to be sent as soon as that works
 
 	paths  *paths
@@ -125,6 +127,7 @@ func newConn(side seal.Side, l Link, keys *handshake.Keys, log *slog.Logger) (*C
 		paths: newPaths(side, l, now), resume: DefaultResume,
 		copies: copies{wake: make(chan struct{}, 1)},
 	}
+	c.mender.left.Store(repairFirst)
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.reading, c.interrupt = context.WithCancel(context.Background())
 	return c, exporter, nil

@@ -339,6 +339,7 @@ func (c *Conn) probe(now time.Time) (next time.Time) {
 	if c.sealed.Aged(now) {
 		poke(c.wanted)
 	}
+	c.mender.look(c.transport.Stats().Lost)
 	if !c.paths.waking(now) {
 		c.sendWaiting(now)
 	}

@@ -83,7 +83,7 @@ func (c *Conn) receive(p *transport.Packet, d link.Datagram) bool {
 		return false
 	}
 	c.opened(d.Via, len(datagram), o.Newest)
-	p.Data, err = c.frames(plaintext, d.Via, o.Control)
+	p.Data, err = c.frames(plaintext, d.Via, o)
 	if err != nil {
 		c.fail(err)
 		return false
@@ -108,7 +108,7 @@ func (c *Conn) plain(datagram []byte) {
 // frames handles all frames of a plaintext that came by v and returns the packet
 // among them. In a control datagram nothing is allowed but what brings the session
 // back, or ends it: an aged key carries no data (protocol 2.7, Resume).
-func (c *Conn) frames(b []byte, v path.Via, control bool) (packet []byte, err error) {
+func (c *Conn) frames(b []byte, v path.Via, o seal.Opened) (packet []byte, err error) {
 	if len(b)%padAtLeast != 0 || len(b) > maxPlaintext {
 		return nil, errFrame
 	}
@@ -117,7 +117,7 @@ func (c *Conn) frames(b []byte, v path.Via, control bool) (packet []byte, err er
 		if f, b, err = nextFrame(b); err != nil {
 			return nil, err
 		}
-		if control && f.typ != framePadding && !f.typ.control() {
+		if o.Control && f.typ != framePadding && !f.typ.control() {
 			return nil, errFrame
 		}
 		if f.typ == framePacket {
@@ -125,6 +125,13 @@ func (c *Conn) frames(b []byte, v path.Via, control bool) (packet []byte, err er
 				return nil, errFrame
 			}
 			packet = f.body
+			c.mended.arrived(o.Counter, packet)
+			continue
+		}
+		if f.typ == frameRepair && packet == nil {
+			if packet, err = c.mended.repair(f.body); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		if err := c.handle(f, v); err != nil {

@@ -17,6 +17,9 @@ import (
 // transport hands over at once, and what fits into one system call.
 const maxWrite = 40
 
+// counterAt is where the counter stands in a sealed datagram.
+const counterAt = 8
+
 // maxHeld packets are the transport's first flight, and the newest ones while
 // there is no path; our choice.
 const maxHeld = 4
@@ -49,6 +52,12 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 			}
 			if err != nil {
 				return err
+			}
+			counter := binary.BigEndian.Uint64(sealed[len(b)+link.Headroom+counterAt:])
+			if repair := c.mender.sentLocked(counter, p[:n], now); repair != nil && segment(n) == segment(len(repair)) {
+				if with, err := c.sealFrame(sealed, frameRepair, repair, now); err == nil {
+					sealed = with
+				}
 			}
 			b, p = sealed, p[n:]
 		}
