@@ -59,6 +59,5 @@ var known = map[refusal.Code]answer{
 	refusal.Expired:             {ExitFailed, []string{"it is past its time; make a new one, and compare the clocks of both machines"}},
 	refusal.AlreadyJoined:       {ExitFailed, []string{"this machine is in a team already: tucdesk-agent status", "to start anew, remove its state folder and delete it from the team"}},
 	refusal.NameTaken:           {ExitFailed, []string{"choose another name: --name NAME"}},
-	refusal.BadName:             {ExitFailed, []string{"names are 1 to 63 of a-z, 0-9, dot and dash, beginning with a letter or digit"}},
 	refusal.KeyInUse:            {ExitFailed, []string{"this key belongs to another machine; was the disk cloned? remove the state folder and join anew"}},
 }

@@ -5,7 +5,11 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
+	"net"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -84,6 +88,90 @@ func TestWrongCommandLinesNameTheWayOut(t *testing.T) {
 	}
 }
 
+func TestMistypedCommandsNameTheRightOne(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"lss"}, "did you mean: prog ls\n"},
+		{[]string{"exce", "web"}, "did you mean: prog exec\n"},
+		{[]string{"noun", "verv"}, "did you mean: prog noun verb\n"},
+		{[]string{"exec", "web"}, "wants at least 2 arguments\n"},
+		{[]string{"ls", "surplus"}, "takes no arguments\n"},
+	} {
+		if status, _, _, talk := call(t, nil, c.args...); status != cli.ExitUsage || !strings.Contains(talk, c.want) {
+			t.Errorf("%q: status %d, said %q, want %q", c.args, status, talk, c.want)
+		}
+	}
+	if _, _, _, talk := call(t, nil, "entirely-different"); strings.Contains(talk, "did you mean") {
+		t.Errorf("guessed from nothing: %q", talk)
+	}
+}
+
+// A string of another kind is named by what it is for, and never shown: it may be a
+// secret.
+func TestStringsOfAnotherKindAreNamedAndNotShown(t *testing.T) {
+	const secret = "c2VjcmV0LXN0dWZm"
+	for prefix, want := range map[string]string{
+		"tucdesk-setup:": "founds a team", "tucdesk-join:": "new machine", "tucdesk-recovery:": "a secret", "tucdesk-operator-pub:": "tucdesk operator add", "tucdesk-team:": "",
+	} {
+		err := cli.NotCarried(errors.New("not complete"), prefix+secret, "tucdesk-team:", "shown by somebody")
+		_, _, _, talk := call(t, err, "ls")
+		if strings.Contains(talk, secret) || !strings.Contains(talk, "begins with tucdesk-team:") || want != "" && !strings.Contains(talk, want) || want == "" && strings.Contains(talk, "what was given") {
+			t.Errorf("%s: said %q", prefix, talk)
+		}
+	}
+}
+
+func TestCarriedStringsComeFromAnArgumentAFileOrInput(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "string")
+	if err := os.WriteFile(file, []byte(" tucdesk-team:abc \r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	large := filepath.Join(t.TempDir(), "large")
+	if err := os.WriteFile(large, make([]byte, 128<<10+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for arg, ok := range map[string]bool{"tucdesk-team:abc": true, file: true, "-": true, large: false, file + "-none": false, "": false, filepath.Dir(file): false} {
+		got, err := (&cli.IO{In: in}).Carried(arg)
+		if (err == nil) != ok || ok && got != "tucdesk-team:abc" {
+			t.Errorf("%q: %q, %v", arg, got, err)
+		}
+	}
+}
+
+func TestTakenPortSaysSo(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = net.Listen("tcp", l.Addr().String())
+	if _, _, _, talk := call(t, cli.Listening(err), "ls"); !strings.Contains(talk, "hint: another program") && runtime.GOOS != "windows" {
+		t.Errorf("said %q", talk)
+	}
+	if err := errors.New("x"); cli.Listening(err) != err {
+		t.Error("another error was changed")
+	}
+}
+
+// What stays behind is told also when Ctrl-C ends the command.
+func TestInterruptedWorkTellsWhatStays(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var got []string
+	var e bytes.Buffer
+	err := &cli.Error{Err: fmt.Errorf("may be founded: %w", context.Canceled), Hints: []string{"look"}}
+	if status := cli.Run(ctx, &cli.IO{In: os.Stdin, Out: &e, Err: &e}, tree(&got, err), []string{"ls"}); status != cli.ExitInterrupted || !strings.Contains(e.String(), "hint: look") {
+		t.Errorf("status %d, said %q", status, e.String())
+	}
+}
+
 func TestHelpHasExamplesAndCompletionsExist(t *testing.T) {
 	if status, _, out, _ := call(t, nil, "exec", "--help"); status != 0 || !strings.Contains(out, "  prog exec web -- id") {
 		t.Errorf("help says %q", out)
@@ -128,6 +216,9 @@ func TestEveryProgramSaysItsVersion(t *testing.T) {
 	}
 	if status, _, out, _ := call(t, nil, "version", "--json"); status != 0 || !strings.Contains(out, `"version": "`+cli.Version()+`"`) {
 		t.Errorf("status %d, printed %q", status, out)
+	}
+	if status, _, out, _ := call(t, nil, "--version"); status != 0 || out != "prog "+cli.Version()+"\n" {
+		t.Errorf("--version: status %d, printed %q", status, out)
 	}
 	// A program without verbs, such as a relay, has it too.
 	var out bytes.Buffer

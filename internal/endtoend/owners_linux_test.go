@@ -103,14 +103,11 @@ func scriptCode(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], k.ID().ShortCode())
 }
 
-// scriptRecoveryCode puts the code of the listed owner who is none of our people
-// into $RECOVERY_CODE.
+// scriptRecoveryCode puts the code of the listed recovery key into $RECOVERY_CODE.
 func scriptRecoveryCode(ts *testscript.TestScript, _ bool, _ []string) {
 	for line := range strings.Lines(ts.ReadFile("stdout")) {
-		words := strings.Fields(line)
-		if len(words) == 2 && strings.HasPrefix(words[1], "tucdesk-owner-pub:") &&
-			words[1] != ts.Getenv("ANN") && words[1] != ts.Getenv("BOB") && words[1] != ts.Getenv("CAROL") {
-			ts.Setenv("RECOVERY_CODE", words[0])
+		if code, rest, _ := strings.Cut(line, " "); strings.HasPrefix(strings.TrimSpace(rest), "recovery key ") {
+			ts.Setenv("RECOVERY_CODE", code)
 			return
 		}
 	}

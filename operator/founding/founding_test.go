@@ -2,6 +2,7 @@ package founding
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -18,6 +19,16 @@ func TestUndoneFoundingLeavesWhatItFound(t *testing.T) {
 		}
 	}
 	f := &founding{home: home, made: []string{account.OwnerKeyFile, account.EnrollerKeyFile}}
+	fresh := account.Home{Dir: filepath.Join(t.TempDir(), "new")}
+	if err := os.Mkdir(fresh.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&founding{home: fresh, madeDir: true}).undo(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(fresh.Dir); err == nil {
+		t.Error("the folder that was made stays")
+	}
 	for range 2 { // the second time there is nothing left to do
 		if err := f.undo(); err != nil {
 			t.Fatal(err)

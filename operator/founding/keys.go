@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ type founding struct {
 	tags            []string
 	member          account.Membership
 	made            []string // files, for undo
+	madeDir         bool     // the folder too
 }
 
 // makeKeys writes all keys before the server hears of them: a crash in between
@@ -39,6 +41,8 @@ type founding struct {
 // has a recovery key: it would let its holder sign for two.
 func (o *teamInit) makeKeys(ctx context.Context, io *cli.IO, home account.Home, others []key.Public[key.Owner]) (*founding, error) {
 	f := o.begin(home)
+	_, err := os.Lstat(home.Dir)
+	f.madeDir = errors.Is(err, fs.ErrNotExist)
 	noted := home.Has(account.OwnerNotesFile)
 	owner, fresh, err := o.OwnerOrNew(ctx, io, home)
 	if err != nil {
@@ -74,6 +78,9 @@ func (f *founding) undo() error {
 		if err := os.Remove(f.home.Path(name)); err != nil && !os.IsNotExist(err) {
 			errs = append(errs, err)
 		}
+	}
+	if f.madeDir {
+		_ = os.Remove(f.home.Dir) // fails when something of others is in it
 	}
 	return errors.Join(errs...)
 }

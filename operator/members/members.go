@@ -64,7 +64,7 @@ func (o *operatorAdd) entry(email, text string) (roster.Operator, error) {
 	}
 	role, err := policy.ParseRole(o.role)
 	if err != nil {
-		return roster.Operator{}, &cli.Error{Err: err, Hints: []string{"viewer, operator, approver, admin or owner"}, Exit: cli.ExitUsage}
+		return roster.Operator{}, &cli.Error{Err: err, Exit: cli.ExitUsage}
 	}
 	person := o.person
 	if person == "" {

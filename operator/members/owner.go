@@ -111,7 +111,7 @@ func ownerListCommand() *cli.Command {
 	return &cli.Command{
 		Use: "ls", Short: "List the owners' keys and how many must sign", Flags: o.JSONFlag,
 		Long: "The roster does not say whose a key is. Yours is the one that this machine has made or opened last, and the recovery key\n" +
-			"is known where the team was founded. All others are \"another's\": compare the codes.",
+			"is known where the team was founded. Of all others the codes tell.",
 		Example: "tucdesk owner ls\ntucdesk owner ls --json",
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
 			return o.WithAccount(ctx, io, func(a *account.Account) error {
@@ -149,7 +149,7 @@ func whose(is string) string {
 	case "recovery":
 		return "recovery key"
 	}
-	return "another's"
+	return "other"
 }
 
 // ownerChange are the flags of verbs that change who owns the team.

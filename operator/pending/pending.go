@@ -64,7 +64,7 @@ func Leave(io *cli.IO, c *change.Change, path string, asJSON bool) error {
 
 // Missing says whose signature a change lacks that waits in path.
 func Missing(c *change.Change, path string) error {
-	hints := []string{"give the file to another owner, " + Codes(c.Owners) + "; there: " + CosignLine(path)}
+	hints := []string{"give the file to an owner, " + Codes(c.Owners) + "; there: " + CosignLine(path)}
 	if c.After.Version > 1 {
 		hints = append(hints, "until then publish nothing else: another change would make this one void")
 	}

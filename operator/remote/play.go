@@ -82,6 +82,7 @@ type firstByte struct {
 	w io.Writer
 }
 
+// Write passes output on.
 func (f firstByte) Write(b []byte) (int, error) {
 	f.p.first.CompareAndSwap(0, time.Now().UnixNano())
 	n, err := f.w.Write(b)

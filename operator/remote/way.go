@@ -32,6 +32,7 @@ type step struct {
 	took       time.Duration // 0 for the present one
 }
 
+// String names the way, for -v.
 func (s step) String() string {
 	if s.kind == "" {
 		return "no way"
