@@ -157,7 +157,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 	at := s.Addrs()
-	s.cfg.Logger.Info("relay serving", "udp", at.UDP.String(), "tcp", at.TCP.String(), "tls", at.TLS.String(), "dtls", at.DTLS.String(),
+	s.cfg.Logger.Info("relay serving", "udp", shown(at.UDP), "tcp", shown(at.TCP), "tls", shown(at.TLS), "dtls", shown(at.DTLS),
 		"websocket", s.web != nil, "lab", s.cfg.Lab != nil)
 	<-s.closed
 	err := s.Close() // waits for the one under way
@@ -282,4 +282,12 @@ func (s *Server) refused(username string, from netip.AddrPort, err error) {
 	}
 	s.metrics.count(e)
 	s.cfg.Logger.Debug("credential refused", "user", escaped(username), "from", from.String(), "reason", err.Error())
+}
+
+// shown is an address for the log; "off" where nothing listens.
+func shown(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return "off"
+	}
+	return a.String()
 }
