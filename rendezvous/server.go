@@ -183,7 +183,7 @@ func (s *Server) listen(ctx context.Context) error {
 	// No TCP keep-alive: calls have deadlines, and control channels a heartbeat.
 	tcp := net.ListenConfig{KeepAlive: -1}
 	if s.listener, err = tcp.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
-		return fmt.Errorf("listening on %q: %v", s.cfg.Listen, err)
+		return fmt.Errorf("listening on %q: %w", s.cfg.Listen, err) // a taken port is told apart
 	}
 	return nil
 }
