@@ -21,11 +21,12 @@
 // no request type has a team field that is read (attack C16).
 //
 // Files: config and create make a server; gate and proof are the way into a
-// handler; routes is the table of handlers; team holds the rosters; request is the
-// queue of approvals; control and register are the agents' side. Packages below
-// know nothing of the server: identity its keys, strict how bodies are read, problem
-// how refusals are answered, rate how callers are counted, live which sessions can
-// be cut.
+// handler; routes is the table of handlers; team holds the teams of this process;
+// request is the queue of approvals; control and register are the agents' side.
+// Packages below know nothing of the server: identity its keys, chain the rosters of a
+// team, channel the frames of one agent's connection, strict how bodies are read,
+// problem how refusals are answered, rate how callers are counted, live which sessions
+// can be cut.
 //
 // Source: design 6, protocol 2.11, 3, 4.2, 4.3.
 package rendezvous
