@@ -66,6 +66,9 @@ func TestApprovalThatOnlyTheMachineAsksFor(t *testing.T) {
 		if states["pending"] != 1 || states["cancelled"] != 2 {
 			t.Errorf("requests by state: %v; want one that waits, and the short ones withdrawn", states)
 		}
+		if offered := bob.run("__complete", "requests", "approve", hash[:3]).is(t, 0).out; !strings.HasPrefix(offered, hash+"\techo late\n") {
+			t.Errorf("the shell offers %q", offered)
+		}
 		for _, p := range []*person{bob, carol} {
 			p.run("requests", "approve", "--yes", hash).is(t, 0)
 		}
