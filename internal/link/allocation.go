@@ -59,7 +59,8 @@ type allocation struct {
 	urgent   chan struct{}  // cap 1: the same at once, whatever was asked before
 	began    chan struct{}  // closed when the channel has been asked for
 
-	sent time.Time // the request; written before keepBound begins
+	dialled time.Time // when the challenge was asked for; written before that
+	sent    time.Time // when the request went out; written before keepBound begins
 
 	done chan struct{} // closed when the allocation ends
 	err  error         // why; written before done is closed
@@ -244,6 +245,7 @@ func (a *allocation) establish(ctx context.Context) error {
 	// pion knows no contexts; what it waits for ends with its client.
 	stop := context.AfterFunc(ctx, a.turn.abort)
 	defer stop()
+	a.dialled = time.Now()
 	err := a.turn.allocate()
 	if err != nil && a.mismatch.Load() {
 		// The relay still has what this socket had there before.
@@ -257,7 +259,7 @@ func (a *allocation) establish(ctx context.Context) error {
 	if !stop() {
 		return ctx.Err()
 	}
-	a.mapped, a.trip = a.turn.seen(), time.Since(a.sent)
+	a.mapped, a.trip = a.turn.seen(), min(a.trip, time.Since(a.sent)) // one of them may have met a busy machine
 	a.heard.Store(time.Now().UnixNano())
 	a.granted.Store(true)
 	a.wg.Go(a.renew)
@@ -284,6 +286,7 @@ func (a *allocation) pass() error {
 	if a.passed.Load() {
 		return nil
 	}
+	a.trip = time.Since(a.dialled) // what is asked first needs no gate
 	if err := a.gate(); err != nil {
 		return err
 	}

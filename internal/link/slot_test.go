@@ -239,6 +239,7 @@ func TestChoiceIsRememberedForTheNetwork(t *testing.T) {
 	for range 2 {
 		cred, _ := r.mint(e)
 		l := open(t, Config{Relay: cred, Remember: m})
+		until(t, "what was learnt", func() bool { return m.Load(l.network.fingerprint()) != "" })
 		if got := m.Load(l.network.fingerprint()); got != RelayTLS {
 			t.Errorf("remembered %q", got)
 		}
