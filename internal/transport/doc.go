@@ -6,7 +6,7 @@
 //
 // It is quic-go on a packet connection that hands packets to Packets, the
 // sealed side. The library must be replaceable (its only congestion control is
-// Cubic, weak on lossy long paths), so nothing of it leaves this package: no
+// Reno, weak on lossy long paths), so nothing of it leaves this package: no
 // type, no error, no option.
 //
 // # The inner TLS
