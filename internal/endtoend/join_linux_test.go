@@ -84,7 +84,7 @@ func TestSecondOperatorComesInByShortCode(t *testing.T) {
 
 	// G6 and C12: from the next roster on bob is nobody, whatever his JWT says.
 	running := bob.start("exec", "web", "--", "sh", "-c", "echo up; exec sleep 60")
-	eventually(t, "bob's program runs", func() bool { return running.out.count("up") == 1 })
+	eventually(t, "bob's program runs", func() bool { return running.out.Count("up") == 1 })
 	w.ann.owner("operator", "revoke", "bob@acme.example").is(t, 0)
 	if code := running.status(); code != 255 {
 		t.Errorf("the session of a revoked key ends with status %d, want 255", code)

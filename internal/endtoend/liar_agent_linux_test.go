@@ -200,12 +200,12 @@ func TestLiarCannotOpenSessions(t *testing.T) {
 func (l *liar) refusedAt(t *testing.T, m *machine, want refusal.Code, run func(marker string) answer) {
 	t.Helper()
 	marker := l.w.marker()
-	said, logged := m.proc.err.count("code="+string(want)), l.logged(m, entry.SessionRefuse, want)
+	said, logged := m.proc.err.Count("code="+string(want)), l.logged(m, entry.SessionRefuse, want)
 	a := run(marker)
 	if a.code == 0 || !bytes.Contains([]byte(a.err), []byte("error: "+string(want))) {
 		t.Errorf("the client exits %d and says %q, want %s", a.code, a.err, want)
 	}
-	eventually(t, "the agent's log says "+string(want), func() bool { return m.proc.err.count("code="+string(want)) > said })
+	eventually(t, "the agent's log says "+string(want), func() bool { return m.proc.err.Count("code="+string(want)) > said })
 	eventually(t, "the machine's own log has the refusal", func() bool { return l.logged(m, entry.SessionRefuse, want) > logged })
 	if exists(marker) {
 		t.Error("the command ran")

@@ -99,10 +99,10 @@ func TestLiarCannotAnswerForMachines(t *testing.T) {
 	// What the machine accepted and nobody confirmed ends without keys, and is in
 	// its log; nothing of it ran.
 	web.proc.stop()
-	if n := web.proc.err.count("session did not begin"); n < 14 {
+	if n := web.proc.err.Count("session did not begin"); n < 14 {
 		t.Errorf("%d sessions did not begin, want all that were tampered with", n)
 	}
-	if n := web.proc.err.count("program started"); n != 1 {
+	if n := web.proc.err.Count("program started"); n != 1 {
 		t.Errorf("%d programs were started, want the honest one", n)
 	}
 }

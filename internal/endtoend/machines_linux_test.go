@@ -91,7 +91,7 @@ func TestThreeMachinesScripts(t *testing.T) {
 			home := filepath.Join(env.WorkDir, "home")
 			env.Setenv("XDG_STATE_HOME", home)
 			env.Setenv("WEB", web.dir)
-			env.Setenv("PATH", binaries+string(os.PathListSeparator)+"/usr/bin:/bin")
+			env.Setenv("PATH", programs.Dir()+string(os.PathListSeparator)+"/usr/bin:/bin")
 			return copyState(filepath.Dir(p.state("x")), filepath.Join(home, "tucdesk"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -1,10 +1,8 @@
 package endtoend
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,106 +10,35 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	// The go command repeats a passed test from its cache unless something that
-	// the test was linked with or has read is new. These are what the programs
-	// are made of; their own files buildPrograms looks at.
-	_ "github.com/tucdesk/tucdesk/agent"
-	_ "github.com/tucdesk/tucdesk/operator"
-	_ "github.com/tucdesk/tucdesk/relay"
-	_ "github.com/tucdesk/tucdesk/rendezvous"
+	"github.com/tucdesk/tucdesk/internal/programtest"
 )
 
 // Longest waits; our choice. They bound a test that fails, not one that passes.
 const (
 	patience   = 30 * time.Second // for a condition, and for one command of an operator
 	stopWithin = 15 * time.Second // from SIGTERM to the end of a process
-	maxPrinted = 64 << 20         // bytes of one stream of a process that are kept
 )
 
-// binaries is where TestMain has the programs built; empty before.
-var binaries string
+// programs are those under test.
+var programs programtest.Set
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "tucdesk-endtoend-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binaries = dir
-	flag.Parse()
-	_ = flag.Set("test.parallel", "4") // they wait for each other's processes, not for a core
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-// buildPrograms builds the four programs once for all tests. A test with -race
-// does not give them the race detector, because every command of a client would
-// take a second; GOFLAGS=-race gives it to both, for those who have the time.
-var buildPrograms = sync.OnceValue(func() error {
-	args := []string{"build", "-o", binaries + "/"}
-	for _, name := range []string{"tucdesk", "tucdesk-agent", "tucdesk-relay", "tucdesk-server"} {
-		files, err := filepath.Glob(filepath.Join("../../cmd", name, "*.go"))
-		if err != nil || len(files) == 0 {
-			return fmt.Errorf("no program %q: %v", name, err)
-		}
-		for _, f := range files {
-			if _, err := os.Stat(f); err != nil { // seen by the test cache
-				return err
-			}
-		}
-		args = append(args, "./cmd/"+name)
-	}
-	cmd := exec.Command("go", args...)
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the programs: %v\n%s", err, out)
-	}
-	return nil
-})
+func TestMain(m *testing.M) { os.Exit(programs.Main(m, 4)) }
 
 // program returns the path of a built program.
 func program(t testing.TB, name string) string {
 	t.Helper()
-	if err := buildPrograms(); err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(binaries, name)
+	return programs.Path(t, name)
 }
-
-// transcript collects what a process prints.
-type transcript struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-// Write keeps at most maxPrinted bytes.
-func (t *transcript) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b.Write(p[:max(0, min(len(p), maxPrinted-t.b.Len()))])
-	return len(p), nil
-}
-
-func (t *transcript) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
-}
-
-// count says how often text was printed.
-func (t *transcript) count(text string) int { return strings.Count(t.String(), text) }
 
 // process is a program that runs.
 type process struct {
 	t        testing.TB
 	cmd      *exec.Cmd
-	out, err transcript
+	out, err programtest.Transcript
 	ended    chan struct{} // closed when it was waited for
 }
 
@@ -210,7 +137,7 @@ func (p *process) status() int {
 // says waits until the process has printed text to standard error, n times.
 func (p *process) says(text string, n int) {
 	p.t.Helper()
-	eventually(p.t, fmt.Sprintf("%s says %q", filepath.Base(p.cmd.Path), text), func() bool { return p.err.count(text) >= n })
+	eventually(p.t, fmt.Sprintf("%s says %q", filepath.Base(p.cmd.Path), text), func() bool { return p.err.Count(text) >= n })
 }
 
 // answer is what one command printed and how it ended.

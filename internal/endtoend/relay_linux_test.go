@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tucdesk/tucdesk/internal/programtest"
 )
 
 // tapped stands between the endpoints and the relay and passes datagrams on. What
@@ -20,7 +22,7 @@ type tapped struct {
 	t     testing.TB
 	front *net.UDPConn
 	relay *net.UDPAddr
-	all   transcript // everything that passed, both ways, if keep is set
+	all   programtest.Transcript // everything that passed, both ways, if keep is set
 	keep  bool
 
 	mu     sync.Mutex

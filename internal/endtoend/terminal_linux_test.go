@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tucdesk/tucdesk/internal/programtest"
 )
 
 // screen is a client at a terminal: the test holds the other side of it.
 type screen struct {
 	*process
 	master *os.File
-	seen   transcript
+	seen   programtest.Transcript
 	closed chan struct{}
 }
 

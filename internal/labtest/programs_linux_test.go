@@ -1,102 +1,38 @@
 package labtest
 
 import (
-	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	// The go command repeats a passed test from its cache unless something that
-	// the test was linked with or has read is new. These are what the programs
-	// are made of; their own files buildPrograms looks at.
-	_ "github.com/tucdesk/tucdesk/agent"
-	_ "github.com/tucdesk/tucdesk/operator"
-	_ "github.com/tucdesk/tucdesk/relay"
-	_ "github.com/tucdesk/tucdesk/rendezvous"
+	"github.com/tucdesk/tucdesk/internal/programtest"
 )
 
 // Longest waits; our choice. They bound a test that fails, not one that passes.
 const (
 	patience   = 20 * time.Second // for a condition, and for the end of a command
 	stopWithin = 15 * time.Second // from SIGTERM to the end of a process
-	maxPrinted = 16 << 20         // bytes of one stream of a process that are kept
 	pollEvery  = 5 * time.Millisecond
 )
 
-// binaries is where TestMain has the programs built.
-var binaries string
+// programs are those under test.
+var programs programtest.Set
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "tucdesk-labtest-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binaries = dir
-	flag.Parse()
-	_ = flag.Set("test.parallel", "16") // they wait for timers and packets, not for a core
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(programs.Main(m, 16)) }
 
-// buildPrograms builds the four programs once for all tests.
-var buildPrograms = sync.OnceValue(func() error {
-	args := []string{"build", "-o", binaries + "/"}
-	for _, name := range []string{"tucdesk", "tucdesk-agent", "tucdesk-relay", "tucdesk-server"} {
-		files, err := filepath.Glob(filepath.Join("../../cmd", name, "*.go"))
-		if err != nil || len(files) == 0 {
-			return fmt.Errorf("no program %q: %v", name, err)
-		}
-		for _, f := range files {
-			if _, err := os.Stat(f); err != nil { // seen by the test cache
-				return err
-			}
-		}
-		args = append(args, "./cmd/"+name)
-	}
-	cmd := exec.Command("go", args...)
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the programs: %v\n%s", err, out)
-	}
-	return nil
-})
-
-func program(name string) string { return filepath.Join(binaries, name) }
-
-// transcript collects what a process prints, at most maxPrinted bytes.
-type transcript struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-// Write never fails: a process must not end because it is talkative.
-func (t *transcript) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b.Write(p[:max(0, min(len(p), maxPrinted-t.b.Len()))])
-	return len(p), nil
-}
-
-func (t *transcript) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
-}
+// program is where one of them is; lab has had them built.
+func program(name string) string { return filepath.Join(programs.Dir(), name) }
 
 // process is a program that runs on a host.
 type process struct {
 	t        testing.TB
 	cmd      *exec.Cmd
-	out, err transcript
+	out, err programtest.Transcript
 	ended    chan struct{} // closed when it was waited for
 }
 
@@ -129,7 +65,7 @@ func launch(t testing.TB, cmd *exec.Cmd) *process {
 // name is the program behind nsenter's arguments.
 func (p *process) name() string {
 	for _, a := range p.cmd.Args {
-		if strings.HasPrefix(a, binaries) {
+		if strings.HasPrefix(a, programs.Dir()) {
 			return filepath.Base(a)
 		}
 	}
@@ -192,7 +128,7 @@ func (p *process) says(text string) {
 // saysAgain waits until text was printed so often to standard error.
 func (p *process) saysAgain(text string, n int) {
 	p.t.Helper()
-	eventually(p.t, fmt.Sprintf("%s says %q %d times", p.name(), text, n), func() bool { return strings.Count(p.err.String(), text) >= n })
+	eventually(p.t, fmt.Sprintf("%s says %q %d times", p.name(), text, n), func() bool { return p.err.Count(text) >= n })
 }
 
 // finish waits for the end and returns exit status and what was printed.

@@ -30,9 +30,7 @@ const relayPort = 3478
 func lab(t testing.TB) *netlab.Lab {
 	t.Helper()
 	l := netlab.New(t)
-	if err := buildPrograms(); err != nil {
-		t.Fatal(err)
-	}
+	programs.Path(t, "tucdesk") // built, or the test ends here
 	return l
 }
 
@@ -47,7 +45,7 @@ var founded struct {
 func found(t testing.TB) string {
 	t.Helper()
 	founded.once.Do(func() {
-		w := &world{t: t, dir: filepath.Join(binaries, "founded"), lab: netlab.New(t)}
+		w := &world{t: t, dir: filepath.Join(programs.Dir(), "founded"), lab: netlab.New(t)}
 		w.inet = w.lab.Internet()
 		w.hub = w.inet.Host("hub")
 		w.write("server.toml", w.config(nil))

@@ -130,7 +130,8 @@ var table = []row{
 	{"internal/bench", "internal/netlab", "golang.org/x/sys"},
 	{"cmd/bench", "internal/cli internal/bench", ""},
 
-	// Tests of all of them together, as processes; it is imported by nobody.
+	// Tests of all of them together, as processes, and what builds those; nothing but tests imports them.
+	{"internal/programtest", "relay rendezvous agent operator", ""},
 	{"internal/endtoend", "", "github.com/coder/websocket golang.org/x/sys"},
 	{"internal/labtest", "", ""},
 }
