@@ -9,13 +9,14 @@ package files
 import (
 	"errors"
 	"io"
+	"os"
 
 	"github.com/pkg/sftp"
 )
 
 // Config is one client's access.
 type Config struct {
-	Home  string // where relative paths begin
+	Home  string // where relative paths begin: it becomes the process' folder
 	Write bool   // otherwise nothing can be changed
 }
 
@@ -29,9 +30,13 @@ type conn struct {
 func (conn) Close() error { return nil }
 
 // Serve answers the client's requests until it ends its input, or one of the two
-// fails. Files that are open then are closed.
+// fails. Files that are open then are closed. It is for a process of its own: the
+// library's working directory would also rewrite what symbolic links say.
 func Serve(in io.Reader, out io.Writer, cfg Config) error {
-	options := []sftp.ServerOption{sftp.WithServerWorkingDirectory(cfg.Home), sftp.WithAllocator()}
+	if err := os.Chdir(cfg.Home); err != nil {
+		return err
+	}
+	options := []sftp.ServerOption{sftp.WithAllocator()}
 	if !cfg.Write {
 		options = append(options, sftp.ReadOnly())
 	}

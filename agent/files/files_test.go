@@ -16,6 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // client is one that speaks with Serve.
 func client(t *testing.T, cfg Config) *sftp.Client {
 	t.Helper()
+	t.Chdir(cfg.Home) // and back
 	in, toServer := io.Pipe()
 	fromServer, out := io.Pipe()
 	served := make(chan error, 1)

@@ -134,6 +134,7 @@ var table = []row{
 	{"internal/programtest", "relay rendezvous agent operator", ""},
 	{"internal/endtoend", "", "github.com/coder/websocket golang.org/x/sys"},
 	{"internal/labtest", "", ""},
+	{"internal/conformance", "", ""},
 }
 
 // shared are modules that more than one row uses, with the reason.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"flag"
 	"io"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/live"
@@ -110,7 +113,7 @@ func (p *proxy) openWith(ctx context.Context, a *account.Account, ask sshfront.A
 	}
 	w := want{host: p.host, action: ask.Action, params: ask.Params, reason: p.reason, noWait: p.noWait, noMap: p.noMap}
 	tio := &cli.IO{In: p.io.In, Out: io.Discard, Err: say}
-	conn, err := connect(ctx, a, tio, w)
+	conn, err := patiently(ctx, func() (*opened, error) { return connect(ctx, a, tio, w) })
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +125,30 @@ func (p *proxy) openWith(ctx context.Context, a *account.Account, ask sshfront.A
 		_ = conn.Close()
 		a.Close()
 	}}, nil
+}
+
+// How long a session may wait for its turn, and between two tries; our choice.
+const (
+	turnLimit = 20 * time.Second
+	turnPause = 500 * time.Millisecond
+)
+
+// patiently tries again while a limit on new sessions stands in the way: ssh's
+// callers, such as Ansible or git, open many at once and never try twice.
+func patiently(ctx context.Context, open func() (*opened, error)) (*opened, error) {
+	for end := time.Now().Add(turnLimit); ; {
+		conn, err := open()
+		if code := refusal.Of(err); code != refusal.RateLimited && code != refusal.TooMany || time.Now().After(end) {
+			return conn, err
+		}
+		pause := time.NewTimer(turnPause + rand.N(turnPause))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // show lets "status -d" see the session; of several in one process the first.

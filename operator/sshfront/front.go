@@ -24,6 +24,11 @@ const (
 	maxEnv = 128
 )
 
+// version makes OpenSSH speak its own extensions with us, which it does only with
+// what calls itself by that name. Without "eow" a program whose reader has left, as
+// in "ssh web yes | head -n 1", would never learn of it.
+const version = "SSH-2.0-OpenSSH_extensions_TucDesk"
+
 // SelfUser is the SSH user name that stands for the user the agent runs as. ssh
 // always sends a name, so "nobody in particular" needs one; it is that of policies.
 const SelfUser = "@agent"
@@ -112,7 +117,7 @@ func Serve(ctx context.Context, cfg Config, in io.ReadCloser, out io.WriteCloser
 // handshake takes whoever is at the other end of the pipes: see the package
 // comment.
 func handshake(ctx context.Context, cfg Config, pipe *pipes) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
-	server := &ssh.ServerConfig{NoClientAuth: true, ServerVersion: "SSH-2.0-TucDesk"}
+	server := &ssh.ServerConfig{NoClientAuth: true, ServerVersion: version}
 	server.AddHostKey(cfg.Key)
 	ctx, stop := context.WithTimeout(ctx, handshakeLimit)
 	defer stop()

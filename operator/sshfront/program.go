@@ -106,6 +106,8 @@ func (p *program) requested(r *ssh.Request, started bool) bool {
 		return p.resize(r.Payload)
 	case "signal":
 		return p.signal(r.Payload)
+	case "eow@openssh.com": // nobody reads the output any more
+		return p.abandon()
 	}
 	return false
 }
@@ -188,6 +190,17 @@ func (p *program) signal(payload []byte) bool {
 	ch := p.running
 	p.mu.Unlock()
 	return ch != nil && ch.Signal(session.Signal(body.Name)) == nil
+}
+
+// abandon ends the program, as a broken pipe would.
+func (p *program) abandon() bool {
+	p.mu.Lock()
+	ch := p.running
+	p.mu.Unlock()
+	if ch != nil {
+		_ = ch.Close()
+	}
+	return ch != nil
 }
 
 // run opens the session, runs the program in it and reports its end.

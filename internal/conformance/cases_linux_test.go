@@ -1,0 +1,109 @@
+package conformance
+
+// testCase is a few lines of shell, what they print to standard output, a part of
+// what they say on standard error, and their exit status.
+type testCase struct {
+	area, name string
+	script     string
+	out        string
+	says       string
+	status     int
+}
+
+const (
+	commands = "Commands"
+	terminal = "Terminals"
+	masters  = "ControlMaster"
+	forwards = "Forwards"
+	files    = "scp and sftp"
+	others   = "rsync, git and tar"
+	refused  = "What is refused, and how"
+)
+
+var cases = []testCase{
+	{commands, "exit status", `ssh $H 'exit 7'`, "", "", 7},
+	{commands, "both streams apart", `ssh $H 'echo out; echo err >&2' 2>e; sed s/^/2:/ e`, "out\n2:err\n", "", 0},
+	{commands, "death by a signal", `ssh $H 'kill -TERM $$'`, "", "", 255},
+	{commands, "5 MB in, binary", `ssh $H cmp - "$BIG" <"$BIG" && echo same`, "same\n", "", 0},
+	{commands, "5 MB out, binary", `ssh $H cat "$BIG" | cmp - "$BIG" && echo same`, "same\n", "", 0},
+	{commands, "5 MB there and back", `ssh $H cat <"$BIG" | cmp - "$BIG" && echo same`, "same\n", "", 0},
+	{commands, "data before the program reads", `ssh $H 'sleep 0.3; cat' <"$BIG" | cmp - "$BIG" && echo same`, "same\n", "", 0},
+	{commands, "output after the end of input", `printf in | ssh $H 'cat; echo; echo after'`, "in\nafter\n", "", 0},
+	{commands, "no input (-n)", `ssh -n $H 'cat; echo end'`, "end\n", "", 0},
+	{commands, "a program that reads nothing", `head -c 3000000 /dev/zero | ssh $H 'exit 4'`, "", "", 4},
+	{commands, "a reader that leaves", `ssh $H yes | head -n 1`, "y\n", "", 0},
+	{commands, "the words as the shell reads them", `ssh $H printf '"%s|"' "'a  b'" '"$(echo c)"' '\;'`, "a  b|c|;|", "", 0},
+	{commands, "20 kB of command", `ssh $H "true $(head -c 20000 /dev/zero | tr '\0' x); echo long"`, "long\n", "", 0},
+	{commands, "a shell without a terminal (-T)", `echo 'echo from shell; exit 5' | ssh -T $H`, "from shell\n", "", 5},
+	{commands, "variables that the policy allows (SendEnv)", `LC_TIME=de_DE ssh -o SendEnv=LC_TIME $H 'echo $LC_TIME'`, "de_DE\n", "", 0},
+	{commands, "other variables stay here", `FOO=bar ssh -o SendEnv=FOO -o SetEnv=BAR=1 $H 'echo "<$FOO$BAR>"'`, "<>\n", "", 0},
+	{commands, "to the background (-f)", `ssh -f $H 'sleep 0.2; echo late' >o; echo first; until test -s o; do sleep 0.05; done; cat o`, "first\nlate\n", "", 0},
+	{commands, "what goes on there holds up nobody", `timeout 10 ssh -F "$CONF" $H 'sleep 30 >/dev/null 2>&1 </dev/null & echo started'`, "started\n", "", 0},
+	{commands, "the agent's own user by name", `ssh @agent@$H 'echo here'`, "here\n", "", 0},
+
+	{terminal, "a terminal (-tt)", `ssh -tt $H 'test -t 0 && test -t 1 && echo tty' </dev/null 2>/dev/null`, "tty\r\n", "", 0},
+	{terminal, "none (-T)", `ssh -T $H 'test -t 0 || echo pipes'`, "pipes\n", "", 0},
+	{terminal, "its type", `TERM=vt220 ssh -tt $H 'echo $TERM' </dev/null 2>/dev/null`, "vt220\r\n", "", 0},
+	{terminal, "its size", `script -qec "stty rows 33 cols 99; command ssh -F $CONF -tt $H 'stty size' 2>/dev/null" /dev/null </dev/null | tail -n 1 | tr -d '^@'`, "33 99\r\n", "", 0},
+	{terminal, "exit status", `ssh -tt $H 'exit 3' </dev/null 2>/dev/null`, "", "", 3},
+	{terminal, "Ctrl-C", `(sleep 0.7; printf '\003'; sleep 2) | ssh -tt $H 'stty -echo; trap "echo int; exit 3" INT; while :; do sleep 0.1; done' 2>/dev/null`, "int\r\n", "", 3},
+
+	{masters, "eight programs at once", `master $H; for i in 1 2 3 4 5 6 7 8; do ssh -S m $H "sleep 0.2; echo $i" & done | sort | tr -d '\n'; wait`, "12345678", "", 0},
+	{masters, "exit status and streams", `master $H; ssh -S m $H 'echo out; exit 6'`, "out\n", "", 6},
+	{masters, "check and exit", `master $H; ssh -S m -O check x 2>&1 | sed 's/ (.*//'; ssh -S m -O exit x 2>&1 | tr -d '\r'`, "Master running\nExit request sent.\n", "", 0},
+	{masters, "a forward added and taken away", `master $H; ssh -S m -O forward -L $P1:127.0.0.1:$PORT x; get $P1; ssh -S m -O cancel -L $P1:127.0.0.1:$PORT x; (: </dev/tcp/127.0.0.1/$P1) 2>/dev/null || echo closed`, "same\nclosed\n", "", 0},
+	{masters, "the first one makes it (auto, ControlPersist)", `for i in 1 2 3; do ssh -S m -o ControlMaster=auto -o ControlPersist=10 $H "echo $i"; done`, "1\n2\n3\n", "", 0},
+	{masters, "a refusal is told, the others go on", `master $H; ssh -S m -s $H nosuch 2>/dev/null; ssh -S m $H 'echo on'`, "on\n", "", 0},
+
+	{forwards, "-L", `master -L $P1:127.0.0.1:$PORT $H; get $P1`, "same\n", "", 0},
+	{forwards, "-L by name", `master -L $P1:localhost:$PORT $H; get $P1`, "same\n", "", 0},
+	{forwards, "-L, twenty at once", `master -L $P1:127.0.0.1:$PORT $H; for i in $(seq 20); do get $P1 & done | sort | uniq -c | tr -d ' '; wait`, "20same\n", "", 0},
+	{forwards, "-R", `master -R $P1:127.0.0.1:$PORT $H; get $P1`, "same\n", "", 0},
+	{forwards, "-R to a port of its choice", `master -R 0:127.0.0.1:$PORT $H 2>e; get $(sed -n 's/Allocated port \([0-9]*\) .*/\1/p' e)`, "same\n", "", 0},
+	{forwards, "-R taken away", `master $H; ssh -S m -O forward -R $P1:127.0.0.1:$PORT x; get $P1; ssh -S m -O cancel -R $P1:127.0.0.1:$PORT x; for i in $(seq 40); do (: </dev/tcp/127.0.0.1/$P1) 2>/dev/null || break; sleep 0.05; done; (: </dev/tcp/127.0.0.1/$P1) 2>/dev/null || echo closed`, "same\nclosed\n", "", 0},
+	{forwards, "-D, SOCKS5", `master -D $P1 $H; socks $P1 $PORT 5`, "same\n", "", 0},
+	{forwards, "-D, SOCKS4", `master -D $P1 $H; socks $P1 $PORT 4`, "same\n", "", 0},
+	{forwards, "-R as SOCKS", `master -R $P1 $H; socks $P1 $PORT 5`, "same\n", "", 0},
+	{forwards, "-W", `ssh -W 127.0.0.1:$PORT $H </dev/null | cmp - "$BIG" && echo same`, "same\n", "", 0},
+	{forwards, "-L to a socket there", `master -L $P1:$SOCK $H; get $P1`, "same\n", "", 0},
+	{forwards, "-L from a socket here", `master -L "$D/s:127.0.0.1:$PORT" -L "$P1:$D/s" $H; get $P1`, "same\n", "", 0},
+	{forwards, "-R from a socket there", `master -R "$D/r:127.0.0.1:$PORT" -L "$P1:$D/r" $H; get $P1`, "same\n", "", 0},
+	{forwards, "there and back through each other", `master -R $P2:127.0.0.1:$PORT -L $P1:127.0.0.1:$P2 $H; get $P1`, "same\n", "", 0},
+	{forwards, "VS Code's flags", `(echo 'echo ready'; sleep 1.5; echo 'exit 0') | ssh -T -D $P1 $H bash >o & until test -s o; do sleep 0.05; done; cat o; socks $P1 $PORT 5; wait`, "ready\nsame\n", "", 0},
+	{forwards, "nothing listens there", `ssh -W 127.0.0.1:1 $H </dev/null`, "", "connection refused", 255},
+
+	{files, "scp there", `scp "$BIG" $H:$D/x; cmp "$BIG" x && echo same`, "same\n", "", 0},
+	{files, "scp back", `scp $H:"$BIG" x; cmp "$BIG" x && echo same`, "same\n", "", 0},
+	{files, "scp, old protocol, there and back", `scp -O "$BIG" $H:$D/x; scp -O $H:$D/x y; cmp "$BIG" y && echo same`, "same\n", "", 0},
+	{files, "scp -r", `mkdir -p a/b; echo 1 >a/b/c; echo 2 >a/d; scp -r a $H:$D/z; diff -r a z && echo same`, "same\n", "", 0},
+	{files, "scp -p", `echo 1 >a; chmod 640 a; touch -d @1000000000 a; scp -p a $H:$D/b; stat -c '%a %Y' b`, "640 1000000000\n", "", 0},
+	{files, "scp -3", `scp -3 $H:"$BIG" $H:$D/x; cmp "$BIG" x && echo same`, "same\n", "", 0},
+	{files, "names with spaces", `echo 1 >'a  b'; scp 'a  b' "$H:$D/c  d"; cat 'c  d'`, "1\n", "", 0},
+	{files, "patterns", `touch x1 x2 y; mkdir to; scp "$H:$D/x*" to/; ls to`, "x1\nx2\n", "", 0},
+	{files, "what is not there", `scp $H:$D/none x`, "", "No such file or directory", 1},
+	{files, "sftp in a batch", `printf 'cd %s\nput %s x\nmkdir d\nrename x d/y\nchmod 600 d/y\nsymlink d/y l\nln d/y h\nget d/y z\nrm h\n' "$D" "$BIG" >b; sftp -b b $H >/dev/null; cmp "$BIG" z && readlink l && stat -c %a d/y && ls`, "d/y\n600\nb\nd\nl\nz\n", "", 0},
+	{files, "sftp goes on with half a file", `head -c 2000000 "$BIG" >x; printf 'reget %s x\n' "$BIG" | sftp -b - $H >/dev/null; cmp "$BIG" x; head -c 2000000 "$BIG" >y; printf 'reput %s %s/y\n' "$BIG" "$D" | sftp -b - $H >/dev/null; cmp "$BIG" y && echo same`, "same\n", "", 0},
+	{files, "sftp -r", `mkdir -p a/b; echo 1 >a/b/c; printf 'put -r a %s/z\nget -r %s/z w\n' "$D" "$D" | sftp -b - $H >/dev/null; diff -r a w && echo same`, "same\n", "", 0},
+	{files, "free space", `printf 'df %s\n' "$D" | sftp -b - $H | grep -c Avail`, "1\n", "", 0},
+
+	{others, "rsync there", `mkdir a; cp "$BIG" a/x; echo 1 >a/y; rsync -a a/ $H:$D/b/; diff -r a b && echo same`, "same\n", "", 0},
+	{others, "rsync back", `mkdir a; cp "$BIG" a/x; rsync -a $H:$D/a/ b/; diff -r a b && echo same`, "same\n", "", 0},
+	{others, "rsync --delete, compressed", `mkdir a b; echo 1 >a/y; echo old >b/gone; rsync -az --delete a/ $H:$D/b/; ls b`, "y\n", "", 0},
+	{others, "rsync goes on with half a file", `mkdir b; head -c 2000000 "$BIG" >b/big; rsync -a --append-verify "$BIG" $H:$D/b/; cmp "$BIG" b/big && echo same`, "same\n", "", 0},
+	{others, "rsync that fails says so", `rsync -a $H:$D/none/ b/`, "", "No such file or directory", 23},
+	{others, "git clone", `git init -q r; git -C r commit -q --allow-empty -m one; git clone -q $H:$D/r c; git -C c log --format=%s`, "one\n", "", 0},
+	{others, "git push and fetch", `git init -q --bare -b main r; git init -q -b main w; cp "$BIG" w/f; git -C w add f; git -C w commit -qm two; git -C w push -q $H:$D/r main; git init -q f; git -C f fetch -q $H:$D/r main; git -C f log --format=%s FETCH_HEAD`, "two\n", "", 0},
+	{others, "git with a URL", `git init -q r; git -C r commit -q --allow-empty -m one; git ls-remote ssh://$H$D/r HEAD | cut -f 2`, "HEAD\n", "", 0},
+	{others, "tar through a pipe", `mkdir a; cp "$BIG" a/x; tar c a | ssh $H "mkdir $D/b && tar x -C $D/b"; diff -r a b/a && echo same`, "same\n", "", 0},
+
+	{refused, "another user than the policy lets in", `ssh nobody@$H id`, "", "user_not_allowed", 253},
+	{refused, "a machine that is not there", `ssh nosuch.tucdesk id`, "", "not_found", 255},
+	{refused, "an approval is waited for, and says so", `timeout 3 ssh -F "$CONF" prod.tucdesk id; test $? = 124 && echo waited`, "waited\n", "waits for an approval", 0},
+	{refused, "a forward that a rule blocks", `ssh -W 127.0.0.1:$PORT closed.tucdesk </dev/null`, "", "blocked by rule sealed", 255},
+	{refused, "files where no rule has them", `sftp -b /dev/null closed.tucdesk`, "", "no allow rule", 255},
+	{refused, "writing where files are only read", `scp ro.tucdesk:"$BIG" x && cmp "$BIG" x && echo read; scp x ro.tucdesk:$D/y || ls`, "read\nx\n", "", 0},
+	{refused, "cloud metadata", `ssh -W 169.254.169.254:80 $H </dev/null`, "", "no forward goes to cloud metadata", 255},
+	{refused, "container sockets", `master -L "$P1:/run/docker.sock" $H; cat </dev/tcp/127.0.0.1/$P1; ssh -S m -O check x 2>&1 | sed 's/ (.*//'`, "Master running\n", "no forward goes to cloud metadata", 0},
+	{refused, "listening beyond loopback", `ssh -o ExitOnForwardFailure=yes -N -R 0.0.0.0:$P1:127.0.0.1:$PORT $H`, "", "listens on localhost unless a rule names", 255},
+	{refused, "an unknown subsystem", `ssh -s $H nosuch`, "", "subsystem request failed", 255},
+}

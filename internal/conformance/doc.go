@@ -1,0 +1,12 @@
+// Package conformance runs the real tools that people use over SSH, as they are
+// installed on the machine, against our client's proxy, a server with its relay and
+// agents, all of them processes on loopback.
+//
+// Each case is a few lines of shell as a person would type them, with what they must
+// print and how they must end. docs/SSH-COMPAT.md is made of the same table:
+//
+//	go test ./internal/conformance -update
+//
+// The tests need ssh, scp, sftp, rsync, git and script (Debian: openssh-client rsync
+// git bsdutils). Without them they are skipped; with CI=true they fail.
+package conformance

@@ -1,0 +1,242 @@
+package conformance
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	// The go command repeats a passed test from its cache unless something that the
+	// test was linked with is new.
+	_ "github.com/tucdesk/tucdesk/agent"
+	_ "github.com/tucdesk/tucdesk/operator"
+	_ "github.com/tucdesk/tucdesk/relay"
+	_ "github.com/tucdesk/tucdesk/rendezvous"
+)
+
+// patience bounds what fails, not what passes.
+const patience = 60 * time.Second
+
+const rules = `version = 1
+mode = "enforce"
+
+[gate]
+where.tags_any = ["prod"]
+approval.count = 1
+
+[[allow]]
+id = "team"
+who.roles = ["operator", "admin"]
+actions = ["shell", "exec", "forward"]
+
+[[allow]]
+id = "files"
+who.roles = ["operator", "admin"]
+where.tags_any = ["web"]
+actions = ["copy"]
+
+[[allow]]
+id = "look"
+who.roles = ["operator", "admin"]
+where.tags_any = ["ro"]
+actions = ["copy-read"]
+
+[[block]]
+id = "sealed"
+where.tags_any = ["closed"]
+actions = ["forward"]
+`
+
+// rig is a team with one person and a few machines.
+type rig struct {
+	t   *testing.T
+	dir string
+	bin string
+	env []string
+}
+
+// needs skips the test where a program is missing, and fails it in CI.
+func needs(t *testing.T) {
+	for _, name := range []string{"ssh", "scp", "sftp", "rsync", "git", "script", "bash"} {
+		if _, err := exec.LookPath(name); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("%s is missing: apt-get install openssh-client rsync git bsdutils", name)
+			}
+			t.Skipf("%s is missing: apt-get install openssh-client rsync git bsdutils", name)
+		}
+	}
+}
+
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, dir: t.TempDir(), bin: t.TempDir()}
+	r.env = []string{"PATH=" + r.bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + r.path("home"), "XDG_STATE_HOME=" + r.path("ann"), "TERM=xterm", "LC_ALL=C.UTF-8"}
+	build := exec.Command("go", "build", "-o", r.bin+"/", "./cmd/tucdesk", "./cmd/tucdesk-agent", "./cmd/tucdesk-server")
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
+	}
+	for _, d := range []string{"home", "ann"} {
+		if err := os.Mkdir(r.path(d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.serve()
+	for name, tags := range map[string]string{"web": "web", "ro": "ro", "closed": "closed", "prod": "prod"} {
+		r.machine(name, tags)
+	}
+	big := make([]byte, 5_000_000)
+	rand.Read(big)
+	r.write("big", string(big))
+	r.run(nil, "tucdesk", "ssh-config", "--install")
+	r.write("config", "Include "+r.path("home", ".ssh", "config.d", "tucdesk")+"\n")
+	return r
+}
+
+func (r *rig) path(parts ...string) string {
+	return filepath.Join(append([]string{r.dir}, parts...)...)
+}
+
+func (r *rig) write(name, text string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.path(name), []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// run types one command of ann's and returns its output.
+func (r *rig) run(in io.Reader, name string, args ...string) string {
+	r.t.Helper()
+	cmd := exec.Command(filepath.Join(r.bin, name), args...)
+	cmd.Env, cmd.Stdin = r.env, in
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		r.t.Fatalf("%s %q: %v\n%s", name, args, err, complaint.String())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// start runs a program until the test's end. Its words are in log.
+func (r *rig) start(log, name string, args ...string) {
+	r.t.Helper()
+	f, err := os.Create(r.path(log))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(r.bin, name), args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = r.env, f, f
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		kill.Stop()
+		_ = f.Close()
+	})
+}
+
+// says waits until log holds a line that begins with text, or holds it, and returns
+// that line.
+func (r *rig) says(log, text string) string {
+	r.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
+		words, _ := os.ReadFile(r.path(log))
+		for line := range strings.Lines(string(words)) {
+			if strings.Contains(line, text) && strings.HasSuffix(line, "\n") {
+				return strings.TrimSpace(line)
+			}
+		}
+	}
+	words, _ := os.ReadFile(r.path(log))
+	r.t.Fatalf("%s never says %q:\n%s", log, text, words)
+	return ""
+}
+
+// serve starts the server and founds the team.
+func (r *rig) serve() {
+	addr, relay := freeAddr(r.t), freeAddr(r.t)
+	r.write("server.toml", fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n[relay]\nsecure = \"127.0.0.1:0\"\nlisten = %q\npublic = %q\n", addr, addr, relay, relay))
+	r.write("policy.toml", rules)
+	r.write("passphrase", rand.Text()+"\n")
+	r.start("server.log", "tucdesk-server", "run", "--state", r.path("server"), "--config", r.path("server.toml"), "--url", "https://"+addr)
+	setup := r.says("server.log", "tucdesk-setup:")
+	r.run(nil, "tucdesk", "team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "web,ro,closed,prod", "--policy", r.path("policy.toml"), "--passphrase-file", r.path("passphrase"), setup)
+}
+
+func (r *rig) machine(name, tags string) {
+	token := r.run(nil, "tucdesk", "token", "create", "--quiet", "--tags", tags)
+	r.run(strings.NewReader(token), "tucdesk-agent", "join", "--state", r.path(name), "--name", name, "-")
+	r.start(name+".log", "tucdesk-agent", "run", "--state", r.path(name))
+	r.says(name+".log", "msg=connected")
+}
+
+// freeAddr is a port that is free for TCP and UDP.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		u, err := net.ListenPacket("udp", addr)
+		_ = l.Close()
+		if err == nil {
+			_ = u.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+// sender serves the big file to whoever connects, by TCP and by a socket.
+func (r *rig) sender() (port string) {
+	big, err := os.ReadFile(r.path("big"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	unix, err := net.Listen("unix", r.path("sender.sock"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for _, l := range []net.Listener{tcp, unix} {
+		wg.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				wg.Go(func() {
+					_, _ = c.Write(big)
+					_ = c.Close()
+				})
+			}
+		})
+	}
+	r.t.Cleanup(func() {
+		_ = tcp.Close()
+		_ = unix.Close()
+		wg.Wait()
+	})
+	_, port, _ = net.SplitHostPort(tcp.Addr().String())
+	return port
+}
