@@ -35,13 +35,18 @@ type program struct {
 
 // serve starts what was signed when the operator asks for it, and stays until it
 // has ended.
-func (w *worker) serve(ctx context.Context, ch *session.ServerChannel) error {
+func (w *worker) serve(ctx context.Context, conn *session.Conn, ch *session.ServerChannel) error {
 	defer ch.Close()
-	pty, err := w.asked(ctx, ch)
+	asked, err := w.asked(ctx, ch)
 	if err != nil {
 		return w.refuse(ctx, ch, err)
 	}
-	p, err := w.start(pty)
+	var agent lent
+	if asked.agent {
+		agent = w.lend(ctx, conn, ch)
+		defer agent.leave()
+	}
+	p, err := w.start(asked.pty, agent.path)
 	if err != nil {
 		return w.refuse(ctx, ch, err)
 	}
@@ -49,6 +54,9 @@ func (w *worker) serve(ctx context.Context, ch *session.ServerChannel) error {
 	if err := errors.Join(w.pair.SendJSON(pair.FrameStarted, pair.Started{PID: p.Pid()}), ch.Start()); err != nil {
 		p.End()
 		return err
+	}
+	if agent.note != "" {
+		_, _ = io.WriteString(ch.Stderr(), agent.note)
 	}
 	return g.run(ctx)
 }
@@ -68,13 +76,20 @@ func (w *worker) refuse(ctx context.Context, ch *session.ServerChannel, err erro
 	return nil
 }
 
+// wishes are what a program is to run with besides what was signed.
+type wishes struct {
+	pty   *session.PTY // nil for pipes
+	agent bool         // lend it the operator's SSH agent
+}
+
 // asked reads requests up to the one that starts the program, and holds them
 // against what was signed: what comes inside the channel authorises nothing.
-func (w *worker) asked(ctx context.Context, ch *session.ServerChannel) (*session.PTY, error) {
+func (w *worker) asked(ctx context.Context, ch *session.ServerChannel) (*wishes, error) {
 	ctx, cancel := context.WithTimeout(ctx, firstChannel)
 	defer cancel()
 	var pty *session.PTY
 	var bad error
+	lent := false
 	for {
 		r, err := ch.NextRequest(ctx)
 		if err != nil {
@@ -87,6 +102,8 @@ func (w *worker) asked(ctx context.Context, ch *session.ServerChannel) (*session
 			if pty != nil {
 				pty.Size = r.Size
 			}
+		case session.AgentRequest:
+			lent = true
 		case session.EnvRequest:
 			if !w.signedEnv(r) {
 				bad = refusal.New(refusal.EnvNotAllowed, "an environment variable that is not in the signed request")
@@ -95,9 +112,9 @@ func (w *worker) asked(ctx context.Context, ch *session.ServerChannel) (*session
 			if bad == nil && w.job.Action != wire.Shell {
 				bad = refusal.New(refusal.BadArgument, "the signed request is for a program, not for a shell")
 			}
-			return w.terminal(pty), errors.Join(bad, w.signedTTY(pty))
+			return &wishes{w.terminal(pty), lent}, errors.Join(bad, w.signedTTY(pty))
 		case session.ExecRequest:
-			return w.terminal(pty), errors.Join(bad, w.signedArgv(r.Argv), w.signedTTY(pty))
+			return &wishes{w.terminal(pty), lent}, errors.Join(bad, w.signedArgv(r.Argv), w.signedTTY(pty))
 		}
 	}
 }
@@ -137,7 +154,7 @@ func (w *worker) terminal(pty *session.PTY) *session.PTY {
 	return pty
 }
 
-func (w *worker) start(pty *session.PTY) (*process.Process, error) {
+func (w *worker) start(pty *session.PTY, sshAgent string) (*process.Process, error) {
 	spec := process.Spec{File: w.job.File, Dir: string(w.job.Dir), Alone: true}
 	for _, a := range w.job.Argv {
 		spec.Argv = append(spec.Argv, string(a))
@@ -155,7 +172,11 @@ func (w *worker) start(pty *session.PTY) (*process.Process, error) {
 		}
 	}
 	var err error
-	if spec.Env, err = process.Environment(w.job.Account, term, pair.Variables(w.job.Env)); err != nil {
+	env := pair.Variables(w.job.Env)
+	if sshAgent != "" {
+		env = append(env, process.Variable{Name: "SSH_AUTH_SOCK", Value: sshAgent})
+	}
+	if spec.Env, err = process.Environment(w.job.Account, term, env); err != nil {
 		return nil, err
 	}
 	return process.Start(spec)

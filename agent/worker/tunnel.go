@@ -170,7 +170,11 @@ func (w *worker) listening(ctx context.Context, conn *session.Conn, a *session.A
 	defer cut()
 	var wg sync.WaitGroup
 	for _, l := range listeners {
-		wg.Go(func() { w.accept(ctx, conn, p, l, a.Kind) })
+		o := session.Opening{Kind: session.ForwardedTCP, Of: p.ID()}
+		if a.Kind == session.ListenSocket {
+			o.Kind = session.ForwardedSocket
+		}
+		wg.Go(func() { w.accept(ctx, conn, l, o) })
 	}
 	_, _ = p.Read(make([]byte, 1)) // the operator sends nothing: it ends the listener
 	stop()
@@ -185,9 +189,9 @@ const acceptPause = 100 * time.Millisecond
 // maxAccepted bounds the connections of one listener; our choice.
 const maxAccepted = 1_000
 
-// accept hands connections to the operator. Who connects is somebody on this
+// accept hands connections to the operator, opened with o. Who connects is somebody on this
 // machine, or in its network where a rule lets it listen there.
-func (w *worker) accept(ctx context.Context, conn *session.Conn, p *session.Pipe, l net.Listener, kind session.Kind) {
+func (w *worker) accept(ctx context.Context, conn *session.Conn, l net.Listener, o session.Opening) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	places := make(chan struct{}, maxAccepted)
@@ -207,16 +211,15 @@ func (w *worker) accept(ctx context.Context, conn *session.Conn, p *session.Pipe
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			w.forwarded(ctx, conn, p, c.(join.Conn), kind)
+			w.forwarded(ctx, conn, c.(join.Conn), o)
 		})
 	}
 }
 
-func (w *worker) forwarded(ctx context.Context, conn *session.Conn, l *session.Pipe, c join.Conn, kind session.Kind) {
-	o := session.Opening{Kind: session.ForwardedSocket, Of: l.ID()}
+func (w *worker) forwarded(ctx context.Context, conn *session.Conn, c join.Conn, o session.Opening) {
 	if from, ok := c.(*net.TCPConn); ok {
 		addr := from.RemoteAddr().(*net.TCPAddr)
-		o = session.Opening{Kind: session.ForwardedTCP, Host: addr.IP.String(), Port: uint16(addr.Port), Of: l.ID()}
+		o.Host, o.Port = addr.IP.String(), uint16(addr.Port)
 	}
 	p, err := conn.OpenPipe(ctx, o)
 	if err != nil {

@@ -198,7 +198,7 @@ func (w *worker) channels(ctx context.Context, conn *session.Conn) error {
 	if w.job.Action == wire.Copy {
 		return w.copying(ctx, ch)
 	}
-	return w.serve(ctx, ch)
+	return w.serve(ctx, conn, ch)
 }
 
 // refuseAll serves a ping: paths are found and kept, and nothing can be opened. It

@@ -44,7 +44,7 @@ var cases = []testCase{
 	{terminal, "a terminal (-tt)", `ssh -tt $H 'test -t 0 && test -t 1 && echo tty' </dev/null 2>/dev/null`, "tty\r\n", "", 0},
 	{terminal, "none (-T)", `ssh -T $H 'test -t 0 || echo pipes'`, "pipes\n", "", 0},
 	{terminal, "its type", `TERM=vt220 ssh -tt $H 'echo $TERM' </dev/null 2>/dev/null`, "vt220\r\n", "", 0},
-	{terminal, "its size", `script -qec "stty rows 33 cols 99; command ssh -F $CONF -tt $H 'stty size' 2>/dev/null" /dev/null </dev/null | tail -n 1 | tr -d '^@'`, "33 99\r\n", "", 0},
+	{terminal, "its size", `script -qec "stty rows 33 cols 99; command ssh -F $CONF -tt $H 'stty size' 2>/dev/null" /dev/null < <(sleep 5) | tail -n 1`, "33 99\r\n", "", 0},
 	{terminal, "exit status", `ssh -tt $H 'exit 3' </dev/null 2>/dev/null`, "", "", 3},
 	{terminal, "Ctrl-C", `(sleep 0.7; printf '\003'; sleep 2) | ssh -tt $H 'stty -echo; trap "echo int; exit 3" INT; while :; do sleep 0.1; done' 2>/dev/null`, "int\r\n", "", 3},
 
@@ -70,6 +70,8 @@ var cases = []testCase{
 	{forwards, "-R from a socket there", `master -R "$D/r:127.0.0.1:$PORT" -L "$P1:$D/r" $H; get $P1`, "same\n", "", 0},
 	{forwards, "there and back through each other", `master -R $P2:127.0.0.1:$PORT -L $P1:127.0.0.1:$P2 $H; get $P1`, "same\n", "", 0},
 	{forwards, "VS Code's flags", `(echo 'echo ready'; sleep 1.5; echo 'exit 0') | ssh -T -D $P1 $H bash >o & until test -s o; do sleep 0.05; done; cat o; socks $P1 $PORT 5; wait`, "ready\nsame\n", "", 0},
+	{forwards, "-A", `eval $(ssh-agent) >o; ssh-keygen -q -t ed25519 -N "" -C mine -f k; ssh-add -q k; ssh -A $H 'ssh-add -l | cut -d " " -f 3; ssh-add -l | cut -d " " -f 3'; ssh $H 'echo "<${SSH_AUTH_SOCK-}>"'; kill $SSH_AGENT_PID`, "mine\nmine\n<>\n", "", 0},
+	{forwards, "-A behind a ControlMaster, on a terminal", `eval $(ssh-agent) >o; ssh-keygen -q -t ed25519 -N "" -C mine -f k; ssh-add -q k; master -A $H; ssh -S m -A -tt $H 'ssh-add -l | cut -d " " -f 3' </dev/null 2>/dev/null; kill $SSH_AGENT_PID`, "mine\n", "", 0},
 	{forwards, "nothing listens there", `ssh -W 127.0.0.1:1 $H </dev/null`, "", "connection refused", 255},
 
 	{files, "scp there", `scp "$BIG" $H:$D/x; cmp "$BIG" x && echo same`, "same\n", "", 0},
@@ -100,6 +102,7 @@ var cases = []testCase{
 	{refused, "a machine that is not there", `ssh nosuch.tucdesk id`, "", "not_found", 255},
 	{refused, "an approval is waited for, and says so", `timeout 3 ssh -F "$CONF" prod.tucdesk id; test $? = 124 && echo waited`, "waited\n", "waits for an approval", 0},
 	{refused, "a forward that a rule blocks", `ssh -W 127.0.0.1:$PORT closed.tucdesk </dev/null`, "", "blocked by rule sealed", 255},
+	{refused, "an agent that a rule keeps here", `eval $(ssh-agent) >o; ssh -A closed.tucdesk 'echo "runs <${SSH_AUTH_SOCK-}>"'; kill $SSH_AGENT_PID`, "runs <>\n", "the SSH agent is not lent: policy_denied: blocked by rule sealed", 0},
 	{refused, "files where no rule has them", `sftp -b /dev/null closed.tucdesk`, "", "no allow rule", 255},
 	{refused, "writing where files are only read", `scp ro.tucdesk:"$BIG" x && cmp "$BIG" x && echo read; scp x ro.tucdesk:$D/y || ls`, "read\nx\n", "", 0},
 	{refused, "cloud metadata", `ssh -W 169.254.169.254:80 $H </dev/null`, "", "no forward goes to cloud metadata", 255},

@@ -35,7 +35,7 @@ approval.count = 1
 [[allow]]
 id = "team"
 who.roles = ["operator", "admin"]
-actions = ["shell", "exec", "forward"]
+actions = ["shell", "exec", "forward", "forward-agent"]
 
 [[allow]]
 id = "files"
@@ -52,7 +52,7 @@ actions = ["copy-read"]
 [[block]]
 id = "sealed"
 where.tags_any = ["closed"]
-actions = ["forward"]
+actions = ["forward", "forward-agent"]
 `
 
 // rig is a team with one person and a few machines.
@@ -65,7 +65,7 @@ type rig struct {
 
 // needs skips the test where a program is missing, and fails it in CI.
 func needs(t *testing.T) {
-	for _, name := range []string{"ssh", "scp", "sftp", "rsync", "git", "script", "bash"} {
+	for _, name := range []string{"ssh", "scp", "sftp", "rsync", "git", "ssh-agent", "script", "bash"} {
 		if _, err := exec.LookPath(name); err != nil {
 			if os.Getenv("CI") == "true" {
 				t.Fatalf("%s is missing: apt-get install openssh-client rsync git bsdutils", name)

@@ -84,6 +84,13 @@ func (ch *Channel) Setenv(name, value string) error {
 	return ch.request(EnvRequest{Name: name, Value: value})
 }
 
+// LendAgent asks that the program be lent our SSH agent. It does not wait, likewise;
+// where the policy does not let it, the program runs without.
+func (ch *Channel) LendAgent() error { return ch.request(AgentRequest{}) }
+
+// ID names the channel to the other end, in Opening.Of.
+func (ch *Channel) ID() uint64 { return ch.stream.ID() }
+
 // Shell starts the user's shell and waits until the agent has said yes or no.
 func (ch *Channel) Shell(ctx context.Context) error { return ch.start(ctx, ShellRequest{}) }
 

@@ -76,6 +76,7 @@
 //	                      shell          -
 //	                      exec-argv      uint32 count, then each argument
 //	                      subsystem      name
+//	                      auth-agent-req@openssh.com  -
 //	                      window-change  columns, rows, width, height
 //	                      signal         name without SIG
 //	                      exit-status    uint32

@@ -37,6 +37,7 @@ const (
 	nameShell        = "shell"
 	nameExec         = "exec-argv"
 	nameSubsystem    = "subsystem"
+	nameAgent        = "auth-agent-req@openssh.com"
 	nameWindowChange = "window-change"
 	nameSignal       = "signal"
 	nameExitStatus   = "exit-status"
@@ -86,6 +87,10 @@ type ExecRequest struct{ Argv [][]byte }
 // SubsystemRequest asks for something that the agent itself serves, by its name in
 // SSH. ServerChannel.Start or Refuse answers.
 type SubsystemRequest struct{ Name string }
+
+// AgentRequest asks that the program that follows be lent the operator's SSH agent;
+// without an answer of its own. Connections to it come as pipes of kind AgentSocket.
+type AgentRequest struct{}
 
 // WindowChange tells that the operator's window has another size now.
 type WindowChange struct{ Size Size }
@@ -138,6 +143,8 @@ func (r SubsystemRequest) append(b []byte) []byte {
 	return appendString(appendString(b, nameSubsystem), r.Name)
 }
 
+func (r AgentRequest) append(b []byte) []byte { return appendString(b, nameAgent) }
+
 func (r WindowChange) append(b []byte) []byte {
 	return r.Size.append(appendString(b, nameWindowChange))
 }
@@ -160,6 +167,8 @@ func parseRequest(body []byte) (Request, error) {
 		r = ShellRequest{}
 	case nameExec:
 		r = ExecRequest{Argv: p.argv()}
+	case nameAgent:
+		r = AgentRequest{}
 	case nameSubsystem:
 		r = SubsystemRequest{Name: p.string(maxName)}
 	case nameWindowChange:

@@ -188,6 +188,9 @@ func (ch *ServerChannel) end(err error) {
 	close(ch.done)
 }
 
+// ID names the channel to the other end, in Opening.Of.
+func (ch *ServerChannel) ID() uint64 { return ch.stream.ID() }
+
 // NextRequest waits for the operator's next request: PTYRequest, EnvRequest,
 // then one of ShellRequest, ExecRequest and SubsystemRequest, which Start or Refuse answers, then
 // WindowChange and SignalRequest at any time. What to do with requests in

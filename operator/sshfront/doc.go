@@ -25,6 +25,7 @@
 //	session, subsystem sftp          a request of action copy, for the user's files
 //	direct-tcpip, direct-streamlocal, tcpip-forward, streamlocal-forward
 //	                                 one request of action forward for all of a connection
+//	auth-agent-req@openssh.com       the client's agent, lent to that program
 //	env                              signed variables; names that the policy does not allow are left out, as AcceptEnv does it
 //	pty-req, window-change, signal   the same
 //

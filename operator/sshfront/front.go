@@ -44,6 +44,8 @@ const (
 type Ask struct {
 	Action wire.Action
 	Params wire.Params
+
+	agent bool // the program is to be lent the client's SSH agent
 }
 
 // Session is an open session. Close ends it and waits for all that belongs to it.

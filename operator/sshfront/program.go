@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
@@ -19,7 +20,8 @@ type program struct {
 	ch    ssh.Channel
 
 	// Asked for before the program starts; of serve's goroutine until then.
-	env []wire.EnvVar
+	env   []wire.EnvVar
+	agent bool // the client's SSH agent is to be lent
 
 	copying sync.WaitGroup // of the client's input; it ends with the SSH channel
 
@@ -85,7 +87,7 @@ func (p *program) start(r *ssh.Request) (Ask, bool) {
 		return a, false
 	}
 	a.Params.Env = append(a.Params.Env, p.env...)
-	a.Params.TTY = p.terminal() != nil
+	a.Params.TTY, a.agent = p.terminal() != nil, p.agent
 	return a, true
 }
 
@@ -102,6 +104,9 @@ func (p *program) requested(r *ssh.Request, started bool) bool {
 		return !started && p.setTerminal(r.Payload)
 	case "env":
 		return !started && p.setEnv(r.Payload)
+	case "auth-agent-req@openssh.com":
+		p.agent = p.agent || !started
+		return !started
 	case "window-change":
 		return p.resize(r.Payload)
 	case "signal":
@@ -192,6 +197,24 @@ func (p *program) signal(payload []byte) bool {
 	return ch != nil && ch.Signal(session.Signal(body.Name)) == nil
 }
 
+// lend hands the machine's connections to the agent over to the client, which
+// connects them to the person's own.
+func (p *program) lend(ctx context.Context, s *Session, program uint64) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		a, err := s.AcceptPipe(ctx)
+		if err != nil {
+			return
+		}
+		if a.Kind != session.AgentSocket || a.Of != program {
+			a.Refuse(refusal.New(refusal.BadRequest, "nothing of that kind was lent"))
+			continue
+		}
+		wg.Go(func() { handOver(p.front.tunnels.conn, a, string(a.Kind), nil) })
+	}
+}
+
 // abandon ends the program, as a broken pipe would.
 func (p *program) abandon() bool {
 	p.mu.Lock()
@@ -244,6 +267,9 @@ func (p *program) play(ctx context.Context, a Ask) (session.Exit, error) {
 		return session.Exit{}, err
 	}
 	defer ch.Close()
+	if a.agent {
+		p.copying.Go(func() { p.lend(ctx, s, ch.ID()) })
+	}
 	if err := p.begin(ctx, ch, a); err != nil {
 		return session.Exit{}, err
 	}
@@ -256,6 +282,11 @@ func (p *program) begin(ctx context.Context, ch *session.Channel, a Ask) error {
 	}
 	if err := p.prepare(ch, a); err != nil {
 		return err
+	}
+	if a.agent {
+		if err := ch.LendAgent(); err != nil {
+			return err
+		}
 	}
 	return ch.Shell(ctx)
 }
