@@ -107,6 +107,7 @@ var table = []row{
 	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
 	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
 	{"operator/socks", "", ""},
+	{"operator/forward", "internal/refusal internal/session internal/join operator/socks", ""},
 	{"operator/sshfront", "internal/refusal internal/keyfile internal/session internal/wire internal/join", "golang.org/x/crypto"},
 	{"operator/sshconfig", "internal/keyfile internal/refusal internal/cli operator/account operator/verb operator/sshfront", ""},
 	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen operator/sshfront", ""},

@@ -38,13 +38,12 @@ type Reason byte
 
 // The reasons of RFC 1928, section 6, that we have a use for.
 const (
-	Granted     Reason = 0
-	Failed      Reason = 1
-	NotAllowed  Reason = 2
-	Unreachable Reason = 4
-	Refused     Reason = 5
-	noCommand   Reason = 7
-	noAddress   Reason = 8
+	Granted    Reason = 0
+	Failed     Reason = 1
+	NotAllowed Reason = 2
+	Refused    Reason = 5
+	noCommand  Reason = 7
+	noAddress  Reason = 8
 )
 
 const (

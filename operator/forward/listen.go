@@ -1,0 +1,221 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/join"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/operator/socks"
+)
+
+// listen opens the listeners of a spec here and serves them until the set ends.
+func (s *Set) listen(spec Spec) error {
+	open := s.openTCP
+	if spec.Listen.Socket != "" {
+		open = s.openSocket
+	}
+	list, at, err := open(spec.Listen)
+	if err != nil {
+		return fmt.Errorf("listening at %q: %v", spec.Listen.String(), err)
+	}
+	for _, l := range list {
+		s.wg.Go(func() { s.accept(spec, l) })
+	}
+	s.cfg.Report(Event{Type: Listening, Spec: spec, At: at})
+	return nil
+}
+
+// loopback are the addresses that "localhost" means, whatever the resolver says.
+var loopback = [...]string{"127.0.0.1", "::1"}
+
+// openTCP listens in both families where a host is unsaid, one of them being enough.
+func (s *Set) openTCP(at Address) ([]net.Listener, string, error) {
+	if at.Host == "" && s.cfg.Gateway {
+		at.Host = Everywhere
+	}
+	switch at.Host {
+	case Everywhere:
+		at.Host = ""
+		l, err := net.Listen("tcp", ":"+strconv.Itoa(int(at.Port)))
+		if err != nil {
+			return nil, "", err
+		}
+		return []net.Listener{l}, l.Addr().String(), nil
+	case "", "localhost":
+		return openLoopback(at.Port)
+	}
+	l, err := net.Listen("tcp", at.String())
+	if err != nil {
+		return nil, "", err
+	}
+	return []net.Listener{l}, l.Addr().String(), nil
+}
+
+func openLoopback(port uint16) (list []net.Listener, at string, err error) {
+	for _, host := range loopback {
+		l, bad := net.Listen("tcp", hostPort(host, port))
+		if bad != nil {
+			err = errors.Join(err, bad)
+			continue
+		}
+		list = append(list, l)
+		if port == 0 {
+			port = uint16(l.Addr().(*net.TCPAddr).Port)
+		}
+	}
+	if len(list) == 0 {
+		return nil, "", err
+	}
+	return list, list[0].Addr().String(), nil
+}
+
+// openSocket makes the socket in a folder of its own first: until its mode is 0600,
+// nobody else may even see it (attack P3).
+func (s *Set) openSocket(at Address) ([]net.Listener, string, error) {
+	if s.cfg.Unlink {
+		if info, err := os.Lstat(at.Socket); err == nil && info.Mode().Type() == fs.ModeSocket {
+			_ = os.Remove(at.Socket)
+		}
+	}
+	if _, err := os.Lstat(at.Socket); err == nil {
+		return nil, "", fs.ErrExist
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(at.Socket), ".t")
+	if err != nil {
+		return nil, "", err
+	}
+	defer os.RemoveAll(dir)
+	hidden := filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: hidden, Net: "unix"})
+	if err != nil {
+		return nil, "", err
+	}
+	l.SetUnlinkOnClose(false)
+	err = os.Chmod(hidden, 0o600)
+	if err == nil {
+		err = os.Rename(hidden, at.Socket)
+	}
+	if err != nil {
+		_ = l.Close()
+		return nil, "", err
+	}
+	return []net.Listener{&socketListener{l, at.Socket}}, at.Socket, nil
+}
+
+// socketListener takes its file along.
+type socketListener struct {
+	*net.UnixListener
+	path string
+}
+
+// Close removes the file, then ends the listener.
+func (l *socketListener) Close() error {
+	_ = os.Remove(l.path)
+	return l.UnixListener.Close()
+}
+
+// acceptPause is between two tries of a listener that has trouble, which mostly is
+// a lack of descriptors; our choice.
+const acceptPause = 100 * time.Millisecond
+
+func (s *Set) accept(spec Spec, l net.Listener) {
+	stop := context.AfterFunc(s.ctx, func() { _ = l.Close() })
+	defer stop()
+	for s.ctx.Err() == nil {
+		c, err := l.Accept()
+		if err != nil {
+			select {
+			case <-s.ctx.Done():
+			case <-time.After(acceptPause):
+			}
+			continue
+		}
+		s.wg.Go(func() { s.local(spec, c.(join.Conn), nameOf(c)) })
+	}
+}
+
+// nameOf is who connected: nobody has a name at a socket in a file.
+func nameOf(c net.Conn) string {
+	if addr, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return addr.String()
+	}
+	return "a program of this computer"
+}
+
+// local serves one connection to a listener here.
+func (s *Set) local(spec Spec, client join.Conn, from string) {
+	ctx, cancel := context.WithTimeout(s.ctx, waitLimit)
+	defer cancel()
+	to, answer := spec.To, func(error) error { return nil }
+	if spec.socks() {
+		want, err := greet(ctx, client)
+		if err != nil {
+			_ = client.Close()
+			s.refused(spec, from, "", err)
+			return
+		}
+		to = Address{Host: want.Host, Port: want.Port}
+		answer = func(err error) error { return want.Answer(reason(err)) }
+	}
+	pipe, err := s.openPipe(ctx, to)
+	if bad := answer(err); err == nil {
+		err = bad
+	}
+	if err != nil {
+		if pipe != nil {
+			_ = pipe.Close()
+		}
+		_ = client.Close()
+		s.refused(spec, from, to.String(), err)
+		return
+	}
+	s.join(spec, from, to.String(), client, pipe)
+}
+
+// openPipe has the machine connect. The time of the connection itself is the
+// machine's to bound.
+func (s *Set) openPipe(ctx context.Context, to Address) (*session.Pipe, error) {
+	conn, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o := session.Opening{Kind: session.DirectTCP, Host: to.Host, Port: to.Port}
+	if to.Socket != "" {
+		o = session.Opening{Kind: session.DirectSocket, Host: to.Socket}
+	}
+	return conn.OpenPipe(s.ctx, o)
+}
+
+// greet hears what a SOCKS client wants, in bounded time.
+func greet(ctx context.Context, client join.Conn) (*socks.Request, error) {
+	ctx, cancel := context.WithTimeout(ctx, greetLimit)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = client.Close() })
+	want, err := socks.Accept(client)
+	if !stop() && err == nil {
+		err = refusal.New(refusal.Unreachable, "a SOCKS client was too slow")
+	}
+	return want, err
+}
+
+// reason is err as SOCKS has it.
+func reason(err error) socks.Reason {
+	switch {
+	case err == nil:
+		return socks.Granted
+	case refusal.Of(err) == refusal.PolicyDenied:
+		return socks.NotAllowed
+	case refusal.Of(err) == refusal.Unreachable:
+		return socks.Refused
+	}
+	return socks.Failed
+}
