@@ -74,6 +74,7 @@ const (
 	UserNotAllowed     Code = "user_not_allowed"
 	CommandNotFound    Code = "command_not_found"
 	NotExecutable      Code = "not_executable" // there is such a file, and it cannot be run
+	TakenOver          Code = "taken_over"     // another session of the same operator got the kept shell
 )
 
 // Login, proofs and the API (protocol 4.2).
@@ -97,6 +98,16 @@ const (
 	Unreachable   Code = "unreachable"
 	Unavailable   Code = "unavailable" // our own fault: database down, shutting down
 	PinMismatch   Code = "pin_mismatch"
+)
+
+// Copies of files (package filecopy).
+const (
+	BadPath       Code = "bad_path"       // a name that may not be created here, or was not asked for
+	BadFile       Code = "bad_file"       // no regular file, folder or link, or another kind than the one in its place
+	NameCollision Code = "name_collision" // two names that are one on this disk
+	HashMismatch  Code = "hash_mismatch"  // what arrived is not what was read
+	FileChanged   Code = "file_changed"   // it changed while it was read
+	NoSpace       Code = "no_space"
 )
 
 // Audit (protocol 5.3).

@@ -1,0 +1,230 @@
+package receive
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/filecopy"
+	"github.com/tucdesk/tucdesk/internal/filecopy/disk"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// maxOpenFolders bounds how many folders are kept open for the next file; our choice.
+const maxOpenFolders = 32
+
+// tree is where a copy goes: a folder that nothing leaves, whatever names the peer
+// sends and whatever links lie in it (attacks I1, I3, I6).
+type tree struct {
+	root  *os.Root
+	base  string // what the one source is called here; "" keeps the names
+	umask fs.FileMode
+
+	mu      sync.Mutex
+	folders map[string]*folder  // guarded by mu: open ones
+	made    map[object]string   // guarded by mu: what this copy has put there, by its name
+	seen    map[string]struct{} // names that were sent; of the reader's goroutine
+	top     string              // the one source's name there; likewise
+}
+
+// object is a file or folder on the disk, by its number or, where the system tells
+// none, by its name without capitals.
+type object struct {
+	id     disk.ID
+	folded string
+}
+
+// folder is one open folder. It is closed when nobody uses it and it is not kept.
+type folder struct {
+	root  *os.Root
+	users int // guarded by tree.mu; being kept counts as one
+}
+
+// place finds where a copy goes: into the folder at name, or to a file or folder
+// that is to be called so.
+func place(name string, into bool) (*tree, error) {
+	t := &tree{umask: disk.Umask(), folders: map[string]*folder{}, made: map[object]string{}, seen: map[string]struct{}{}}
+	into = into || strings.HasSuffix(name, "/") || strings.HasSuffix(name, string(filepath.Separator))
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && info.IsDir():
+		t.root, err = os.OpenRoot(name)
+		return t, err
+	case into && err == nil:
+		return nil, refusal.New(refusal.BadFile, "the target is no folder")
+	case into:
+		return nil, err
+	}
+	name = filepath.Clean(name)
+	t.base = filepath.Base(name)
+	if err := filecopy.CheckName(runtime.GOOS, t.base); err != nil {
+		return nil, err
+	}
+	t.root, err = os.OpenRoot(filepath.Dir(name))
+	return t, err
+}
+
+// local is what a name that was sent is called here. Each may come once.
+func (t *tree) local(name string) (string, error) {
+	if err := filecopy.CheckName(runtime.GOOS, name); err != nil {
+		return "", err
+	}
+	if _, twice := t.seen[name]; twice {
+		return "", refusal.New(refusal.NameCollision, "two files of the same name were sent")
+	}
+	if len(t.seen) >= filecopy.MaxEntries {
+		return "", refusal.New(refusal.TooMany, "a copy has at most %d files and folders", filecopy.MaxEntries)
+	}
+	t.seen[name] = struct{}{}
+	if t.base == "" {
+		return name, nil
+	}
+	top, rest, below := strings.Cut(name, "/")
+	if t.top == "" {
+		t.top = top
+	}
+	if top != t.top {
+		return "", refusal.New(refusal.BadPath, "several sources need a folder as their target")
+	}
+	if !below {
+		return t.base, nil
+	}
+	return t.base + "/" + rest, nil
+}
+
+// open opens a folder, "." being the root. The caller gives it back by done.
+func (t *tree) open(name string) (*folder, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.folders[name]; f != nil {
+		f.users++
+		return f, nil
+	}
+	root, err := t.root.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(t.folders) >= maxOpenFolders {
+		for other, f := range t.folders {
+			delete(t.folders, other)
+			t.doneLocked(f)
+			break
+		}
+	}
+	f := &folder{root: root, users: 2}
+	t.folders[name] = f
+	return f, nil
+}
+
+func (t *tree) done(f *folder) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doneLocked(f)
+}
+
+func (t *tree) doneLocked(f *folder) {
+	if f.users--; f.users == 0 {
+		_ = f.root.Close()
+	}
+}
+
+// close closes what is open. Nobody may use the tree any more.
+func (t *tree) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, f := range t.folders {
+		delete(t.folders, name)
+		t.doneLocked(f)
+	}
+	_ = t.root.Close()
+}
+
+// claim notes that this copy has put name there, unless it has put the same under
+// another name.
+func (t *tree) claim(name string, info fs.FileInfo) error {
+	if err := t.claimed(name, info); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.made[objectOf(name, info)] = name
+	return nil
+}
+
+// claimed fails when info, which lies at name, is something that this copy has put
+// there under another name: on this disk the two are one (attack I10).
+func (t *tree) claimed(name string, info fs.FileInfo) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if other, ok := t.made[objectOf(name, info)]; ok && other != name {
+		return refusal.New(refusal.NameCollision, "on this disk it has the name of another file of this copy")
+	}
+	return nil
+}
+
+func objectOf(name string, info fs.FileInfo) object {
+	if id := disk.FactsOf(info).ID; id != (disk.ID{}) {
+		return object{id: id}
+	}
+	return object{folded: strings.ToLower(name)}
+}
+
+// mkdir makes a folder, or finds one there.
+func (t *tree) mkdir(name string, mode uint32) error {
+	parent, err := t.open(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer t.done(parent)
+	base := path.Base(name)
+	err = parent.root.Mkdir(base, fs.FileMode(mode)&fs.ModePerm|0o700)
+	if err != nil && !os.IsExist(err) {
+		return err
+	}
+	info, err := parent.root.Stat(base)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return refusal.New(refusal.BadFile, "there is something else of that name that is no folder")
+	}
+	return t.claim(name, info)
+}
+
+// settle gives a folder its mode and time, when nothing is put into it any more.
+func (t *tree) settle(name string, mode fs.FileMode, at time.Time) error {
+	parent, err := t.open(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer t.done(parent)
+	base := path.Base(name)
+	if err := parent.root.Chmod(base, mode); err != nil {
+		return err
+	}
+	return parent.root.Chtimes(base, at, at)
+}
+
+// link makes a symbolic link. What is there already is replaced only if it is one.
+func (t *tree) link(name, target string) error {
+	parent, err := t.open(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer t.done(parent)
+	base := path.Base(name)
+	if info, err := parent.root.Lstat(base); err == nil {
+		if info.Mode().Type() != fs.ModeSymlink {
+			return refusal.New(refusal.BadFile, "there is something else of that name that is no link")
+		}
+		if err := parent.root.Remove(base); err != nil {
+			return err
+		}
+	}
+	return parent.root.Symlink(filepath.FromSlash(target), base)
+}
