@@ -80,6 +80,10 @@ func (q *Question) resolve() error {
 		return refusal.New(refusal.BadArgument, "exec has no arguments")
 	case r.Action == wire.Shell && n > 1:
 		return refusal.New(refusal.BadArgument, "shell has more than one command line")
+	case r.Params.Keep != nil:
+		if err := checkKeep(r); err != nil {
+			return err
+		}
 	case r.Action == wire.Ping && !r.Params.Empty():
 		return refusal.New(refusal.BadArgument, "ping runs nothing and takes no parameters")
 	}
@@ -110,6 +114,25 @@ func (q *Question) resolve() error {
 		q.File, err = process.Resolve(string(r.Params.Argv[0]), q.Dir)
 	}
 	return err
+}
+
+// checkKeep refuses a kept shell whose parameters make no sense, before anything is
+// looked up by its name. One without a terminal would have no screen to come back to.
+func checkKeep(r *wire.Request) error {
+	k := r.Params.Keep
+	but := r.Params
+	but.User, but.Keep, but.TTY = "", nil, false
+	switch {
+	case r.Action != wire.Shell || !k.Valid():
+		return refusal.New(refusal.BadArgument, "only a shell can be kept, under a name of at most 32 letters, digits, dots, dashes and underscores")
+	case k.Runs() != r.Params.TTY:
+		return refusal.New(refusal.BadArgument, "a kept shell has a terminal, and listing or ending some has none")
+	case k.Do != wire.KeepOpen && !but.Empty():
+		return refusal.New(refusal.BadArgument, "%s takes no parameters but user and name", k.Do)
+	case len(r.Params.Argv) > 1:
+		return refusal.New(refusal.BadArgument, "shell has more than one command line")
+	}
+	return nil
 }
 
 // discreet keeps from those who have no right here what files there are: the agent

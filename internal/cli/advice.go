@@ -36,6 +36,7 @@ var known = map[refusal.Code]answer{
 	refusal.UserNotAllowed:      {ExitDenied, []string{"tucdesk policy explain HOST ACTION shows which login users are allowed"}},
 	refusal.CommandNotFound:     {127, nil}, // as shells do it, and the next one
 	refusal.NotExecutable:       {126, nil},
+	refusal.TakenOver:           {ExitTransport, []string{"the shell runs on there; get it back with: tucdesk sessions attach NAME HOST"}},
 	refusal.TooMany:             {ExitTransport, []string{"end another session first, or try again in a minute"}},
 	refusal.RateLimited:         {ExitTransport, []string{"wait a minute, then try again"}},
 	refusal.Unreachable:         {ExitTransport, []string{"is the server running, and does a firewall let its port through?"}},

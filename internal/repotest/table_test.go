@@ -90,6 +90,7 @@ var table = []row{
 	{"internal/filecopy/send", "internal/refusal internal/filecopy internal/filecopy/disk", ""},
 	{"internal/filecopy/receive", "internal/refusal internal/filecopy internal/filecopy/disk", ""},
 	{"agent/process", "internal/refusal", "github.com/charmbracelet/x/xpty"},
+	{"agent/kept", "internal/refusal agent/process", ""},
 	{"agent/files", "", "github.com/pkg/sftp"},
 	{"agent/reach", "internal/refusal", ""},
 	{"agent/cgroup", "", ""},

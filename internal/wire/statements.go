@@ -61,16 +61,17 @@ func (Request) Kind() statement.Kind {
 
 // Params are the exact parameters of the action.
 type Params struct {
-	User string   `json:"user"` // login name at the target; "" is the agent's own user
-	Argv []Bytes  `json:"argv"` // Exec: the arguments; Shell: none, or one command line for the user's shell
-	Cwd  Bytes    `json:"cwd"`  // "" is the user's home
-	Env  []EnvVar `json:"env"`  // additions to the fixed base environment
-	TTY  bool     `json:"tty"`  // on a pseudo-terminal
+	User string   `json:"user"`           // login name at the target; "" is the agent's own user
+	Argv []Bytes  `json:"argv"`           // Exec: the arguments; Shell: none, or one command line for the user's shell
+	Cwd  Bytes    `json:"cwd"`            // "" is the user's home
+	Env  []EnvVar `json:"env"`            // additions to the fixed base environment
+	TTY  bool     `json:"tty"`            // on a pseudo-terminal
+	Keep *Keep    `json:"keep,omitempty"` // Shell: one that outlives its session; left out of the encoding when nil, as requests were before it existed
 }
 
 // Empty reports whether p asks for nothing, as the parameters of a ping must.
 func (p Params) Empty() bool {
-	return p.User == "" && len(p.Argv) == 0 && len(p.Cwd) == 0 && len(p.Env) == 0 && !p.TTY
+	return p.User == "" && len(p.Argv) == 0 && len(p.Cwd) == 0 && len(p.Env) == 0 && !p.TTY && p.Keep == nil
 }
 
 // EnvVar is one addition to the environment.

@@ -52,6 +52,9 @@ func openRequest(a *account.Account, info wire.RequestInfo, hosts map[key.ID]str
 
 // Command shows exactly what would run, argument by argument.
 func (w Waiting) Command() string {
+	if k := w.Request.Params.Keep; k != nil && !k.Runs() {
+		return strings.TrimSpace("no program, but to " + string(k.Do) + " kept shells " + terminal.Quote([]byte(k.Name)))
+	}
 	if w.Request.Action == wire.Shell && len(w.Request.Params.Argv) == 0 {
 		return "an interactive shell"
 	}
@@ -102,6 +105,9 @@ func (w Waiting) print(out io.Writer) {
 	}
 	if p.TTY {
 		line("terminal", "yes: whoever runs it types into it")
+	}
+	if p.Keep.Runs() {
+		line("kept", "yes: it goes on as "+terminal.Quote([]byte(p.Keep.Name))+" when the session ends, for as long as the policy lets it")
 	}
 	line("directory", verb.OrDefault(string(p.Cwd), "the user's home"))
 	for _, e := range p.Env {

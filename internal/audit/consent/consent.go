@@ -109,8 +109,11 @@ func skew(d time.Duration) wire.Millis { return wire.Millis(d.Milliseconds()) }
 // recorded form. Where the request left user or directory open, the agent
 // records what it took.
 func sameCommand(c *entry.Command, a approval.Approval) bool {
-	want := entry.Command{Action: a.Action, User: a.Params.User, Argv: a.Params.Argv, Cwd: a.Params.Cwd}.Recorded()
-	return c.Action == want.Action &&
+	want := entry.Command{Action: a.Action, User: a.Params.User, Argv: a.Params.Argv, Cwd: a.Params.Cwd, Keep: a.Params.Keep}.Recorded()
+	return c.Action == want.Action && sameKeep(c.Keep, want.Keep) &&
 		(want.User == "" || c.User == want.User) && (len(want.Cwd) == 0 || bytes.Equal(c.Cwd, want.Cwd)) &&
 		slices.EqualFunc(c.Argv, want.Argv, func(x, y wire.Bytes) bool { return bytes.Equal(x, y) })
 }
+
+// sameKeep compares what was wanted of kept shells.
+func sameKeep(a, b *wire.Keep) bool { return a == b || a != nil && b != nil && *a == *b }

@@ -33,6 +33,10 @@ const (
 	ExecStart     EventType = "exec.start"     // Command says what
 	ExecEnd       EventType = "exec.end"       // Command says how it ended
 	ChannelOpen   EventType = "channel.open"   // Command's action and argv say what was reached or listened at, or which way files go, for the first time in its session
+	KeptStart     EventType = "kept.start"     // a shell that outlives its session began, in Session
+	KeptAttach    EventType = "kept.attach"    // Session was joined to it
+	KeptDetach    EventType = "kept.detach"    // Session ended or was pushed out, the shell runs on
+	KeptEnd       EventType = "kept.end"       // the shell ended, Command says how; Refusal says why, if not by itself; Session is the one that it began in
 	SpoolGap      EventType = "spool.gap"      // Gap says what could not be recorded
 )
 
@@ -60,7 +64,7 @@ const (
 // ByAgent reports whether agents sign entries of this type.
 func (t EventType) ByAgent() bool {
 	switch t {
-	case AgentStart, AgentStop, RosterApplied, SessionAccept, SessionRefuse, SessionEnd, ExecStart, ExecEnd, ChannelOpen, SpoolGap:
+	case AgentStart, AgentStop, RosterApplied, SessionAccept, SessionRefuse, SessionEnd, ExecStart, ExecEnd, ChannelOpen, KeptStart, KeptAttach, KeptDetach, KeptEnd, SpoolGap:
 		return true
 	}
 	return false
@@ -128,11 +132,12 @@ type Command struct {
 	Cwd      wire.Bytes   `json:"cwd"`      // redacted
 	EnvNames []string     `json:"envNames"` // of variables that were set; values are not recorded
 	TTY      bool         `json:"tty"`
-	Cut      bool         `json:"cut"`      // something was shortened to fit
-	ExitCode *int         `json:"exitCode"` // null while running or after a signal
-	Signal   string       `json:"signal"`   // name of the one that ended it, "" for none
-	BytesIn  uint64       `json:"bytesIn"`  // towards the program
-	BytesOut uint64       `json:"bytesOut"` // from the program
+	Keep     *wire.Keep   `json:"keep,omitempty"` // of a kept shell
+	Cut      bool         `json:"cut"`            // something was shortened to fit
+	ExitCode *int         `json:"exitCode"`       // null while running or after a signal
+	Signal   string       `json:"signal"`         // name of the one that ended it, "" for none
+	BytesIn  uint64       `json:"bytesIn"`        // towards the program
+	BytesOut uint64       `json:"bytesOut"`       // from the program
 }
 
 // Gap is what an agent could not record because its spool was full (attack N9) or
@@ -200,6 +205,9 @@ func (c Command) Recorded() Command {
 		names = append(names, cut(name, maxEnvName))
 	}
 	c.EnvNames = names
+	if c.Keep != nil && !c.Keep.Valid() { // of a request that was refused for it
+		c.Keep = nil
+	}
 	return c
 }
 
