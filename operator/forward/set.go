@@ -125,14 +125,11 @@ func (s *Set) Connections() []Connection {
 	return list
 }
 
-// Attach gives the set a session and asks the machine to listen where it has to.
+// Ask has the machine listen wherever it is to, while Serve runs with that session.
 // The error joins what was refused, each of which was reported as well; everything
-// else works. Serve comes next.
-func (s *Set) Attach(ctx context.Context, conn *session.Conn) error {
+// else works.
+func (s *Set) Ask(ctx context.Context, conn *session.Conn) error {
 	s.mu.Lock()
-	s.conn = conn
-	close(s.attached)
-	s.attached = make(chan struct{})
 	remotes := slices.Clone(s.remotes)
 	s.mu.Unlock()
 	var failed []error
@@ -169,10 +166,16 @@ func (s *Set) ask(ctx context.Context, conn *session.Conn, spec Spec) error {
 	return nil
 }
 
-// Serve joins what the machine has to give until the session ends, and takes it
-// away from the set again.
+// Serve gives the set a session, joins what the machine has to give until it ends,
+// and takes it away again.
 func (s *Set) Serve(conn *session.Conn) {
+	s.mu.Lock()
+	s.conn = conn
+	close(s.attached)
+	s.attached = make(chan struct{})
+	s.mu.Unlock()
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	for {
 		a, err := conn.AcceptPipe(s.ctx)
 		if err != nil {
@@ -181,10 +184,9 @@ func (s *Set) Serve(conn *session.Conn) {
 		wg.Go(func() { s.forwarded(a) })
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.conn = nil
 	clear(s.listeners)
-	s.mu.Unlock()
-	wg.Wait()
 }
 
 // session waits for one.
