@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/harden"
 	"github.com/tucdesk/tucdesk/operator/cosign"
+	"github.com/tucdesk/tucdesk/operator/files"
 	"github.com/tucdesk/tucdesk/operator/founding"
 	"github.com/tucdesk/tucdesk/operator/members"
 	"github.com/tucdesk/tucdesk/operator/netcheck"
@@ -42,7 +43,7 @@ func Command() *cli.Command {
 			"Exit status: the remote command's own; 255 session not had or lost, 253 denied, 252 approval or signature\n" +
 			"missing, 251 machine offline, 250 not logged in, 130 Ctrl-C, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{
-			teamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), remote.SSHCommand(), remote.ExecCommand(),
+			teamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), remote.SSHCommand(), remote.ExecCommand(), files.Command(),
 			remote.ForwardCommand(), remote.PingCommand(), remote.ProxyCommand(), sshconfig.Command(), netcheck.Command(),
 			request.RequestsCommand(), tokenCommand(), members.OperatorCommand(), members.OwnerCommand(), members.AgentCommand(), policyCommand(), auditCommand(),
 		},

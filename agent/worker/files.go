@@ -7,19 +7,20 @@ import (
 	"sync"
 
 	"github.com/tucdesk/tucdesk/agent/files"
+	"github.com/tucdesk/tucdesk/internal/filecopy"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 )
 
-// subsystem is the only one there is.
-const subsystem = "sftp"
+// sftp is the subsystem that OpenSSH's tools ask for; filecopy.Subsystem is ours.
+const sftp = "sftp"
 
 // copying serves the one channel of a session for files to its end.
 func (w *worker) copying(ctx context.Context, ch *session.ServerChannel) error {
 	defer ch.Close()
-	write, err := w.wanted(ctx, ch)
+	own, write, err := w.wanted(ctx, ch)
 	if err != nil {
 		e := &refusal.Error{Code: refusal.Unavailable, Detail: "files cannot be served"}
 		errors.As(err, &e)
@@ -42,7 +43,12 @@ func (w *worker) copying(ctx context.Context, ch *session.ServerChannel) error {
 		home = "/"
 	}
 	exit := session.Exit{}
-	if files.Serve(idling{ch.Stdin(), w.idle}, ch.Stdout(), files.Config{Home: home, Write: write}) != nil {
+	if own {
+		err = w.copyFiles(ctx, ch, home)
+	} else {
+		err = files.Serve(idling{ch.Stdin(), w.idle}, ch.Stdout(), files.Config{Home: home, Write: write})
+	}
+	if err != nil {
 		exit.Status = 1
 	}
 	late, cancel := context.WithTimeout(ctx, exitLimit)
@@ -50,27 +56,32 @@ func (w *worker) copying(ctx context.Context, ch *session.ServerChannel) error {
 	return ch.Exit(late, exit)
 }
 
-// wanted reads requests up to the one for files, and asks what may be done with
-// them. Who may write has to be let read as well: the protocol cannot write without
-// looking.
-func (w *worker) wanted(ctx context.Context, ch *session.ServerChannel) (write bool, err error) {
+// wanted reads requests up to the one for files. Our own protocol asks later, when
+// it knows which way they go. With SFTP, who may write has to be let read as well: it
+// cannot write without looking.
+func (w *worker) wanted(ctx context.Context, ch *session.ServerChannel) (own, write bool, err error) {
 	first, cancel := context.WithTimeout(ctx, firstChannel)
 	defer cancel()
 	r, err := ch.NextRequest(first)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	if s, ok := r.(session.SubsystemRequest); !ok || s.Name != subsystem {
-		return false, refusal.New(refusal.BadArgument, "the signed request is for files: the channel's first request is the subsystem %q", subsystem)
+	asked, _ := r.(session.SubsystemRequest)
+	switch asked.Name {
+	case filecopy.Subsystem:
+		return true, false, nil
+	case sftp:
+	default:
+		return false, false, refusal.New(refusal.BadArgument, "the signed request is for files: the channel's first request is the subsystem %q or %q", sftp, filecopy.Subsystem)
 	}
 	if _, err := w.may(ctx, wire.Action(policy.CopyRead), ""); err != nil {
-		return false, err
+		return false, false, err
 	}
 	_, err = w.may(ctx, wire.Action(policy.CopyWrite), "")
 	if ctx.Err() != nil {
-		return false, context.Cause(ctx)
+		return false, false, context.Cause(ctx)
 	}
-	return err == nil, nil
+	return false, err == nil, nil
 }
 
 // ignoreRequests takes what has no meaning for files, so that nothing waits for it.

@@ -35,6 +35,7 @@ type Command struct {
 	Run      func(ctx context.Context, io *IO, args []string) error
 	Complete func(ctx context.Context, typed string) []string // candidates for the first argument
 	Files    bool                                             // the other arguments, or all of them, are files
+	Mixed    bool                                             // every argument is a file, or begins with a candidate
 	Sub      []*Command
 }
 
@@ -147,6 +148,8 @@ func addFlags(cmd *cobra.Command, define func(*flag.FlagSet)) {
 func completer(c *Command) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		switch {
+		case c.Mixed:
+			return c.Complete(cmd.Context(), typed), cobra.ShellCompDirectiveNoSpace
 		case c.Complete != nil && len(args) == 0:
 			return c.Complete(cmd.Context(), typed), cobra.ShellCompDirectiveNoFileComp
 		case c.Files:

@@ -81,3 +81,6 @@ func (s *Stream) Say(m Message) error {
 	}
 	return s.Flush()
 }
+
+// Buffered reports that the next message, or a part of it, is here already.
+func (s *Stream) Buffered() bool { return s.r.Buffered() > 0 }

@@ -98,7 +98,7 @@ var table = []row{
 	{"agent/membership", base + "policy policy/roster policy/approval internal/keyfile internal/audit/spool rendezvous/client agent/trust", ""},
 	{"agent/pair", "internal/refusal crypto/key internal/wire internal/carrier agent/process", ""},
 	{"agent/gossip", "internal/refusal crypto/key internal/wire internal/audit/checkpoint internal/audit/witness agent/trust", ""},
-	{"agent/worker", "internal/refusal crypto/handshake policy internal/harden internal/wire internal/link internal/session internal/join agent/process agent/files agent/reach agent/pair", ""},
+	{"agent/worker", "internal/refusal crypto/handshake policy internal/harden internal/wire internal/link internal/session internal/join internal/filecopy internal/filecopy/receive internal/filecopy/send agent/process agent/files agent/reach agent/pair", ""},
 	{"agent/judge", base + "crypto/replay crypto/handshake policy policy/roster policy/approval rendezvous/rate agent/process agent/trust agent/pair", ""},
 	{"agent", base + "crypto/handshake policy policy/roster policy/approval internal/keyfile " +
 		"internal/audit/entry internal/audit/spool internal/carrier internal/link rendezvous/rate rendezvous/client " +
@@ -116,6 +116,7 @@ var table = []row{
 	{"operator/sshfront", "internal/refusal internal/keyfile internal/session internal/wire internal/join", "golang.org/x/crypto"},
 	{"operator/sshconfig", "internal/keyfile internal/refusal internal/cli operator/account operator/verb operator/sshfront", ""},
 	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen operator/forward operator/sshfront", ""},
+	{"operator/files", "internal/filecopy internal/filecopy/receive internal/filecopy/send internal/refusal internal/session internal/cli internal/terminal operator/remote operator/verb", ""},
 	{"operator/netcheck", "internal/refusal internal/wire internal/link internal/probe internal/cli internal/terminal operator/account operator/verb", ""},
 	{"operator/pending", "internal/refusal crypto/key internal/keyfile internal/terminal internal/cli policy/roster operator/change operator/account operator/verb", ""},
 	{"operator/owners", base + "policy/roster internal/keyfile internal/terminal internal/cli operator/vault operator/change operator/account operator/verb operator/pending", ""},
@@ -123,7 +124,7 @@ var table = []row{
 	{"operator/founding", base + "policy policy/roster internal/keyfile internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb operator/pending operator/owners operator/members", ""},
 	{"operator/cosign", "internal/refusal internal/terminal internal/cli operator/change operator/account operator/verb operator/pending operator/owners operator/founding", ""},
 	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/verify internal/terminal internal/cli " +
-		"operator/account operator/verb operator/request operator/live operator/remote operator/sshconfig operator/netcheck operator/owners operator/members operator/founding operator/cosign", ""},
+		"operator/account operator/verb operator/request operator/live operator/remote operator/files operator/sshconfig operator/netcheck operator/owners operator/members operator/founding operator/cosign", ""},
 
 	// Programs: they put parts together and hold nothing of their own.
 	{"cmd/tucdesk", "operator", ""},

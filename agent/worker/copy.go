@@ -1,0 +1,89 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/tucdesk/tucdesk/internal/filecopy"
+	"github.com/tucdesk/tucdesk/internal/filecopy/receive"
+	"github.com/tucdesk/tucdesk/internal/filecopy/send"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+)
+
+// copyFiles serves one copy: the operator says which way it goes, and the policy is
+// asked about that way alone.
+func (w *worker) copyFiles(ctx context.Context, ch *session.ServerChannel, home string) error {
+	s := filecopy.NewStream(idling{ch.Stdin(), w.idle}, busy{ch.Stdout(), w.idle})
+	m, err := s.Next()
+	if err != nil {
+		return err
+	}
+	switch m := m.(type) {
+	case filecopy.Get:
+		err = w.sendFiles(ctx, s, ch, m, home)
+	case filecopy.Put:
+		err = w.receiveFiles(ctx, s, m, home)
+	default:
+		err = refusal.New(refusal.ProtocolError, "a copy begins with what is to be copied")
+	}
+	return err
+}
+
+// refuseCopy says why a copy does not begin.
+func refuseCopy(s *filecopy.Stream, err error) error {
+	code, why := filecopy.Reason(err)
+	return errors.Join(err, s.Say(filecopy.Refused{Code: code, Text: why}))
+}
+
+func (w *worker) sendFiles(ctx context.Context, s *filecopy.Stream, ch *session.ServerChannel, m filecopy.Get, home string) error {
+	_, err := w.may(ctx, wire.Action(policy.CopyRead), "")
+	var paths []string
+	if err == nil {
+		paths, err = send.Expand(m.Paths, home)
+	}
+	if err != nil {
+		return refuseCopy(s, err)
+	}
+	if err := s.Say(filecopy.Ready{}); err != nil {
+		return err
+	}
+	_, err = send.Run(ctx, s, send.Config{Paths: paths, Flags: m.Flags, Hangup: func() { _ = ch.Close() }})
+	return err
+}
+
+// receiveFiles: who may write and not read does not learn what is there either.
+func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecopy.Put, home string) error {
+	_, err := w.may(ctx, wire.Action(policy.CopyWrite), "")
+	if err != nil {
+		return refuseCopy(s, err)
+	}
+	_, unread := w.may(ctx, wire.Action(policy.CopyRead), "")
+	r, err := receive.Open(receive.Config{Path: send.Absolute(m.Path, home), Flags: m.Flags, Look: unread == nil})
+	if err != nil {
+		return refuseCopy(s, err)
+	}
+	if err := s.Say(filecopy.Ready{}); err != nil {
+		r.Close()
+		return err
+	}
+	_, err = r.Run(s)
+	return err
+}
+
+// busy keeps the session from being idle while the operator takes what is sent.
+type busy struct {
+	w    io.Writer
+	idle *idleTimer
+}
+
+func (b busy) Write(p []byte) (int, error) {
+	n, err := b.w.Write(p)
+	if n > 0 {
+		b.idle.touch()
+	}
+	return n, err
+}
