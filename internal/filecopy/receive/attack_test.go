@@ -1,0 +1,380 @@
+package receive
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/filecopy"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// hostile is a sender that says what a test wants, to a receiver that is really
+// there.
+type hostile struct {
+	t        *testing.T
+	w        *wire
+	done     sync.WaitGroup
+	err      error // of Run, after wait
+	finished filecopy.Finished
+
+	mu       sync.Mutex
+	problems []filecopy.Problem // guarded by mu
+	wants    chan filecopy.Want
+	declines chan uint32
+}
+
+func attack(t *testing.T, cfg Config) *hostile {
+	t.Helper()
+	h := &hostile{t: t, w: newWire(t), wants: make(chan filecopy.Want, 100), declines: make(chan uint32, 100)}
+	r, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.done.Go(func() {
+		if h.finished, h.err = r.Run(h.w.receiver); h.err != nil {
+			h.w.cut()
+		}
+	})
+	h.done.Go(h.hear)
+	t.Cleanup(func() {
+		h.w.cut()
+		h.done.Wait()
+	})
+	return h
+}
+
+func (h *hostile) hear() {
+	for {
+		m, err := h.w.sender.Next()
+		if err != nil {
+			return
+		}
+		switch m := m.(type) {
+		case filecopy.Problem:
+			h.mu.Lock()
+			h.problems = append(h.problems, m)
+			h.mu.Unlock()
+		case filecopy.Want:
+			m.Hashes = bytes.Clone(m.Hashes)
+			h.wants <- m
+		case filecopy.Decline:
+			h.declines <- m.ID
+		case filecopy.Finished:
+			return
+		}
+	}
+}
+
+func (h *hostile) say(messages ...filecopy.Message) *hostile {
+	for _, m := range messages {
+		if err := h.w.sender.Say(m); err != nil && err != io.ErrClosedPipe {
+			h.t.Errorf("saying %T: %v", m, err)
+		}
+	}
+	return h
+}
+
+// end finishes the copy and returns the codes of what was left out.
+func (h *hostile) end() string {
+	h.t.Helper()
+	h.say(filecopy.End{})
+	h.done.Wait()
+	if h.err != nil {
+		h.t.Fatal(h.err)
+	}
+	return h.codes()
+}
+
+func (h *hostile) codes() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var codes []string
+	for _, p := range h.problems {
+		codes = append(codes, string(p.Code))
+	}
+	return strings.Join(codes, " ")
+}
+
+// broken waits for the end of a copy whose sender broke the rules.
+func (h *hostile) broken() {
+	h.t.Helper()
+	h.done.Wait()
+	if refusal.Of(h.err) != refusal.ProtocolError {
+		h.t.Errorf("the copy ended with %v", h.err)
+	}
+}
+
+func small(name, text string) filecopy.Small {
+	return filecopy.Small{Mode: 0o644, Name: name, Hash: sha256.Sum256([]byte(text)), Data: []byte(text)}
+}
+
+// listing is everything below dir, so that a test sees what it did not expect.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var names []string
+	err := filepath.WalkDir(dir, func(name string, _ os.DirEntry, err error) error {
+		rel, _ := filepath.Rel(dir, name)
+		names = append(names, filepath.ToSlash(rel))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(names[1:], " ")
+}
+
+func TestI1I6NamesThatLeaveTheTargetWriteNothing(t *testing.T) {
+	outer := t.TempDir()
+	target := filepath.Join(outer, "target")
+	if err := os.Mkdir(target, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h := attack(t, Config{Path: target, Flags: filecopy.Recursive})
+	n := 0
+	for _, name := range []string{"../x", "/x", outer + "/x", "a/../../x", "", ".", "..", "x\x00y", strings.Repeat("x", 4000), "d//x", "./x"} {
+		h.say(small(name, "bad"), filecopy.Folder{Mode: 0o755, Name: name}, filecopy.Link{Name: name, Target: "y"}, filecopy.Offer{ID: 1, Size: 1 << 20, Name: name})
+		if id := <-h.declines; id != 1 {
+			t.Errorf("declined %d", id)
+		}
+		n += 4
+	}
+	if got := h.end(); got != strings.TrimSpace(strings.Repeat("bad_path ", n)) {
+		t.Errorf("problems: %s", got)
+	}
+	if got := listing(t, outer); got != "target" {
+		t.Errorf("it wrote %s", got)
+	}
+}
+
+func TestI6WhatNobodyAskedForIsNotWritten(t *testing.T) {
+	target := t.TempDir()
+	h := attack(t, Config{Path: target, Flags: filecopy.Recursive, Asked: []string{"/srv/site", "logs/*.log"}})
+	h.say(filecopy.Folder{Mode: 0o755, Name: "site"}, small("site/index", "fine"), small("a.log", "fine"), small(".bashrc", "bad"), small("site2", "bad"))
+	if got := h.end(); got != "bad_path bad_path" {
+		t.Errorf("problems: %s", got)
+	}
+	if got := listing(t, target); got != "a.log site site/index" {
+		t.Errorf("it wrote %s", got)
+	}
+}
+
+func TestI3NothingIsWrittenThroughLinks(t *testing.T) {
+	outer := t.TempDir()
+	target, outside := filepath.Join(outer, "target"), filepath.Join(outer, "outside")
+	for _, d := range []string{target, outside} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]string{"absolute": outside, "relative": "../outside"} {
+		if err := os.Symlink(to, filepath.Join(target, name)); err != nil {
+			t.Skip(err)
+		}
+	}
+	h := attack(t, Config{Path: target, Flags: filecopy.Recursive | filecopy.Preserve})
+	h.say(filecopy.Folder{Mode: 0o755, Name: "t"},
+		filecopy.Link{Name: "t/l", Target: "../../outside"}, small("t/l/x", "bad"), // one that it makes itself
+		small("absolute/x", "bad"), small("relative/x", "bad"), filecopy.Folder{Mode: 0o777, Name: "relative/d"}, filecopy.Folder{Mode: 0o777, Name: "absolute"})
+	h.end()
+	if got := listing(t, outer); got != "outside target target/absolute target/relative target/t" {
+		t.Errorf("it wrote %s; problems %s", got, h.codes())
+	}
+	if info, err := os.Stat(outside); err != nil || info.Mode().Perm() == 0o777 {
+		t.Errorf("the folder outside has %v, %v", info.Mode(), err)
+	}
+}
+
+func TestI8WrongOffsetsEndTheCopyAndChangeNothing(t *testing.T) {
+	const size = 2 << 20
+	ways := map[string][]filecopy.Message{
+		"gap":          {filecopy.Data{Offset: 1, Bytes: []byte("x")}},
+		"again":        {filecopy.Data{Offset: 0, Bytes: []byte("x")}, filecopy.Data{Offset: 0, Bytes: []byte("x")}},
+		"beyond":       {filecopy.Zeros{Offset: 0, Length: size}, filecopy.Data{Offset: size, Bytes: []byte("x")}},
+		"overflow":     {filecopy.Data{Offset: 0, Bytes: []byte("x")}, filecopy.Zeros{Offset: 1, Length: 1<<64 - 1}},
+		"no zeros":     {filecopy.Zeros{}},
+		"kept nothing": {filecopy.Keep{First: 0, Count: 1}},
+		"kept less":    {filecopy.Keep{First: 1<<32 - 1, Count: 1<<32 - 1}},
+		"short":        {filecopy.Close{Size: 0}},
+		"entry inside": {small("y", "y")},
+		"end inside":   {filecopy.End{}},
+		"twice":        {filecopy.Begin{ID: 1}},
+		"receiver's":   {filecopy.Want{ID: 1}},
+	}
+	for name, messages := range ways {
+		t.Run(name, func(t *testing.T) {
+			target := t.TempDir()
+			write(t, filepath.Join(target, "x"), []byte("old"))
+			h := attack(t, Config{Path: target})
+			h.say(filecopy.Offer{ID: 1, Size: size, Name: "x", Mode: 0o644})
+			<-h.wants
+			h.say(filecopy.Begin{ID: 1}).say(messages...)
+			h.broken()
+			same(t, filepath.Join(target, "x"), []byte("old"))
+		})
+	}
+}
+
+func TestI8AnotherDigestThrowsTheFileAway(t *testing.T) {
+	target := t.TempDir()
+	write(t, filepath.Join(target, "x"), []byte("old"))
+	h := attack(t, Config{Path: target})
+	bad := small("y", "one")
+	bad.Data = []byte("two")
+	h.say(bad, filecopy.Offer{ID: 1, Size: 3, Name: "x", Mode: 0o644})
+	<-h.wants
+	h.say(filecopy.Begin{ID: 1}, filecopy.Data{Bytes: []byte("new")}, filecopy.Close{Size: 3})
+	if got := h.end(); got != "hash_mismatch hash_mismatch" {
+		t.Errorf("problems: %s", got)
+	}
+	same(t, filepath.Join(target, "x"), []byte("old"))
+	if got := listing(t, target); got != "x" {
+		t.Errorf("it left %s", got)
+	}
+}
+
+func TestI7NoRoomIsSaidBeforeAnythingIsSent(t *testing.T) {
+	target := t.TempDir()
+	h := attack(t, Config{Path: target})
+	h.say(filecopy.Offer{ID: 1, Size: filecopy.MaxSize, Allocated: filecopy.MaxSize, Name: "huge"})
+	if id := <-h.declines; id != 1 {
+		t.Errorf("declined %d", id)
+	}
+	if got := h.end(); got != "no_space" {
+		t.Errorf("problems: %s", got)
+	}
+	if got := listing(t, target); got != "" {
+		t.Errorf("it left %s", got)
+	}
+}
+
+func TestOffersWithoutEndAreRefused(t *testing.T) {
+	h := attack(t, Config{Path: t.TempDir()})
+	for i := range uint32(filecopy.MaxOffers + 1) {
+		h.say(filecopy.Offer{ID: i, Size: 1 << 20, Name: string(rune('a' + i))})
+	}
+	h.broken()
+}
+
+func TestOnlyDeclinedOffersAreLeftAtTheEnd(t *testing.T) {
+	h := attack(t, Config{Path: t.TempDir()})
+	h.say(filecopy.Offer{ID: 1, Size: 1 << 20, Name: "x"})
+	<-h.wants
+	h.say(filecopy.End{})
+	h.broken()
+}
+
+// Two names that are one on this disk: the second errors. A disk without capitals is
+// played by a link that appears in between.
+func TestI10NamesThatAreOneOnThisDisk(t *testing.T) {
+	dir := t.TempDir()
+	tr, err := place(dir, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.close()
+	put := func(name string) error {
+		p, err := tr.begin(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = p.commit()
+		return err
+	}
+	if err := put("Readme"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(dir, "Readme"), filepath.Join(dir, "README")); err != nil {
+		t.Skip(err)
+	}
+	if err := put("README"); refusal.Of(err) != refusal.NameCollision {
+		t.Errorf("the second one: %v", err)
+	}
+	h := attack(t, Config{Path: t.TempDir()})
+	h.say(small("x", "1"), small("x", "2"))
+	if got := h.end(); got != "name_collision" {
+		t.Errorf("problems: %s", got)
+	}
+}
+
+func TestI9PartsOfOthersAreNotWritten(t *testing.T) {
+	dir := t.TempDir()
+	part := filepath.Join(dir, partName("x", ""))
+	precious := filepath.Join(dir, "precious")
+	for name, plant := range map[string]func() error{
+		"link":      func() error { return os.Symlink("precious", part) },
+		"hard link": func() error { return os.Link(precious, part) },
+		"folder":    func() error { return os.Mkdir(part, 0o755) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(t, precious, []byte("precious"))
+			if err := plant(); err != nil {
+				t.Skip(err)
+			}
+			defer os.Remove(part)
+			h := attack(t, Config{Path: dir})
+			h.say(small("x", "new"))
+			if got := h.end(); got != "" {
+				t.Errorf("problems: %s", got)
+			}
+			same(t, precious, []byte("precious"))
+			same(t, filepath.Join(dir, "x"), []byte("new"))
+		})
+	}
+}
+
+func TestI9TheTargetIsALinkAndIsNotFollowed(t *testing.T) {
+	dir := t.TempDir()
+	precious := filepath.Join(dir, "precious")
+	write(t, precious, []byte("precious"))
+	if err := os.Symlink("precious", filepath.Join(dir, "x")); err != nil {
+		t.Skip(err)
+	}
+	h := attack(t, Config{Path: dir})
+	h.say(small("x", "new"))
+	if got := h.end(); got != "" {
+		t.Errorf("problems: %s", got)
+	}
+	same(t, precious, []byte("precious"))
+	same(t, filepath.Join(dir, "x"), []byte("new"))
+}
+
+// Two copies to one name at once: each is whole, the later one stays.
+func TestI9TwoCopiesOfOneNameAreNotMixed(t *testing.T) {
+	dir := t.TempDir()
+	size := uint64(2 << 20)
+	one, two := bytes.Repeat([]byte("1"), int(size)), bytes.Repeat([]byte("2"), int(size))
+	a, b := attack(t, Config{Path: dir}), attack(t, Config{Path: dir})
+	send := func(h *hostile, data []byte, from, to int) {
+		for at := from; at < to; at += filecopy.MaxData {
+			h.say(filecopy.Data{Offset: uint64(at), Bytes: data[at:min(at+filecopy.MaxData, to)]})
+		}
+	}
+	finish := func(h *hostile, data []byte) {
+		d := filecopy.NewDigest(size)
+		_, _ = d.Write(data)
+		send(h, data, 1<<20, int(size))
+		h.say(filecopy.Close{Size: size, Digest: d.Sum()})
+		if got := h.end(); got != "" {
+			t.Errorf("problems: %s", got)
+		}
+		same(t, filepath.Join(dir, "x"), data)
+	}
+	for _, h := range []*hostile{a, b} {
+		h.say(filecopy.Offer{ID: 1, Size: size, Name: "x", Mode: 0o644})
+		<-h.wants
+		h.say(filecopy.Begin{ID: 1})
+	}
+	send(a, one, 0, 1<<20)
+	send(b, two, 0, 1<<20)
+	finish(a, one)
+	finish(b, two)
+	if got := listing(t, dir); got != "x" {
+		t.Errorf("it left %s", got)
+	}
+}
