@@ -34,6 +34,7 @@ type Command struct {
 	MaxArgs  int // -1: any number
 	Run      func(ctx context.Context, io *IO, args []string) error
 	Complete func(ctx context.Context, typed string) []string // candidates for the first argument
+	Again    bool                                             // flags may stand right behind the first argument too, as with ssh
 	Files    bool                                             // the other arguments, or all of them, are files
 	Mixed    bool                                             // every argument is a file, or begins with a candidate
 	Sub      []*Command
@@ -106,7 +107,18 @@ func build(c *Command, io *IO) *cobra.Command {
 	// A noun alone shows its verbs; a wrong verb must not pass as that.
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	if c.Run != nil {
-		cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.Run(cmd.Context(), io, args) }
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if c.Again && len(args) > 1 {
+				if err := cmd.Flags().Parse(args[1:]); err != nil {
+					return cmd.FlagErrorFunc()(cmd, err)
+				}
+				if help, _ := cmd.Flags().GetBool("help"); help {
+					return cmd.Help()
+				}
+				args = append(args[:1:1], cmd.Flags().Args()...)
+			}
+			return c.Run(cmd.Context(), io, args)
+		}
 		// Everything behind the first argument belongs to the remote command:
 		// "exec host ls -l" must not read -l as ours.
 		cmd.Flags().SetInterspersed(c.MaxArgs >= 0)
@@ -137,6 +149,7 @@ func addFlags(cmd *cobra.Command, define func(*flag.FlagSet)) {
 		scratch.AddGoFlag(f)
 		long := scratch.Lookup(f.Name)
 		long.Shorthand = short[f.Value]
+		long.Hidden = f.Usage == "" // not for people
 		cmd.Flags().AddFlag(long)
 		delete(short, f.Value)
 	})

@@ -4,9 +4,11 @@ package terminal
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // openTTY opens the terminal for reading and for writing.
@@ -37,4 +39,24 @@ func Resizes(ctx context.Context, f *os.File) <-chan Size {
 		}
 	}()
 	return out
+}
+
+// resumeWithin is how long Suspend waits to learn that it was stopped and goes on;
+// our choice. Time does not pass for a process that is stopped.
+const resumeWithin = time.Second
+
+// Suspend stops this process as Ctrl-Z does, and returns when it was told to go on.
+func Suspend() error {
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGCONT)
+	defer signal.Stop(again)
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGTSTP); err != nil {
+		return fmt.Errorf("suspending this program: %v", err)
+	}
+	select {
+	case <-again:
+		return nil
+	case <-time.After(resumeWithin): // nobody was there to start us again: an orphan is not stopped
+		return nil
+	}
 }

@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"context"
+	"errors"
 	"os"
 	"time"
 )
@@ -40,3 +41,6 @@ func Resizes(ctx context.Context, f *os.File) <-chan Size {
 	}()
 	return out
 }
+
+// Suspend is not possible here.
+func Suspend() error { return errors.New("Windows has no way to suspend a program") }

@@ -188,11 +188,7 @@ func (s *Set) openPipe(ctx context.Context, to Address) (*session.Pipe, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := session.Opening{Kind: session.DirectTCP, Host: to.Host, Port: to.Port}
-	if to.Socket != "" {
-		o = session.Opening{Kind: session.DirectSocket, Host: to.Socket}
-	}
-	return conn.OpenPipe(s.ctx, o)
+	return conn.OpenPipe(s.ctx, opening(to))
 }
 
 // greet hears what a SOCKS client wants, in bounded time.

@@ -78,12 +78,13 @@ type Set struct {
 	listeners map[uint64]Spec       // guarded by mu; of conn, by the channel
 	open      map[uint64]Connection // guarded by mu
 	last      uint64                // guarded by mu; the newest connection's ID
+	emptied   chan struct{}         // guarded by mu; closed when open becomes empty, then replaced
 }
 
 // New makes an empty set. Close ends it.
 func New(cfg Config) *Set {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Set{cfg: cfg, ctx: ctx, cancel: cancel, attached: make(chan struct{}), listeners: map[uint64]Spec{}, open: map[uint64]Connection{}}
+	return &Set{cfg: cfg, ctx: ctx, cancel: cancel, attached: make(chan struct{}), emptied: make(chan struct{}), listeners: map[uint64]Spec{}, open: map[uint64]Connection{}}
 }
 
 // Close ends listeners and connections and waits for them. It may be called more
@@ -223,6 +224,27 @@ func (s *Set) end(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, id)
+	if len(s.open) == 0 {
+		close(s.emptied)
+		s.emptied = make(chan struct{})
+	}
+}
+
+// Drain waits until no connection is open, or ctx ends.
+func (s *Set) Drain(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		n, emptied := len(s.open), s.emptied
+		s.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-emptied:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // join makes one connection of two and reports its beginning and its end. It

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/session"
 )
 
 // Way says who listens.
@@ -57,6 +58,16 @@ func (s Spec) String() string {
 
 // socks reports a forward without a target. OpenSSH has it for -R too.
 func (s Spec) socks() bool { return s.To == Address{} }
+
+// Opening is the channel by which the machine connects to the target.
+func (s Spec) Opening() session.Opening { return opening(s.To) }
+
+func opening(to Address) session.Opening {
+	if to.Socket != "" {
+		return session.Opening{Kind: session.DirectSocket, Host: to.Socket}
+	}
+	return session.Opening{Kind: session.DirectTCP, Host: to.Host, Port: to.Port}
+}
 
 // maxSpec is the longest spec in bytes: two paths of sockets and more; our choice.
 const maxSpec = 4096

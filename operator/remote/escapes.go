@@ -1,23 +1,33 @@
 package remote
 
 import (
+	"fmt"
 	"io"
 )
 
-// escapes passes a terminal's input on and acts on OpenSSH's escapes: a tilde
-// at the beginning of a line, then a dot, a question mark or a tilde; ~s is ours. Without
-// them a session whose far end is stuck could only be left by killing us.
+// escapes passes a terminal's input on and acts on OpenSSH's escapes: a tilde at
+// the beginning of a line and one more character. ~s is ours. Without them a
+// session whose far end is stuck could only be left by killing us.
 type escapes struct {
 	in      io.Reader
 	say     io.Writer
+	char    byte // the tilde; 0 is none
 	leave   func()
+	suspend func() error  // back when the person goes on
 	state   func() string // one line about the session
+	list    func() string // lines about forwarded connections
 	midLine bool          // the last byte was not a line end
-	tilde   bool          // a tilde at the beginning of a line is held back
+	held    bool          // an escape character at the beginning of a line is held back
 	left    bool
 }
 
-const escapeHelp = "\r\nEscapes, at the beginning of a line:\r\n  ~.  end the session\r\n  ~s  say which way the session goes\r\n  ~?  this help\r\n  ~~  send a tilde\r\n"
+const escapeHelp = "\r\nEscapes, at the beginning of a line:\r\n" +
+	"  %[1]s.   end the session\r\n" +
+	"  %[1]s^Z  suspend this program\r\n" +
+	"  %[1]s#   list forwarded connections\r\n" +
+	"  %[1]ss   say which way the session goes\r\n" +
+	"  %[1]s?   this help\r\n" +
+	"  %[1]s%[1]s   send the escape character itself\r\n"
 
 // Read returns input without the escapes, io.EOF after "~.".
 func (e *escapes) Read(p []byte) (int, error) {
@@ -39,34 +49,58 @@ func (e *escapes) Read(p []byte) (int, error) {
 }
 
 func (e *escapes) step(out []byte, b byte) []byte {
-	if e.left {
+	switch {
+	case e.left:
 		return out
-	}
-	if !e.tilde {
-		if b == '~' && !e.midLine {
-			e.tilde = true
+	case e.held:
+		e.held = false
+		if e.act(b) { // the line begins anew
 			return out
 		}
-		e.midLine = b != '\r' && b != '\n'
-		return append(out, b)
+		if b != e.char {
+			out = append(out, e.char)
+		}
+	case e.char != 0 && b == e.char && !e.midLine:
+		e.held = true
+		return out
 	}
-	e.tilde, e.midLine = false, true
+	e.midLine = b != '\r' && b != '\n'
+	return append(out, b)
+}
+
+const controlZ = 'Z' - '@'
+
+// act does what an escape asks for; false means that it is none.
+func (e *escapes) act(b byte) bool {
+	text := ""
 	switch b {
 	case '.':
 		e.left = true
 		e.leave()
-		return out
+		return true
+	case controlZ:
+		if err := e.suspend(); err != nil {
+			text = err.Error() + "\r\n"
+		}
 	case '?':
-		e.midLine = false
-		_, _ = io.WriteString(e.say, escapeHelp)
-		return out
+		text = fmt.Sprintf(escapeHelp, e.shown())
+	case '#':
+		text = e.list()
 	case 's':
-		e.midLine = false
-		_, _ = io.WriteString(e.say, "\r\n"+e.state()+"\r\n")
-		return out
-	case '~':
-		return append(out, '~')
+		text = "\r\n" + e.state() + "\r\n"
+	case 'C':
+		text = "\r\nno command line here; for more forwards: tucdesk forward HOST SPEC\r\n"
+	default:
+		return false
 	}
-	e.midLine = b != '\r' && b != '\n'
-	return append(out, '~', b)
+	_, _ = io.WriteString(e.say, text)
+	return true
+}
+
+// shown is the escape character as people read it.
+func (e *escapes) shown() string {
+	if e.char < ' ' {
+		return "^" + string(rune(e.char+'@'))
+	}
+	return string(rune(e.char))
 }

@@ -27,9 +27,9 @@ type forwardFlags struct {
 }
 
 func (o *forwardFlags) flags(f *flag.FlagSet) {
-	f.Var(&o.local, "local", "listen here and connect there: [`BIND:]PORT:HOST:PORT`, or a path of a socket in place of either end; may be given again")
+	f.Var(&o.local, "local", "listen here and connect there: `[BIND:]PORT:HOST:PORT`, or a path of a socket in place of either end; may be given again")
 	f.Var(&o.local, "L", "")
-	f.Var(&o.remote, "remote", "listen there and connect here, likewise; without a target the machine's programs say by SOCKS where to: `SPEC`")
+	f.Var(&o.remote, "remote", "listen there and connect here, likewise; without a target the machine's programs say by SOCKS where to; `SPEC`")
 	f.Var(&o.remote, "R", "")
 	f.Var(&o.dynamic, "dynamic", "listen here for SOCKS 4, 4a and 5 clients, which say where to connect there: `[BIND:]PORT`")
 	f.Var(&o.dynamic, "D", "")
@@ -106,7 +106,10 @@ func ForwardCommand() *cli.Command {
 // points.
 func target(user *string, arg string) string {
 	if at := strings.LastIndex(arg, "@"); at > 0 {
-		*user, arg = arg[:at], arg[at+1:]
+		if *user == "" { // -l counts, as with ssh
+			*user = arg[:at]
+		}
+		arg = arg[at+1:]
 	}
 	if *user == sshfront.SelfUser {
 		*user = ""
@@ -226,14 +229,7 @@ func eventText(e forward.Event, host string) string {
 }
 
 func (o *forwarding) way(p session.PathState) {
-	if p.Lost {
-		o.line(forwardLine{Type: "path"}, "no way to %s; what is sent is kept", terminal.Escape(o.host))
-		return
-	}
-	if p.Kind == "" {
-		return
-	}
-	o.line(forwardLine{Type: "path", Kind: p.Kind, Name: p.Name, RTTMillis: live.Millis(p.RTT)}, "path %s %s", p.Kind, terminal.Escape(p.Name))
+	o.line(forwardLine{Type: "path", Kind: p.Kind, Name: p.Name, RTTMillis: live.Millis(p.RTT)}, "%s", wayText(p, o.host))
 }
 
 func (o *forwarding) retry(err error, again time.Duration) {

@@ -18,8 +18,8 @@ import (
 
 // play runs what w asks for on an open session and joins it to our own input
 // and output until it ends.
-func play(ctx context.Context, tio *cli.IO, conn *opened, w want) (*player, error) {
-	p := &player{io: tio, conn: conn, host: w.host, renew: &conn.renew, gone: make(chan struct{}), broken: make(chan struct{})}
+func play(ctx context.Context, tio *cli.IO, conn *opened, w want, x around) (*player, error) {
+	p := &player{io: tio, conn: conn, host: w.host, around: x, renew: &conn.renew, gone: make(chan struct{}), broken: make(chan struct{})}
 	ch, err := conn.OpenSession(ctx)
 	if err != nil {
 		return p, err
@@ -36,7 +36,19 @@ func play(ctx context.Context, tio *cli.IO, conn *opened, w want) (*player, erro
 	if err := start(ctx, ch, w); err != nil {
 		return p, err
 	}
+	if x.started != nil {
+		x.started()
+	}
 	return p, p.run(ctx)
+}
+
+// around is what goes on beside a program. The zero value is nothing.
+type around struct {
+	escape  byte          // character of the escapes; 0 is none
+	list    func() string // lines about forwarded connections, for ~#
+	started func()        // the machine has started the program
+	late    *lateWriter   // talk that a raw terminal takes over
+	verbose bool          // tell each change of the session's way
 }
 
 func start(ctx context.Context, ch *session.Channel, w want) error {
@@ -56,6 +68,8 @@ type player struct {
 	ch     *session.Channel
 	conn   *opened
 	host   string // as the person wrote it
+	around around
+	pause  func() error // leaves raw mode and stops this process until it is told to go on
 	renew  *renewal
 	raw    bool
 	screen *screen.Screen // between the program and a real terminal, else nil
@@ -105,6 +119,13 @@ func (p *player) run(ctx context.Context) error {
 		defer teller.Wait()
 		defer quiet()
 	}
+	if p.around.verbose {
+		var verbose sync.WaitGroup
+		telling, quiet := context.WithCancel(ctx)
+		verbose.Go(func() { p.conn.tellWays(telling, func(way session.PathState) { p.remark(wayText(way, p.host)) }) })
+		defer verbose.Wait()
+		defer quiet()
+	}
 	go p.feed()
 	var out sync.WaitGroup
 	stdout, stderr := io.Writer(p.io.Out), io.Writer(p.io.Err)
@@ -147,12 +168,23 @@ func (p *player) talk() io.Writer {
 	return p.io.Err
 }
 
+// connections are lines about what is forwarded beside this program.
+func (p *player) connections() string {
+	if p.around.list == nil {
+		return "\r\nno connections are forwarded\r\n"
+	}
+	return p.around.list()
+}
+
 // feed copies our input to the program.
 func (p *player) feed() {
 	in := p.ch.Stdin()
 	var src io.Reader = p.io.In
 	if p.raw {
-		src = &escapes{in: p.io.In, say: p.talk(), leave: func() { close(p.gone) }, state: p.conn.line}
+		src = &escapes{
+			in: p.io.In, say: p.talk(), char: p.around.escape, leave: func() { close(p.gone) }, suspend: p.pause,
+			state: p.conn.line, list: p.connections,
+		}
 	}
 	if p.screen != nil {
 		src = io.TeeReader(src, typing{p.screen})

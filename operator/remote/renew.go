@@ -58,5 +58,14 @@ func (p *player) warn(text string) {
 		p.io.Say("warning: %s", text)
 		return
 	}
+	p.remark(text)
+}
+
+// remark is a line of ours while a session runs.
+func (p *player) remark(text string) {
+	if !p.raw {
+		p.io.Say("tucdesk: %s", text)
+		return
+	}
 	_, _ = io.WriteString(p.talk(), "\r\ntucdesk: "+text+"\r\n")
 }

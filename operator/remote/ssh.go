@@ -47,7 +47,7 @@ type sessionOptions struct {
 	reason  string
 	cwd     string
 	env     verb.ListFlag
-	tty     bool
+	tty     count
 	noTTY   bool
 	noWait  bool
 	noMap   bool
@@ -61,11 +61,11 @@ func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
 	f.StringVar(&o.user, "l", "", "")
 	f.StringVar(&o.reason, "reason", "", "`text` that an approver sees and the log keeps")
 	f.Var(&o.env, "env", "`NAME=VALUE` to add to the environment, where the policy lets it; may be given again")
-	f.BoolVar(&o.tty, "tty", false, "run on a pseudo-terminal")
-	f.BoolVar(&o.tty, "t", false, "")
+	f.Var(&o.tty, "tty", "run on a pseudo-terminal")
+	f.Var(&o.tty, "t", "")
 	f.BoolVar(&o.noTTY, "no-tty", false, "run without a pseudo-terminal, also with -t")
 	f.BoolVar(&o.noTTY, "T", false, "")
-	f.BoolVar(&o.talk, "verbose", false, "at the end, say which way the session went and how long it took to open")
+	f.BoolVar(&o.talk, "verbose", false, "say which way the session goes when that changes, and at the end how long it took to open")
 	f.BoolVar(&o.talk, "v", false, "")
 	f.Var(&o.predict, "predict", "show keys before their echo: `when` is adaptive (on long paths), always or never")
 	f.BoolVar(&o.noMap, noMapFlag, false, noMapHelp)
@@ -95,29 +95,62 @@ func (o *sessionOptions) splitUser(host string) string {
 
 // SSHCommand is the verb ssh.
 func SSHCommand() *cli.Command {
-	var o sessionOptions
+	var o sshOptions
 	return &cli.Command{
 		Use: "ssh [USER@]HOST [COMMAND...]", Short: "Open a shell on a machine",
 		Long: "Opens a login shell on a pseudo-terminal. With COMMAND, the words are joined by spaces and run by the user's\n" +
-			"shell, as ssh does it; tucdesk exec runs exact arguments without a shell. Ends with the remote exit status.\n\n" +
-			"At the beginning of a line, ~. ends the session, ~s says which way it goes, ~? lists the escapes\n" +
-			"and ~~ sends a tilde. A session outlives its network: it waits for a new way for as long as the policy lets it.",
-		Example: "tucdesk ssh web\ntucdesk ssh deploy@web\ntucdesk ssh web 'tail -n 50 /var/log/syslog | grep error'",
-		MinArgs: 1, MaxArgs: -1, Flags: o.sessionFlags, Complete: o.CompleteHosts,
-		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			host, command := o.splitUser(args[0]), strings.Join(AfterDashes(args[1:]), " ")
-			var argv []string
-			if command != "" {
-				argv = []string{command}
-			}
-			p, err := o.params(argv)
-			if err != nil {
-				return err
-			}
-			p.TTY = !o.noTTY && (o.tty || command == "" && terminal.IsTerminal(io.In))
-			return o.runSession(ctx, io, want{host: host, action: wire.Shell, params: p, reason: o.reason, noWait: o.noWait, noMap: o.noMap, predict: o.predict})
-		},
+			"shell, as ssh does it; tucdesk exec runs exact arguments without a shell. Ends with the remote exit status.\n" +
+			"The letters are OpenSSH's, before HOST and right behind it. HOST may end in \".tucdesk\".\n\n" +
+			"At the beginning of a line, ~. ends the session, ~^Z suspends it, ~# lists forwarded connections, ~s says which\n" +
+			"way it goes, ~? lists the escapes and ~~ sends a tilde. A session outlives its network: it waits for a new way\n" +
+			"for as long as the policy lets it.\n\n" +
+			"-L, -R and -D need a session of their own, of the action forward; it is opened again when it ends. A shell that is\n" +
+			"left waits for the connections that are still open. Listeners are on loopback unless told.\n\n" +
+			"-o takes DynamicForward, EscapeChar, ExitOnForwardFailure, ForkAfterAuthentication, GatewayPorts, LocalForward,\n" +
+			"ProxyJump, RemoteCommand, RemoteForward, RequestTTY, SessionType, SetEnv, StdinNull, StreamLocalBindUnlink and\n" +
+			"User. Options about keys of hosts, ciphers, keep-alives and ControlMaster are taken and change nothing: the\n" +
+			"machine is always checked by the team's roster. Any other is refused.",
+		Example: "tucdesk ssh web\ntucdesk ssh deploy@web\ntucdesk ssh web 'tail -n 50 /var/log/syslog | grep error'\n" +
+			"tucdesk ssh -fNL 8080:localhost:80 web\ntucdesk ssh -J bastion admin@10.0.0.7",
+		MinArgs: 1, MaxArgs: -1, Again: true, Flags: o.flags, Complete: o.CompleteHosts,
+		Run: func(ctx context.Context, tio *cli.IO, args []string) error { return o.run(ctx, tio, args) },
 	}
+}
+
+func (o *sshOptions) run(ctx context.Context, tio *cli.IO, args []string) error {
+	if err := o.settle(); err != nil {
+		return err
+	}
+	command := strings.Join(AfterDashes(args[1:]), " ")
+	switch {
+	case command == "":
+		command = o.command
+	case o.noCommand || o.stdio != "":
+		return usage("", "-N and -W take no command")
+	}
+	if o.jump != "" {
+		direct, err := o.knows(args[0])
+		if err != nil || !direct {
+			return o.throughJump(ctx, tio, args[0], command)
+		}
+		tio.Say("note: %s is a machine of the team and needs no -J", terminal.Escape(args[0]))
+	}
+	if o.background && !o.inBackground {
+		return toBackground(ctx, tio, o.noCommand)
+	}
+	if o.noStdin || o.inBackground {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		defer null.Close()
+		tio = &cli.IO{In: null, Out: tio.Out, Err: tio.Err}
+	}
+	host := target(&o.user, args[0])
+	if o.stdio != "" {
+		return o.connectStdio(ctx, tio, host)
+	}
+	return o.open(ctx, tio, host, command)
 }
 
 // ExecCommand is the verb exec.
@@ -142,13 +175,22 @@ func ExecCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			p.TTY = o.tty && !o.noTTY
-			return o.runSession(ctx, io, want{host: host, action: wire.Exec, params: p, reason: o.reason, noWait: o.noWait, noMap: o.noMap, predict: o.predict})
+			p.TTY = o.tty > 0 && !o.noTTY
+			return o.runSession(ctx, io, o.want(host, wire.Exec, p))
 		},
 	}
 }
 
+func (o *sessionOptions) want(host string, action wire.Action, p wire.Params) want {
+	return want{host: host, action: action, params: p, reason: o.reason, noWait: o.noWait, noMap: o.noMap, predict: o.predict}
+}
+
+// runSession runs what w asks for, with the usual escapes on a terminal.
 func (o *sessionOptions) runSession(ctx context.Context, io *cli.IO, w want) error {
+	return o.runAround(ctx, io, w, around{escape: '~'})
+}
+
+func (o *sessionOptions) runAround(ctx context.Context, io *cli.IO, w want, x around) error {
 	return o.WithAccount(ctx, io, func(a *account.Account) error {
 		conn, err := connect(ctx, a, io, w)
 		if err != nil {
@@ -158,7 +200,8 @@ func (o *sessionOptions) runSession(ctx context.Context, io *cli.IO, w want) err
 		if stop, err := live.Serve(a.Home.Dir, func() live.Session { return conn.describe(w) }); err == nil { // only "status -d" misses it
 			defer stop()
 		}
-		p, err := play(ctx, io, conn, w)
+		x.verbose = o.talk
+		p, err := play(ctx, io, conn, w, x)
 		if o.talk {
 			conn.trail.note(conn.Path(), time.Now()) // of a session that was over at once
 			io.Say("path %s; session after %s, first output after %s", &conn.trail, conn.setup.Round(time.Millisecond), p.firstOutput(conn.asked))

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -34,6 +35,8 @@ func (p *player) attachTerminal(ctx context.Context, mode screen.Mode) (restore 
 		return nil, err
 	}
 	p.raw = true
+	p.pause = func() error { return p.suspend(back) }
+	restoreTalk := func() {}
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	if out, ok := p.io.Out.(*os.File); ok && terminal.IsTerminal(out) {
@@ -41,6 +44,10 @@ func (p *player) attachTerminal(ctx context.Context, mode screen.Mode) (restore 
 			Out: out, Columns: size.Cols, Rows: size.Rows, Mode: mode,
 			RTT: func() time.Duration { return p.conn.Path().RTT },
 		})
+		if late := p.around.late; late != nil {
+			before := late.become(saying{p.screen})
+			restoreTalk = func() { late.become(before) }
+		}
 		done.Go(func() { _ = p.screen.Run(ctx) })
 		done.Go(func() { p.watchPath(ctx) })
 	}
@@ -59,9 +66,33 @@ func (p *player) attachTerminal(ctx context.Context, mode screen.Mode) (restore 
 		if p.screen != nil {
 			p.screen.Close()
 		}
+		restoreTalk()
 		back()
 		done.Wait()
 	}, nil
+}
+
+// suspend gives the terminal back and stops this process, as a shell's job. The
+// session stays; what the program writes waits there. When the person goes on, the
+// terminal may have another size.
+func (p *player) suspend(back func()) error {
+	_, _ = io.WriteString(p.talk(), "\r\nsuspended\r\n")
+	back()
+	stopped := terminal.Suspend()
+	if _, err := terminal.Raw(p.io.In); err != nil {
+		return err
+	}
+	if stopped != nil {
+		return stopped
+	}
+	size, err := terminal.SizeOf(p.io.In)
+	if err != nil {
+		return nil
+	}
+	if p.screen != nil {
+		p.screen.Resize(size.Cols, size.Rows)
+	}
+	return p.ch.WindowChange(remoteSize(size))
 }
 
 func remoteSize(s terminal.Size) session.Size {

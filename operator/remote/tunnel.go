@@ -9,6 +9,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/forward"
@@ -104,7 +105,7 @@ func (t *tunnel) serve(ctx context.Context, conn *opened) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if t.path != nil {
-		wg.Go(func() { t.follow(conn) })
+		wg.Go(func() { conn.tellWays(ctx, t.path) })
 	}
 	wg.Go(func() { t.set.Serve(conn.Conn) })
 	bad := t.set.Ask(ctx, conn.Conn)
@@ -115,19 +116,30 @@ func (t *tunnel) serve(ctx context.Context, conn *opened) error {
 	return conn.Err()
 }
 
-// follow tells the ways of a session until it ends.
-func (t *tunnel) follow(conn *opened) {
+// tellWays tells each change of the session's way until it or ctx ends, and the
+// first one as soon as it is known.
+func (o *opened) tellWays(ctx context.Context, tell func(session.PathState)) {
 	var last session.PathState
 	for {
-		changed, now := conn.PathChanged(), conn.Path()
+		changed, now := o.PathChanged(), o.Path()
 		if now.Lost != last.Lost || now.Kind != last.Kind || now.Name != last.Name {
-			t.path(now)
+			tell(now)
 			last = now
 		}
 		select {
 		case <-changed:
-		case <-conn.Done():
+		case <-o.Done():
+			return
+		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// wayText is a way for people.
+func wayText(way session.PathState, host string) string {
+	if way.Lost || way.Kind == "" {
+		return "no way to " + terminal.Escape(host) + "; what is sent is kept"
+	}
+	return "path " + way.Kind + " " + terminal.Escape(way.Name)
 }

@@ -1,0 +1,14 @@
+package remote
+
+import (
+	"context"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+)
+
+// toBackground is not possible here.
+func toBackground(context.Context, *cli.IO, bool) error {
+	return usage("start /b tucdesk ssh -N ...", "-f: Windows has no background of this kind")
+}
+
+func inBackground() {}
