@@ -43,7 +43,7 @@ func (w *worker) sendFiles(ctx context.Context, s *filecopy.Stream, ch *session.
 	_, err := w.may(ctx, wire.Action(policy.CopyRead), "")
 	var paths []string
 	if err == nil {
-		paths, err = send.Expand(m.Paths, home)
+		paths, err = send.Expand(m.Paths, home, nil)
 	}
 	if err != nil {
 		return refuseCopy(s, err)

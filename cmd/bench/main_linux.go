@@ -19,7 +19,7 @@ import (
 )
 
 func root() *cli.Command {
-	cfg := bench.Config{Repeat: 3, Keys: 400, Bulk: 128 << 20, Loopback: 1 << 30, Idle: time.Minute, Sleep: 20 * time.Second}
+	cfg := bench.Config{Repeat: 3, Keys: 400, Bulk: 128 << 20, Loopback: 1 << 30, File: 1 << 30, Files: 10_000, Idle: time.Minute, Sleep: 20 * time.Second}
 	var asJSON bool
 	return &cli.Command{
 		Use:   "bench",
@@ -38,6 +38,8 @@ func root() *cli.Command {
 					f.IntVar(&cfg.Keys, "keys", cfg.Keys, "type `N` keys in rows about echo")
 					f.Int64Var(&cfg.Bulk, "bulk", cfg.Bulk, "copy so many `bytes` over the emulated link")
 					f.Int64Var(&cfg.Loopback, "loopback", cfg.Loopback, "copy so many `bytes` over loopback")
+					f.Int64Var(&cfg.File, "file", cfg.File, "the one file in rows about files has so many `bytes`")
+					f.IntVar(&cfg.Files, "files", cfg.Files, "copy `N` files in rows about many")
 					f.DurationVar(&cfg.Idle, "idle", cfg.Idle, "watch idle sessions for that `time`")
 					f.DurationVar(&cfg.Sleep, "sleep", cfg.Sleep, "stop everybody for that `time` in the row about sleep")
 					f.StringVar(&cfg.Programs, "programs", "", "`folder` of built programs (default: build those of this checkout)")
@@ -45,8 +47,8 @@ func root() *cli.Command {
 				},
 				Run: func(ctx context.Context, io *cli.IO, rows []string) error {
 					cfg.Log = io.Err
-					if cfg.Repeat < 1 || cfg.Keys < 1 || cfg.Bulk < 1<<20 || cfg.Loopback < 1<<20 || cfg.Idle < time.Second || cfg.Sleep < time.Second {
-						return fmt.Errorf("at least one repetition and key, 1 MiB and one second")
+					if cfg.Repeat < 1 || cfg.Keys < 1 || cfg.Bulk < 1<<20 || cfg.Loopback < 1<<20 || cfg.File < 1<<20 || cfg.Files < 1 || cfg.Idle < time.Second || cfg.Sleep < time.Second {
+						return fmt.Errorf("at least one repetition, key and file, 1 MiB and one second")
 					}
 					report, err := bench.Run(ctx, cfg, rows)
 					if err != nil {

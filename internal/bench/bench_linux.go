@@ -21,6 +21,8 @@ type Config struct {
 	Keys     int           // typed in rows about echo
 	Bulk     int64         // bytes of a transfer over the WAN
 	Loopback int64         // bytes of a transfer over loopback
+	File     int64         // bytes of the one file in rows about files
+	Files    int           // of 4 KiB, in rows about many
 	Idle     time.Duration // how long an idle session is watched
 	Sleep    time.Duration // how long everybody sleeps
 	Log      io.Writer     // what is being done
@@ -47,6 +49,10 @@ func Rows() []Row {
 		{"bulk-relayed", "the same by the relay alone", "at least ssh; aim 170 Mbit/s", (*run).bulkRelayed},
 		{"bulk-loss", "bulk with 0.1 % loss", "", (*run).bulkLoss},
 		{"bulk-loopback", "one stream, direct, everything on one machine", "0.9 x ssh", (*run).bulkLoopback},
+		{"file", "one file of 1 GiB to the host, 50 ms round trip, 200 Mbit/s", "at least scp, sftp and rsync", (*run).oneFile},
+		{"file-loopback", "the same, everything on one machine", "at least scp, sftp and rsync", (*run).oneFileLoopback},
+		{"files", "10,000 files of 4 KiB to the host, 50 ms round trip, 200 Mbit/s", "at least scp, sftp and rsync; aim twice as fast", (*run).manyFiles},
+		{"files-loopback", "the same, everything on one machine", "at least scp, sftp and rsync; aim twice as fast", (*run).manyFilesLoopback},
 		{"idle", "IP traffic of an idle session with a shell, both ways, at the client", "at most 100 bytes/s", (*run).idle},
 		{"cut", "network away for 10 s, a key typed meanwhile: time from its return to the echo", "2 s", (*run).cut},
 		{"sleep", "client, target and server are stopped, a key is under way: time from going on to the echo", "2 s", (*run).sleep},

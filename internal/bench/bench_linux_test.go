@@ -134,11 +134,11 @@ func small(t *testing.T) Config {
 	if err := buildPrograms(); err != nil {
 		t.Fatal(err)
 	}
-	return Config{Programs: binaries, Repeat: 1, Keys: 5, Bulk: 4 << 20, Loopback: 4 << 20, Idle: time.Second, Sleep: time.Second, Log: t.Output()}
+	return Config{Programs: binaries, Repeat: 1, Keys: 5, Bulk: 4 << 20, Loopback: 4 << 20, File: 4 << 20, Files: 50, Idle: time.Second, Sleep: time.Second, Log: t.Output()}
 }
 
 func TestRowsMeasureEverySubject(t *testing.T) {
-	report, err := Run(t.Context(), small(t), []string{"echo", "prompt", "bulk"})
+	report, err := Run(t.Context(), small(t), []string{"echo", "prompt", "bulk", "file", "files-loopback"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ type subject struct {
 	exec func(h *netlab.Host, argv ...string) *exec.Cmd
 	// missing is why it cannot be measured, nil if it can.
 	missing error
+	login   []string // options of every OpenSSH program that reach the server, but for port and user
 }
 
 // sshPort is where our own sshd listens; another one counts on from there.
@@ -77,15 +78,16 @@ PidFile none
 		s.Fatalf("%v", err)
 	}
 	s.write(filepath.Join(dir, "known"), fmt.Sprintf("[%s]:%s %s", s.target.IPv4(), port, host))
-	args := append([]string{"-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "UserKnownHostsFile=" + filepath.Join(dir, "known"),
-		"-i", filepath.Join(dir, "user"), "-p", port, "-l", "root"}, options...)
+	login := append([]string{"-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "UserKnownHostsFile=" + filepath.Join(dir, "known"),
+		"-i", filepath.Join(dir, "user")}, options...)
+	args := append(login[:len(login):len(login)], "-p", port, "-l", "root")
 	run := func(h *netlab.Host, args ...string) *exec.Cmd {
 		cmd := h.Command(s, client, args...)
 		cmd.Env = clean()
 		return cmd
 	}
 	return subject{
-		name: name,
+		name: name, login: login,
 		shell: func(h *netlab.Host, line string) (*exec.Cmd, error) {
 			return run(h, append(args[:len(args):len(args)], "-tt", s.target.IPv4().String(), line)...), nil
 		},

@@ -226,10 +226,10 @@ func TestI6OnlyNamesThatWereAskedFor(t *testing.T) {
 
 func TestProblemsKeepTheReasonAndNotThePath(t *testing.T) {
 	p := ProblemOf("n", &fs.PathError{Op: "open", Path: "/secret/place", Err: fs.ErrPermission})
-	if p.Code != refusal.Forbidden || strings.Contains(p.Text, "secret") {
+	if p.Code != refusal.FileDenied || strings.Contains(p.Text, "secret") {
 		t.Errorf("%+v", p)
 	}
-	if p := ProblemOf("n", errors.New("odd")); p.Code != refusal.Unavailable {
+	if p := ProblemOf("n", errors.New("odd")); p.Code != refusal.FileFailed {
 		t.Errorf("%+v", p)
 	}
 }

@@ -22,12 +22,12 @@ func Reason(err error) (refusal.Code, string) {
 	if errors.As(err, &e) {
 		return e.Code, e.Detail
 	}
-	code := refusal.Unavailable
+	code := refusal.FileFailed
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		code = refusal.NotFound
 	case errors.Is(err, fs.ErrPermission):
-		code = refusal.Forbidden
+		code = refusal.FileDenied
 	case disk.Full(err):
 		code = refusal.NoSpace
 	}

@@ -107,6 +107,8 @@ const (
 	NameCollision Code = "name_collision" // two names that are one on this disk
 	HashMismatch  Code = "hash_mismatch"  // what arrived is not what was read
 	FileChanged   Code = "file_changed"   // it changed while it was read
+	FileDenied    Code = "file_denied"    // the system does not let the user
+	FileFailed    Code = "file_failed"    // the system cannot: the disk has a fault, say
 	NoSpace       Code = "no_space"
 )
 

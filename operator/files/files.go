@@ -5,6 +5,7 @@ package files
 import (
 	"context"
 	"flag"
+	"fmt"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -189,7 +190,7 @@ func (c *copying) tell(err error) error {
 		return err
 	}
 	if n := len(c.result.Problems); n > 0 {
-		return &cli.Error{Err: refusal.New(c.result.Problems[0].Code, "%s of the copy", cli.Count(n, "problem")), Exit: cli.ExitFailed}
+		return fmt.Errorf("not everything was copied: %s", cli.Count(n, "problem"))
 	}
 	return nil
 }

@@ -273,7 +273,7 @@ func TestOnlyDeclinedOffersAreLeftAtTheEnd(t *testing.T) {
 // played by a link that appears in between.
 func TestI10NamesThatAreOneOnThisDisk(t *testing.T) {
 	dir := t.TempDir()
-	tr, err := place(dir, true)
+	tr, err := place(dir, nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,9 @@ const (
 
 // Config is what one copy does.
 type Config struct {
-	Path  string // where to; absolute or below the working directory
-	Flags filecopy.Flags
+	Path    string           // where to; absolute or below the working directory
+	Folders filecopy.Folders // where it has to be
+	Flags   filecopy.Flags
 	// Asked are the sources that were asked for; nothing else is taken. nil takes all:
 	// where the sender is who may write here anyway.
 	Asked []string
@@ -49,7 +50,7 @@ func Open(cfg Config) (*Receiver, error) {
 		return r, nil
 	}
 	var err error
-	r.tree, err = place(cfg.Path, cfg.Flags&filecopy.Into != 0)
+	r.tree, err = place(cfg.Path, cfg.Folders, cfg.Flags&filecopy.Into != 0)
 	return r, err
 }
 

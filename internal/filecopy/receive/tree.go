@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -47,17 +48,23 @@ type folder struct {
 
 // place finds where a copy goes: into the folder at name, or to a file or folder
 // that is to be called so.
-func place(name string, into bool) (*tree, error) {
+func place(name string, folders filecopy.Folders, into bool) (*tree, error) {
 	t := &tree{umask: disk.Umask(), folders: map[string]*folder{}, made: map[object]string{}, seen: map[string]struct{}{}}
 	into = into || strings.HasSuffix(name, "/") || strings.HasSuffix(name, string(filepath.Separator))
-	info, err := os.Stat(name)
-	switch {
-	case err == nil && info.IsDir():
-		t.root, err = os.OpenRoot(name)
-		return t, err
-	case into && err == nil:
-		return nil, refusal.New(refusal.BadFile, "the target is no folder")
-	case into:
+	real, err := folders.Resolve(name)
+	if err == nil {
+		info, err := os.Stat(real)
+		if err != nil {
+			return nil, err
+		}
+		if info.IsDir() {
+			t.root, err = folders.OpenFolder(real)
+			return t, err
+		}
+		if into {
+			return nil, refusal.New(refusal.BadFile, "the target is no folder")
+		}
+	} else if into || !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	name = filepath.Clean(name)
@@ -65,7 +72,10 @@ func place(name string, into bool) (*tree, error) {
 	if err := filecopy.CheckName(runtime.GOOS, t.base); err != nil {
 		return nil, err
 	}
-	t.root, err = os.OpenRoot(filepath.Dir(name))
+	if real, err = folders.Resolve(filepath.Dir(name)); err != nil {
+		return nil, err
+	}
+	t.root, err = folders.OpenFolder(real)
 	return t, err
 }
 

@@ -22,8 +22,9 @@ const (
 
 // Config is what one copy does.
 type Config struct {
-	Paths []string // as Expand gives them
-	Flags filecopy.Flags
+	Paths   []string         // absolute, without patterns
+	Folders filecopy.Folders // where they have to be
+	Flags   filecopy.Flags
 	// Stream is sent as a file called Name, instead of Paths.
 	Stream   io.Reader
 	Name     string
@@ -104,7 +105,7 @@ func (x *Sender) result(err error) (filecopy.Finished, error) {
 // start begins to walk and to read.
 func (x *Sender) start(ctx context.Context, wg *sync.WaitGroup) <-chan *item {
 	items, files := make(chan *item, readAhead), make(chan *item)
-	w := &walk{ctx: ctx, flags: x.cfg.Flags, items: items, files: files}
+	w := &walk{ctx: ctx, flags: x.cfg.Flags, folders: x.cfg.Folders, items: items, files: files}
 	wg.Go(func() {
 		defer close(items)
 		defer close(files)
@@ -128,7 +129,7 @@ func (x *Sender) start(ctx context.Context, wg *sync.WaitGroup) <-chan *item {
 	}
 	if x.cfg.Flags&filecopy.Count != 0 && x.cfg.Stream == nil {
 		wg.Go(func() {
-			n, size := Measure(ctx, x.cfg.Paths)
+			n, size := Measure(ctx, x.cfg.Paths, x.cfg.Folders)
 			x.total(n, size)
 		})
 	}

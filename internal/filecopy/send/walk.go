@@ -37,10 +37,11 @@ func (f *folder) done() {
 
 // walk puts what there is to send into items.
 type walk struct {
-	ctx   context.Context
-	flags filecopy.Flags
-	items chan<- *item
-	files chan<- *item // those of items that are files
+	ctx     context.Context
+	flags   filecopy.Flags
+	folders filecopy.Folders
+	items   chan<- *item
+	files   chan<- *item // those of items that are files
 }
 
 // put hands an item on; it fails when nobody sends any more.
@@ -74,7 +75,7 @@ func (w *walk) source(path string) error {
 	if name == "." || name == ".." || name == string(filepath.Separator) {
 		return w.problem(path, refusal.New(refusal.BadPath, "a source needs a name of its own"))
 	}
-	real, err := filepath.EvalSymlinks(path)
+	real, err := w.folders.Resolve(path)
 	if err != nil {
 		return w.problem(path, err)
 	}
@@ -89,7 +90,7 @@ func (w *walk) source(path string) error {
 	if !info.IsDir() {
 		dir = filepath.Dir(real)
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := w.folders.OpenFolder(dir)
 	if err != nil {
 		return w.problem(path, err)
 	}
@@ -185,9 +186,9 @@ func modeOf(info fs.FileInfo) uint32 {
 
 // Measure is how many files and bytes there are at paths, as far as that can be
 // seen without reading them.
-func Measure(ctx context.Context, paths []string) (files, bytes uint64) {
+func Measure(ctx context.Context, paths []string, folders filecopy.Folders) (files, bytes uint64) {
 	for _, p := range paths {
-		real, err := filepath.EvalSymlinks(p)
+		real, err := folders.Resolve(p)
 		if err != nil {
 			continue
 		}
@@ -208,8 +209,9 @@ func Measure(ctx context.Context, paths []string) (files, bytes uint64) {
 
 // Expand makes absolute paths of what was asked for at a machine: "~/", paths below
 // home, and patterns with "*", "?" and "[...]". What has no match stays as it is, to
-// be reported by its name.
-func Expand(paths []string, home string) ([]string, error) {
+// be reported by its name, and so does a pattern whose matches all lie outside of
+// folders: their names are nobody's business.
+func Expand(paths []string, home string, folders filecopy.Folders) ([]string, error) {
 	var all []string
 	for _, p := range paths {
 		p = Absolute(p, home)
@@ -221,6 +223,10 @@ func Expand(paths []string, home string) ([]string, error) {
 		if err != nil {
 			return nil, refusal.New(refusal.BadPath, "a pattern is malformed")
 		}
+		found = slices.DeleteFunc(found, func(name string) bool {
+			_, err := folders.Resolve(name)
+			return refusal.Of(err) == refusal.PolicyDenied
+		})
 		if len(found) == 0 {
 			found = []string{p}
 		}

@@ -1,0 +1,51 @@
+package filecopy
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+func TestI3FoldersOfThePolicyAreNotLeft(t *testing.T) {
+	outer := t.TempDir()
+	open, closed := filepath.Join(outer, "open"), filepath.Join(outer, "closed")
+	for _, d := range []string{filepath.Join(open, "sub"), closed, open + "ed"} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]string{"out": closed, "up": "..", "in": "sub"} {
+		if err := os.Symlink(to, filepath.Join(open, name)); err != nil {
+			t.Skip(err)
+		}
+	}
+	if err := os.Symlink(open, filepath.Join(outer, "alias")); err != nil {
+		t.Skip(err)
+	}
+	for _, f := range []Folders{{open}, {open + "/"}, {filepath.Join(outer, "none"), open}, {filepath.Join(outer, "alias")}} {
+		for _, name := range []string{open, open + "/sub", open + "/in", open + "/sub/../in"} {
+			real, err := f.Resolve(name)
+			if err != nil {
+				t.Errorf("%q in %q: %v", name, f, err)
+				continue
+			}
+			root, err := f.OpenFolder(real)
+			if err != nil {
+				t.Errorf("opening %q in %q: %v", name, f, err)
+				continue
+			}
+			_ = root.Close()
+		}
+		for _, name := range []string{closed, open + "ed", outer, "/", open + "/..", open + "/../closed", open + "/out", open + "/up/closed", closed + "/none"} {
+			if real, err := f.Resolve(name); refusal.Of(err) != refusal.PolicyDenied {
+				t.Errorf("%q in %q is %q, %v", name, f, real, err)
+			}
+			if root, err := f.OpenFolder(filepath.Clean(name)); err == nil {
+				_ = root.Close()
+				t.Errorf("%q in %q was opened", name, f)
+			}
+		}
+	}
+}
