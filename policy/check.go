@@ -94,7 +94,7 @@ func (r *Rules) shadow(x *rule) string {
 // addsNothing reports that where y matches, x changes no decision.
 func (x *rule) addsNothing(y *rule) bool {
 	return x.approval.and(y.approval) == y.approval && x.limits.and(y.limits) == y.limits &&
-		(x.commands == nil || y.commands != nil || x.block)
+		(x.commands == nil || y.commands != nil || x.block) && (y.roots == nil || x.roots != nil && slices.Equal(joinRoots(x.roots, y.roots), joinRoots(y.roots, y.roots)))
 }
 
 // covers reports that y matches every request that x matches. It may miss some

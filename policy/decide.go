@@ -30,6 +30,7 @@ func (r *Rules) Decide(q *Request, at time.Time) Decision {
 		one := *q
 		one.Action = part
 		d := r.decideOne(&one, at)
+		d.Roots = nil // each part has its own; who uses it asks again
 		switch {
 		case i == 0 || answer.Effect == Deny:
 			if i == 0 || d.Effect != Deny {
@@ -101,10 +102,11 @@ func (r *Rules) envAllowed(names []string) bool {
 
 // tally is what the rules looked at so far amount to.
 type tally struct {
-	blocked  *rule // matching block rule with the smallest id
-	allowed  *rule // matching allow rule that asks for most, then smallest id
-	listed   bool  // some matching allow rule spells the command out
-	named    bool  // some matching allow rule names the target
+	blocked  *rule    // matching block rule with the smallest id
+	allowed  *rule    // matching allow rule that asks for most, then smallest id
+	listed   bool     // some matching allow rule spells the command out
+	named    bool     // some matching allow rule names the target
+	roots    []string // folders that the matching allow rules open together, nil for all
 	approval Approval
 	limits   Limits
 	best     stage // furthest that an allow rule got
@@ -134,6 +136,9 @@ func (t *tally) all(rules []*rule, q *Request, s *clock) {
 func (t *tally) allow(r *rule) {
 	t.listed, t.named = t.listed || r.commands != nil, t.named || r.targets != nil
 	t.approval, t.limits, t.open = t.approval.and(r.approval), t.limits.and(r.limits), t.open|r.actions
+	if t.roots = joinRoots(t.roots, r.roots); t.allowed == nil {
+		t.roots = r.roots
+	}
 	if t.allowed == nil || r.approval.Count > t.allowed.approval.Count ||
 		r.approval.Count == t.allowed.approval.Count && r.id < t.allowed.id {
 		t.allowed = r
@@ -150,7 +155,7 @@ func (r *Rules) conclude(t *tally, q *Request) Decision {
 		return d.deny(r.missing(t.best, q.Action))
 	}
 	d.Effect, d.Rule, d.Reason = Allow, t.allowed.id, t.allowed.whyAllowed
-	d.Limits, d.Named = t.limits.and(r.limits), t.named
+	d.Limits, d.Named, d.Roots = t.limits.and(r.limits), t.named, t.roots
 	if q.Action == Ping {
 		return d.ping(t)
 	}

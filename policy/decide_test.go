@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"math/rand"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -120,7 +121,7 @@ func TestF9OrderOfRulesDoesNotMatter(t *testing.T) {
 			q, at := drawRequest(t)
 			x, y, z := a.Decide(q, at), b.Decide(q, at), plain(a, q, at)
 			y.PolicyHash = x.PolicyHash
-			if x != y {
+			if !reflect.DeepEqual(x, y) {
 				t.Fatalf("%+v\nshuffled %+v", x, y)
 			}
 			if x.Effect != z.Effect || x.Approval != z.Approval || x.Limits != z.Limits || z.Rule != "" && x.Rule != z.Rule {

@@ -103,6 +103,7 @@ type Decision struct {
 	Approval   Approval     // what NeedApproval waits for, else zero
 	Limits     Limits       // for the session, zero when denied
 	Named      bool         // an allow rule lists the request's target by name
+	Roots      []string     // folders that copies stay in, absolute; nil for all that the user may see. Not to be changed
 	PolicyHash key.Hash     // the policy that answered
 }
 
@@ -129,15 +130,20 @@ func Stricter(a, b Decision) Decision {
 		d = b
 	}
 	if d.Effect == Deny {
-		d.Approval, d.Limits = Approval{}, Limits{}
+		d.Approval, d.Limits, d.Roots = Approval{}, Limits{}, nil
 		return d
 	}
 	d.Approval, d.Limits = a.Approval.and(b.Approval), a.Limits.and(b.Limits)
+	if d.Roots = bothRoots(a.Roots, b.Roots); d.Roots != nil && len(d.Roots) == 0 {
+		return d.deny(refusal.PolicyDenied, noRoot)
+	}
 	if d.Approval.impossible() {
 		return d.deny(refusal.PolicyDenied, noApprover)
 	}
 	return d
 }
+
+const noRoot = "the folders that one policy opens and those that the other one opens have nothing in common"
 
 const noApprover = "the approvals asked for have no role in common, so nobody could give them"
 

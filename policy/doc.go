@@ -54,6 +54,12 @@
 //	actions = ["forward-local"]
 //	targets = ["db.lan:5432"]         # HOST:PORT, HOST:* or a socket's path
 //
+//	[[allow]]
+//	id = "uploads"
+//	who.roles = ["operator"]
+//	actions = ["copy-write"]
+//	roots = ["/srv/data/in"]          # folders that copies stay in; default: all that the user may see
+//
 //	[[block]]
 //	id = "contractors-at-home"
 //	who.people = ["p-17"]
@@ -107,9 +113,15 @@
 //
 // # Files and forwards
 //
-// "copy" is short for "copy-read" and "copy-write", "forward" for "forward-local"
-// (the host connects to something for the operator) and "forward-remote" (the host
-// listens for the operator). "forward-agent" lends the operator's SSH agent and is
+// "copy" is short for "copy-read" and "copy-write". An allow rule for them may list
+// roots, and files are then read or written below those folders only; several rules
+// that match open their folders together, each direction for itself, and what they
+// ask for adds up as always. A block rule takes no roots: a wall around a folder
+// would have holes, since links and other names of files lead into it. Roots bind
+// copies alone; who may open a shell reaches what the user does.
+//
+// "forward" is short for "forward-local" (the host connects to something for the
+// operator) and "forward-remote" (the host listens for the operator). "forward-agent" lends the operator's SSH agent and is
 // named by itself. A rule for forwards may list targets: HOST:PORT, HOST:* or the
 // path of a socket, compared byte by byte with what was asked for; of a
 // forward-remote it is the address that is listened at. Whatever the rules say, a

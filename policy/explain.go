@@ -59,6 +59,9 @@ func (r *Rules) why(x *rule, got stage, s *clock) string {
 	case failsWhen:
 		return "it holds at other times: " + r.whenText(x.when, s)
 	}
+	if x.roots != nil {
+		return "every condition holds, for files in " + strings.Join(x.roots, ", ")
+	}
 	return "every condition holds"
 }
 

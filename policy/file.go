@@ -94,6 +94,7 @@ type ruleFile struct {
 	Commands    [][]string        `toml:"commands"`
 	Cwd         []leaf[directory] `toml:"cwd"`
 	Targets     []leaf[target]    `toml:"targets"`
+	Roots       []leaf[directory] `toml:"roots"`
 	When        *whenFile         `toml:"when"`
 	Approval    *approvalFile     `toml:"approval"`
 	Limits      *limitsFile       `toml:"limits"`

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -129,7 +130,7 @@ func TestF10StricterNeverMilderThanEither(t *testing.T) {
 				t.Fatalf("limits %+v are wider than %+v", d.Limits, x.Limits)
 			}
 		}
-		if Stricter(a, a) != a {
+		if !reflect.DeepEqual(Stricter(a, a), a) {
 			t.Fatal("not idempotent")
 		}
 	})
@@ -137,7 +138,7 @@ func TestF10StricterNeverMilderThanEither(t *testing.T) {
 
 func TestF10StricterKeepsTheStricterAnswersRule(t *testing.T) {
 	allow, deny := Decision{Effect: Allow, Rule: "a"}, Decision{Effect: Deny, Rule: "b", Code: refusal.PolicyDenied, Reason: "no"}
-	if d := Stricter(allow, deny); d != deny {
+	if d := Stricter(allow, deny); !reflect.DeepEqual(d, deny) {
 		t.Errorf("%+v", d)
 	}
 	if d := Stricter(allow, Decision{Effect: Allow, Rule: "z"}); d.Rule != "a" {

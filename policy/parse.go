@@ -225,6 +225,7 @@ func (p *parser) rule(f *ruleFile, block bool) (*rule, error) {
 	r.users(collect(&err, "users", f.Users))
 	r.cwd = texts(collect(&err, "cwd", f.Cwd))
 	r.targets = targets(collect(&err, "targets", f.Targets), r.actions, &err)
+	r.roots = roots(collect(&err, "roots", f.Roots), r.actions, block, &err)
 	r.where = f.Where.where(&err)
 	r.commands = commands(f.Commands, r.actions, block, &err)
 	r.when = p.window(f.When, &err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -255,12 +256,12 @@ func FuzzParse(f *testing.F) {
 		r.Check()
 		r.RunExpectations()
 		for _, q := range []*Request{ask(), ask(exec("/usr/bin/systemctl", "restart", "nginx"))} {
-			if d := r.Decide(q, noon); r.Explain(q, noon).Decision != d || d.Effect == NeedApproval != (d.Approval.Count > 0) {
+			if d := r.Decide(q, noon); !reflect.DeepEqual(r.Explain(q, noon).Decision, d) || d.Effect == NeedApproval != (d.Approval.Count > 0) {
 				t.Errorf("%+v", d)
 			}
 		}
 		again, err := Parse(data)
-		if err != nil || again.Hash() != r.Hash() || again.Decide(ask(), noon) != r.Decide(ask(), noon) {
+		if err != nil || again.Hash() != r.Hash() || !reflect.DeepEqual(again.Decide(ask(), noon), r.Decide(ask(), noon)) {
 			t.Error("the same bytes made another policy")
 		}
 	})

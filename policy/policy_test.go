@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func expectEffect(t *testing.T, r *Rules, q *Request, at time.Time, want Effect)
 	if (d.Effect == Allow) != (d.Err() == nil) || (d.Effect == Allow) != (d.Code == "") {
 		t.Errorf("effect %s, code %q, error %v do not agree", d.Effect, d.Code, d.Err())
 	}
-	if e := r.Explain(q, at); e.Decision != d {
+	if e := r.Explain(q, at); !reflect.DeepEqual(e.Decision, d) {
 		t.Errorf("Explain says %+v, Decide %+v", e.Decision, d)
 	}
 	return d

@@ -26,6 +26,7 @@ type rule struct {
 	commands []command
 	cwd      []string
 	targets  []string
+	roots    []string
 	when     *window
 
 	approval Approval

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -93,7 +94,7 @@ func TestRulesServeManyGoroutinesAtOnce(t *testing.T) {
 			at := noon.Add(time.Duration(i) * time.Hour)
 			first := r.Decide(ask(), at)
 			for range 200 {
-				if d := r.Decide(ask(), at); d != first {
+				if d := r.Decide(ask(), at); !reflect.DeepEqual(d, first) {
 					t.Errorf("%+v, then %+v", first, d)
 				}
 			}

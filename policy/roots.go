@@ -1,0 +1,59 @@
+package policy
+
+import (
+	"errors"
+	"slices"
+	"strings"
+)
+
+// roots checks a rule's folders for copies.
+func roots(list []directory, on actionSet, block bool, err *error) []string {
+	switch {
+	case *err != nil || list == nil:
+	case block:
+		*err = errors.New("roots: a block rule cannot close folders; name in allow rules what is open")
+	case on&^Copy.bit() != 0:
+		*err = errors.New(`roots: they restrict copies only; write actions = ["copy"] and another rule for the rest`)
+	}
+	return texts(list)
+}
+
+// joinRoots are the folders that two rules open together; nil is all of them.
+func joinRoots(a, b []string) []string {
+	if a == nil || b == nil {
+		return nil
+	}
+	joined := slices.Concat(a, b)
+	slices.Sort(joined)
+	return slices.Compact(joined)
+}
+
+// bothRoots are the folders that both of two policies open. Empty and not nil means
+// that there are none.
+func bothRoots(a, b []string) []string {
+	if a == nil {
+		return b
+	}
+	if b == nil {
+		return a
+	}
+	both := []string{}
+	for _, x := range a {
+		if slices.ContainsFunc(b, func(y string) bool { return below(x, y) }) {
+			both = append(both, x)
+		}
+	}
+	for _, y := range b {
+		if slices.ContainsFunc(a, func(x string) bool { return y != x && below(y, x) }) {
+			both = append(both, y)
+		}
+	}
+	slices.Sort(both)
+	return slices.Compact(both)
+}
+
+// below reports that a path is a folder or lies in it.
+func below(path, folder string) bool {
+	rest, ok := strings.CutPrefix(path, strings.TrimRight(folder, `/\`))
+	return ok && (rest == "" || rest[0] == '/' || rest[0] == '\\')
+}

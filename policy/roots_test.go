@@ -1,0 +1,90 @@
+package policy
+
+import (
+	"slices"
+	"testing"
+)
+
+const rootRules = `
+[[allow]]
+id = "data"
+who.roles = ["operator"]
+actions = ["copy-read"]
+roots = ["/srv/data", "/srv/logs"]
+[[allow]]
+id = "logs"
+who.roles = ["operator", "viewer"]
+actions = ["copy-read"]
+roots = ["/srv/logs", "/var/log"]
+[[allow]]
+id = "uploads"
+who.roles = ["operator"]
+actions = ["copy-write"]
+roots = ["/srv/in"]
+[[allow]]
+id = "all"
+who.roles = ["admin"]
+actions = ["copy"]
+[[allow]]
+id = "some"
+who.roles = ["admin"]
+actions = ["copy"]
+roots = ["/srv"]
+approval.count = 1
+`
+
+func TestRootsOfRulesThatMatchAddUp(t *testing.T) {
+	r := load(t, rootRules)
+	for _, c := range []struct {
+		role   Role
+		action Action
+		want   Effect
+		roots  []string
+	}{
+		{Operator, CopyRead, Allow, []string{"/srv/data", "/srv/logs", "/var/log"}},
+		{Operator, CopyWrite, Allow, []string{"/srv/in"}},
+		{Operator, Copy, Allow, nil}, // each direction has its own
+		{Viewer, CopyRead, Allow, []string{"/srv/logs", "/var/log"}},
+		{Viewer, CopyWrite, Deny, nil},
+		{Admin, CopyWrite, NeedApproval, nil}, // a rule that opens everything takes no demand away
+	} {
+		d := r.Decide(ask(func(q *Request) { q.Role, q.Action, q.Argv, q.File = c.role, c.action, nil, "" }), noon)
+		if d.Effect != c.want || !slices.Equal(d.Roots, c.roots) || (d.Roots == nil) != (c.roots == nil) {
+			t.Errorf("%v %s: %v in %q (%s)", c.role, c.action, d.Effect, d.Roots, d.Reason)
+		}
+	}
+}
+
+// What two policies open is in both of them, and nothing in common is not everything.
+func TestF10StricterOpensOnlyWhatBothOpen(t *testing.T) {
+	for _, c := range []struct{ a, b, want []string }{
+		{nil, nil, nil},
+		{nil, []string{"/a"}, []string{"/a"}},
+		{[]string{"/a", "/c"}, []string{"/a/b", "/ab", "/c"}, []string{"/a/b", "/c"}},
+		{[]string{"/"}, []string{"/x"}, []string{"/x"}},
+	} {
+		a, b := Decision{Effect: Allow, Roots: c.a}, Decision{Effect: Allow, Roots: c.b}
+		for _, d := range []Decision{Stricter(a, b), Stricter(b, a)} {
+			if d.Effect != Allow || !slices.Equal(d.Roots, c.want) || (d.Roots == nil) != (c.want == nil) {
+				t.Errorf("%q and %q: %v %q", c.a, c.b, d.Effect, d.Roots)
+			}
+		}
+	}
+	if d := Stricter(Decision{Effect: Allow, Roots: []string{"/a"}}, Decision{Effect: Allow, Roots: []string{"/ab"}}); d.Effect != Deny || d.Err() == nil {
+		t.Errorf("nothing in common: %v", d.Effect)
+	}
+}
+
+func TestRootsStandOnlyWhereTheyMeanSomething(t *testing.T) {
+	for _, text := range []string{
+		"[[allow]]\nid = \"a\"\nwho.roles = [\"operator\"]\nactions = [\"copy\", \"shell\"]\nroots = [\"/srv\"]\n",
+		"[[allow]]\nid = \"a\"\nwho.roles = [\"operator\"]\nactions = [\"copy\"]\nroots = []\n",
+		"[[allow]]\nid = \"a\"\nwho.roles = [\"operator\"]\nactions = [\"copy\"]\nroots = [\"srv\"]\n",
+		"[[allow]]\nid = \"a\"\nwho.roles = [\"operator\"]\nactions = [\"copy\"]\nroots = [\"/srv/../etc\"]\n",
+		"[[block]]\nid = \"a\"\nactions = [\"copy\"]\nroots = [\"/etc\"]\n",
+	} {
+		if _, err := Parse([]byte("version = 1\nmode = \"enforce\"\n" + text)); err == nil {
+			t.Errorf("loads:\n%s", text)
+		}
+	}
+}
