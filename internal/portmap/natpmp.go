@@ -21,25 +21,29 @@ func natPMP(ctx context.Context, g Gateway, port, wish uint16) (mapping, error) 
 	if ctx.Err() != nil {
 		return mapping{}, ctx.Err()
 	}
-	if wish == 0 {
-		wish = port
-	}
 	client := natpmp.NewClientWithTimeout(g.Addr.AsSlice(), pmpLimit)
-	got, err := client.AddPortMapping("udp", int(port), int(wish), int(lease/time.Second))
+	// The address comes first: who does not answer has made no mapping either.
+	at, err := client.GetExternalAddress()
 	if err != nil {
-		return mapping{}, fmt.Errorf("asking %v by NAT-PMP: %v", g.Addr, err)
+		return mapping{}, fmt.Errorf("asking %v by NAT-PMP for its address: %v", g.Addr, err)
 	}
 	release := func(context.Context) error {
 		_, err := client.AddPortMapping("udp", int(port), 0, 0)
 		return err
 	}
-	if got.InternalPort != port || got.PortMappingLifetimeInSeconds == 0 {
-		return mapping{}, errors.New("asking by NAT-PMP: the answer is about another mapping")
+	like := wish
+	if wish == 0 {
+		like = port
 	}
-	at, err := client.GetExternalAddress()
+	got, err := client.AddPortMapping("udp", int(port), int(like), int(lease/time.Second))
+	if err == nil && (got.InternalPort != port || got.PortMappingLifetimeInSeconds == 0) {
+		err = errors.New("the answer is about another mapping")
+	}
 	if err != nil {
-		_ = release(ctx)
-		return mapping{}, fmt.Errorf("asking %v by NAT-PMP for its address: %v", g.Addr, err)
+		if wish == 0 {
+			_ = release(ctx) // the answer may have been lost, and the mapping made
+		}
+		return mapping{}, fmt.Errorf("asking %v by NAT-PMP: %v", g.Addr, err)
 	}
 	return mapping{
 		external: netip.AddrPortFrom(netip.AddrFrom4(at.ExternalIPAddress), got.MappedExternalPort),

@@ -43,6 +43,8 @@ const (
 	leaseMost  = time.Hour
 	// askAgain is between two tries where there is no mapping.
 	askAgain = 5 * time.Minute
+	// askSoon is between two tries to renew one.
+	askSoon = 30 * time.Second
 	// searchLimit bounds one try, farewellLimit giving a mapping back.
 	searchLimit   = 3 * time.Second
 	farewellLimit = 500 * time.Millisecond
@@ -101,49 +103,64 @@ type mapping struct {
 	release func(context.Context) error
 }
 
-// protocol is one way to ask: natPMP or uPnP.
+// protocol is one way to ask: natPMP or uPnP. wish is the outer port of the mapping
+// that is to be renewed, 0 if there is none. When it fails that mapping still
+// stands, and none has been added as far as can be seen to.
 type protocol func(ctx context.Context, g Gateway, port, wish uint16) (mapping, error)
 
 // keeper is the state of Run.
 type keeper struct {
 	cfg  Config
 	at   Gateway
-	ask  protocol // that has worked; nil before
-	held mapping  // external is zero when there is none
+	ask  protocol  // that has worked; nil before
+	held mapping   // external is zero when there is none
+	end  time.Time // when held ends unless it is renewed
 }
 
 // renew gets a mapping, or the one we have for longer, and says when to come back.
+// What the router has agreed to stands until its time is over, so an answer that
+// is lost takes nothing away; it is asked again soon.
 func (k *keeper) renew(ctx context.Context) time.Duration {
 	ctx, cancel := context.WithTimeout(ctx, searchLimit)
 	defer cancel()
-	g, err := k.cfg.Gateway()
+	before := k.held.external
+	err := k.find()
 	if err == nil {
-		err = g.check()
-	}
-	if err != nil || g != k.at {
-		k.ask = nil
-	}
-	k.at = g
-	var m mapping
-	if err == nil {
-		m, err = k.try(ctx)
+		err = k.try(ctx)
 	}
 	if err != nil {
 		k.cfg.Logger.Debug("no router forwards a port", "error", err)
-		m = mapping{}
+		if !time.Now().Before(k.end) {
+			k.held = mapping{}
+		}
 	}
-	changed := m.external != k.held.external
-	if k.held = m; changed {
-		k.cfg.Changed(m.external)
+	if k.held.external != before {
+		k.cfg.Changed(k.held.external)
 	}
+	switch {
+	case err == nil:
+		return k.held.life / 2
+	case k.held.release != nil:
+		return min(askSoon, time.Until(k.end))
+	}
+	return askAgain
+}
+
+// find looks who the router is. What another one has agreed to is of no use here,
+// and ends by itself.
+func (k *keeper) find() error {
+	g, err := k.cfg.Gateway()
 	if err != nil {
-		return askAgain
+		return err
 	}
-	return m.life / 2
+	if g != k.at {
+		k.at, k.ask, k.held = g, nil, mapping{}
+	}
+	return g.check()
 }
 
 // try asks by the protocol that has worked, or by each.
-func (k *keeper) try(ctx context.Context) (mapping, error) {
+func (k *keeper) try(ctx context.Context) error {
 	list := []protocol{natPMP, uPnP}
 	if k.ask != nil {
 		list = []protocol{k.ask}
@@ -155,14 +172,16 @@ func (k *keeper) try(ctx context.Context) (mapping, error) {
 			err = m.check()
 		}
 		if err == nil {
-			k.ask = ask
 			m.life = min(max(m.life, leaseLeast), leaseMost)
-			return m, nil
+			k.ask, k.held, k.end = ask, m, time.Now().Add(m.life)
+			return nil
 		}
 		failed = append(failed, err)
 	}
-	k.ask = nil
-	return mapping{}, errors.Join(failed...)
+	if k.held.release == nil {
+		k.ask = nil
+	}
+	return errors.Join(failed...)
 }
 
 // check refuses gateways for which there is nothing to do: one that is no host, and

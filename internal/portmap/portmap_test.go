@@ -63,6 +63,113 @@ func TestMappingByUPnPIsGivenBack(t *testing.T) {
 	}
 }
 
+// keeping is a keeper for a router, and what it tells.
+func keeping(r *router) (k *keeper, told *[]netip.AddrPort) {
+	told = new([]netip.AddrPort)
+	return &keeper{cfg: Config{
+		Port: 40000, Gateway: r.gateway, Logger: slog.New(slog.DiscardHandler),
+		Changed: func(a netip.AddrPort) { *told = append(*told, a) },
+	}}, told
+}
+
+// TestRouterThatDropsOneRenewal has not taken back what it agreed to: the address
+// stays, until its time is over, and the router is asked again soon.
+func TestRouterThatDropsOneRenewal(t *testing.T) {
+	t.Parallel()
+	r := newRouter(t)
+	r.udp(5351, r.pmp)
+	k, told := keeping(r)
+	if wait := k.renew(t.Context()); wait != lease/2 || len(*told) != 1 {
+		t.Fatalf("again after %v, told %v", wait, *told)
+	}
+	r.set(true, false)
+	if wait := k.renew(t.Context()); wait > askSoon || len(*told) != 1 || r.missed() == 0 {
+		t.Errorf("again after %v, told %v", wait, *told)
+	}
+	r.set(false, false)
+	if wait := k.renew(t.Context()); wait != lease/2 || len(*told) != 2 || !(*told)[1].IsValid() {
+		t.Errorf("again after %v, told %v", wait, *told)
+	}
+	r.set(true, false)
+	k.end = time.Now()
+	if wait := k.renew(t.Context()); wait != askAgain || len(*told) != 3 || (*told)[2].IsValid() {
+		t.Errorf("again after %v, told %v", wait, *told)
+	}
+}
+
+// TestAnotherRouterHasAgreedToNothing: what the last one forwards is no address
+// of ours any more, although the new one does not answer.
+func TestAnotherRouterHasAgreedToNothing(t *testing.T) {
+	t.Parallel()
+	r, other := newRouter(t), newRouter(t)
+	r.udp(5351, r.pmp)
+	k, told := keeping(r)
+	k.renew(t.Context())
+	k.cfg.Gateway = func() (Gateway, error) { return Gateway{}, errors.New("no route for a moment") }
+	if wait := k.renew(t.Context()); wait > askSoon || len(*told) != 1 {
+		t.Errorf("again after %v, told %v", wait, *told)
+	}
+	k.cfg.Gateway = other.gateway
+	if wait := k.renew(t.Context()); wait != askAgain || len(*told) != 2 || (*told)[1].IsValid() {
+		t.Errorf("again after %v, told %v", wait, *told)
+	}
+}
+
+// TestSessionThatEndsDuringARenewalGivesTheMappingBack, which stands all the while.
+func TestSessionThatEndsDuringARenewalGivesTheMappingBack(t *testing.T) {
+	t.Parallel()
+	r := newRouter(t)
+	r.udp(5351, r.pmp)
+	at, again, stop := keep(t, Config{Port: 40000, Gateway: r.gateway})
+	until(t, "a mapping", func() bool { return at().IsValid() })
+	r.set(true, false)
+	again <- struct{}{}
+	until(t, "a renewal", func() bool { return r.missed() > 0 })
+	stop()
+	if r.mapped(40000) != 0 {
+		t.Error("the mapping was not given back")
+	}
+}
+
+// TestMappingWhoseAnswerNeverComesIsTakenBack, by UPnP when the session ends in
+// the meantime, by NAT-PMP when the time is over.
+func TestMappingWhoseAnswerNeverComesIsTakenBack(t *testing.T) {
+	t.Parallel()
+	r := newRouter(t)
+	r.upnp(func(control string) string { return fmt.Sprintf(device, "", control) })
+	r.set(false, true)
+	_, _, stop := keep(t, Config{Port: 40000, Gateway: r.gateway})
+	until(t, "a mapping", func() bool { return r.mapped(40000) != 0 })
+	stop()
+	if r.mapped(40000) != 0 {
+		t.Error("the mapping by UPnP stands")
+	}
+	r = newRouter(t)
+	r.udp(5351, r.pmp)
+	r.set(false, true)
+	g, _ := r.gateway()
+	if m, err := natPMP(t.Context(), g, 40000, 0); err == nil || r.mapped(40000) != 0 {
+		t.Errorf("the mapping by NAT-PMP stands: %v, %v", m.external, err)
+	}
+}
+
+// TestMappingOfAnotherMachineIsNotTakenBack: many routers would.
+func TestMappingOfAnotherMachineIsNotTakenBack(t *testing.T) {
+	t.Parallel()
+	r := newRouter(t)
+	r.upnp(func(control string) string { return fmt.Sprintf(device, "", control) })
+	g, _ := r.gateway()
+	at, err := search(t.Context(), g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := describe(t.Context(), boundedClient(g.Addr), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	undo(t.Context(), forwarders(root, at, boundedClient(g.Addr))[0], g, 40000, 40000) // the router complains
+}
+
 // TestRouterSendsUsToAnother: neither its description nor its services may be at
 // another host's.
 func TestRouterSendsUsToAnother(t *testing.T) {
@@ -164,7 +271,7 @@ func TestShortLeaseDoesNotMakeUsSpin(t *testing.T) {
 	r := newRouter(t)
 	r.life = 1
 	r.udp(5351, r.pmp)
-	k := keeper{cfg: Config{Port: 40000, Gateway: r.gateway, Changed: func(netip.AddrPort) {}, Logger: slog.New(slog.DiscardHandler)}}
+	k, _ := keeping(r)
 	if wait := k.renew(t.Context()); wait < leaseLeast/2 {
 		t.Errorf("again after %v", wait)
 	}

@@ -35,6 +35,9 @@ type router struct {
 	held  map[uint16]uint16 // guarded by mu; outer port: inner one
 	asked int               // guarded by mu; for a mapping
 	life  uint32            // guarded by mu; seconds that NAT-PMP grants
+	deaf  bool              // guarded by mu; drops what asks for a mapping
+	mute  bool              // guarded by mu; makes mappings and does not say so
+	lost  int               // guarded by mu; for lack of ears
 }
 
 func newRouter(t *testing.T) *router {
@@ -57,6 +60,19 @@ func (r *router) mapped(port uint16) uint16 {
 		}
 	}
 	return 0
+}
+
+// set changes what the router does.
+func (r *router) set(deaf, mute bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deaf, r.mute = deaf, mute
+}
+
+func (r *router) missed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost
 }
 
 // udp serves a port of the router until the test ends.
@@ -91,6 +107,10 @@ func (r *router) pmp(q []byte) []byte {
 		return append([]byte{0, 128, 0, 0, 0, 0, 0, 1}, ip[:]...)
 	case len(q) == 12 && q[0] == 0 && q[1] == 1:
 		in, wish, life := binary.BigEndian.Uint16(q[4:]), binary.BigEndian.Uint16(q[6:]), binary.BigEndian.Uint32(q[8:])
+		if r.deaf && life > 0 {
+			r.lost++
+			return nil
+		}
 		for out, port := range r.held {
 			if port == in {
 				delete(r.held, out)
@@ -100,7 +120,9 @@ func (r *router) pmp(q []byte) []byte {
 			r.asked++
 			wish++ // another one than was wished for
 			r.held[wish] = in
-			life = r.life
+			if life = r.life; r.mute {
+				return nil
+			}
 		}
 		a := []byte{0, 129, 0, 0, 0, 0, 0, 1}
 		a = binary.BigEndian.AppendUint16(a, in)
@@ -163,7 +185,21 @@ func (r *router) control(w http.ResponseWriter, q *http.Request) {
 			r.t.Errorf("asked for %v", in)
 		}
 		r.held[uint16(out)] = uint16(inner)
+		if r.mute {
+			r.mu.Unlock()
+			<-q.Context().Done()
+			r.mu.Lock()
+		}
+	case "GetSpecificPortMappingEntry":
+		client := "127.0.0.1"
+		if r.held[uint16(out)] == 0 {
+			client = "192.168.1.77"
+		}
+		answer = fmt.Sprintf("<NewInternalPort>%d</NewInternalPort><NewInternalClient>%s</NewInternalClient><NewEnabled>1</NewEnabled><NewPortMappingDescription>x</NewPortMappingDescription><NewLeaseDuration>60</NewLeaseDuration>", r.held[uint16(out)], client)
 	case "DeletePortMapping":
+		if r.held[uint16(out)] == 0 {
+			r.t.Errorf("somebody else's port %d was deleted", out)
+		}
 		delete(r.held, uint16(out))
 	}
 	fmt.Fprintf(w, `<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><u:%[1]sResponse xmlns:u="urn:schemas-upnp-org:service:WANIPConnection:1">%[2]s</u:%[1]sResponse></s:Body></s:Envelope>`, action, answer)

@@ -3,6 +3,7 @@ package portmap
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/huin/goupnp"
 	"github.com/huin/goupnp/dcps/internetgateway2"
+	"github.com/huin/goupnp/soap"
 )
 
 // Limits of UPnP; our choice.
@@ -41,6 +43,7 @@ var searchGroup = netip.AddrPortFrom(netip.AddrFrom4([4]byte{239, 255, 255, 250}
 // forwarder is a service of the router that forwards ports, in one of its versions.
 type forwarder interface {
 	AddPortMappingCtx(ctx context.Context, remote string, external uint16, proto string, internal uint16, client string, enabled bool, description string, lease uint32) error
+	GetSpecificPortMappingEntryCtx(ctx context.Context, remote string, external uint16, proto string) (internal uint16, client string, enabled bool, description string, lease uint32, err error)
 	DeletePortMappingCtx(ctx context.Context, remote string, external uint16, proto string) error
 	GetExternalIPAddressCtx(ctx context.Context) (string, error)
 }
@@ -221,20 +224,38 @@ func forward(ctx context.Context, f forwarder, g Gateway, port, wish uint16) (ma
 	if err != nil {
 		return mapping{}, errors.New("its outer address is none")
 	}
-	if wish == 0 {
-		wish = port
-	}
-	for range portTries {
-		err = f.AddPortMappingCtx(ctx, "", wish, "UDP", port, g.Source.String(), true, description, uint32(lease/time.Second))
+	for try, at := range [portTries]uint16{cmp.Or(wish, port), dynamic(), dynamic()} {
+		err = f.AddPortMappingCtx(ctx, "", at, "UDP", port, g.Source.String(), true, description, uint32(lease/time.Second))
 		if err == nil {
 			return mapping{
-				external: netip.AddrPortFrom(external, wish), life: lease,
-				release: func(ctx context.Context) error { return f.DeletePortMappingCtx(ctx, "", wish, "UDP") },
+				external: netip.AddrPortFrom(external, at), life: lease,
+				release: func(ctx context.Context) error { return f.DeletePortMappingCtx(ctx, "", at, "UDP") },
 			}, nil
 		}
-		wish = uint16(49152 + rand.N(16384)) // the dynamic ones
+		var refused *soap.SOAPFaultError
+		if !errors.As(err, &refused) && (try > 0 || wish == 0) {
+			undo(ctx, f, g, port, at)
+		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
 	return mapping{}, plain(err)
+}
+
+// dynamic is a port that nobody has a right to (RFC 6335, section 6).
+func dynamic() uint16 { return uint16(49152 + rand.N(16384)) }
+
+// undo takes back a mapping whose answer did not come, as when the session ended
+// meanwhile. The port may be another machine's, and many routers let anybody
+// delete anything; so it is looked at first.
+func undo(ctx context.Context, f forwarder, g Gateway, port, external uint16) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellLimit)
+	defer cancel()
+	internal, client, _, _, _, err := f.GetSpecificPortMappingEntryCtx(ctx, "", external, "UDP")
+	if err == nil && internal == port && client == g.Source.String() {
+		_ = f.DeletePortMappingCtx(ctx, "", external, "UDP") // it ends by itself
+	}
 }
 
 // plain keeps what a stranger wrote, which the library quotes, out of errors.
