@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"sync"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/session"
@@ -37,6 +38,11 @@ func WithFiles(ctx context.Context, o *verb.Options, tio *cli.IO, ask FilesAsk, 
 		}
 		leave := conn.renew.keep(func(text string) { tio.Say("warning: %s", terminal.Escape(text)) })
 		defer leave()
+		watch, unwatch := context.WithCancel(ctx)
+		var watcher sync.WaitGroup
+		defer watcher.Wait()
+		defer unwatch()
+		watcher.Go(func() { (&player{io: tio, conn: conn, host: ask.Host}).tellPath(watch) })
 		ch, err := conn.OpenSession(ctx)
 		if err != nil {
 			return err
