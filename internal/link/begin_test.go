@@ -3,6 +3,9 @@ package link
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/url"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,6 +121,51 @@ func TestHintThatCannotBeReachedCostsNothing(t *testing.T) {
 	use(t, l, cred)
 	if err := l.Proven(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCredentialThatComesWhenTheTimeIsUpIsUsed: it comes while a race that went
+// ahead of it winds down. That race has not asked the relay for anything.
+func TestCredentialThatComesWhenTheTimeIsUpIsUsed(t *testing.T) {
+	t.Parallel()
+	r := startRelay(t)
+	at := wire.RelayEndpoint{TCP: r.tcp}
+	var calls atomic.Int32
+	windsDown := make(chan struct{})
+	l := Begin(Config{Relay: wire.Relay{Endpoints: []wire.RelayEndpoint{at}}, Proxy: func(*http.Request) (*url.URL, error) {
+		if calls.Add(1) == 1 {
+			<-windsDown
+		}
+		return nil, nil
+	}})
+	defer l.Close()
+	<-time.After(perRelay + 50*time.Millisecond)
+	cred, _ := r.mint(at)
+	used := make(chan error, 1)
+	go func() { used <- l.Use(t.Context(), cred) }()
+	until(t, "the credential", l.isEntitled)
+	close(windsDown)
+	if err := <-used; err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Proven(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestErrorOfAnotherRelayIsNotTheNewOnes: the list may change while a race on the
+// relay of before fails.
+func TestErrorOfAnotherRelayIsNotTheNewOnes(t *testing.T) {
+	old, now := wire.RelayEndpoint{UDP: "192.0.2.1:1"}, wire.RelayEndpoint{UDP: "192.0.2.2:2"}
+	l := newLink(Config{Relay: wire.Relay{Endpoints: []wire.RelayEndpoint{now}}})
+	if l.slots[0].lost(old, errNoAnswer) {
+		t.Error("the new relay is taken for the old one")
+	}
+	if s := l.by(); s.Err != nil {
+		t.Errorf("the new relay has %v", s.Err)
+	}
+	if !l.slots[0].lost(now, errNoAnswer) || l.by().Err == nil {
+		t.Error("its own error is not told")
 	}
 }
 

@@ -92,6 +92,7 @@ type race struct {
 	stop  func()        // does so at once
 
 	list   []way       // not started yet; run only, as the rest
+	signed bool        // there was a credential before the time was up
 	won    *allocation // the first
 	failed []string
 
@@ -104,14 +105,21 @@ type finish struct {
 	err        error
 }
 
+// errAhead ends a race in whose time no credential came: it says nothing of the
+// relay, which was not asked for anything.
+var errAhead = errors.New("there was no credential yet")
+
 func (s *slot) race(ctx context.Context, e wire.RelayEndpoint, list []way, lead time.Duration) (*allocation, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	limit := time.AfterFunc(perRelay, func() { cancel(context.DeadlineExceeded) })
 	defer limit.Stop()
-	r := &race{slot: s, key: e, lead: lead, limit: limit, stop: func() { cancel(nil) }, list: list}
+	r := &race{slot: s, key: e, lead: lead, limit: limit, stop: func() { cancel(nil) }, list: list, signed: s.link.isEntitled()}
 	r.lookup = sync.OnceValues(func() ([]netip.AddrPort, error) { return resolve(ctx, e.UDP) })
 	r.run(ctx)
+	if r.won == nil && !r.signed {
+		return nil, errAhead
+	}
 	if r.won == nil {
 		return nil, errors.New(strings.Join(r.failed, "; "))
 	}
@@ -136,7 +144,7 @@ func (r *race) run(ctx context.Context) {
 			next.Reset(r.lead)
 		case <-entitled:
 			entitled = nil
-			r.limit.Reset(perRelay)
+			r.signed = r.limit.Reset(perRelay) || r.signed // or it has ended before, and winds down
 			r.gate.unlock()
 		case <-changed:
 			changed = r.slot.link.progress()

@@ -97,15 +97,14 @@ func (s *slot) keep() {
 		e := s.relay()
 		last := s.link.lastKind()
 		a, err := s.race(s.link.ctx, e, ways(e, last), leadFor(last))
-		if err != nil && s.relay() != e {
-			continue
-		}
-		if err != nil && !s.link.isEntitled() {
+		if err == errAhead {
 			s.awaitCredential() // that was only to be quicker
 			continue
 		}
 		if err != nil {
-			s.lost(err)
+			if !s.lost(e, err) {
+				continue
+			}
 			if s.link.ctx.Err() == nil {
 				s.link.cfg.Logger.Info("relay cannot be reached", "relay", s.via.String(), "error", err)
 			}
@@ -118,7 +117,7 @@ func (s *slot) keep() {
 		}
 		began := time.Now()
 		err = s.serve(a, e)
-		s.lost(err)
+		s.lost(e, err)
 		if time.Since(began) > settled {
 			pause = redialFirst
 		} else if err != nil {
@@ -231,16 +230,20 @@ func (s *slot) use(a *allocation) {
 	s.link.changed()
 }
 
-func (s *slot) lost(err error) {
+// lost says that there is no allocation on e any more, and why. It reports false
+// when the slot has got another relay, of which err says nothing.
+func (s *slot) lost(e wire.RelayEndpoint, err error) bool {
 	s.mu.Lock()
+	same := s.endpoint == e
 	if s.current.Swap(nil) != nil || s.err == nil {
 		s.down = time.Now()
 	}
-	if err != nil {
+	if err != nil && same {
 		s.err = err
 	}
 	s.mu.Unlock()
 	s.link.changed()
+	return same
 }
 
 // serve keeps a, or a better one, until it is lost or may go. An error says why
