@@ -13,6 +13,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/udp"
+	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/guard"
 )
 
@@ -31,6 +32,7 @@ type allocation struct {
 	via  path.Via
 	kind Kind
 	name string // "host:port"
+	at   wire.RelayEndpoint
 	leg  leg
 	log  *slog.Logger
 	turn *turnClient
@@ -38,9 +40,9 @@ type allocation struct {
 	questions questions
 	slow      allowance // of Send indications
 
-	// gate holds the first signed request back until it may go, asked is called
-	// when it has gone: see race.
-	gate  func() error
+	// gate holds the first signed request back until it may go and returns what to
+	// sign it with, asked is called when it has gone: see race.
+	gate  func() (wire.Relay, error)
 	asked func()
 
 	bound    atomic.Bool    // the channel is bound, keepBound says: data goes out as ChannelData
@@ -70,7 +72,7 @@ type allocation struct {
 
 func newAllocation(l *Link, v path.Via, k Kind, name string) *allocation {
 	return &allocation{
-		link: l, via: v, kind: k, name: name, log: l.cfg.Logger, turn: newTurnClient(), gate: func() error { return nil }, asked: func() {},
+		link: l, via: v, kind: k, name: name, log: l.cfg.Logger, turn: newTurnClient(), asked: func() {},
 		doubt: make(chan struct{}, 1), urgent: make(chan struct{}, 1), began: make(chan struct{}), done: make(chan struct{}),
 	}
 }
@@ -249,7 +251,7 @@ func (a *allocation) establish(ctx context.Context) error {
 	err := a.turn.allocate()
 	if err != nil && a.mismatch.Load() {
 		// The relay still has what this socket had there before.
-		if err = a.forget(ctx, a.link.credential()); err == nil {
+		if err = a.forget(ctx); err == nil {
 			err = a.turn.allocate()
 		}
 	}
@@ -287,10 +289,11 @@ func (a *allocation) pass() error {
 		return nil
 	}
 	a.trip = time.Since(a.dialled) // what is asked first needs no gate
-	if err := a.gate(); err != nil {
+	cred, err := a.gate()
+	if err != nil {
 		return err
 	}
-	a.turn.identity.take(a.link.credential())
+	a.turn.identity.take(cred)
 	a.passed.Store(true)
 	return nil
 }

@@ -59,11 +59,15 @@ func (a *allocation) answerDoubts() {
 // ask is a Refresh: its answer proves that the allocation is there. Data that
 // arrives meanwhile proves as much.
 func (a *allocation) ask() error {
+	cred, err := a.credential()
+	if err != nil {
+		return err
+	}
 	again := min(max(2*a.trip, askLeast), askMost)
 	ctx, cancel := context.WithTimeout(context.Background(), askPauses*again)
 	defer cancel()
 	asked := time.Now()
-	err := a.settle(ctx, a.link.credential(), allocationLife, again)
+	err = a.settle(ctx, cred, allocationLife, again)
 	if err == nil || a.arrived.Load() > asked.UnixNano() {
 		return nil
 	}

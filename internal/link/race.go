@@ -191,17 +191,15 @@ func (r *race) try(ctx context.Context, w way) finish {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := newAllocation(r.slot.link, r.slot.via, w.kind, w.addr)
+	a.at = r.key
 	passed := false
-	a.gate = func() error {
+	a.gate = func() (wire.Relay, error) {
 		if err := r.gate.pass(ctx, rank(w.kind)); err != nil {
-			return err
+			return wire.Relay{}, err
 		}
 		passed = true
-		if r.slot.relay() != r.key {
-			return errStale // the credential is for those that are
-		}
 		time.AfterFunc(perPass, cancel)
-		return nil
+		return a.credential()
 	}
 	a.asked = func() { r.slot.offer(a) }
 	if err := r.reach(ctx, a, w); err != nil {

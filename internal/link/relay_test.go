@@ -29,6 +29,7 @@ type proxy struct {
 	seen   map[guard.Type]int                // guarded by mu; control messages to the relay
 	data   int                               // guarded by mu; ChannelData to the relay
 	user   map[guard.Type]string             // guarded by mu; who signed the last of them
+	users  map[string]bool                   // guarded by mu; who signed any
 	edit   func(t guard.Type, b []byte) bool // guarded by mu; of control messages to the client; false drops
 	drop   map[guard.Type]bool               // guarded by mu; never reach the relay
 }
@@ -41,7 +42,7 @@ func newProxy(t testing.TB, relay string, edit func(guard.Type, []byte) bool) *p
 	}
 	p := &proxy{
 		addr: near.LocalAddr().String(), relay: relay, near: near,
-		seen: map[guard.Type]int{}, user: map[guard.Type]string{}, edit: edit,
+		seen: map[guard.Type]int{}, user: map[guard.Type]string{}, users: map[string]bool{}, edit: edit,
 	}
 	p.rebind(t)
 	p.wg.Go(p.up)
@@ -91,6 +92,7 @@ func (p *proxy) up() {
 			p.seen[guard.TypeOf(buf[:n])]++
 			name, _ := guard.Find(buf[:n], guard.AttrUsername)
 			p.user[guard.TypeOf(buf[:n])] = string(name)
+			p.users[string(name)] = true
 		}
 		lost := !guard.IsChannelData(buf[:n]) && p.drop[guard.TypeOf(buf[:n])]
 		far := p.far
@@ -138,6 +140,13 @@ func (p *proxy) signer(t guard.Type) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.user[t]
+}
+
+// showed reports whether the relay has seen a user name.
+func (p *proxy) showed(user string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.users[user]
 }
 
 // TestFirstDatagramNeedsTwoRoundTrips: Allocate twice. No answer to anything else

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,26 +47,40 @@ func (l *Link) Renew(ctx context.Context, cred wire.Relay) error {
 	if len(cred.Endpoints) > wire.MaxRelayEndpoints || !sameSession(cred, l.credential()) {
 		return refusal.New(refusal.RelayFailed, "the new credential is not one of this session")
 	}
+	if len(cred.Endpoints) == 0 {
+		cred.Endpoints = l.endpoints()
+	}
 	if err := l.prolong(ctx, cred); err != nil {
 		return fmt.Errorf("renewing the relay credential: %w", err)
 	}
+	// The list comes first, as in entitle: who dials a relay that it does not name
+	// finds that out, or has taken the old credential.
+	l.list(cred.Endpoints)
 	l.mu.Lock()
 	l.cred = cred
 	l.mu.Unlock()
-	if len(cred.Endpoints) > 0 {
-		l.list(cred.Endpoints)
-	}
 	return nil
 }
 
-// prolong asks all relays at once.
+// endpoints is the list of relays in use.
+func (l *Link) endpoints() (list []wire.RelayEndpoint) {
+	for _, s := range l.slots {
+		if e := s.relay(); e != (wire.RelayEndpoint{}) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// prolong asks at once all relays that cred names. One that it does not name any
+// more is shown nothing of it.
 func (l *Link) prolong(ctx context.Context, cred wire.Relay) error {
 	ctx, cancel := context.WithTimeout(ctx, prolongLimit)
 	defer cancel()
 	results := make(chan error, len(l.slots))
 	asked := 0
 	for _, s := range l.slots {
-		if a := s.current.Load(); a != nil {
+		if a := s.current.Load(); a != nil && slices.Contains(cred.Endpoints, a.at) {
 			asked++
 			l.wg.Go(func() { results <- a.prolong(ctx, cred) })
 		}
@@ -96,12 +111,27 @@ func (l *Link) credential() wire.Relay {
 	return l.cred
 }
 
+// credential is the newest, unless a's relay is not the one that it is for any
+// more. A new list is in place before the credential that comes with it, so it is
+// looked at after.
+func (a *allocation) credential() (wire.Relay, error) {
+	cred := a.link.credential()
+	if a.link.slots[a.via.Relay-1].relay() != a.at {
+		return wire.Relay{}, errStale
+	}
+	return cred, nil
+}
+
 func (a *allocation) prolong(ctx context.Context, cred wire.Relay) error {
 	return a.settle(ctx, cred, allocationLife, resendFirst)
 }
 
 // forget ends what the relay has for our five-tuple.
-func (a *allocation) forget(ctx context.Context, cred wire.Relay) error {
+func (a *allocation) forget(ctx context.Context) error {
+	cred, err := a.credential()
+	if err != nil {
+		return err
+	}
 	return a.settle(ctx, cred, 0, askLeast)
 }
 

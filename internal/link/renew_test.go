@@ -174,6 +174,38 @@ func TestEverythingIsSignedByTheNewestCredential(t *testing.T) {
 	}
 }
 
+// TestRelayThatTheNewListDoesNotNameGetsNoNewCredential: an operator of relays
+// takes one out of the list because it is not to be trusted any more.
+func TestRelayThatTheNewListDoesNotNameGetsNoNewCredential(t *testing.T) {
+	r := startRelay(t)
+	left, stays := newProxy(t, r.udp, nil), newProxy(t, r.udp, nil)
+	at := wire.RelayEndpoint{UDP: stays.addr}
+	old, _ := r.mint(wire.RelayEndpoint{UDP: left.addr}, at)
+	l := dial(t, old)
+	both := func() bool {
+		a, b := l.one(), l.slots[1].current.Load()
+		return a != nil && b != nil && a.bound.Load() && b.bound.Load()
+	}
+	until(t, "both relays", both)
+	gone := l.one()
+	cred := r.next(t, old, 50*time.Minute)
+	cred.Endpoints = []wire.RelayEndpoint{at}
+	if err := l.renewWithin(t, patience, cred); err != nil {
+		t.Fatal(err)
+	}
+	if got := stays.signer(guard.RefreshRequest); got != cred.Username {
+		t.Errorf("the relay that stays has seen %q", got)
+	}
+	if err := gone.ask(); err == nil { // a doubt that comes late
+		t.Error("the relay of before is asked with the new credential")
+	}
+	until(t, "the only relay", func() bool { s := l.Relays(); return len(s) == 1 && s[0].Up && s[0].Name == stays.addr })
+	<-gone.done
+	if left.showed(cred.Username) {
+		t.Error("the relay that was taken out has seen the new credential")
+	}
+}
+
 func TestRenewalSurvivesLossAndAnOldNonce(t *testing.T) {
 	r := startRelay(t)
 	lost := 0
