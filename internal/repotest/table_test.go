@@ -82,7 +82,7 @@ var table = []row{
 	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/path internal/link internal/transport", ""},
 
 	// The two ends.
-	{"internal/terminal", "", "golang.org/x/term"},
+	{"internal/terminal", "", "golang.org/x/term golang.org/x/sys"},
 	{"internal/cli", "internal/refusal internal/terminal", "github.com/spf13/cobra"},
 	{"internal/join", "", ""},
 	{"internal/filecopy/disk", "", "golang.org/x/sys"},

@@ -52,9 +52,8 @@ func ReadPassphrase(ctx context.Context, prompt string) ([]byte, error) {
 		_, _ = in.Close(), out.Close()
 		return nil, ErrNoTerminal
 	}
-	// Raw mode shows nothing, from before the question: who types at once must not
-	// see the beginning of a secret. ReadPassword goes on from there to whole lines.
-	if _, err := term.MakeRaw(int(in.Fd())); err != nil {
+	// Before the question: who types at once must not see the beginning of a secret.
+	if err := hush(int(in.Fd())); err != nil {
 		_, _ = in.Close(), out.Close()
 		return nil, ErrNoTerminal
 	}
