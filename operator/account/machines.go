@@ -78,6 +78,21 @@ func (a *Account) KnownNames(prefix string) (names []string) {
 	return names
 }
 
+// KnownLabels are the tags of the form LABEL=VALUE that begin so, likewise.
+func (a *Account) KnownLabels(prefix string) (labels []string) {
+	begins := func(tag string) bool { return strings.HasPrefix(tag, prefix) && strings.Contains(tag, "=") }
+	good, _ := a.Verified(claiming(a.knownAgents(), func(c claim) bool { return slices.ContainsFunc(c.Tags, begins) }), time.Now())
+	for _, m := range good {
+		for _, tag := range m.Cert.Tags {
+			if begins(tag) {
+				labels = append(labels, tag)
+			}
+		}
+	}
+	slices.Sort(labels)
+	return slices.Compact(labels)
+}
+
 // Find looks a host up by name, first among the machines seen before, then at
 // the server. Two certificates of one name are refused: a server that may
 // choose between them chooses the machine (protocol 3.2).
@@ -98,6 +113,7 @@ func (a *Account) Find(ctx context.Context, name string) (Machine, error) {
 type claim struct {
 	Name  string                `json:"name"`
 	Agent key.Public[key.Agent] `json:"agent"`
+	Tags  []string              `json:"tags"`
 }
 
 func (c claim) is(name string) bool { return c.Name == name || c.Agent.ID().String() == name }
@@ -119,7 +135,7 @@ func claiming(list []wire.AgentInfo, wanted func(claim) bool) (some []wire.Agent
 func (a *Account) pick(list []wire.AgentInfo, name string) (Machine, error) {
 	found, _ := a.Verified(claiming(list, func(c claim) bool { return c.is(name) }), time.Now())
 	// Judged again by the verified certificate: a claim proves nothing.
-	found = slices.DeleteFunc(found, func(m Machine) bool { return !claim{m.Cert.Name, m.Cert.Agent}.is(name) })
+	found = slices.DeleteFunc(found, func(m Machine) bool { return !claim{Name: m.Cert.Name, Agent: m.Cert.Agent}.is(name) })
 	switch len(found) {
 	case 1:
 		return found[0], nil

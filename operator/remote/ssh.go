@@ -153,34 +153,6 @@ func (o *sshOptions) run(ctx context.Context, tio *cli.IO, args []string) error 
 	return o.open(ctx, tio, host, command)
 }
 
-// ExecCommand is the verb exec.
-func ExecCommand() *cli.Command {
-	var o sessionOptions
-	return &cli.Command{
-		Use: "exec [USER@]HOST -- ARGV...", Short: "Run one command with exact arguments",
-		Long: "Runs ARGV on HOST without a shell: what you type is what is signed, approved and run, argument by argument.\n" +
-			"Output and exit status are passed on; a signal becomes 128 plus its number.",
-		Example: "tucdesk exec web -- uname -a\ntucdesk exec -l deploy --reason 'ticket 4711' web -- systemctl restart nginx\necho hello | tucdesk exec web -- cat",
-		MinArgs: 2, MaxArgs: -1, Complete: o.CompleteHosts,
-		Flags: func(f *flag.FlagSet) {
-			o.sessionFlags(f)
-			f.StringVar(&o.cwd, "cwd", "", "working `directory` (default: the user's home)")
-		},
-		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			host, argv := o.splitUser(args[0]), AfterDashes(args[1:])
-			if len(argv) == 0 {
-				return &cli.Error{Err: refusal.New(refusal.BadArgument, "there is no command"), Hints: []string{"tucdesk exec HOST -- uname -a"}, Exit: cli.ExitUsage}
-			}
-			p, err := o.params(argv)
-			if err != nil {
-				return err
-			}
-			p.TTY = o.tty > 0 && !o.noTTY
-			return o.runSession(ctx, io, o.want(host, wire.Exec, p))
-		},
-	}
-}
-
 func (o *sessionOptions) want(host string, action wire.Action, p wire.Params) want {
 	return want{host: host, action: action, params: p, reason: o.reason, noWait: o.noWait, noMap: o.noMap, predict: o.predict}
 }

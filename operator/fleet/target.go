@@ -1,0 +1,155 @@
+package fleet
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// Machine is one that could be meant.
+type Machine struct {
+	Name string
+	Tags []string
+}
+
+// Target is one that is meant, with the login user that was asked for with it.
+type Target struct {
+	User string // "" is unsaid
+	Name string
+}
+
+// String is "[user@]name".
+func (t Target) String() string {
+	if t.User == "" {
+		return t.Name
+	}
+	return t.User + "@" + t.Name
+}
+
+// Selection is what a person typed for machines.
+type Selection struct {
+	all    bool
+	user   string // with all
+	groups []group
+}
+
+// group is one word: a list of names, or of labels that a machine has to have all.
+type group struct {
+	user   string
+	names  []string
+	labels []string
+}
+
+// limits of a selection; our choice.
+const (
+	maxWords = 1024
+	maxItems = 1024 // of one word
+)
+
+// Parse reads words of the form "[user@]name[,name...]" or
+// "[user@]label=value[,label=value...]". Machines of any of the words are meant; of
+// labels in one word, all have to fit. Refusals: BadArgument.
+func Parse(words []string) (Selection, error) {
+	var s Selection
+	if len(words) > maxWords {
+		return s, refusal.New(refusal.TooLarge, "more than %d words for machines", maxWords)
+	}
+	for _, w := range words {
+		g, err := parseWord(w)
+		if err != nil {
+			return s, err
+		}
+		s.groups = append(s.groups, g)
+	}
+	return s, nil
+}
+
+// All is every machine of the team.
+func All() Selection { return Selection{all: true} }
+
+func parseWord(word string) (g group, err error) {
+	list := word
+	if at := strings.LastIndex(word, "@"); at >= 0 {
+		g.user, list = word[:at], word[at+1:]
+	}
+	items := strings.Split(list, ",")
+	if len(items) > maxItems {
+		return g, refusal.New(refusal.TooLarge, "more than %d machines in one word", maxItems)
+	}
+	for _, item := range items {
+		switch {
+		case item == "":
+			return g, refusal.New(refusal.BadArgument, "%q has no name of a machine where one should be", word)
+		case strings.Contains(item, "="):
+			g.labels = append(g.labels, item)
+		default:
+			g.names = append(g.names, strings.TrimSuffix(item, suffix))
+		}
+	}
+	if len(g.labels) > 0 && len(g.names) > 0 {
+		return g, refusal.New(refusal.BadArgument, "%q mixes names and labels; write them as two words", word)
+	}
+	return g, nil
+}
+
+// suffix is what ssh's configuration marks our machines with.
+const suffix = ".tucdesk"
+
+// One returns the target if a single machine is named, which is then not looked for
+// among others.
+func (s Selection) One() (Target, bool) {
+	if s.all || len(s.groups) != 1 || len(s.groups[0].names) != 1 {
+		return Target{}, false
+	}
+	return Target{User: s.groups[0].user, Name: s.groups[0].names[0]}, true
+}
+
+// Pick returns the targets among machines, in the order of their names, each once.
+// A name or a set of labels that fits none is NotFound: it may be a typing error.
+func (s Selection) Pick(machines []Machine) ([]Target, error) {
+	var found []Target
+	if s.all {
+		for _, m := range machines {
+			found = append(found, Target{Name: m.Name})
+		}
+	}
+	for _, g := range s.groups {
+		some, err := g.pick(machines)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, some...)
+	}
+	slices.SortFunc(found, func(a, b Target) int {
+		if c := strings.Compare(a.Name, b.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(a.User, b.User)
+	})
+	if found = slices.Compact(found); len(found) == 0 {
+		return nil, refusal.New(refusal.NotFound, "the team has no machines")
+	}
+	return found, nil
+}
+
+func (g group) pick(machines []Machine) (found []Target, err error) {
+	for _, name := range g.names {
+		if !slices.ContainsFunc(machines, func(m Machine) bool { return m.Name == name }) {
+			return nil, refusal.New(refusal.NotFound, "no machine %q in this team", name)
+		}
+		found = append(found, Target{User: g.user, Name: name})
+	}
+	if len(g.labels) == 0 {
+		return found, nil
+	}
+	for _, m := range machines {
+		if !slices.ContainsFunc(g.labels, func(l string) bool { return !slices.Contains(m.Tags, l) }) {
+			found = append(found, Target{User: g.user, Name: m.Name})
+		}
+	}
+	if len(found) == 0 {
+		return nil, refusal.New(refusal.NotFound, "no machine has the labels %q", strings.Join(g.labels, ","))
+	}
+	return found, nil
+}
