@@ -46,7 +46,7 @@ func (s *live) asked(body []byte, now time.Time) error {
 	if err != nil {
 		answer.Code, answer.Detail = refusal.Of(err), detail(err)
 	}
-	answer.Named = d.Named
+	answer.Named, answer.Roots = d.Named, d.Roots
 	return s.pair.SendJSON(pair.FrameAnswer, answer)
 }
 

@@ -1,23 +1,39 @@
 // Package files serves the SFTP protocol (draft-ietf-secsh-filexfer-02, which is what
-// OpenSSH's sftp, scp and sshfs speak) in the session process.
+// OpenSSH's sftp, scp and sshfs speak) in the session process, and keeps every copy
+// inside the folders that the policy names.
 //
 // The process runs as the target's user, so the system decides what that user may
-// read and write, as with a shell; the policy decides whether there are files at
-// all, and in which direction. What is read is never more than the user can read.
+// read and write, as with a shell. What is here decides further: nothing is read
+// outside the tree for reading, nothing changed outside the one for writing, and
+// neither names nor symbolic links nor renames lead from one to the other (attacks
+// I1, I3, I9).
+//
+// Who may write and not read still learns which folders there are, because a client
+// looks for the one that it puts a file into, and opening a file in it would tell the
+// same. Nothing else is told: no listing, no size, no contents.
+//
+// Of files, only regular ones are opened (attack I4). Setuid, setgid and sticky bits
+// are not set on files, and owners are not changed (attack I5).
 package files
 
 import (
 	"errors"
 	"io"
-	"os"
 
 	"github.com/pkg/sftp"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
-// Config is one client's access.
+// maxOpen bounds the files and folders that one client has open; our choice. OpenSSH
+// has one, sshfs as many as its programs.
+const maxOpen = 512
+
+// Config is one client's access. Serve does not close the trees.
 type Config struct {
-	Home  string // where relative paths begin: it becomes the process' folder
-	Write bool   // otherwise nothing can be changed
+	Home  string // where relative paths begin, if it may be seen; otherwise in the first tree
+	Read  *Tree  // what may be read; nil for nothing
+	Write *Tree  // what may be changed; nil for nothing
 }
 
 // conn is the two halves of a channel as one.
@@ -30,24 +46,30 @@ type conn struct {
 func (conn) Close() error { return nil }
 
 // Serve answers the client's requests until it ends its input, or one of the two
-// fails. Files that are open then are closed. It is for a process of its own: the
-// library's working directory would also rewrite what symbolic links say.
+// fails. Files that are open then are closed.
 func Serve(in io.Reader, out io.Writer, cfg Config) error {
-	if err := os.Chdir(cfg.Home); err != nil {
-		return err
+	if cfg.Read == nil && cfg.Write == nil {
+		return refusal.New(refusal.PolicyDenied, "no files may be read or written")
 	}
-	options := []sftp.ServerOption{sftp.WithAllocator()}
-	if !cfg.Write {
-		options = append(options, sftp.ReadOnly())
-	}
-	s, err := sftp.NewServer(conn{in, out}, options...)
-	if err != nil {
-		return err
-	}
-	err = s.Serve()
-	_ = s.Close()
-	if errors.Is(err, io.EOF) {
+	h := &handler{cfg: cfg, places: make(chan struct{}, maxOpen)}
+	s := sftp.NewRequestServer(conn{in, out}, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h},
+		sftp.WithRSAllocator(), sftp.WithStartDirectory(remote(cfg.start())))
+	err := s.Serve()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // with files open it says the second
 		return nil
 	}
 	return err
+}
+
+// start is where relative paths begin.
+func (c Config) start() string {
+	for _, t := range []*Tree{c.Read, c.Write} {
+		if t != nil && t.holds(c.Home) {
+			return c.Home
+		}
+	}
+	if c.Read != nil {
+		return c.Read.roots[0].path
+	}
+	return c.Write.roots[0].path
 }

@@ -18,4 +18,5 @@ type Answer struct {
 	Code   refusal.Code `json:"code"`   // "" is yes
 	Detail string       `json:"detail"` // why not, for the operator
 	Named  bool         `json:"named"`  // a rule names this very target
+	Roots  []string     `json:"roots"`  // folders that a copy stays in; null for all that the user may see
 }

@@ -50,20 +50,20 @@ func (a *asks) answered(body []byte) {
 }
 
 // may asks the supervisor, who knows the policy and whom this session is for.
-// named says that a rule lists this very target.
-func (w *worker) may(ctx context.Context, action wire.Action, target string) (named bool, err error) {
+// The answer is a yes, with what the rules say about it.
+func (w *worker) may(ctx context.Context, action wire.Action, target string) (pair.Answer, error) {
 	id, ch := w.asks.begin()
 	defer w.asks.forget(id)
 	if err := w.pair.SendJSON(pair.FrameAsk, pair.Ask{ID: id, Action: action, Target: target}); err != nil {
-		return false, err
+		return pair.Answer{}, err
 	}
 	select {
 	case answer := <-ch:
 		if answer.Code != "" {
-			return false, &refusal.Error{Code: refusal.Plain(answer.Code), Detail: answer.Detail}
+			return pair.Answer{}, &refusal.Error{Code: refusal.Plain(answer.Code), Detail: answer.Detail}
 		}
-		return answer.Named, nil
+		return answer, nil
 	case <-ctx.Done():
-		return false, context.Cause(ctx)
+		return pair.Answer{}, context.Cause(ctx)
 	}
 }

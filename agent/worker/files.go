@@ -20,7 +20,13 @@ const sftp = "sftp"
 // copying serves the one channel of a session for files to its end.
 func (w *worker) copying(ctx context.Context, ch *session.ServerChannel) error {
 	defer ch.Close()
-	own, write, err := w.wanted(ctx, ch)
+	own, err := w.wanted(ctx, ch)
+	cfg := files.Config{}
+	if err == nil && !own {
+		cfg, err = w.trees(ctx)
+	}
+	defer cfg.Read.Close()
+	defer cfg.Write.Close()
 	if err != nil {
 		e := &refusal.Error{Code: refusal.Unavailable, Detail: "files cannot be served"}
 		errors.As(err, &e)
@@ -46,7 +52,8 @@ func (w *worker) copying(ctx context.Context, ch *session.ServerChannel) error {
 	if own {
 		err = w.copyFiles(ctx, ch, home)
 	} else {
-		err = files.Serve(idling{ch.Stdin(), w.idle}, ch.Stdout(), files.Config{Home: home, Write: write})
+		cfg.Home = home
+		err = files.Serve(idling{ch.Stdin(), w.idle}, ch.Stdout(), cfg)
 	}
 	if err != nil {
 		exit.Status = 1
@@ -56,32 +63,45 @@ func (w *worker) copying(ctx context.Context, ch *session.ServerChannel) error {
 	return ch.Exit(late, exit)
 }
 
-// wanted reads requests up to the one for files. Our own protocol asks later, when
-// it knows which way they go. With SFTP, who may write has to be let read as well: it
-// cannot write without looking.
-func (w *worker) wanted(ctx context.Context, ch *session.ServerChannel) (own, write bool, err error) {
+// wanted reads the request for files. Our own protocol asks the policy later, when it
+// knows which way they go.
+func (w *worker) wanted(ctx context.Context, ch *session.ServerChannel) (own bool, err error) {
 	first, cancel := context.WithTimeout(ctx, firstChannel)
 	defer cancel()
 	r, err := ch.NextRequest(first)
 	if err != nil {
-		return false, false, err
+		return false, err
 	}
 	asked, _ := r.(session.SubsystemRequest)
 	switch asked.Name {
 	case filecopy.Subsystem:
-		return true, false, nil
+		return true, nil
 	case sftp:
-	default:
-		return false, false, refusal.New(refusal.BadArgument, "the signed request is for files: the channel's first request is the subsystem %q or %q", sftp, filecopy.Subsystem)
+		return false, nil
 	}
-	if _, err := w.may(ctx, wire.Action(policy.CopyRead), ""); err != nil {
-		return false, false, err
-	}
-	_, err = w.may(ctx, wire.Action(policy.CopyWrite), "")
+	return false, refusal.New(refusal.BadArgument, "the signed request is for files: the channel's first request is the subsystem %q or %q", sftp, filecopy.Subsystem)
+}
+
+// trees opens what SFTP may read and what it may change, either of which may be
+// nothing. Without both, why there is nothing to read is the better answer.
+func (w *worker) trees(ctx context.Context) (files.Config, error) {
+	read, err := w.tree(ctx, policy.CopyRead)
+	write, unwritten := w.tree(ctx, policy.CopyWrite)
 	if ctx.Err() != nil {
-		return false, false, context.Cause(ctx)
+		err = context.Cause(ctx)
+	} else if unwritten == nil {
+		err = nil
 	}
-	return false, err == nil, nil
+	return files.Config{Read: read, Write: write}, err
+}
+
+// tree opens what copies in one direction may touch; nil with an error.
+func (w *worker) tree(ctx context.Context, action policy.Action) (*files.Tree, error) {
+	yes, err := w.may(ctx, wire.Action(action), "")
+	if err != nil {
+		return nil, err
+	}
+	return files.Open(yes.Roots)
 }
 
 // ignoreRequests takes what has no meaning for files, so that nothing waits for it.

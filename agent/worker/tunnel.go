@@ -88,15 +88,15 @@ func (w *worker) direct(ctx context.Context, a *session.Asked) error {
 	if err != nil {
 		return err
 	}
-	named, err := w.may(ctx, wire.Action(policy.ForwardLocal), to)
+	yes, err := w.may(ctx, wire.Action(policy.ForwardLocal), to)
 	if err != nil {
 		return err
 	}
 	var c join.Conn
 	if a.Kind == session.DirectSocket {
-		c, err = reach.DialSocket(ctx, a.Host, named)
+		c, err = reach.DialSocket(ctx, a.Host, yes.Named)
 	} else {
-		c, err = reach.Dial(ctx, a.Host, a.Port, named)
+		c, err = reach.Dial(ctx, a.Host, a.Port, yes.Named)
 	}
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (w *worker) listening(ctx context.Context, conn *session.Conn, a *session.A
 	if err != nil {
 		return err
 	}
-	named, err := w.may(ctx, wire.Action(policy.ForwardRemote), at)
+	yes, err := w.may(ctx, wire.Action(policy.ForwardRemote), at)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (w *worker) listening(ctx context.Context, conn *session.Conn, a *session.A
 		l, err = reach.ListenSocket(ctx, a.Host)
 		listeners = []net.Listener{l}
 	} else {
-		listeners, port, err = reach.Listen(ctx, a.Host, a.Port, named)
+		listeners, port, err = reach.Listen(ctx, a.Host, a.Port, yes.Named)
 	}
 	if err != nil {
 		return err

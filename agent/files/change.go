@@ -1,0 +1,188 @@
+package files
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pkg/sftp"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// Filecmd does everything that changes something but the contents.
+func (h *handler) Filecmd(r *sftp.Request) error { return denied(h.change(r)) }
+
+func (h *handler) change(r *sftp.Request) error {
+	switch r.Method {
+	case "Setstat":
+		return h.setstat(r)
+	case "Rename":
+		return h.move(r, false)
+	case "Link":
+		return h.link(r)
+	case "Symlink":
+		return h.symlink(r)
+	}
+	p, err := h.writing(r.Filepath, false)
+	if err != nil {
+		return err
+	}
+	switch r.Method {
+	case "Mkdir":
+		return p.in.Mkdir(p.rel, fs.ModePerm)
+	case "Rmdir", "Remove":
+		return remove(p, r.Method == "Rmdir")
+	}
+	return sftp.ErrSSHFxOpUnsupported
+}
+
+// remove takes away a folder or something else, as the client asked: a script that
+// removes a file must not take a folder with it.
+func remove(p place, folder bool) error {
+	info, err := p.in.Lstat(p.rel)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() != folder || p.rel == "." {
+		return refusal.New(refusal.BadFile, "a folder is removed as a folder, and everything else as a file")
+	}
+	return p.in.Remove(p.rel)
+}
+
+// PosixRename renames over what is there.
+func (h *handler) PosixRename(r *sftp.Request) error { return denied(h.move(r, true)) }
+
+func (h *handler) move(r *sftp.Request, over bool) error {
+	in, from, to, err := h.two(r.Filepath, r.Target)
+	if err != nil {
+		return err
+	}
+	if _, err := in.Lstat(to); err == nil && !over {
+		return fs.ErrExist
+	}
+	return in.Rename(from, to)
+}
+
+// link makes a second name for a file, and for nothing else.
+func (h *handler) link(r *sftp.Request) error {
+	in, from, to, err := h.two(r.Filepath, r.Target)
+	if err != nil {
+		return err
+	}
+	if info, err := in.Lstat(from); err != nil || !info.Mode().IsRegular() {
+		return errFile
+	}
+	return in.Link(from, to)
+}
+
+// two finds what a file is called and is to be called. Both names have to lie where
+// changes are allowed: a second name for a file that may only be read would make it
+// one that can be written. And what cannot be read must not get a name at which it can.
+func (h *handler) two(from, to string) (in folder, first, second string, err error) {
+	a, err := h.writing(from, false)
+	if err != nil {
+		return nil, "", "", err
+	}
+	b, err := h.writing(to, false)
+	if err != nil {
+		return nil, "", "", err
+	}
+	if h.readable(b) && !h.readable(a) {
+		return nil, "", "", errNoRead
+	}
+	return h.cfg.Write.together(a, b)
+}
+
+// symlink makes one. Where the policy names folders it has to stay in them: we would
+// not follow it out, but other programs of the machine would.
+func (h *handler) symlink(r *sftp.Request) error {
+	p, err := h.writing(r.Target, false)
+	if err != nil {
+		return err
+	}
+	target := filepath.FromSlash(r.Filepath)
+	leads := target
+	if !filepath.IsAbs(leads) {
+		leads = filepath.Join(filepath.Dir(p.abs), leads)
+	}
+	if !h.cfg.Write.holds(leads) {
+		return errOutside
+	}
+	return p.in.Symlink(target, p.rel)
+}
+
+// setstat sets a size, a mode and times.
+func (h *handler) setstat(r *sftp.Request) error {
+	p, err := h.writing(r.Filepath, true)
+	if err != nil {
+		return err
+	}
+	info, err := p.in.Stat(p.rel)
+	if err != nil {
+		return err
+	}
+	wants, a := r.AttrFlags(), r.Attributes()
+	if a == nil {
+		return sftp.ErrSSHFxBadMessage
+	}
+	if wants.UidGid && !owned(info, a.UID, a.GID) {
+		return refusal.New(refusal.PolicyDenied, "owners of files are not changed over sftp")
+	}
+	if wants.Size {
+		if err := h.truncate(p, int64(a.Size)); err != nil {
+			return err
+		}
+	}
+	if wants.Permissions {
+		if err := p.in.Chmod(p.rel, modeFor(info, a.FileMode())); err != nil {
+			return err
+		}
+	}
+	if wants.Acmodtime {
+		return p.in.Chtimes(p.rel, time.Unix(int64(a.Atime), 0), time.Unix(int64(a.Mtime), 0))
+	}
+	return nil
+}
+
+// modeFor leaves out the bits by which a file runs with somebody's rights (attack
+// I5). A folder keeps what it has of them: that is how teams share one.
+func modeFor(info fs.FileInfo, mode fs.FileMode) fs.FileMode {
+	mode &= fs.ModePerm
+	if info.IsDir() {
+		mode |= info.Mode() & (fs.ModeSetgid | fs.ModeSticky)
+	}
+	return mode
+}
+
+func (h *handler) truncate(p place, size int64) error {
+	f, err := h.open(p, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Truncate(size)
+}
+
+// StatVFS tells how full the disk is, to whoever may read or write there.
+func (h *handler) StatVFS(r *sftp.Request) (*sftp.StatVFS, error) {
+	p, err := h.reading(r.Filepath, true)
+	if err != nil {
+		p, err = h.writing(r.Filepath, true)
+	}
+	if err != nil {
+		return nil, denied(err)
+	}
+	if info, err := p.in.Stat(p.rel); err != nil {
+		return nil, err
+	} else if !info.IsDir() { // opening a folder does nothing to it
+		p.rel = filepath.Dir(p.rel)
+	}
+	d, err := p.in.OpenFile(p.rel, os.O_RDONLY|noWait, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return volume(d)
+}
