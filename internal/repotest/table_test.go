@@ -91,7 +91,7 @@ var table = []row{
 	{"internal/filecopy/receive", "internal/refusal internal/filecopy internal/filecopy/disk", ""},
 	{"agent/process", "internal/refusal", "github.com/charmbracelet/x/xpty"},
 	{"agent/kept", "internal/refusal agent/process", ""},
-	{"agent/files", "", "github.com/pkg/sftp"},
+	{"agent/files", "internal/refusal", "github.com/pkg/sftp"},
 	{"agent/reach", "internal/refusal", ""},
 	{"agent/cgroup", "", ""},
 	{"agent/utmp", "", ""},
