@@ -34,6 +34,9 @@ func NextData(f *os.File, off, size int64) (Range, error) { return nextData(f, o
 // The lock ends with the file, and with the process, however it ends.
 func Lock(f *os.File) error { return lock(f) }
 
+// Unlock gives the lock back.
+func Unlock(f *os.File) error { return unlock(f) }
+
 // Free is how many bytes the user may still write where dir is; ok is false where
 // that is not known.
 func Free(dir *os.File) (bytes uint64, ok bool) { return free(dir) }

@@ -42,6 +42,8 @@ func nextData(f *os.File, off, size int64) (Range, error) {
 
 func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
 
+func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
 func free(dir *os.File) (uint64, bool) {
 	var s syscall.Statfs_t
 	if err := syscall.Fstatfs(int(dir.Fd()), &s); err != nil || s.Bsize <= 0 {

@@ -21,6 +21,11 @@ func lock(f *os.File) error {
 	return windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, all, all, new(windows.Overlapped))
 }
 
+func unlock(f *os.File) error {
+	const all = ^uint32(0)
+	return windows.UnlockFileEx(windows.Handle(f.Fd()), 0, all, all, new(windows.Overlapped))
+}
+
 func free(dir *os.File) (bytes uint64, ok bool) {
 	name, err := windows.UTF16PtrFromString(dir.Name())
 	if err != nil {

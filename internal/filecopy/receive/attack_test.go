@@ -9,8 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/filecopy"
+	"github.com/tucdesk/tucdesk/internal/filecopy/disk"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -344,37 +347,101 @@ func TestI9TheTargetIsALinkAndIsNotFollowed(t *testing.T) {
 	same(t, filepath.Join(dir, "x"), []byte("new"))
 }
 
+// sendBig sends a part of a file in pieces.
+func (h *hostile) sendBig(data []byte, from, to int) {
+	for at := from; at < to; at += filecopy.MaxData {
+		h.say(filecopy.Data{Offset: uint64(at), Bytes: data[at:min(at+filecopy.MaxData, to)]})
+	}
+}
+
+// finishBig sends the rest, and ends the copy.
+func (h *hostile) finishBig(data []byte, from int) string {
+	h.t.Helper()
+	d := filecopy.NewDigest(uint64(len(data)))
+	_, _ = d.Write(data)
+	h.sendBig(data, from, len(data))
+	h.say(filecopy.Close{Size: d.At(), Digest: d.Sum()})
+	return h.end()
+}
+
+func (h *hostile) beginBig(size int) filecopy.Want {
+	h.say(filecopy.Offer{ID: 1, Size: uint64(size), Name: "x", Mode: 0o644})
+	w := <-h.wants
+	h.say(filecopy.Begin{ID: 1})
+	return w
+}
+
 // Two copies to one name at once: each is whole, the later one stays.
 func TestI9TwoCopiesOfOneNameAreNotMixed(t *testing.T) {
-	dir := t.TempDir()
-	size := uint64(2 << 20)
-	one, two := bytes.Repeat([]byte("1"), int(size)), bytes.Repeat([]byte("2"), int(size))
-	a, b := attack(t, Config{Path: dir}), attack(t, Config{Path: dir})
-	send := func(h *hostile, data []byte, from, to int) {
-		for at := from; at < to; at += filecopy.MaxData {
-			h.say(filecopy.Data{Offset: uint64(at), Bytes: data[at:min(at+filecopy.MaxData, to)]})
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		part := filepath.Join(dir, partName("x", ""))
+		write(t, part, bytes.Repeat([]byte("1"), 1<<20))
+		other, err := os.OpenFile(part, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	finish := func(h *hostile, data []byte) {
-		d := filecopy.NewDigest(size)
-		_, _ = d.Write(data)
-		send(h, data, 1<<20, int(size))
-		h.say(filecopy.Close{Size: size, Digest: d.Sum()})
-		if got := h.end(); got != "" {
+		defer other.Close()
+		if err := disk.Lock(other); err != nil {
+			t.Fatal(err)
+		}
+		data := bytes.Repeat([]byte("2"), 2<<20)
+		h := attack(t, Config{Path: dir})
+		if w := h.beginBig(len(data)); len(w.Hashes) > 0 {
+			t.Error("it goes on with what another copy is writing")
+		}
+		if got := h.finishBig(data, 0); got != "" {
 			t.Errorf("problems: %s", got)
 		}
 		same(t, filepath.Join(dir, "x"), data)
-	}
-	for _, h := range []*hostile{a, b} {
-		h.say(filecopy.Offer{ID: 1, Size: size, Name: "x", Mode: 0o644})
-		<-h.wants
-		h.say(filecopy.Begin{ID: 1})
-	}
-	send(a, one, 0, 1<<20)
-	send(b, two, 0, 1<<20)
-	finish(a, one)
-	finish(b, two)
-	if got := listing(t, dir); got != "x" {
-		t.Errorf("it left %s", got)
-	}
+		same(t, part, bytes.Repeat([]byte("1"), 1<<20))
+		if got := listing(t, dir); got != ".x.tucdesk-part x" {
+			t.Errorf("it left %s", got)
+		}
+	})
+}
+
+// A client that was killed leaves a session that waits for it. The next copy goes on
+// with what is there, and whoever comes back late changes nothing any more.
+func TestI9ACopyThatIsSilentIsTakenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		data := bytes.Repeat([]byte("3"), 4<<20)
+		late, next := attack(t, Config{Path: dir}), attack(t, Config{Path: dir})
+		late.beginBig(len(data))
+		late.sendBig(data, 0, 2<<20)
+		w := next.beginBig(len(data))
+		if n := len(w.Hashes) / filecopy.HashSize; n != 2 {
+			t.Fatalf("it goes on after %d blocks", n)
+		}
+		next.say(filecopy.Keep{Count: 2})
+		late.sendBig(bytes.Repeat([]byte("4"), 4<<20), 2<<20, 3<<20)
+		if got := next.finishBig(data, 2<<20); got != "" {
+			t.Errorf("problems: %s", got)
+		}
+		same(t, filepath.Join(dir, "x"), data)
+		if got := late.finishBig(data, 3<<20); got != "file_changed" {
+			t.Errorf("problems of the late one: %s", got)
+		}
+		same(t, filepath.Join(dir, "x"), data)
+		if got := listing(t, dir); got != "x" {
+			t.Errorf("it left %s", got)
+		}
+	})
+}
+
+// A sender that was silent and comes back goes on.
+func TestSilenceAloneHarmsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		data := bytes.Repeat([]byte("5"), 2<<20)
+		h := attack(t, Config{Path: dir})
+		h.beginBig(len(data))
+		h.sendBig(data, 0, 1<<20)
+		time.Sleep(2 * lendAfter)
+		if got := h.finishBig(data, 1<<20); got != "" {
+			t.Errorf("problems: %s", got)
+		}
+		same(t, filepath.Join(dir, "x"), data)
+	})
 }

@@ -242,12 +242,40 @@ func (in *incoming) try(do func() error) error {
 	if in.wrong {
 		return nil
 	}
-	err := do()
+	var err error
+	if in.part != nil {
+		err = in.part.recall()
+	}
+	if err == nil {
+		err = do()
+	}
 	if err == nil {
 		return nil
 	}
 	in.wrong = true
 	return errors.Join(in.r.problem(in.offer.Name, err), in.r.s.Say(filecopy.Decline{ID: in.offer.ID}))
+}
+
+// lend lends the locks of all files that are under way. It runs while the reader
+// waits.
+func (r *Receiver) lend() {
+	r.awake.Lock()
+	defer r.awake.Unlock()
+	if r.ended {
+		return
+	}
+	if in := r.current; in != nil && in.part != nil {
+		in.part.lend()
+	}
+	for _, in := range r.offers {
+		select {
+		case <-in.ready:
+			if in.part != nil {
+				in.part.lend()
+			}
+		default: // it is being looked at
+		}
+	}
 }
 
 func (in *incoming) write(b []byte, at uint64) error {
@@ -367,7 +395,7 @@ func (in *incoming) close(m filecopy.Close) error {
 	} else if in.part == nil {
 		in.r.count(1, at)
 		return nil
-	} else {
+	} else if err = in.part.recall(); err == nil {
 		err = in.part.complete(at, in.r.meta(in.offer.Mode, in.offer.Time))
 	}
 	if err != nil {

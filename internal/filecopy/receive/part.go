@@ -20,6 +20,14 @@ import (
 // rest of 255 bytes is for what is put around it.
 const maxStem = 200
 
+// Of locks; our choice. A sender that is silent for lendAfter lends its locks, and a
+// copy that finds one waits a little longer than that.
+const (
+	lendAfter = 2 * time.Second
+	lockWait  = 3 * time.Second
+	lockEvery = 50 * time.Millisecond
+)
+
 // partName is what a file is called until it is complete: beside it, so that a
 // rename is enough, hidden, and with an ending that says what it is. A second copy
 // of the same file has a name with more in it.
@@ -49,6 +57,8 @@ type part struct {
 	f    *os.File
 	kept bool // its name is the one that the next copy looks for
 	have int64
+
+	lent fs.FileInfo // what it was when the lock was given back; nil while it is ours
 }
 
 // target is what lies where a file is to be: nil for nothing. Folders, devices,
@@ -127,18 +137,52 @@ func (p *part) earlier() *os.File {
 }
 
 // mine locks f, and looks whether it still has its name afterwards: another copy
-// may have completed it in between.
+// may have completed it in between. One whose session has lost its way lends the lock
+// soon.
 func (p *part) mine(f *os.File) bool {
-	if disk.Lock(f) != nil {
-		return false
+	for begun := time.Now(); disk.Lock(f) != nil; time.Sleep(lockEvery) {
+		if time.Since(begun) > lockWait {
+			return false
+		}
 	}
 	opened, err := f.Stat()
 	if err != nil {
 		return false
 	}
-	named, err := p.dir.root.Lstat(p.temp)
 	p.have = opened.Size()
-	return err == nil && os.SameFile(opened, named)
+	return p.named(opened)
+}
+
+// named reports that info is of what lies under the name of the part.
+func (p *part) named(info fs.FileInfo) bool {
+	now, err := p.dir.root.Lstat(p.temp)
+	return err == nil && os.SameFile(info, now)
+}
+
+// lend gives the lock back while nothing is heard of the sender: a client that was
+// killed leaves a session behind that waits for it, and the copy that goes on is
+// another one.
+func (p *part) lend() {
+	info, err := p.f.Stat()
+	if err == nil && disk.Unlock(p.f) == nil {
+		p.lent = info
+	}
+}
+
+// recall takes the lock again; an error means that another copy has taken over.
+func (p *part) recall() error {
+	before := p.lent
+	if before == nil {
+		return nil
+	}
+	if disk.Lock(p.f) == nil {
+		info, err := p.f.Stat()
+		if err == nil && info.Size() == before.Size() && info.ModTime().Equal(before.ModTime()) && p.named(info) {
+			p.lent = nil
+			return nil
+		}
+	}
+	return refusal.New(refusal.FileChanged, "another copy of it has taken over")
 }
 
 // meta is what a file gets beside its contents.
@@ -214,7 +258,7 @@ func (p *part) commit() (size int64, err error) {
 
 // leave gives the part up. What the next copy can use stays.
 func (p *part) leave(useful bool) {
-	if !p.kept || !useful {
+	if p.recall() == nil && (!p.kept || !useful) {
 		_ = p.dir.root.Remove(p.temp)
 	}
 	_ = p.f.Close()

@@ -73,6 +73,9 @@ type Receiver struct {
 	workers  sync.WaitGroup
 	commits  sync.WaitGroup
 
+	awake sync.Mutex // held by read but while it waits for a message
+	ended bool       // guarded by awake: read is over
+
 	mu   sync.Mutex
 	done filecopy.Finished // guarded by mu
 	err  error             // guarded by mu: of the stream, met by a worker
@@ -126,8 +129,17 @@ func (r *Receiver) failure() error {
 
 // read handles messages up to end.
 func (r *Receiver) read() error {
+	r.awake.Lock()
+	defer r.awake.Unlock()
+	defer func() { r.ended = true }()
+	quiet := time.AfterFunc(lendAfter, r.lend)
+	defer quiet.Stop()
 	for {
+		quiet.Reset(lendAfter)
+		r.awake.Unlock()
 		m, err := r.s.Next()
+		r.awake.Lock()
+		quiet.Stop()
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
