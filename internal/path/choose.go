@@ -171,6 +171,7 @@ func (m *Manager) lost(now time.Time) {
 	if m.state == Gone {
 		return
 	}
+	m.goneAt = now
 	for _, p := range m.paths {
 		p.tries, p.urgent = 0, p.up && p.via.Relayed()
 	}

@@ -67,6 +67,7 @@ type Manager struct {
 	why        string
 	switchedAt time.Time
 	doubtSince time.Time // zero: best is not in doubt
+	goneAt     time.Time // when the last path was lost
 	roamAt     time.Time // when data began to go out twice because the peer moved
 	dirty      bool      // the choice must be looked at again
 	evalAt     time.Time // and at this time in any case; zero is never

@@ -12,6 +12,11 @@ const (
 	// Relays that do not answer are asked with growing gaps up to these.
 	relayGap     = time.Minute
 	relayGapGone = 15 * time.Second
+	// Most networks that go are back soon. So relays, and paths that have answered
+	// once, are asked again after a gonePart of the time since the last path was
+	// lost, and goneGap at first.
+	goneGap  = time.Second
+	gonePart = 20
 	// A repeated challenge on a path that has answered before waits at most this.
 	repeatMost = time.Second
 
@@ -142,13 +147,20 @@ func (m *Manager) due(p *path) time.Time {
 	case p.via.Relayed():
 		most := relayGap
 		if m.state == Gone {
-			most = relayGapGone
+			most = m.goneEvery(p)
 		}
 		return p.lastAsked.Add(min(probeFirst<<min(p.tries, 16), most))
+	case p.known && m.state == Gone:
+		return p.lastAsked.Add(min(probeFirst<<min(max(p.tries-1, 0), 16), m.goneEvery(p)))
 	case p.tries == 0 || p.tries >= roundTries:
 		return never // until the next round
 	}
 	return p.lastAsked.Add(probeFirst << (p.tries - 1))
+}
+
+// goneEvery is the longest gap between challenges of p while no path works.
+func (m *Manager) goneEvery(p *path) time.Duration {
+	return min(max(p.lastAsked.Sub(m.goneAt)/gonePart, goneGap), relayGapGone)
 }
 
 // keep is when a path that has answered is asked again, to keep it alive, to

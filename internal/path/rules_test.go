@@ -299,3 +299,31 @@ func TestUnansweredChallengesAreCounted(t *testing.T) {
 		t.Errorf("the last round trip is %v", trip)
 	}
 }
+
+// TestANetworkThatComesBackIsNoticed, the sooner the shorter it was away: most are
+// away for seconds, and somebody waits in front of a screen.
+func TestANetworkThatComesBackIsNoticed(t *testing.T) {
+	back := func(away time.Duration, way func(*world) *link) {
+		w := cone(t, 19)
+		w.begin(true)
+		w.bothDirect(3 * time.Second)
+		w.op.stream(100*time.Millisecond, 200)
+		w.relays[1].cut, w.relays[2].cut, w.direct.cut = true, true, true
+		w.run(away)
+		way(w).cut = false
+		took, ok := w.runUntil(func() bool {
+			_, a := w.op.best()
+			_, b := w.ag.best()
+			return a == Good && b == Good
+		}, time.Minute)
+		if limit := max(goneGap, away/gonePart) + 300*time.Millisecond; !ok || took > limit {
+			t.Errorf("back %t %v after %v", ok, took, away)
+		}
+	}
+	for away := 5 * time.Second; away < 5*time.Minute; away += away / 7 {
+		back(away, func(w *world) *link { return w.relays[2] })
+	}
+	for away := 5 * time.Second; away < 12*time.Second; away += time.Second / 3 {
+		back(away, func(w *world) *link { return &w.direct })
+	}
+}

@@ -82,13 +82,15 @@ type Conn struct {
 	// Writing.
 	wmu     sync.Mutex // serialises writes to link
 	out     []byte     // guarded by wmu
-	held    [][]byte   // guarded by wmu, at most maxHeld; see keepFirstLocked, keepNewestLocked
+	held    []packet   // guarded by wmu, at most maxHeld; see keepFirstLocked, keepNewestLocked
+	old     []packet   // guarded by wmu; those of them that were held for too long
 	started bool       // guarded by wmu: READY is here
 	copies  copies
 	mender  mender
 	waiting atomic.Bool // held is to be sent as soon as that works
 
 	paths  *paths
+	nudge  chan struct{} // cap 1: data can go again; see nudge.go
 	resume time.Duration // how long to wait for a path
 
 	ready     Ready         // operator: valid once readyCh is closed
@@ -125,7 +127,7 @@ func newConn(side seal.Side, l Link, keys *handshake.Keys, log *slog.Logger) (*C
 		rekeyed: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
 		accepted: make(chan *ServerChannel), asked: make(chan *Asked),
 		paths: newPaths(side, l, now), resume: DefaultResume,
-		copies: copies{wake: make(chan struct{}, 1)},
+		copies: copies{wake: make(chan struct{}, 1)}, nudge: make(chan struct{}, 1),
 	}
 	c.mender.left.Store(repairFirst)
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
@@ -140,6 +142,7 @@ func (c *Conn) run(t *transport.Conn) {
 	c.wg.Go(c.keepKeysFresh)
 	c.wg.Go(c.keepPaths)
 	c.wg.Go(c.sendCopies)
+	c.wg.Go(c.keepNudging)
 	c.wg.Go(c.acceptStreams)
 	go func() {
 		select {

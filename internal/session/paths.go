@@ -46,6 +46,7 @@ type paths struct {
 	last  time.Time     // guarded by mu: when, most recently
 	state PathState     // guarded by mu
 	alarm time.Time     // guarded by mu: what keepPaths' timer is set to
+	sure  path.State    // guarded by mu: at the last better
 	// changed is closed, and replaced, whenever state changes in a way that a
 	// person would notice.
 	changed chan struct{} // guarded by mu
@@ -66,7 +67,7 @@ func newPaths(side seal.Side, l Link, now time.Time) *paths {
 			// A relay is not the other end, nor is everybody.
 			Forbid: func(a netip.AddrPort) bool { return l.IsRelay(a) || local[a.Addr()] },
 		}),
-		last:    now,
+		last: now, sure: path.Good,
 		state:   PathState{Since: now},
 		changed: make(chan struct{}), measured: make(chan struct{}),
 	}
@@ -342,6 +343,9 @@ func (c *Conn) probe(now time.Time) (next time.Time) {
 	c.mender.look(c.transport.Stats().Lost)
 	if !c.paths.waking(now) {
 		c.sendWaiting(now)
+	}
+	if c.paths.better(now) {
+		poke(c.nudge)
 	}
 	return next
 }

@@ -36,10 +36,10 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 		poke(c.wanted)
 	}
 	if aged || r.closed() {
-		c.keepNewestLocked(p, size)
+		c.keepNewestLocked(p, size, now)
 		return nil
 	}
-	c.keepFirstLocked(p, size)
+	c.keepFirstLocked(p, size, now)
 	for len(p) > 0 {
 		b := c.out[:0]
 		for i := 0; i < maxWrite && len(p) > 0; i++ {
@@ -47,7 +47,7 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 			sealed, err := c.sealFrame(b, framePacket, p[:n], now)
 			if err == seal.ErrAged { // since we asked above
 				poke(c.wanted)
-				c.keepNewestLocked(p, size)
+				c.keepNewestLocked(p, size, now)
 				return nil // what was sealed before it is lost, as in a network
 			}
 			if err != nil {
@@ -123,44 +123,46 @@ func (c *Conn) linkLost() {
 // keepFirstLocked keeps copies of the operator's first packets until READY: they
 // go out again with every repeated CONFIRM, because an agent that was not on the
 // relay yet missed both, and the transport by itself would try again much later.
-func (c *Conn) keepFirstLocked(p []byte, size int) {
+func (c *Conn) keepFirstLocked(p []byte, size int, now time.Time) {
 	if c.side != seal.Operator || c.started {
 		return
 	}
 	for ; len(p) > 0 && len(c.held) < maxHeld; p = p[min(size, len(p)):] {
-		c.held = append(c.held, bytes.Clone(p[:min(size, len(p))]))
+		c.held = append(c.held, packet{bytes.Clone(p[:min(size, len(p))]), now})
 	}
 }
 
 // keepNewestLocked keeps copies of the newest packets while nothing can be sent:
 // there is no path, this end has just woken, or the key is too old and the next is
-// being agreed on. The
-// transport's timer doubles all the while and would sleep on for up to a minute
-// when the way is free again. One packet that arrives then makes the other end
-// answer, and that answer tells the transport what to repeat.
-func (c *Conn) keepNewestLocked(p []byte, size int) {
+// being agreed on.
+func (c *Conn) keepNewestLocked(p []byte, size int, now time.Time) {
 	for ; len(p) > 0; p = p[min(size, len(p)):] {
 		if len(c.held) == maxHeld {
 			c.held = append(c.held[:0], c.held[1:]...)
 		}
-		c.held = append(c.held, bytes.Clone(p[:min(size, len(p))]))
+		c.held = append(c.held, packet{bytes.Clone(p[:min(size, len(p))]), now})
 	}
 	c.waiting.Store(true)
 }
 
-// sendWaiting sends what keepNewestLocked kept, once it can be sent.
+// sendWaiting sends what keepNewestLocked kept, once it can be sent and has not
+// grown old, and makes the transport send something new.
 func (c *Conn) sendWaiting(now time.Time) {
 	if !c.waiting.Load() || c.Path().Lost || c.sealed.Aged(now) {
 		return
 	}
 	c.wmu.Lock()
 	held := c.held
-	c.held = nil
+	c.held, c.old = nil, nil
+	for len(held) > 0 && now.Sub(held[0].at) > heldFor {
+		c.old, held = append(c.old, held[0]), held[1:]
+	}
 	c.waiting.Store(false)
 	c.wmu.Unlock()
 	for _, p := range held {
-		_ = c.sendFrame(framePacket, p)
+		_ = c.sendFrame(framePacket, p.b)
 	}
+	poke(c.nudge)
 }
 
 // releaseFirst forgets the first packets; the session has started.
@@ -176,7 +178,7 @@ func (c *Conn) sendFirst() error {
 	first := c.held
 	c.wmu.Unlock()
 	for _, p := range first {
-		if err := c.sendFrame(framePacket, p); err != nil {
+		if err := c.sendFrame(framePacket, p.b); err != nil {
 			return err
 		}
 	}

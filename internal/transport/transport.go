@@ -200,12 +200,14 @@ type Stats struct {
 	Sent uint64        // packets sent, repeats among them
 	Lost uint64        // of them, those that were taken for lost and repeated
 	RTT  time.Duration // smoothed round trip of streams, with the wait in queues
+	// Latest is the round trip that the newest acknowledgement told.
+	Latest time.Duration
 }
 
 // Stats returns the counts so far.
 func (c *Conn) Stats() Stats {
 	s := c.quic.ConnectionStats()
-	return Stats{Sent: s.PacketsSent, Lost: s.PacketsLost, RTT: s.SmoothedRTT}
+	return Stats{Sent: s.PacketsSent, Lost: s.PacketsLost, RTT: s.SmoothedRTT, Latest: s.LatestRTT}
 }
 
 // OpenStream opens a stream. It waits while the peer's limit is reached. The
@@ -235,6 +237,13 @@ func (c *Conn) SendDatagram(p []byte) error {
 	}
 	return translate(c.quic.SendDatagram(p))
 }
+
+// Nudge sends a packet that the peer has to acknowledge, an empty datagram. After
+// the path below was away the timer of what was lost may be a minute off, since it
+// doubles each time; the acknowledgement of something newer tells at once what is
+// missing, and is a round trip of now. It waits while the congestion window is
+// full. The peer's end keeps 128 datagrams that nobody receives, and drops others.
+func (c *Conn) Nudge() error { return c.SendDatagram(nil) }
 
 // ReceiveDatagram waits for the next datagram, which then is the caller's.
 func (c *Conn) ReceiveDatagram(ctx context.Context) ([]byte, error) {
