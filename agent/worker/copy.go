@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 
 	"github.com/tucdesk/tucdesk/internal/filecopy"
 	"github.com/tucdesk/tucdesk/internal/filecopy/receive"
@@ -40,10 +41,10 @@ func refuseCopy(s *filecopy.Stream, err error) error {
 }
 
 func (w *worker) sendFiles(ctx context.Context, s *filecopy.Stream, ch *session.ServerChannel, m filecopy.Get, home string) error {
-	_, err := w.may(ctx, wire.Action(policy.CopyRead), "")
+	yes, err := w.may(ctx, wire.Action(policy.CopyRead), "")
 	var paths []string
 	if err == nil {
-		paths, err = send.Expand(m.Paths, home, nil)
+		paths, err = send.Expand(m.Paths, home, yes.Roots)
 	}
 	if err != nil {
 		return refuseCopy(s, err)
@@ -51,18 +52,18 @@ func (w *worker) sendFiles(ctx context.Context, s *filecopy.Stream, ch *session.
 	if err := s.Say(filecopy.Ready{}); err != nil {
 		return err
 	}
-	_, err = send.Run(ctx, s, send.Config{Paths: paths, Flags: m.Flags, Hangup: func() { _ = ch.Close() }})
+	_, err = send.Run(ctx, s, send.Config{Paths: paths, Folders: yes.Roots, Flags: m.Flags, Hangup: func() { _ = ch.Close() }})
 	return err
 }
 
 // receiveFiles: who may write and not read does not learn what is there either.
 func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecopy.Put, home string) error {
-	_, err := w.may(ctx, wire.Action(policy.CopyWrite), "")
+	yes, err := w.may(ctx, wire.Action(policy.CopyWrite), "")
 	if err != nil {
 		return refuseCopy(s, err)
 	}
-	_, unread := w.may(ctx, wire.Action(policy.CopyRead), "")
-	r, err := receive.Open(receive.Config{Path: send.Absolute(m.Path, home), Flags: m.Flags, Look: unread == nil})
+	to := send.Absolute(m.Path, home)
+	r, err := receive.Open(receive.Config{Path: to, Folders: yes.Roots, Flags: m.Flags, Look: w.readable(ctx, to)})
 	if err != nil {
 		return refuseCopy(s, err)
 	}
@@ -72,6 +73,16 @@ func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecop
 	}
 	_, err = r.Run(s)
 	return err
+}
+
+// readable reports that the operator may read at a target as well.
+func (w *worker) readable(ctx context.Context, target string) bool {
+	yes, err := w.may(ctx, wire.Action(policy.CopyRead), "")
+	if err != nil {
+		return false
+	}
+	_, err = filecopy.Folders(yes.Roots).Resolve(filepath.Dir(target))
+	return err == nil
 }
 
 // busy keeps the session from being idle while the operator takes what is sent.

@@ -143,6 +143,36 @@ func TestFilesGoTheWayThatThePolicyAllows(t *testing.T) {
 	}
 }
 
+// The folders of the policy hold for either direction, whatever names and links say
+// (attack I3).
+func TestI3CopiesStayInTheFoldersOfThePolicy(t *testing.T) {
+	t.Parallel()
+	outer := t.TempDir()
+	open, closed := filepath.Join(outer, "open"), filepath.Join(outer, "closed")
+	write(t, filepath.Join(open, "f"), "fine")
+	write(t, filepath.Join(closed, "secret"), "secret")
+	if err := os.Symlink(closed, filepath.Join(open, "out")); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(_ *world, p *plan) {
+		p.policy = fmt.Sprintf("version = 1\nmode = \"enforce\"\n[[allow]]\nid = \"in\"\nwho.roles = [\"admin\"]\nactions = [\"copy\"]\nroots = [%q]\n", open)
+	})
+	w.agent("web", "web")
+	w.ann.run("cp", "web:"+open+"/f", w.path("f")).is(t, 0)
+	w.ann.run("cp", w.path("f"), "web:"+open+"/g").is(t, 0)
+	for _, from := range []string{closed + "/secret", open + "/../closed/secret", open + "/out/secret", open + "/out/*"} {
+		if a := w.ann.run("cp", "web:"+from, w.path("x")); a.code == 0 || !strings.Contains(a.err, "policy_denied") || exists(w.path("x")) {
+			t.Errorf("%q: status %d, %s", from, a.code, a.err)
+		}
+	}
+	for _, to := range []string{closed + "/new", closed, open + "/../closed/new", open + "/out/new", open + "/out"} {
+		w.ann.run("cp", w.path("f"), "web:"+to).refused(t, 253, "policy_denied")
+	}
+	if list, err := os.ReadDir(closed); err != nil || len(list) != 1 {
+		t.Errorf("%d files there, %v", len(list), err)
+	}
+}
+
 // killRounds is 200 where the goal is measured: go test -run Killed ./internal/endtoend -kill-rounds 200
 var killRounds = flag.Int("kill-rounds", 10, "how often a copy is killed")
 
@@ -214,6 +244,7 @@ func (w *world) killAt(client *process, agent *machine, far bool, size int64) bo
 			client.kill()
 			return true
 		}
+		defer func() { _ = client.cmd.Process.Signal(os.Interrupt) }() // or it would wait for the session
 		for _, pid := range children(agent.proc.cmd.Process.Pid) {
 			if p, err := os.FindProcess(pid); err == nil {
 				_ = p.Kill()
