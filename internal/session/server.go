@@ -62,11 +62,15 @@ func (c *Conn) accept(s *transport.Stream) {
 	name := p.string(maxName)
 	var o Opening
 	operators, isPipe := Kind(name).byOperator()
+	isProgram := name == nameSession || name == nameControl
 	if isPipe && err == nil {
 		o = p.opening(Kind(name))
-		p.bad = p.bad || operators != (c.side == seal.Agent)
 	}
-	if err == nil && (t != msgOpen || p.end() != nil || c.side == seal.Operator && !isPipe) {
+	if isPipe || isProgram { // what another type is opened with nobody here can judge
+		operators = operators || isProgram
+		p.bad = p.end() != nil || operators != (c.side == seal.Agent)
+	}
+	if err == nil && (t != msgOpen || p.bad) {
 		err = errMessage
 	}
 	if err != nil {
@@ -92,7 +96,7 @@ func (c *Conn) accept(s *transport.Stream) {
 // refuseChannel answers a type of channel that does not exist here. The name is
 // the peer's, so it is not repeated.
 func (c *Conn) refuseChannel(s *transport.Stream) {
-	refuseOpening(s, refusal.New(refusal.BadRequest, "this agent has no channels of that type"))
+	refuseOpening(s, refusal.New(refusal.BadRequest, "there are no channels of that type here"))
 }
 
 // serve hands the channel to AcceptChannel and reads it to its end.

@@ -193,21 +193,44 @@ func TestExitBySignalArrives(t *testing.T) {
 	sch.Close()
 }
 
+// TestUnknownChannelTypeIsRefusedAndTheSessionLives, whoever opens it and whatever
+// its opening says.
 func TestUnknownChannelTypeIsRefusedAndTheSessionLives(t *testing.T) {
 	w, _, _ := memWorld(t)
 	defer w.close()
-	s, err := w.operator.openStream(t.Context(), "x11")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := messageReader{r: s}
-	typ, body, err := r.next()
-	p := parser{b: body}
-	e := p.refusal()
-	if err != nil || typ != msgOpenFailure || p.end() != nil || e.Code != refusal.BadRequest {
-		t.Errorf("answer %d, %v, %v", typ, e, err)
+	for name, from := range map[string]*Conn{"operator": w.operator, "agent": w.agent} {
+		s, err := from.transport.OpenStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := messageWriter{s: s}
+		if err := m.write(msgOpen, appendString(nil, "x11"), []byte("more of it")); err != nil {
+			t.Fatal(err)
+		}
+		r := messageReader{r: s}
+		typ, body, err := r.next()
+		p := parser{b: body}
+		e := p.refusal()
+		if err != nil || typ != msgOpenFailure || p.end() != nil || e.Code != refusal.BadRequest {
+			t.Errorf("from the %s: answer %d, %v, %v", name, typ, e, err)
+		}
 	}
 	w.cat([]byte("still here"))
+}
+
+// TestChannelOfTheOtherSidesTypeEndsTheSession: programs are the operator's to ask for.
+func TestChannelOfTheOtherSidesTypeEndsTheSession(t *testing.T) {
+	for _, name := range []string{nameSession, nameControl} {
+		w, _, _ := memWorld(t)
+		if _, err := w.agent.openStream(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		<-w.operator.Done()
+		if err := w.operator.Err(); refusal.Of(err) != refusal.ProtocolError {
+			t.Errorf("%s: %v", name, err)
+		}
+		w.close()
+	}
 }
 
 func TestCloseEndsEverythingAtBothEnds(t *testing.T) {
