@@ -32,7 +32,6 @@ type root struct {
 // one, and whole the other.
 type folder interface {
 	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
-	OpenRoot(name string) (*os.Root, error)
 	Stat(name string) (fs.FileInfo, error)
 	Lstat(name string) (fs.FileInfo, error)
 	Readlink(name string) (string, error)
@@ -175,28 +174,4 @@ func (t *Tree) together(a, b place) (in folder, first, second string, err error)
 		}
 	}
 	return nil, "", "", refusal.New(refusal.BadPath, "the two paths lie in different folders of the policy")
-}
-
-// Enter opens the folder that a path is, with base ".", or the one that it lies in,
-// with the name that it has there. Links are followed inside the tree. The folder is
-// the caller's to close.
-func (t *Tree) Enter(path string) (dir *os.Root, base string, err error) {
-	p, err := t.find(path, true)
-	if err != nil {
-		return nil, "", err
-	}
-	if p.in == (whole{}) {
-		if real, err := filepath.EvalSymlinks(p.rel); err == nil {
-			p.rel = real
-		}
-	}
-	if info, err := p.in.Stat(p.rel); err == nil && info.IsDir() {
-		dir, err = p.in.OpenRoot(p.rel)
-		return dir, ".", err
-	}
-	if p.rel == "." {
-		return nil, "", errOutside
-	}
-	dir, err = p.in.OpenRoot(filepath.Dir(p.rel))
-	return dir, filepath.Base(p.rel), err
 }

@@ -14,7 +14,6 @@ type whole struct{}
 func (whole) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return os.OpenFile(name, flag, perm)
 }
-func (whole) OpenRoot(name string) (*os.Root, error)    { return os.OpenRoot(name) }
 func (whole) Stat(name string) (fs.FileInfo, error)     { return os.Stat(name) }
 func (whole) Lstat(name string) (fs.FileInfo, error)    { return os.Lstat(name) }
 func (whole) Readlink(name string) (string, error)      { return os.Readlink(name) }
