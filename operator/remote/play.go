@@ -33,6 +33,16 @@ func play(ctx context.Context, tio *cli.IO, conn *opened, w want, x around) (*pl
 		}
 		defer restore()
 	}
+	if x.agent != "" {
+		lending, stop := context.WithCancel(ctx)
+		var lent sync.WaitGroup
+		lent.Go(func() { lend(lending, conn.Conn, ch.ID(), x.agent) })
+		defer lent.Wait()
+		defer stop()
+		if err := ch.LendAgent(); err != nil {
+			return p, err
+		}
+	}
 	if err := start(ctx, ch, w); err != nil {
 		return p, err
 	}
@@ -47,8 +57,10 @@ type around struct {
 	escape  byte          // character of the escapes; 0 is none
 	list    func() string // lines about forwarded connections, for ~#
 	started func()        // the machine has started the program
+	ended   func()        // the program has ended, and the machine said how
 	late    *lateWriter   // talk that a raw terminal takes over
 	verbose bool          // tell each change of the session's way
+	agent   string        // socket of the SSH agent that the program is lent; "" is none
 }
 
 func start(ctx context.Context, ch *session.Channel, w want) error {
@@ -157,6 +169,9 @@ func (p *player) run(ctx context.Context) error {
 		return cli.Status(cli.ExitInterrupted)
 	}
 	exit, err := p.ch.Wait()
+	if err == nil && exit.Refusal == nil && p.around.ended != nil {
+		p.around.ended()
+	}
 	return status(exit, err)
 }
 
