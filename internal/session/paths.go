@@ -53,31 +53,37 @@ type paths struct {
 	// measured is closed, and replaced, whenever a round trip was measured on the
 	// chosen path.
 	measured chan struct{} // guarded by mu
+	// local are the addresses of everybody in the networks that this machine is in.
+	local map[netip.Addr]bool // guarded by mu
+	// interfaces are this machine's addresses; net.InterfaceAddrs outside of tests.
+	interfaces func() ([]net.Addr, error)
 }
 
 func newPaths(side seal.Side, l Link, now time.Time) *paths {
-	near, local := false, broadcasts()
+	near := false
 	for _, c := range l.Candidates() {
 		near = near || c.Kind == path.Host && c.Addr.Addr().IsLoopback() // not because a relay says so
 	}
-	return &paths{
+	p := &paths{
 		poke: make(chan struct{}, 1),
-		m: path.New(path.Config{
-			Operator: side == seal.Operator, Token: token, Now: now, Loopback: near,
-			// A relay is not the other end, nor is everybody.
-			Forbid: func(a netip.AddrPort) bool { return l.IsRelay(a) || local[a.Addr()] },
-		}),
 		last: now, sure: path.Good,
 		state:   PathState{Since: now},
 		changed: make(chan struct{}), measured: make(chan struct{}),
+		local: broadcasts(net.InterfaceAddrs), interfaces: net.InterfaceAddrs,
 	}
+	p.m = path.New(path.Config{
+		Operator: side == seal.Operator, Token: token, Now: now, Loopback: near,
+		// A relay is not the other end, nor is everybody. The manager is asked under mu.
+		Forbid: func(a netip.AddrPort) bool { return l.IsRelay(a) || p.local[a.Addr()] },
+	})
+	return p
 }
 
 // broadcasts are the first and the last address of every IPv4 network that this
 // machine is in: what goes there reaches everybody in it.
-func broadcasts() map[netip.Addr]bool {
+func broadcasts(interfaces func() ([]net.Addr, error)) map[netip.Addr]bool {
 	all := map[netip.Addr]bool{}
-	list, _ := net.InterfaceAddrs() // without them the machine has no network either
+	list, _ := interfaces() // without them the machine has no network either
 	for _, a := range list {
 		n, ok := a.(*net.IPNet)
 		if !ok || n.IP.To4() == nil {
@@ -161,11 +167,13 @@ func (p *paths) frame(v path.Via, t frameType, body []byte, now time.Time) error
 	return nil
 }
 
-// refresh tells the manager what the link has.
+// refresh tells the manager what the link has, and looks in which networks this
+// machine is now.
 func (p *paths) refresh(l Link, now time.Time) {
-	relays, candidates := l.Relays(), l.Candidates()
+	relays, candidates, local := l.Relays(), l.Candidates(), broadcasts(p.interfaces)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.local = local
 	for _, r := range relays {
 		p.m.SetRelay(r.Via, r.Up, now)
 	}

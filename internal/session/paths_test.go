@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"maps"
+	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/tucdesk/tucdesk/crypto/seal"
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -238,6 +242,60 @@ func TestA3CopyFromAnotherPathMovesNothing(t *testing.T) {
 		t.Errorf("moved from %v to %v", via, now)
 	}
 	w.cat([]byte("still here"))
+}
+
+// probed returns where p sends probes within some seconds after the peer has named
+// these addresses, in a list of that sequence.
+func probed(t *testing.T, p *paths, now time.Time, sequence uint32, list ...netip.AddrPort) map[netip.AddrPort]bool {
+	t.Helper()
+	body := append(binary.BigEndian.AppendUint32(nil, sequence), byte(len(list)))
+	for _, a := range list {
+		ip := a.Addr().As16()
+		body = binary.BigEndian.AppendUint16(append(append(body, byte(path.Host)), ip[:]...), a.Port())
+	}
+	if err := p.frame(oneRelay, frameType(path.Candidates), body, now); err != nil {
+		t.Fatal(err)
+	}
+	to := map[netip.AddrPort]bool{}
+	for range 100 {
+		probes, next := p.due(now)
+		for _, q := range probes {
+			if !q.Via.Relayed() {
+				to[q.Via.Addr] = true
+			}
+		}
+		now = next
+	}
+	return to
+}
+
+// TestM2NothingGoesToRelaysOrEverybodyOnAPeersWord: not in the network of the
+// beginning, and not in one that this machine has come to since.
+func TestM2NothingGoesToRelaysOrEverybodyOnAPeersWord(t *testing.T) {
+	relay, other := netip.MustParseAddrPort("203.0.113.5:3478"), netip.MustParseAddrPort("203.0.113.5:3479")
+	home, office := netip.MustParseAddrPort("192.168.7.255:9"), netip.MustParseAddrPort("10.1.63.255:9")
+	in := func(prefix string) func() ([]net.Addr, error) {
+		ip, n, err := net.ParseCIDR(prefix)
+		return func() ([]net.Addr, error) { return []net.Addr{&net.IPNet{IP: ip, Mask: n.Mask}}, err }
+	}
+	lo, _ := newMemLinks()
+	lo.relay, lo.local = relay, []path.Candidate{{Kind: path.Host, Addr: netip.MustParseAddrPort("10.1.44.3:9")}}
+	now := time.Now()
+	p := newPaths(seal.Operator, lo, now)
+	for i, c := range []struct {
+		network string
+		want    map[netip.AddrPort]bool
+	}{
+		{"192.168.7.20/24", map[netip.AddrPort]bool{other: true, office: true}},
+		{"10.1.44.3/18", map[netip.AddrPort]bool{other: true, home: true}},
+	} {
+		p.interfaces = in(c.network)
+		p.refresh(lo, now)
+		if got := probed(t, p, now, uint32(i+1), relay, other, home, office); !maps.Equal(got, c.want) {
+			t.Errorf("in %s: probes to %v", c.network, got)
+		}
+		now = now.Add(time.Hour)
+	}
 }
 
 // TestPingIsTheNetworksRoundTrip: neither a channel nor a busy process is in it.

@@ -39,7 +39,9 @@ type memLink struct {
 	dead   map[path.Via]bool       // guarded by mu; ways that lose everything on the way out
 	other  *memLink
 
-	rechecked time.Time // guarded by mu; the last Recheck
+	rechecked time.Time        // guarded by mu; the last Recheck
+	relay     netip.AddrPort   // of an address that IsRelay knows
+	local     []path.Candidate // set before the session begins
 }
 
 var oneRelay = path.Via{Relay: 1}
@@ -66,11 +68,11 @@ func (l *memLink) Relays() []link.RelayState {
 	return append([]link.RelayState(nil), l.relays...)
 }
 
-func (l *memLink) Candidates() []path.Candidate { return nil }
+func (l *memLink) Candidates() []path.Candidate { return l.local }
 
 func (l *memLink) Changed() <-chan struct{} { return l.changed }
 
-func (l *memLink) IsRelay(netip.AddrPort) bool { return false }
+func (l *memLink) IsRelay(a netip.AddrPort) bool { return a == l.relay }
 
 func (l *memLink) Recheck(path.Via) {
 	l.mu.Lock()
