@@ -17,6 +17,7 @@
 package udp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -91,7 +92,8 @@ type Conn struct {
 // Listen opens a socket on addr; port 0 takes a free one. The zero AddrPort, and
 // an unspecified IPv6 address, listen on both families. On a machine with
 // several addresses name one: replies from an unspecified address leave with
-// whichever source the routing table picks.
+// whichever source the routing table picks. Nothing is sent to broadcast addresses:
+// such datagrams are errors.
 func Listen(addr netip.AddrPort, opt Options) (*Conn, error) {
 	network := "udp"
 	switch {
@@ -103,6 +105,10 @@ func Listen(addr netip.AddrPort, opt Options) (*Conn, error) {
 	sock, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
 	if err != nil {
 		return nil, fmt.Errorf("opening UDP socket: %w", err)
+	}
+	if err := unbroadcast(sock); err != nil {
+		sock.Close()
+		return nil, fmt.Errorf("opening UDP socket %v: %w", addr, err)
 	}
 	c := &Conn{sock: sock, local: unmap(sock.LocalAddr().(*net.UDPAddr).AddrPort())}
 	if err := c.setBuffers(opt); err != nil {
@@ -116,6 +122,19 @@ func Listen(addr netip.AddrPort, opt Options) (*Conn, error) {
 	}
 	c.batch = newBatchReader(sock, c.gro)
 	return c, nil
+}
+
+// unbroadcast takes away what package net gives every UDP socket: the permission
+// to send to everybody in a network. Addresses come from peers, and which of them
+// are everybody's the system knows at every moment.
+func unbroadcast(sock *net.UDPConn) error {
+	raw, err := sock.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = forbidBroadcast(fd) })
+	return cmp.Or(err, failed)
 }
 
 func (c *Conn) setBuffers(opt Options) error {

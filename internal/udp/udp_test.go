@@ -270,3 +270,24 @@ func BenchmarkSend(b *testing.B) {
 		})
 	}
 }
+
+// TestM2NothingIsSentToEverybody, whatever network this machine has come to.
+func TestM2NothingIsSentToEverybody(t *testing.T) {
+	c, err := Listen(netip.MustParseAddrPort("0.0.0.0:0"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, to := range []string{"127.255.255.255:9", "255.255.255.255:9"} {
+		at := netip.MustParseAddrPort(to)
+		if err := c.WriteTo([]byte("x"), at); err == nil {
+			t.Errorf("%s was sent to", to)
+		}
+		if err := c.WriteSegments([]byte("xyz"), 1, at); err == nil {
+			t.Errorf("%s was sent segments", to)
+		}
+	}
+	if err := c.WriteTo([]byte("x"), netip.MustParseAddrPort("127.0.0.1:9")); err != nil {
+		t.Error(err)
+	}
+}
