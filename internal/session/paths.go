@@ -348,7 +348,8 @@ func (c *Conn) probe(now time.Time) (next time.Time) {
 	if c.sealed.Aged(now) {
 		poke(c.wanted)
 	}
-	c.mender.look(c.transport.Stats().Lost)
+	s := c.transport.Stats()
+	c.mender.look(s.Sent, s.Lost)
 	if !c.paths.waking(now) {
 		c.sendWaiting(now)
 	}

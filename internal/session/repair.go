@@ -35,6 +35,10 @@ const (
 	// a sixteenth of the rate for repairMore packets, since few losses are still seen.
 	repairFirst = 5000
 	repairMore  = 100000
+	// repairLook packets are looked at together. As many losses among them as a group
+	// has packets are a burst; looked at more rarely, a fast sender's single losses
+	// would add up to one.
+	repairLook = 512
 	// repairKept groups are remembered by a receiver: what may still be under way
 	// when a group has ended.
 	repairKept = 8
@@ -64,19 +68,35 @@ func (g *group) add(counter uint64, packet []byte) {
 // mender makes repairs of what is sent.
 type mender struct {
 	left  atomic.Int64 // packets that are still to be repaired
-	lost  uint64       // keepPaths only: losses so far
+	sent  uint64       // keepPaths only: packets that were looked at
+	lost  uint64       // keepPaths only: losses among them
+	fresh int          // guarded by Conn.wmu: packets sent since a look was asked for
 	now   group        // guarded by Conn.wmu
 	began time.Time    // guarded by Conn.wmu: when now was begun
 	body  []byte       // guarded by Conn.wmu
 }
 
+// wroteLocked counts packets and reports whether it is time to look.
+func (m *mender) wroteLocked(n int) bool {
+	m.fresh += n
+	if m.fresh < repairLook {
+		return false
+	}
+	m.fresh = 0
+	return true
+}
+
 // look turns repairs on when packets were lost since the last look, but not so many
-// that it was a full queue.
-func (m *mender) look(lost uint64) {
-	if n := lost - m.lost; n > 0 && n < repairGroup {
+// that it was a full queue. It is told the transport's counts so far.
+func (m *mender) look(sent, lost uint64) {
+	packets, n := sent-m.sent, lost-m.lost
+	if packets < repairLook {
+		return
+	}
+	if n > 0 && n*repairLook < repairGroup*packets { // it may be a late look
 		m.left.Store(repairMore)
 	}
-	m.lost = lost
+	m.sent, m.lost = sent, lost
 }
 
 // sentLocked takes a packet that was sealed under a counter. When that was the last

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,17 +85,59 @@ func TestRepairsThatDoNotFitGiveNothing(t *testing.T) {
 func TestCleanLinksPayForRepairsAtTheBeginningOnly(t *testing.T) {
 	var m mender
 	m.left.Store(1)
-	m.look(0)
+	m.look(repairLook, 0)
 	if _, repair := groupOf(t, &m, 0, repairGroup-1); repair != nil {
 		t.Error("a repair without a loss")
 	}
-	m.look(repairGroup)
+	m.look(2*repairLook, repairGroup)
 	if _, repair := groupOf(t, &m, repairGroup, repairGroup-1); repair != nil {
 		t.Error("a repair for a full queue")
 	}
-	m.look(repairGroup + 1)
+	m.look(3*repairLook, repairGroup+1)
 	if _, repair := groupOf(t, &m, 2*repairGroup, repairGroup-1); repair == nil {
 		t.Error("no repair after a loss")
+	}
+}
+
+// TestSingleLossesOfAFastSenderAreNoBurst: one in a thousand is more than a group
+// in a second of 200 Mbit/s. A look that comes early waits for the rest, and one
+// that comes late says the same.
+func TestSingleLossesOfAFastSenderAreNoBurst(t *testing.T) {
+	for name, c := range map[string]struct {
+		sent, lost uint64
+		repairs    bool
+	}{
+		"single losses, late look": {20000, 20, true},
+		"a burst, late look":       {repairLook * 2, repairGroup * 2, false},
+		"a loss, early look":       {repairLook - 1, 1, false},
+		"a loss":                   {repairLook, 1, true},
+	} {
+		var m mender
+		m.look(c.sent, c.lost)
+		if got := m.left.Load() > 0; got != c.repairs {
+			t.Errorf("%s: repairs %v", name, got)
+		}
+	}
+	var m mender
+	m.look(repairLook/2, repairGroup/2)
+	m.look(repairLook, repairGroup)
+	if m.left.Load() > 0 {
+		t.Error("a burst in two looks is taken for single losses")
+	}
+}
+
+// TestLooksAreAskedForByPackets: a second is too long for a fast sender, whose
+// packets come 40 at a time.
+func TestLooksAreAskedForByPackets(t *testing.T) {
+	var m mender
+	var at []int
+	for sent := 40; sent <= 2000; sent += 40 {
+		if m.wroteLocked(40) {
+			at = append(at, sent)
+		}
+	}
+	if !slices.Equal(at, []int{520, 1040, 1560}) {
+		t.Errorf("asked after %v packets", at)
 	}
 }
 

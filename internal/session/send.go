@@ -40,6 +40,9 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 		return nil
 	}
 	c.keepFirstLocked(p, size, now)
+	if c.mender.wroteLocked((len(p) + size - 1) / size) {
+		poke(c.paths.poke)
+	}
 	for len(p) > 0 {
 		b := c.out[:0]
 		for i := 0; i < maxWrite && len(p) > 0; i++ {
