@@ -53,14 +53,14 @@ func New(cfg Config) *Judge {
 // session after the other, too little to keep a small machine busy (attack H8).
 const (
 	OpenRate  = 10   // OPENs of one operator in a second, on average
-	OpenBurst = 40   // and at once
+	OpenBurst = 100  // and at once: a hundred commands in a row, however quick they are
 	maxKnown  = 4096 // waiting requests that are remembered
 )
 
 // Sizes of the replay cache, our choice: an operator at its full rate for the
 // longest life of a request, and all operators of a large team.
 const (
-	replayPerOperator = OpenRate * 11 * 60
+	replayPerOperator = OpenRate*11*60 + OpenBurst
 	replayOperators   = 3 * 1024 // three kinds of identifier each
 )
 
