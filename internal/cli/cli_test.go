@@ -145,6 +145,33 @@ func TestCarriedStringsComeFromAnArgumentAFileOrInput(t *testing.T) {
 	}
 }
 
+// What was meant to be a string and is none is taken for the name of a file. The
+// system's own error would show all of it.
+func TestDamagedStringIsNotShown(t *testing.T) {
+	const word = "c2VjcmV0LXN0dWZm"
+	long := "ucdesk-join:" + strings.Repeat(word, 18) // as pasted without its first letter: 300 bytes
+	for _, arg := range []string{long, long[:200], "ucdesk-join:" + word, word + word[:8], "\x00" + word, "x/" + long} {
+		_, err := (&cli.IO{}).Carried(arg)
+		if err == nil || strings.Contains(err.Error(), word[:12]) || len(err.Error()) > 80 {
+			t.Errorf("%d bytes: %v", len(arg), err)
+		}
+	}
+	if _, err := (&cli.IO{}).Carried(long); err == nil || !strings.Contains(err.Error(), "neither a string nor a file") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestFileWhoseNameBeginsLikeAStringIsAFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	const file = "tucdesk-token.txt"
+	if err := os.WriteFile(file, []byte("tucdesk-join:abc\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := (&cli.IO{}).Carried(file); got != "tucdesk-join:abc" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestTakenPortSaysSo(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -6,15 +6,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 )
 
 // maxString is the longest string that is read from a file, in bytes; our choice,
 // above the longest join token.
 const maxString = 128 << 10
-
-// ours begins every string that people carry between our programs.
-const ours = "tucdesk-"
 
 // carried says of each of these strings what it is for. The longer of two
 // beginnings stands first.
@@ -27,20 +26,24 @@ var carried = []struct{ prefix, what string }{
 	{"tucdesk-recovery:", "a recovery key, a secret; it belongs into a file for --recovery-key-file"},
 }
 
+// isCarried tells a string from the name of a file, such as tucdesk-token.txt.
+func isCarried(text string) bool {
+	return slices.ContainsFunc(carried, func(c struct{ prefix, what string }) bool { return strings.HasPrefix(text, c.prefix) })
+}
+
 // Carried is a string that a person was given: arg itself, or what is in the file of
-// that name, or on standard input for "-". White space around it does not count.
+// that name, or on standard input for "-". White space around it does not count. No
+// error shows arg unless it is the name of a file: a secret that lost its first
+// letter looks like one.
 func (i *IO) Carried(arg string) (string, error) {
 	var in io.Reader = i.In
-	switch {
-	case strings.HasPrefix(arg, ours):
-		return strings.TrimSpace(arg), nil
+	switch text := strings.TrimSpace(arg); {
+	case isCarried(text):
+		return text, nil
 	case arg != "-":
 		f, err := os.Open(arg)
-		if errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("%q is neither a string that begins with %q nor a file", shortened(arg), ours)
-		}
 		if err != nil {
-			return "", err
+			return "", notOpened(arg, err)
 		}
 		defer f.Close()
 		in = f
@@ -55,13 +58,27 @@ func (i *IO) Carried(arg string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// shortened keeps a long argument, which may hold half a secret, out of an error.
-func shortened(arg string) string {
-	const shown = 40
-	if len(arg) <= shown {
-		return arg
+// notOpened says why arg is no file. The error of the system's own names arg in
+// full, so nothing of it is kept but the reason.
+func notOpened(arg string, err error) error {
+	var why syscall.Errno
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENAMETOOLONG):
+		return fmt.Errorf("%q is neither a string nor a file", shortened(arg))
+	case errors.As(err, &why):
+		return fmt.Errorf("opening the file %q: %v", shortened(arg), why)
 	}
-	return arg[:shown/4] + "..."
+	return fmt.Errorf("opening the file %q: it cannot be opened", shortened(arg))
+}
+
+// shortened shows of an argument that may be a secret as much as tells a person
+// which one it was: a quarter, and never more than ten bytes.
+func shortened(arg string) string {
+	const shown = 10
+	if arg == "" {
+		return ""
+	}
+	return arg[:min(shown, len(arg)/4)] + "..."
 }
 
 // NotCarried is err, by which text is not the string that was wanted, with what to
