@@ -36,7 +36,6 @@ type Memory struct {
 
 	mu   sync.Mutex
 	list map[string]*witness.Witness // guarded by mu
-	err  error                       // guarded by mu; of a memory that cannot be read
 
 	// What the server of this connection shows; guarded by mu.
 	server   key.ID
@@ -79,7 +78,7 @@ func (m *Memory) of(origin string) (*witness.Witness, error) {
 	if known := m.list[origin]; known != nil { // another was faster, and its memory may be newer by now
 		return known, nil
 	}
-	if m.err = err; err != nil {
+	if err != nil {
 		return nil, err
 	}
 	m.list[origin] = opened
@@ -93,18 +92,30 @@ func (m *Memory) known(origin string) *witness.Witness {
 }
 
 // Err returns why no session may begin: there is evidence against a server of this
-// team, or nobody can say whether there is.
+// team, or nobody can say whether there is. What cannot be read is tried again each
+// time, for each server of the roster by itself: another one's memory says nothing of
+// it, and it ends when a person has mended the file or an owner has taken the server
+// out.
 func (m *Memory) Err() error {
-	m.mu.Lock()
-	err, list := m.err, slices.Collect(maps.Values(m.list))
-	m.mu.Unlock()
-	for _, known := range list {
+	var err error
+	t, _ := m.keeper.Get()
+	for _, s := range t.Roster.Roster().Servers {
+		_, unknown := m.of(checkpoint.Origin(s.Name, t.Roster.Team()))
+		err = errors.Join(err, unknown)
+	}
+	for _, known := range m.all() {
 		err = errors.Join(err, known.Err())
 	}
 	if err != nil && refusal.Of(err) == "" {
 		return refusal.New(refusal.AuditFork, "what was seen of a server's log cannot be read")
 	}
 	return err
+}
+
+func (m *Memory) all() []*witness.Witness {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.list))
 }
 
 // shown returns the memory of the log on this connection and the key that signs it.
