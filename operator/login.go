@@ -143,8 +143,8 @@ func whoami(a *account.Account, io *cli.IO, asJSON, quiet bool) error {
 	if err := a.LoadLogin(); err != nil {
 		return err
 	}
-	if a.State == nil {
-		return refusal.New(refusal.NotLoggedIn, "this client has not seen the team's roster yet")
+	if err := a.NeedRoster(); err != nil {
+		return err
 	}
 	me, err := identity(a)
 	switch {

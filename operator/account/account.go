@@ -279,6 +279,16 @@ func (a *Account) Me() (roster.Operator, error) {
 	return a.State.Operator(a.Key.ID(), time.Now())
 }
 
+// NeedRoster refuses what cannot be done without a roster: this client has entered
+// the team string, and no owner has added its key yet. Whoever uses State without
+// having logged in asks this first.
+func (a *Account) NeedRoster() error {
+	if a.State != nil {
+		return nil
+	}
+	return refusal.New(refusal.NotLoggedIn, "this client has not seen the team's roster yet; an owner has to add its key first")
+}
+
 // Warnings are what every command tells before it is too late.
 func (a *Account) Warnings(now time.Time) []string {
 	if a.State == nil {

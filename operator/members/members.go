@@ -169,6 +169,9 @@ type revoked struct {
 }
 
 func (o *operatorRevoke) run(ctx context.Context, io *cli.IO, a *account.Account, who string) error {
+	if err := a.NeedRoster(); err != nil {
+		return err
+	}
 	ids := keysOf(a, who)
 	if len(ids) == 0 {
 		return &cli.Error{Err: refusal.New(refusal.NotFound, "nobody %q with a key in force in the roster", who), Hints: []string{"tucdesk operator ls"}}
@@ -216,6 +219,9 @@ func AgentCommand() *cli.Command {
 // revokeAgent puts the machine's key into the revoked list. Where an earlier rm
 // did that and got no further, the key's id is enough.
 func revokeAgent(ctx context.Context, a *account.Account, io *cli.IO, o *owners.Options, name string) (key.ID, error) {
+	if err := a.NeedRoster(); err != nil {
+		return key.ID{}, err
+	}
 	if id, err := key.ParseID(name); err == nil && a.State.Revoked(id) {
 		return id, nil
 	}

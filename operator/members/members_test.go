@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/teamtest"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
@@ -29,6 +30,26 @@ func TestRevokedMachineIsNotOffered(t *testing.T) {
 	// An rm that got as far as this goes on by the key's id, without an owner.
 	if got, err := revokeAgent(t.Context(), a, nil, nil, id.String()); err != nil || got != id {
 		t.Errorf("going on: %v, %v", got, err)
+	}
+}
+
+// Who has entered the team string and was not added yet has no roster to ask.
+func TestNobodyIsRevokedWithoutARoster(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a, err := account.Open(m.Home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	for what, try := range map[string]func() error{
+		"operator revoke": func() error { return (&operatorRevoke{}).run(t.Context(), nil, a, "bob@example.org") },
+		"agent rm":        func() error { _, err := revokeAgent(t.Context(), a, nil, nil, m.Bob.ID().String()); return err },
+		"owner rm":        func() error { return (&ownerChange{}).remove(t.Context(), nil, a, "x") },
+		"owner threshold": func() error { return (&ownerChange{threshold: 1}).run(t.Context(), nil, a, func(*roster.Roster) {}) },
+	} {
+		if err := try(); refusal.Of(err) != refusal.NotLoggedIn {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 

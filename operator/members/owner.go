@@ -239,8 +239,8 @@ func ownerRemoveCommand() *cli.Command {
 }
 
 func (o *ownerChange) remove(ctx context.Context, io *cli.IO, a *account.Account, who string) error {
-	if a.State == nil {
-		return refusal.New(refusal.NotLoggedIn, "this client has not seen the team's roster yet")
+	if err := a.NeedRoster(); err != nil {
+		return err
 	}
 	list := a.State.Roster().Owners
 	i := slices.IndexFunc(list, func(k key.Public[key.Owner]) bool {

@@ -54,8 +54,8 @@ func lostPlace(a *account.Account, err error) bool {
 // version that needs more signatures than this one, or that this client may not
 // publish, goes into a file, and the error says what the next person types.
 func (o *Options) Change(ctx context.Context, io *cli.IO, a *account.Account, policyText []byte, edit func(*roster.Roster)) error {
-	if a.State == nil {
-		return refusal.New(refusal.NotLoggedIn, "this client has not seen the team's roster yet, so it cannot change it")
+	if err := a.NeedRoster(); err != nil {
+		return err
 	}
 	next := roster.Next(a.State, func(r *roster.Roster) {
 		r.Renew(time.Now(), roster.DefaultLifetime)
