@@ -1,12 +1,14 @@
 package rendezvous
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -253,9 +255,9 @@ func (c Config) hostPort() (string, error) {
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
 		return "", refusal.New(refusal.BadRequest, "url: want https://host or https://host:port")
 	}
-	port := u.Port()
-	if port == "" {
-		port = "443"
+	port := cmp.Or(u.Port(), "443")
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 { // every proof would be made out to a port that nobody reaches
+		return "", refusal.New(refusal.BadRequest, "url: port %q is none from 1 to 65535", port)
 	}
 	return net.JoinHostPort(u.Hostname(), port), nil
 }
