@@ -183,13 +183,18 @@ func showSessions(io *cli.IO, list []live.Session, now time.Time) error {
 		io.Say("no sessions on this machine")
 		return nil
 	}
-	return verb.Table(io, []any{"HOST", "ACTION", "PID", "SINCE", "PATH", "ROUND TRIP", "FOR", "IN", "OUT", "HEARD"}, func(row func(...any)) {
+	for _, s := range list {
+		if s.Alarm {
+			io.Say("warning: somebody sends forged datagrams to the session with %s, process %d: %d so far; none gets in, but look who can reach this machine's network", terminal.Escape(s.Host), s.PID, s.OpenFailed)
+		}
+	}
+	return verb.Table(io, []any{"HOST", "ACTION", "PID", "SINCE", "PATH", "ROUND TRIP", "FOR", "IN", "OUT", "HEARD", "NOT OPENED"}, func(row func(...any)) {
 		for _, s := range list {
 			path, trip := s.Kind+" "+s.Name, fmt.Sprintf("%g ms", s.RTTMillis)
 			if s.Lost {
 				path, trip = "no way", "-"
 			}
-			row(s.Host, s.Action, s.PID, s.Since.Format(time.RFC3339), path, trip, ago(now, s.PathSince), s.BytesIn, s.BytesOut, ago(now, s.Heard))
+			row(s.Host, s.Action, s.PID, s.Since.Format(time.RFC3339), path, trip, ago(now, s.PathSince), s.BytesIn, s.BytesOut, ago(now, s.Heard), s.OpenFailed)
 		}
 	})
 }

@@ -9,9 +9,28 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/live"
 	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
+
+// A person who is attacked sees it where the sessions are listed.
+func TestA14ListOfSessionsTellsOfForgedDatagrams(t *testing.T) {
+	now := time.Now()
+	for _, alarm := range []bool{false, true} {
+		var out, talk bytes.Buffer
+		list := []live.Session{{Host: "web\x1b[2J", PID: 4242, Since: now, OpenFailed: 1234567, Alarm: alarm}}
+		if err := showSessions(&cli.IO{Out: &out, Err: &talk}, list, now); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), "NOT OPENED") || !strings.Contains(out.String(), "1234567") {
+			t.Errorf("printed %q", out.String())
+		}
+		if said := strings.Contains(talk.String(), "forged datagrams to the session with web") && strings.Contains(talk.String(), "4242"); said != alarm || strings.Contains(talk.String(), "\x1b") {
+			t.Errorf("alarm %v: said %q", alarm, talk.String())
+		}
+	}
+}
 
 func TestListingShowsNamesStatesAndNothingThatSteersATerminal(t *testing.T) {
 	machines := []account.Machine{

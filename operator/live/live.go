@@ -61,6 +61,11 @@ type Session struct {
 	BytesOut  uint64    `json:"bytesOut"`
 	Changes   int       `json:"pathChanges"`
 	Paths     []Path    `json:"paths"`
+
+	// Datagrams that came and did not open, and whether they are so many under one key
+	// that somebody sends them on purpose (attack A14). None of them got in.
+	OpenFailed uint64 `json:"openFailed"`
+	Alarm      bool   `json:"alarm"`
 }
 
 // Path is one way to the other end, in use or not.

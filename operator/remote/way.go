@@ -154,6 +154,8 @@ func (o *opened) describe(w want) live.Session {
 		PID: os.Getpid(), Host: w.host, Action: string(w.action), User: w.params.User, Session: o.id.String(), Since: o.since.UTC(),
 		Lost: now.kind == "", PathSince: now.since.UTC(), Kind: now.kind, Name: now.name, Changes: changes, Paths: o.paths(),
 	}
+	stats := o.Stats()
+	s.OpenFailed, s.Alarm = stats.OpenFailed, stats.Alarm
 	for _, p := range s.Paths {
 		s.BytesIn, s.BytesOut = s.BytesIn+p.BytesIn, s.BytesOut+p.BytesOut
 		if p.Heard.After(s.Heard) {
@@ -182,9 +184,19 @@ func (o *opened) line() string {
 			break
 		}
 	}
-	s := o.Stats()
-	fmt.Fprintf(&b, "; second %s; %d changes; %d datagrams, %d of them twice; %d packets sent, %d of them lost", second, changes, s.Opened, s.Replayed, s.Streams.Sent, s.Streams.Lost)
+	fmt.Fprintf(&b, "; second %s; %d changes; %s", second, changes, counted(o.Stats()))
 	return b.String()
+}
+
+// counted is what became of datagrams and packets. Who is attacked hears it here as
+// well, not only the machine's administrator (attack A14).
+func counted(s session.Stats) string {
+	text := fmt.Sprintf("%d datagrams, %d of them twice, and %d that did not open; %d packets sent, %d of them lost",
+		s.Opened, s.Replayed, s.OpenFailed, s.Streams.Sent, s.Streams.Lost)
+	if s.Alarm {
+		text += "; ALARM: somebody sends forged datagrams; none gets in"
+	}
+	return text
 }
 
 // lostAfter is how long nothing gets through before there is a line about it: what

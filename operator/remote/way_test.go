@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/crypto/seal"
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/operator/account"
@@ -34,6 +35,17 @@ func TestTrailTellsWhichWaysASessionTook(t *testing.T) {
 	}
 	if got := tr.String(); !strings.HasSuffix(got, ", and 97 more") || len(tr.past) != maxSteps {
 		t.Errorf("after a hundred changes: %d bytes, %s", len(got), got)
+	}
+}
+
+func TestA14OperatorHearsOfForgedDatagrams(t *testing.T) {
+	s := session.Stats{Stats: seal.Stats{Opened: 9, Replayed: 2, OpenFailed: 5}}
+	if got, want := counted(s), "9 datagrams, 2 of them twice, and 5 that did not open; 0 packets sent, 0 of them lost"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	s.OpenFailed, s.Alarm = seal.FailedAlarm, true
+	if got := counted(s); !strings.Contains(got, "1048576 that did not open") || !strings.Contains(got, "ALARM: somebody sends forged datagrams") {
+		t.Errorf("says %q", got)
 	}
 }
 
