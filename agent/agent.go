@@ -242,7 +242,7 @@ func (a *Agent) enforce(now time.Time) {
 	t, _ := a.keeper.Get()
 	_, self := t.Roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
 	for _, s := range a.sessions.all() {
-		_, err := t.Roster.Operator(s.question.Request.Operator, now)
+		_, err := judge.Entitled(t, s.question.Request.Operator, now)
 		if err = errors.Join(self, err); err != nil {
 			a.log.Warn("cutting a session", "session", s.question.Request.Session.String(), "err", err)
 			s.end(codeOf(err))

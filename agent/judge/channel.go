@@ -20,7 +20,7 @@ func (j *Judge) May(q *Question, ans Answer, action wire.Action, target string, 
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	op, err := t.Roster.Operator(q.Request.Operator, now)
+	op, err := Entitled(t, q.Request.Operator, now)
 	if err != nil {
 		return policy.Decision{}, err
 	}

@@ -27,7 +27,7 @@ func (j *Judge) decide(q *Question, now time.Time) (Answer, error) {
 		return Answer{}, err
 	}
 	ans := Answer{Trust: t}
-	op, err := t.Roster.Operator(q.Request.Operator, now)
+	op, err := Entitled(t, q.Request.Operator, now)
 	if err != nil {
 		return ans, err
 	}

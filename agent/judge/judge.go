@@ -157,11 +157,8 @@ func (j *Judge) identify(ctx context.Context, q *Question, now time.Time) error 
 		if err != nil {
 			return nil, err
 		}
-		if op, err = t.Roster.Operator(kid, now); err != nil {
+		if op, err = Entitled(t, kid, now); err != nil {
 			return nil, err
-		}
-		if !op.Role.AtLeast(policy.Operator) {
-			return nil, refusal.New(refusal.WrongRole, "role %s opens no sessions", op.Role)
 		}
 		return op.Key, nil
 	}
