@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -52,7 +51,7 @@ type Agent struct {
 	proxies  carrier.Proxies
 	mapPorts bool
 	log      *slog.Logger
-	lock     *os.File
+	unlock   func() // the state folder; nil before
 
 	identity key.Private[key.Agent]
 	member   membership.Membership
@@ -111,7 +110,7 @@ func Open(dir string, cfg Config) (*Agent, error) {
 
 // load reads everything; what it opened Close closes.
 func (a *Agent) load() (err error) {
-	if a.lock, err = membership.Lock(a.dir); err != nil {
+	if a.unlock, err = membership.Lock(a.dir); err != nil {
 		return err
 	}
 	if a.command == nil {
@@ -176,8 +175,8 @@ func (a *Agent) Close() {
 	if a.spool != nil {
 		_ = a.spool.Close()
 	}
-	if a.lock != nil {
-		_ = a.lock.Close()
+	if a.unlock != nil {
+		a.unlock()
 	}
 }
 

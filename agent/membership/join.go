@@ -57,11 +57,11 @@ func Join(ctx context.Context, dir, joinString string, opts Options) error {
 	if err := keyfile.CreateDir(dir); err != nil {
 		return err
 	}
-	lock, err := Lock(dir)
+	unlock, err := Lock(dir)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer unlock()
 	n := &newcomer{dir: dir, opts: opts}
 	if err := n.begin(j); err != nil {
 		return err
@@ -77,11 +77,11 @@ func Finish(ctx context.Context, dir string, opts Options) (settled bool, err er
 	if _, st, err := look(dir); err != nil || st != begun {
 		return true, err
 	}
-	lock, err := Lock(dir)
+	unlock, err := Lock(dir)
 	if err != nil {
 		return true, err
 	}
-	defer lock.Close()
+	defer unlock()
 	n := &newcomer{dir: dir, opts: opts}
 	if err := n.takeUp(); err != nil {
 		return true, err

@@ -165,8 +165,8 @@ func (w *world) breakOff(dir, text, name, how string, step int) (steps int) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		w.t.Fatal(err)
 	}
-	lock := must(Lock(dir))
-	defer lock.Close()
+	unlock := must(Lock(dir))
+	defer unlock()
 	n := &newcomer{dir: dir, opts: Options{Name: name}}
 	list := append(n.preparation(must(roster.ParseJoin(text)), time.Now()), n.registration(w.t.Context())...)
 	for i, do := range list {

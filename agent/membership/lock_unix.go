@@ -10,8 +10,13 @@ import (
 )
 
 // Lock keeps a second agent out: two would both think that an approval was
-// not used yet. The lock ends with the process, however it ends.
-func Lock(dir string) (*os.File, error) {
+// not used yet. The lock ends with unlock, which may be called again, or with the
+// process, however it ends.
+//
+// Closing the file is not enough for unlock. A process that was forked and does not
+// run its program yet, for a session or for anything else, holds a copy of every
+// descriptor of ours, and the lock stays as long as the last copy.
+func Lock(dir string) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking the agent's state: %v", err)
@@ -20,5 +25,8 @@ func Lock(dir string) (*os.File, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("locking the agent's state: another agent runs on %q", dir)
 	}
-	return f, nil
+	return func() {
+		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+		_ = f.Close()
+	}, nil
 }

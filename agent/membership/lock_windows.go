@@ -8,9 +8,9 @@ import (
 )
 
 // Lock keeps a second agent out: two would both think that an approval was
-// not used yet. The file is opened without sharing, so the lock ends with the
-// process, however it ends.
-func Lock(dir string) (*os.File, error) {
+// not used yet. The file is opened without sharing, so the lock ends with unlock,
+// which may be called again, or with the process, however it ends.
+func Lock(dir string) (unlock func(), err error) {
 	name, err := syscall.UTF16PtrFromString(filepath.Join(dir, lockFile))
 	if err != nil {
 		return nil, fmt.Errorf("locking the agent's state: %v", err)
@@ -19,5 +19,6 @@ func Lock(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking the agent's state: another agent runs on %q", dir)
 	}
-	return os.NewFile(uintptr(h), filepath.Join(dir, lockFile)), nil
+	f := os.NewFile(uintptr(h), filepath.Join(dir, lockFile))
+	return func() { _ = f.Close() }, nil
 }
