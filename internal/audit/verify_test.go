@@ -403,11 +403,12 @@ func TestSessionOrder(t *testing.T) {
 	w.say(m, entry.Entry{Type: entry.ExecStart, Session: wire.NewSessionID()})     // 7: in none
 	w.say(m, entry.Entry{Type: entry.SessionEnd, Session: id})                     // 8
 	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: wire.NewSessionID()}) // 9: stays open
+	w.say(m, entry.Entry{Type: entry.ChannelOpen, Session: id})                    // 10: after its end
 	r := w.verify(w.export())
-	for _, n := range []int64{3, 5, 6, 7} {
+	for _, n := range []int64{3, 5, 6, 7, 10} {
 		wantFinding(t, r, verify.BadSession, n)
 	}
-	if len(r.Findings) != 4 || r.OpenSessions != 1 {
+	if len(r.Findings) != 5 || r.OpenSessions != 1 {
 		t.Errorf("report %+v", r)
 	}
 }
@@ -422,6 +423,7 @@ func TestOperatorCannotSpoilTheLogWithASessionID(t *testing.T) {
 	w.say(n, entry.Entry{Type: entry.SessionAccept, Session: id, RequestHash: key.Hash{2}}) // at the same time
 	for _, a := range []*machine{m, n} {
 		w.say(a, entry.Entry{Type: entry.ExecStart, Session: id})
+		w.say(a, entry.Entry{Type: entry.ChannelOpen, Session: id})
 		w.say(a, entry.Entry{Type: entry.ExecEnd, Session: id})
 		w.say(a, entry.Entry{Type: entry.SessionEnd, Session: id})
 	}
@@ -614,7 +616,7 @@ func TestN8NothingIsSignedUnredacted(t *testing.T) {
 
 // Each event belongs to exactly one side.
 func TestEventsHaveOneSigner(t *testing.T) {
-	agents := []entry.EventType{entry.AgentStart, entry.AgentStop, entry.RosterApplied, entry.SessionAccept, entry.SessionRefuse, entry.SessionEnd, entry.ExecStart, entry.ExecEnd, entry.SpoolGap}
+	agents := []entry.EventType{entry.AgentStart, entry.AgentStop, entry.RosterApplied, entry.SessionAccept, entry.SessionRefuse, entry.SessionEnd, entry.ExecStart, entry.ExecEnd, entry.ChannelOpen, entry.SpoolGap}
 	servers := []entry.EventType{
 		entry.TeamFound, entry.RosterPublish, entry.TokenPublish, entry.AgentJoin, entry.AgentConnect, entry.AgentDelete, entry.Login, entry.LoginRefuse, entry.SessionOpen, entry.SessionDeny,
 		entry.RequestWait, entry.RequestApprove, entry.RequestDeny, entry.RequestCancel, entry.RequestExpire, entry.AuditExport, entry.Alarm,

@@ -30,9 +30,9 @@ func (v *verifier) session(index int64, e *entry.Entry, agent key.ID) {
 			v.found(index, BadSession, "the session ends without a start at this agent")
 		}
 		delete(v.sessions, at)
-	case entry.ExecStart, entry.ExecEnd:
+	case entry.ExecStart, entry.ExecEnd, entry.ChannelOpen: // the approvals of the last are those of its session's start
 		if !open {
-			v.found(index, BadSession, "a command outside of a session at this agent")
+			v.found(index, BadSession, "a command, a connection or a copy outside of a session at this agent")
 		}
 	case entry.SpoolGap:
 		if e.Gap != nil && e.Gap.Open {
