@@ -40,6 +40,15 @@ actions = ["copy-read"]
 
 func forFiles(_ *world, p *plan) { p.policy = fileRules }
 
+// deep is write into a folder that may not be there.
+func deep(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, name, text)
+}
+
 // sameFile compares what arrived.
 func sameFile(t testing.TB, name string, want []byte) {
 	t.Helper()
@@ -56,7 +65,7 @@ func TestFilesAreCopiedEveryWay(t *testing.T) {
 	big, tree := noise(3<<20+5), w.path("tree")
 	write(t, w.path("big"), string(big))
 	for i := range 30 {
-		write(t, filepath.Join(tree, "sub", fmt.Sprintf("f%d", i)), strconv.Itoa(i))
+		deep(t, filepath.Join(tree, "sub", fmt.Sprintf("f%d", i)), strconv.Itoa(i))
 	}
 	far := w.path("far") + "/"
 	if err := os.Mkdir(far, 0o755); err != nil {
@@ -149,8 +158,8 @@ func TestI3CopiesStayInTheFoldersOfThePolicy(t *testing.T) {
 	t.Parallel()
 	outer := t.TempDir()
 	open, closed := filepath.Join(outer, "open"), filepath.Join(outer, "closed")
-	write(t, filepath.Join(open, "f"), "fine")
-	write(t, filepath.Join(closed, "secret"), "secret")
+	deep(t, filepath.Join(open, "f"), "fine")
+	deep(t, filepath.Join(closed, "secret"), "secret")
 	if err := os.Symlink(closed, filepath.Join(open, "out")); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +191,7 @@ func TestCopiesKilledAtRandomPointsAreNeverTornAndAreResumed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, forFiles)
 	web := w.agent("web", "web")
-	old, data := noise(1<<20), noise(32<<20)
+	old, data := noise(1<<20), noise(16<<20)
 	write(t, w.path("new"), string(data))
 	killed, kept := 0, 0
 	for round := range *killRounds {
@@ -194,7 +203,7 @@ func TestCopiesKilledAtRandomPointsAreNeverTornAndAreResumed(t *testing.T) {
 			args = []string{"cp", "-q", "web:" + w.path("new"), target}
 		}
 		p := w.ann.start(args...)
-		if w.killAt(p, web, round/2%2 == 0, rand.Int64N(32<<20)) {
+		if w.killAt(p, web, round/2%2 == 0, rand.Int64N(16<<20)) {
 			killed++
 		}
 		p.finish()

@@ -23,7 +23,17 @@ func (f Folders) Resolve(name string) (real string, err error) {
 	if f.anchor(filepath.Clean(name)) == "" {
 		return "", errOutside
 	}
-	if real, err = filepath.EvalSymlinks(name); err == nil && f.anchor(real) == "" {
+	real, err = filepath.EvalSymlinks(name)
+	there := real
+	for dir := filepath.Clean(name); there == ""; { // whether something is there outside is not told either
+		up := filepath.Dir(dir)
+		if up == dir {
+			return "", errOutside
+		}
+		dir = up
+		there, _ = filepath.EvalSymlinks(dir)
+	}
+	if f.anchor(there) == "" {
 		return "", errOutside
 	}
 	return real, err

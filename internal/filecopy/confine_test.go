@@ -1,6 +1,8 @@
 package filecopy
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,7 +40,10 @@ func TestI3FoldersOfThePolicyAreNotLeft(t *testing.T) {
 			}
 			_ = root.Close()
 		}
-		for _, name := range []string{closed, open + "ed", outer, "/", open + "/..", open + "/../closed", open + "/out", open + "/up/closed", closed + "/none"} {
+		if _, err := f.Resolve(open + "/none/none"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a name inside that is not there: %v", err)
+		}
+		for _, name := range []string{closed, open + "ed", outer, "/", open + "/..", open + "/../closed", open + "/out", open + "/up/closed", closed + "/none", open + "/out/none", open + "/out/none/none"} {
 			if real, err := f.Resolve(name); refusal.Of(err) != refusal.PolicyDenied {
 				t.Errorf("%q in %q is %q, %v", name, f, real, err)
 			}

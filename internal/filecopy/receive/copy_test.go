@@ -66,7 +66,7 @@ func runCut(t testing.TB, from send.Config, to Config, n int) {
 // Whenever a session is lost, a file is the old one or the new one, what is left is
 // marked, and the next copy goes on from there.
 func TestCutsAtRandomPointsLeaveOldOrNewAndAreResumed(t *testing.T) {
-	const size = 5<<20 + 123
+	const size = 3<<20 + 123
 	from, to := t.TempDir(), t.TempDir()
 	old, data := []byte("the old file"), randomBytes(size)
 	write(t, filepath.Join(from, "big"), data)
@@ -74,7 +74,7 @@ func TestCutsAtRandomPointsLeaveOldOrNewAndAreResumed(t *testing.T) {
 		write(t, filepath.Join(from, fmt.Sprintf("small%d", i)), data[i:i+4096])
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
-	for round := range 40 {
+	for round := range 15 {
 		for _, name := range []string{"big", "small0", "small19"} {
 			write(t, filepath.Join(to, "x", name), old)
 		}
