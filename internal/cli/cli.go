@@ -34,7 +34,7 @@ type Command struct {
 	MaxArgs  int // -1: any number
 	Run      func(ctx context.Context, io *IO, args []string) error
 	Complete func(ctx context.Context, typed string) []string // candidates for the first argument
-	Again    bool                                             // flags may stand right behind the first argument too, as with ssh
+	Again    func() bool                                      // whether flags may stand right behind the first argument too, as with ssh
 	Files    bool                                             // the other arguments, or all of them, are files
 	Mixed    bool                                             // every argument is a file, or begins with a candidate
 	Sub      []*Command
@@ -108,7 +108,7 @@ func build(c *Command, io *IO) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	if c.Run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if c.Again && len(args) > 1 {
+			if c.Again != nil && c.Again() && len(args) > 1 {
 				if err := cmd.Flags().Parse(args[1:]); err != nil {
 					return cmd.FlagErrorFunc()(cmd, err)
 				}

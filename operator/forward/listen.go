@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/join"
@@ -60,6 +61,9 @@ func (s *Set) openTCP(at Address) ([]net.Listener, string, error) {
 	return []net.Listener{l}, l.Addr().String(), nil
 }
 
+// openLoopback does with one of the families where the system has no other. A port
+// that somebody has in one of them is taken: half of the programs that connect to
+// "localhost" would reach that one (attack P3).
 func openLoopback(port uint16) (list []net.Listener, at string, err error) {
 	for _, host := range loopback {
 		l, bad := net.Listen("tcp", hostPort(host, port))
@@ -72,7 +76,10 @@ func openLoopback(port uint16) (list []net.Listener, at string, err error) {
 			port = uint16(l.Addr().(*net.TCPAddr).Port)
 		}
 	}
-	if len(list) == 0 {
+	if len(list) == 0 || errors.Is(err, syscall.EADDRINUSE) {
+		for _, l := range list {
+			_ = l.Close()
+		}
 		return nil, "", err
 	}
 	return list, list[0].Addr().String(), nil

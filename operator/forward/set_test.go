@@ -104,6 +104,27 @@ func TestP3SocketsAreThisUsersAlone(t *testing.T) {
 	}
 }
 
+func TestP3APortTakenInOneFamilyIsTaken(t *testing.T) {
+	for _, host := range loopback {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Logf("no %s here: %v", host, err)
+			continue
+		}
+		defer l.Close()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		spec, err := Parse(Dynamic, port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := New(Config{Report: func(Event) {}})
+		defer s.Close()
+		if err := s.Add(t.Context(), spec); err == nil {
+			t.Errorf("listens beside a program that has %s", l.Addr())
+		}
+	}
+}
+
 func TestUnlinkTakesSocketsAndNothingElse(t *testing.T) {
 	dir := t.TempDir()
 	old, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "old")})

@@ -43,7 +43,7 @@ func ExecCommand() *cli.Command {
 			"counts as with one machine (255, 253 denied, 252 approval missing, 251 offline); 130 after Ctrl-C.",
 		Example: "tucdesk exec web -- uname -a\ntucdesk exec -l deploy --reason 'ticket 4711' web -- systemctl restart nginx\n" +
 			"tucdesk exec web1,web2 -- uptime\ntucdesk exec env=prod,role=web --log-dir logs -- df -h\necho hello | tucdesk exec web -- cat",
-		MinArgs: 1, MaxArgs: -1, Complete: o.completeMachines,
+		MinArgs: 1, MaxArgs: -1, Complete: o.completeMachines, Again: func() bool { return !o.all },
 		Flags: func(f *flag.FlagSet) {
 			o.sessionFlags(f)
 			f.StringVar(&o.cwd, "cwd", "", "working `directory` (default: the user's home)")

@@ -112,7 +112,7 @@ func SSHCommand() *cli.Command {
 			"machine is always checked by the team's roster. Any other is refused.",
 		Example: "tucdesk ssh web\ntucdesk ssh deploy@web\ntucdesk ssh web 'tail -n 50 /var/log/syslog | grep error'\n" +
 			"tucdesk ssh -fNL 8080:localhost:80 web\ntucdesk ssh -J bastion admin@10.0.0.7",
-		MinArgs: 1, MaxArgs: -1, Again: true, Flags: o.flags, Complete: o.CompleteHosts,
+		MinArgs: 1, MaxArgs: -1, Again: func() bool { return true }, Flags: o.flags, Complete: o.CompleteHosts,
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error { return o.run(ctx, tio, args) },
 	}
 }
