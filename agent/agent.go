@@ -17,6 +17,7 @@ import (
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/agent/trust"
+	"github.com/tucdesk/tucdesk/agent/utmp"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
@@ -39,6 +40,12 @@ type Config struct {
 	// SessionCommand starts a session process: a program that calls SessionMain,
 	// with its arguments. nil is this program with the argument SessionArg.
 	SessionCommand []string
+	// Logins are the files in which a root agent tells the machine's own tools who has
+	// a terminal; nil is the system's.
+	Logins *utmp.Files
+	// PAM opens a PAM session around every session but pings, by the system's own
+	// runuser(1), whose file in /etc/pam.d says what is in it. Linux, as root.
+	PAM bool
 	// Logger gets what an administrator should know; nil discards it.
 	Logger *slog.Logger
 }
@@ -48,6 +55,7 @@ type Agent struct {
 	dir      string
 	version  string
 	command  []string
+	runuser  string // path of the program that opens PAM sessions; "" for none
 	proxies  carrier.Proxies
 	mapPorts bool
 	log      *slog.Logger
@@ -63,9 +71,11 @@ type Agent struct {
 	spool  *spool.Spool
 	gossip *gossip.Memory
 
+	logins   utmp.Files
 	groups   *cgroup.Parent // nil where sessions cannot have control groups
 	judge    *judge.Judge
 	sessions sessionTable
+	shells   shells
 	running  sync.WaitGroup          // session goroutines
 	refusals *rate.Limiter[struct{}] // that are written into the audit log
 
@@ -94,12 +104,16 @@ func Open(dir string, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		dir: dir, version: cfg.Version, command: cfg.SessionCommand, log: cfg.Logger,
-		proxies: carrier.Environment(), mapPorts: !cfg.NoPortMapping, sessions: newTable(most),
+		proxies: carrier.Environment(), mapPorts: !cfg.NoPortMapping, sessions: newTable(most), shells: newShells(),
 		refusals: rate.New[struct{}](rate.Rate{PerSecond: refusalRate, Burst: refusalBurst}),
 		news:     make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
+	}
+	a.openLogins(cfg.Logins)
+	if err := a.openPAM(cfg.PAM); err != nil {
+		return nil, err
 	}
 	if err := a.load(); err != nil {
 		a.Close()
@@ -200,6 +214,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.keepConnected(ctx)
 	// 1. no new sessions, 2. the live ones end, 3. nothing writes any more
 	a.sessions.close()
+	a.shells.close()
 	a.running.Wait()
 	loops.Wait()
 	_ = a.record(entry.Entry{Type: entry.AgentStop})
@@ -245,6 +260,13 @@ func (a *Agent) enforce(now time.Time) {
 		if err = errors.Join(self, err); err != nil {
 			a.log.Warn("cutting a session", "session", s.question.Request.Session.String(), "err", err)
 			s.end(codeOf(err))
+		}
+	}
+	for _, k := range a.shells.all() {
+		_, err := judge.Entitled(t, k.name.operator, now)
+		if err = errors.Join(self, err); err != nil {
+			a.log.Warn("ending a kept shell", "session", k.question.Request.Session.String(), "err", err)
+			k.end(codeOf(err))
 		}
 	}
 }

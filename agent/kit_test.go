@@ -15,6 +15,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/agent/membership"
 	"github.com/tucdesk/tucdesk/agent/trust"
+	"github.com/tucdesk/tucdesk/agent/utmp"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
@@ -206,7 +207,7 @@ func (k *team) token(life time.Duration, uses int, tags ...string) (text string,
 
 func (k *team) open(dir string) *Agent {
 	k.t.Helper()
-	a, err := Open(dir, Config{})
+	a, err := Open(dir, Config{Logins: &utmp.Files{}})
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -222,6 +223,7 @@ func (k *team) agent(tags ...string) *Agent {
 
 func stop(a *Agent) {
 	a.sessions.close()
+	a.shells.close()
 	a.running.Wait()
 	a.Close()
 }

@@ -62,7 +62,7 @@ func entryOf(q *judge.Question, typ entry.EventType) entry.Entry {
 	for i, v := range r.Params.Env {
 		names[i] = v.Name
 	}
-	e.Command = &entry.Command{Action: r.Action, User: r.Params.User, Argv: r.Params.Argv, Cwd: r.Params.Cwd, EnvNames: names, TTY: r.Params.TTY}
+	e.Command = &entry.Command{Action: r.Action, User: r.Params.User, Argv: r.Params.Argv, Cwd: r.Params.Cwd, EnvNames: names, TTY: r.Params.TTY, Keep: r.Params.Keep}
 	return e
 }
 
@@ -90,6 +90,12 @@ func (a *Agent) recordStart(q *judge.Question, ans judge.Answer) error {
 // is the user's word.
 func (a *Agent) recordExit(q *judge.Question, x pair.Exited) error {
 	e := entryOf(q, entry.ExecEnd)
+	ended(&e, x)
+	return a.record(e)
+}
+
+// ended puts the end of a program into an entry.
+func ended(e *entry.Entry, x pair.Exited) {
 	e.Command.BytesIn, e.Command.BytesOut = uint64(max(x.BytesIn, 0)), uint64(max(x.BytesOut, 0))
 	if x.Signal != "" {
 		e.Command.Signal = plainSignal(x.Signal)
@@ -99,7 +105,6 @@ func (a *Agent) recordExit(q *judge.Question, x pair.Exited) error {
 	if x.Refusal != "" {
 		e.Refusal = refusal.Plain(refusal.Code(x.Refusal))
 	}
-	return a.record(e)
 }
 
 func (a *Agent) recordEnd(q *judge.Question, code refusal.Code) {

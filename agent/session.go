@@ -3,17 +3,18 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/tucdesk/tucdesk/agent/cgroup"
 	"github.com/tucdesk/tucdesk/agent/judge"
+	"github.com/tucdesk/tucdesk/agent/kept"
 	"github.com/tucdesk/tucdesk/agent/pair"
+	"github.com/tucdesk/tucdesk/agent/utmp"
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -45,10 +46,9 @@ type live struct {
 	agent     *Agent
 	question  *judge.Question
 	handshake *handshake.Agent
-	pair      *pair.Conn
-	cmd       *exec.Cmd
-	group     *cgroup.Group // nil without
-	begun     time.Time
+	child
+	stream *os.File // for the holder of a kept shell: what the session process has the other end of; else nil
+	begun  time.Time
 
 	forged atomic.Uint64 // datagrams that did not open, as the child counts them; 0 before the alarm
 
@@ -61,6 +61,7 @@ type live struct {
 	answer    judge.Answer
 	limits    policy.Limits
 	reports   int
+	login     *utmp.Login
 	asks      asks
 	wrong     int
 	alarms    int
@@ -111,39 +112,37 @@ func (a *Agent) begin(q *judge.Question) (*live, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	spawn := pair.Spawn
-	if q.Request.Action == wire.Ping {
-		spawn = pair.SpawnConfined
-	}
-	cmd, rw, err := spawn(a.command, q.Account)
-	if err != nil {
+	s := &live{agent: a, question: q, handshake: hs, begun: time.Now(), cut: make(chan struct{})}
+	if s.child, s.stream, err = a.spawn(q); err != nil {
 		hs.Close()
 		return nil, nil, err
 	}
-	s := &live{
-		agent: a, question: q, handshake: hs, cmd: cmd, begun: time.Now(),
-		pair: pair.Supervisor(rw), cut: make(chan struct{}),
-	}
-	s.group = a.group(q.Request.Session, cmd.Process.Pid)
 	return s, m2, nil
 }
 
-// group makes a control group for a session process that has done nothing yet. A
-// session that cannot get one goes on without: whoever comes to mend the host must
-// be able to.
-func (a *Agent) group(id wire.SessionID, pid int) *cgroup.Group {
-	if a.groups == nil {
-		return nil
+// spawn starts a session process, for a kept shell with its end of a stream.
+func (a *Agent) spawn(q *judge.Question) (child, *os.File, error) {
+	name := q.Request.Session.String()
+	if q.Request.Action == wire.Ping {
+		c, err := a.start(name, func() (*exec.Cmd, io.ReadWriteCloser, error) { return pair.SpawnConfined(a.command, q.Account) })
+		return c, nil, err
 	}
-	g, err := a.groups.Make(id.String())
-	if err == nil {
-		if err = g.Add(pid); err == nil {
-			return g
+	var given []*os.File
+	var ours *os.File
+	if q.Request.Params.Keep.Runs() {
+		holder, session, err := kept.NewStream()
+		if err != nil {
+			return child{}, nil, err
 		}
-		err = errors.Join(err, g.End())
+		defer session.Close()
+		ours, given = holder, []*os.File{session}
 	}
-	a.log.Error("a session has no control group", "session", id.String(), "err", err)
-	return nil
+	c, err := a.start(name, a.spawner(q.Account, given...))
+	if err != nil && ours != nil {
+		_ = ours.Close()
+		ours = nil
+	}
+	return c, ours, err
 }
 
 // suites are the offered ones that this agent has, best first; the handshake
@@ -162,7 +161,7 @@ func (s *live) run() {
 	defer s.handshake.Close()
 	frames := make(chan pair.Frame)
 	var reader sync.WaitGroup
-	reader.Go(func() { s.read(frames) })
+	reader.Go(func() { s.child.read(frames, s.end) })
 	leave := s.keepRelay()
 	defer leave()
 	err := s.tell()
@@ -174,29 +173,16 @@ func (s *live) run() {
 	}
 	s.stop(frames)
 	reader.Wait()
+	s.agent.absent(s.login)
 	s.report(err)
-}
-
-// read passes the child's frames on until the pair ends.
-func (s *live) read(frames chan<- pair.Frame) {
-	defer close(frames)
-	for {
-		t, body, err := s.pair.Receive()
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				s.end(refusal.ProtocolError)
-			}
-			return
-		}
-		frames <- pair.Frame{Type: t, Body: body}
-	}
+	s.leave(err)
 }
 
 func (s *live) tell() error {
 	r := &s.question.Request
 	return s.pair.SendJSON(pair.FrameJob, pair.Job{
 		Index: s.handshake.Index(), Relay: s.question.Grant.Relay, Proxies: s.agent.proxies, Map: s.agent.mapPorts, Action: r.Action, Argv: r.Params.Argv,
-		File: s.question.File, Dir: wire.Bytes(s.question.Dir), Env: r.Params.Env, TTY: r.Params.TTY, Account: s.question.Account,
+		File: s.question.File, Dir: wire.Bytes(s.question.Dir), Env: r.Params.Env, TTY: r.Params.TTY, Account: s.question.Account, Keep: r.Params.Keep, PAM: s.agent.runuser != "",
 	})
 }
 
@@ -238,14 +224,17 @@ func (s *live) handle(f pair.Frame, timer *time.Timer) error {
 	if s.reports++; !s.confirmed && f.Type != pair.FrameClosed || s.reports > reportsPerSession {
 		return refusal.New(refusal.ProtocolError, "the session process reports what cannot be")
 	}
-	if s.question.Request.Action == wire.Ping && f.Type != pair.FrameClosed {
-		return refusal.New(refusal.ProtocolError, "the session process reports a program in a ping")
+	if f.Type != pair.FrameClosed && (s.question.Request.Action == wire.Ping || s.question.Request.Params.Keep != nil) {
+		return refusal.New(refusal.ProtocolError, "the session process reports a program that it cannot have")
 	}
 	switch f.Type {
 	case pair.FrameStarted:
 		var r pair.Started
 		if err := json.Unmarshal(f.Body, &r); err != nil {
 			return refusal.New(refusal.ProtocolError, "the session process sent a malformed report")
+		}
+		if s.login == nil {
+			s.login = s.agent.present(&s.child, r.PID, s.question)
 		}
 		s.agent.log.Info("program started", "session", s.question.Request.Session.String(), "pid", r.PID)
 		return s.agent.recordStart(s.question, s.answer)
@@ -310,7 +299,7 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 	defer clear(exported)
 	body, err := pair.JoinKeys(exported, pair.Ready{
 		Rule: ans.Decision.Rule, Policy: ans.Trust.Roster.PolicyHash(),
-		MaxDuration: s.limits.Session, MaxIdle: s.limits.Idle, MaxResume: s.limits.Resume, AuditSeq: seq, AuditHead: head,
+		MaxDuration: s.limits.Session, MaxIdle: s.limits.Idle, MaxResume: s.limits.Resume, AuditSeq: seq, AuditHead: head, Keep: s.keep(),
 	})
 	if err != nil {
 		return err
@@ -327,8 +316,7 @@ func shorter(limit, most time.Duration) time.Duration {
 	return min(limit, most)
 }
 
-// stop ends the child: it is asked, and killed when it does not listen. Its
-// program then dies with it (package process), and what it left with its group.
+// stop ends the child and hears its last words.
 func (s *live) stop(frames <-chan pair.Frame) {
 	var code refusal.Code
 	select {
@@ -336,20 +324,12 @@ func (s *live) stop(frames <-chan pair.Frame) {
 		code = s.why
 	default:
 	}
-	kill := time.AfterFunc(endLimit, func() { // from now: a child that does not read holds up Send as well
-		_ = s.cmd.Process.Kill()
-		s.pair.Close()
-	})
-	_ = s.pair.Send(pair.FrameEnd, []byte(code))
-	for f := range frames {
+	err := s.child.stop(code, frames, func(f pair.Frame) {
 		if f.Type == pair.FrameExited && s.confirmed && s.last == nil {
 			_ = s.handle(f, nil)
 		}
-	}
-	s.pair.Close()
-	_ = s.cmd.Wait()
-	kill.Stop()
-	if err := s.group.End(); err != nil {
+	})
+	if err != nil {
 		s.agent.log.Error("ending what a session left", "session", s.question.Request.Session.String(), "err", err)
 	}
 }

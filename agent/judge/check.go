@@ -107,7 +107,7 @@ func (q *Question) resolve() error {
 		}
 		q.Dir = cwd
 	}
-	if _, err := process.Environment(q.Account, "", pair.Variables(r.Params.Env)); err != nil {
+	if err := process.CheckVariables(pair.Variables(r.Params.Env)); err != nil {
 		return err
 	}
 	if r.Action == wire.Exec {

@@ -23,6 +23,9 @@ type Job struct {
 	Env     []wire.EnvVar   `json:"env"` // additions
 	TTY     bool            `json:"tty"` // Exec
 	Account process.Account `json:"account"`
+	Keep    *wire.Keep      `json:"keep"` // Shell: what is wanted of kept ones; null for an ordinary one
+	PAM     bool            `json:"pam"`  // our own environment is what a PAM session gave
+	Hold    bool            `json:"hold"` // be the holder of a kept shell, without session; the way to it is descriptor 4
 }
 
 // Ready is what the agent says in READY.
@@ -34,6 +37,7 @@ type Ready struct {
 	MaxResume   time.Duration `json:"maxResume"` // 0 is policy.DefaultResume
 	AuditSeq    uint64        `json:"auditSeq"`
 	AuditHead   key.Hash      `json:"auditHead"`
+	Keep        *KeepAnswer   `json:"keep"` // null where nothing was wanted of kept shells; not for READY
 }
 
 // Started says that the program runs. Like Exited and Closed it is the child's

@@ -7,14 +7,42 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 
 	"github.com/tucdesk/tucdesk/agent/process"
 )
 
 // Spawn starts a session process as the account's user. It inherits nothing but
-// its end of the pair: no environment, no descriptor, no group of ours.
-func Spawn(command []string, account process.Account) (*exec.Cmd, io.ReadWriteCloser, error) {
+// its end of the pair and what it is given: no environment, no other descriptor, no
+// group of ours. What it is given becomes descriptor 4 and the next ones, and stays
+// open here.
+func Spawn(command []string, account process.Account, given ...*os.File) (*exec.Cmd, io.ReadWriteCloser, error) {
+	cmd := &exec.Cmd{Path: command[0], Args: command}
+	if int(account.UID) != os.Geteuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: account.UID, Gid: account.GID, Groups: account.Groups}}
+	}
+	return spawn(cmd, given)
+}
+
+// SpawnLogin is Spawn inside a PAM session that runuser opens, which this process must
+// be root for: cmd is runuser, and the session process its only child. The session
+// process' environment is what PAM gives. runuser ends when that does, and closes the
+// PAM session.
+func SpawnLogin(runuser string, command []string, account process.Account, given ...*os.File) (*exec.Cmd, io.ReadWriteCloser, error) {
+	self, err := os.Open(command[0]) // by its path runuser would find itself where that is /proc/self/exe
+	if err != nil {
+		return nil, nil, fmt.Errorf("starting a session process: %v", err)
+	}
+	defer self.Close()
+	given = append(slices.Clone(given), self)
+	path := fmt.Sprintf("/proc/self/fd/%d", 3+len(given))
+	args := append([]string{"runuser", "-u", account.Name, "--", path}, command[1:]...)
+	return spawn(&exec.Cmd{Path: runuser, Args: args}, given)
+}
+
+// spawn starts a process of ours with a pair.
+func spawn(cmd *exec.Cmd, given []*os.File) (*exec.Cmd, io.ReadWriteCloser, error) {
 	fds, err := socketPair()
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting a session process: %v", err)
@@ -26,14 +54,12 @@ func Spawn(command []string, account process.Account) (*exec.Cmd, io.ReadWriteCl
 		return nil, nil, fmt.Errorf("starting a session process: %v", err)
 	}
 	ours := os.NewFile(uintptr(fds[0]), "session pair")
-	cmd := &exec.Cmd{
-		Path: command[0], Args: command, Dir: "/", Env: []string{},
-		ExtraFiles:  []*os.File{theirs}, // becomes descriptor 3
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	cmd.Dir, cmd.Env = "/", []string{}
+	cmd.ExtraFiles = append([]*os.File{theirs}, given...) // from descriptor 3 on
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	if int(account.UID) != os.Geteuid() {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: account.UID, Gid: account.GID, Groups: account.Groups}
-	}
+	cmd.SysProcAttr.Setsid = true
 	if err := cmd.Start(); err != nil {
 		_ = ours.Close()
 		return nil, nil, fmt.Errorf("starting a session process: %v", err)
@@ -73,4 +99,12 @@ func Inherited() (io.ReadWriteCloser, error) {
 		return nil, fmt.Errorf("descriptor 3 is not the pair to a supervisor: this program is started by tucdesk-agent only")
 	}
 	return os.NewFile(fd, "session pair"), nil
+}
+
+// Given is the descriptor that the supervisor gave along with the pair.
+func Given() *os.File {
+	const fd = 4
+	syscall.CloseOnExec(fd)
+	_ = syscall.SetNonblock(fd, true)
+	return os.NewFile(fd, "kept shell")
 }

@@ -41,11 +41,11 @@ func TestOwnUserIsFoundWithoutAName(t *testing.T) {
 
 func TestE8EnvironmentHasAFixedBase(t *testing.T) {
 	a := Account{Name: "ann", Home: "/home/ann", Shell: "/bin/sh"}
-	env, err := Environment(a, "xterm", []Variable{{"LC_ALL", "C"}})
+	env, err := environment(system(t.TempDir()), a, "xterm", []Variable{{"LC_ALL", "C"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"HOME=/home/ann", "USER=ann", "LOGNAME=ann", "SHELL=/bin/sh", "PATH=" + Path, "LC_ALL=C", "LANG=C.UTF-8", "TERM=xterm"}
+	want := []string{"HOME=/home/ann", "USER=ann", "LOGNAME=ann", "SHELL=/bin/sh", "PATH=" + Path, "TERM=xterm", "LC_ALL=C", "LANG=C.UTF-8"}
 	if !slices.Equal(env, want) {
 		t.Errorf("got %q", env)
 	}

@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
@@ -29,7 +30,9 @@ const maxLoginName = 64 // bytes; our choice, above what systems allow
 // LookUp finds a login user; "" is the user this process runs as. Everybody else
 // can be had only when this process is root, must not be written as a number,
 // must have a home and a login shell, and is not root under another name
-// (attack H7). Refusal: UserNotAllowed; it does not say which users exist.
+// (attack H7). Refusal: UserNotAllowed; it does not say which users exist. On Linux
+// an account that has expired is refused as well, and with Unavailable every one
+// while a file nologin closes the host to logins.
 func LookUp(name string) (Account, error) {
 	self := os.Geteuid()
 	if name == "" {
@@ -57,6 +60,9 @@ func LookUp(name string) (Account, error) {
 	info, err := os.Stat(a.Home)
 	if self != 0 || a.UID == 0 || a.Name != name || err != nil || !info.IsDir() || noLogin(a.Shell) {
 		return Account{}, refused
+	}
+	if err := system("/").open(a, time.Now()); err != nil {
+		return Account{}, err
 	}
 	return a, nil
 }

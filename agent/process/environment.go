@@ -19,31 +19,76 @@ var fixed = []string{"HOME", "USER", "LOGNAME", "SHELL", "PATH", "PWD", "OLDPWD"
 // Variable is one addition to the environment.
 type Variable struct{ Name, Value string }
 
-// Environment is what a program of account gets: the fixed base, TERM when term
-// is not "", and the additions. Which names may be added is the policy's; a
-// name that is no name, that only the agent sets, or that comes twice is refused
-// with EnvNotAllowed here, whatever the policy says (attack E8). Nothing of this
-// process' own environment is in it.
-func Environment(a Account, term string, additions []Variable) ([]string, error) {
-	env := []string{
-		"HOME=" + a.Home, "USER=" + a.Name, "LOGNAME=" + a.Name, "SHELL=" + a.Shell, "PATH=" + Path,
-	}
-	env = append(env, systemEnvironment()...)
+// CheckVariables refuses with EnvNotAllowed additions that Environment would refuse.
+// Which names may be added is the policy's; a name that is no name, that only the
+// agent sets, or that comes twice is refused, whatever the policy says (attack E8).
+func CheckVariables(additions []Variable) error {
 	names := slices.Clone(fixed)
 	for _, v := range additions {
 		if !validName(v.Name) || len(v.Value) > maxEnvValue || strings.ContainsRune(v.Value, 0) || slices.Contains(names, v.Name) {
-			return nil, refusal.New(refusal.EnvNotAllowed, "an environment variable is misspelt, set twice, or set by the agent alone")
+			return refusal.New(refusal.EnvNotAllowed, "an environment variable is misspelt, set twice, or set by the agent alone")
 		}
 		names = append(names, v.Name)
-		env = append(env, v.Name+"="+v.Value)
 	}
-	if !slices.Contains(names, "LANG") {
-		env = append(env, "LANG=C.UTF-8")
+	return nil
+}
+
+// Environment is what a program of account gets: the fixed base, what this system
+// gives to everybody who logs in, TERM when term is not "", and the additions, which
+// were signed and count more than the system's. Nothing of this process' own
+// environment is in it. Its error is that of CheckVariables.
+func Environment(a Account, term string, additions []Variable) ([]string, error) {
+	return environment("/", a, term, additions)
+}
+
+func environment(s system, a Account, term string, additions []Variable) ([]string, error) {
+	if err := CheckVariables(additions); err != nil {
+		return nil, err
 	}
-	if term != "" && !slices.Contains(names, "TERM") {
-		env = append(env, "TERM="+term)
+	all := map[string]string{"PATH": Path, "LANG": "C.UTF-8"}
+	order := []string{"HOME", "USER", "LOGNAME", "SHELL", "PATH"}
+	set := func(name, value string) {
+		all[name] = value
+		if !slices.Contains(order, name) {
+			order = append(order, name)
+		}
 	}
-	return env, nil
+	for _, v := range s.loginVariables(a.UID == 0) {
+		if v.Name == "PATH" || !slices.Contains(fixed, v.Name) {
+			set(v.Name, v.Value)
+		}
+	}
+	all["HOME"], all["USER"], all["LOGNAME"], all["SHELL"] = a.Home, a.Name, a.Name, a.Shell
+	if term != "" {
+		set("TERM", term)
+	}
+	for _, v := range additions {
+		set(v.Name, v.Value)
+	}
+	if !slices.Contains(order, "LANG") {
+		order = append(order, "LANG")
+	}
+	env := make([]string, 0, len(order)+1)
+	for _, name := range order {
+		env = append(env, name+"="+all[name])
+	}
+	return append(env, systemEnvironment()...), nil
+}
+
+// Underlay adds to additions the variables of an environment that a PAM session gave.
+// What is fixed, or is in additions, does not count.
+func Underlay(additions []Variable, environ []string) []Variable {
+	names := slices.Clone(fixed)
+	for _, v := range additions {
+		names = append(names, v.Name)
+	}
+	for _, entry := range environ {
+		name, value, ok := strings.Cut(entry, "=")
+		if ok && validName(name) && len(value) <= maxEnvValue && !slices.Contains(names, name) {
+			names, additions = append(names, name), append(additions, Variable{name, value})
+		}
+	}
+	return additions
 }
 
 func validName(s string) bool {

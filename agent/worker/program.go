@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -54,6 +55,9 @@ func (w *worker) serve(ctx context.Context, conn *session.Conn, ch *session.Serv
 	if err := errors.Join(w.pair.SendJSON(pair.FrameStarted, pair.Started{PID: p.Pid()}), ch.Start()); err != nil {
 		p.End()
 		return err
+	}
+	if asked.pty != nil && w.job.Action == wire.Shell && len(w.job.Argv) == 0 {
+		_, _ = ch.Stdout().Write(bytes.ReplaceAll(process.MessageOfTheDay(w.job.Account.Home), []byte("\n"), []byte("\r\n")))
 	}
 	if agent.note != "" {
 		_, _ = io.WriteString(ch.Stderr(), agent.note)
@@ -175,6 +179,9 @@ func (w *worker) start(pty *session.PTY, sshAgent string) (*process.Process, err
 	env := pair.Variables(w.job.Env)
 	if sshAgent != "" {
 		env = append(env, process.Variable{Name: "SSH_AUTH_SOCK", Value: sshAgent})
+	}
+	if w.job.PAM {
+		env = process.Underlay(env, os.Environ())
 	}
 	if spec.Env, err = process.Environment(w.job.Account, term, env); err != nil {
 		return nil, err

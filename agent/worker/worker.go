@@ -52,10 +52,11 @@ func Main() int {
 type worker struct {
 	pair    *pair.Conn
 	job     pair.Job
-	replies chan pair.Frame // answers to CONFIRM
-	relays  chan wire.Relay // the newest credential that the link does not have yet
-	asks    asks            // what the supervisor was asked
-	idle    *idleTimer      // set by confirm
+	replies chan pair.Frame  // answers to CONFIRM
+	relays  chan wire.Relay  // the newest credential that the link does not have yet
+	asks    asks             // what the supervisor was asked
+	idle    *idleTimer       // set by confirm
+	keep    *pair.KeepAnswer // set by confirm
 	cancel  context.CancelCauseFunc
 }
 
@@ -73,7 +74,11 @@ func (w *worker) run() error {
 	w.cancel = cancel
 	var listener sync.WaitGroup
 	listener.Go(w.listen)
-	err = w.session(ctx)
+	if w.job.Hold {
+		err = w.hold(ctx)
+	} else {
+		err = w.session(ctx)
+	}
 	cancel(nil)
 	_ = w.pair.SendJSON(pair.FrameClosed, pair.Closed{Refusal: string(refusal.Of(err))})
 	w.pair.Close()
@@ -173,6 +178,7 @@ func (w *worker) confirm(ctx context.Context, m3 []byte) (*handshake.Keys, sessi
 	if err != nil {
 		return nil, session.Ready{}, err
 	}
+	w.keep = r.Keep
 	w.idle = newIdleTimer(r.MaxIdle, func() {
 		w.cancel(refusal.New(refusal.Expired, "no input for longer than the policy allows"))
 	})
@@ -197,6 +203,9 @@ func (w *worker) channels(ctx context.Context, conn *session.Conn) error {
 	defer stop()
 	if w.job.Action == wire.Copy {
 		return w.copying(ctx, ch)
+	}
+	if w.job.Keep != nil {
+		return w.kept(ctx, ch)
 	}
 	return w.serve(ctx, conn, ch)
 }

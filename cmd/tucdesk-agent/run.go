@@ -14,7 +14,7 @@ import (
 func runCommand() *cli.Command {
 	var dir string
 	var most int
-	var asJSON, alone bool
+	var asJSON, alone, pam bool
 	return &cli.Command{
 		Use:   "run",
 		Short: "Stay connected and serve sessions until stopped",
@@ -25,6 +25,7 @@ func runCommand() *cli.Command {
 			stateFlag(&dir)(f)
 			f.IntVar(&most, "max-sessions", agent.DefaultMaxSessions, "sessions open at the same time, at most `N`")
 			f.BoolVar(&alone, "no-port-mapping", false, "never ask the router to forward a port to a session")
+			f.BoolVar(&pam, "pam", false, "open a PAM session around every session, by the system's runuser (Linux, as root)")
 			f.BoolVar(&asJSON, "log-json", false, "log lines as JSON")
 		},
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
@@ -36,7 +37,7 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			cfg := agent.Config{Version: cli.Version(), MaxSessions: most, NoPortMapping: alone, Logger: logger(io.Err, asJSON)}
+			cfg := agent.Config{Version: cli.Version(), MaxSessions: most, NoPortMapping: alone, PAM: pam, Logger: logger(io.Err, asJSON)}
 			if err := agent.FinishJoin(ctx, state, cfg); err != nil {
 				return unopened(err, state, "run")
 			}
