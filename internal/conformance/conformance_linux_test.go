@@ -51,6 +51,7 @@ func TestStockToolsWorkUnchanged(t *testing.T) {
 				r.check(t, c, port)
 			})
 		}
+		r.ours(t, port)
 	})
 	if *update && !t.Failed() {
 		if err := os.WriteFile(table, []byte(document()), 0o644); err != nil {

@@ -89,7 +89,7 @@ func newRig(t *testing.T) *rig {
 		}
 	}
 	r.serve()
-	for name, tags := range map[string]string{"web": "web", "ro": "ro", "closed": "closed", "prod": "prod"} {
+	for name, tags := range map[string]string{"web": "web,zone=a", "ro": "ro", "closed": "closed", "prod": "prod"} {
 		r.machine(name, tags)
 	}
 	big := make([]byte, 5_000_000)
@@ -173,7 +173,7 @@ func (r *rig) serve() {
 	r.write("passphrase", rand.Text()+"\n")
 	r.start("server.log", "tucdesk-server", "run", "--state", r.path("server"), "--config", r.path("server.toml"), "--url", "https://"+addr)
 	setup := r.says("server.log", "tucdesk-setup:")
-	r.run(nil, "tucdesk", "team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "web,ro,closed,prod", "--policy", r.path("policy.toml"), "--passphrase-file", r.path("passphrase"), setup)
+	r.run(nil, "tucdesk", "team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "web,ro,closed,prod,zone=a", "--policy", r.path("policy.toml"), "--passphrase-file", r.path("passphrase"), setup)
 }
 
 func (r *rig) machine(name, tags string) {

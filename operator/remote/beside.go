@@ -143,9 +143,21 @@ func (b *beside) shell(ctx context.Context, command string, escape byte, forward
 			}
 		}
 	}
-	err = b.runAround(ctx, b.talk, w, around{escape: escape, list: b.list, started: b.ready, late: b.late})
+	err = b.runAround(ctx, b.talk, w, around{escape: escape, list: b.list, started: b.ready, late: b.late, agent: b.agentToLend()})
 	b.set.Drain(ctx) // as ssh: who is connected goes on
 	return err
+}
+
+// agentToLend is the socket for -A.
+func (b *beside) agentToLend() string {
+	if !b.agent {
+		return ""
+	}
+	socket := agentSocket()
+	if socket == "" {
+		b.say("warning: no SSH agent is lent: SSH_AUTH_SOCK is not set")
+	}
+	return socket
 }
 
 // tunnelFailed is about forwards that never come: refused, or the machine is away.

@@ -40,7 +40,7 @@ func (o *sshOptions) flags(f *flag.FlagSet) {
 	both(&o.background, "background", "f", "go to the background once the session stands; standard input is empty")
 	both(&o.noStdin, "no-stdin", "n", "standard input is empty")
 	both(&o.quiet, "quiet", "q", "say nothing about forwards that do not work")
-	both(&o.agent, "forward-agent", "A", "refused: a key agent is forwarded as a socket, by -R")
+	both(&o.agent, "forward-agent", "A", "lend the program your SSH agent, where the policy has forward-agent")
 	text := func(v flag.Value, long, letter, usage string) {
 		f.Var(v, long, usage)
 		f.Var(v, letter, "")
@@ -102,8 +102,6 @@ func (o *sshOptions) settle() error {
 	switch {
 	case o.jump != "":
 		return nil // OpenSSH's business
-	case o.agent:
-		return usage(`tucdesk ssh -R /tmp/agent.sock:"$SSH_AUTH_SOCK" HOST, and there: SSH_AUTH_SOCK=/tmp/agent.sock`, "-A: key agents are not forwarded yet")
 	case len(o.identity) > 0:
 		return usage("who you are: tucdesk whoami; somebody else's state folder: --state DIR", "-i: there are no key files to choose from")
 	case o.port != "" && o.port != "22":
