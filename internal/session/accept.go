@@ -32,6 +32,7 @@ type AcceptConfig struct {
 	// not it; Accept goes on waiting. It is called until it succeeds once, from
 	// Accept's goroutine. The session erases the keys.
 	Confirm func(m3 []byte) (*handshake.Keys, Ready, error)
+	Many    bool // for forwards: what the other end opens may be thousands of channels
 	// Logger gets warnings; nil discards them. Never keys or contents.
 	Logger *slog.Logger
 }
@@ -66,7 +67,7 @@ func Accept(ctx context.Context, cfg AcceptConfig) (*Conn, error) {
 	stop := context.AfterFunc(c.ctx, cancel)
 	defer stop()
 
-	t, err := c.answer(ctx, exporter)
+	t, err := c.answer(ctx, exporter, loadOf(cfg.Many))
 	clear(exporter[:])
 	if err != nil {
 		if cause := context.Cause(c.ctx); cause != nil {
@@ -80,12 +81,12 @@ func Accept(ctx context.Context, cfg AcceptConfig) (*Conn, error) {
 	return c, nil
 }
 
-func (c *Conn) answer(ctx context.Context, exporter [32]byte) (*transport.Conn, error) {
+func (c *Conn) answer(ctx context.Context, exporter [32]byte, load transport.Load) (*transport.Conn, error) {
 	c.readyAt = time.Now()
 	if err := c.sendFrame(frameReady, c.readyBody); err != nil {
 		return nil, err
 	}
-	return transport.Accept(ctx, c, exporter)
+	return transport.Accept(ctx, c, exporter, load)
 }
 
 // waiter is the time before keys exist.

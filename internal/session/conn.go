@@ -135,6 +135,13 @@ func newConn(side seal.Side, l Link, keys *handshake.Keys, log *slog.Logger) (*C
 	return c, exporter, nil
 }
 
+func loadOf(many bool) transport.Load {
+	if many {
+		return transport.Many
+	}
+	return transport.Few
+}
+
 // run starts what lives as long as the session and takes it down in the end.
 func (c *Conn) run(t *transport.Conn) {
 	c.transport = t

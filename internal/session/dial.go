@@ -32,6 +32,7 @@ type DialConfig struct {
 	// Resume is how long the session is kept without any way to the other end; 0
 	// is DefaultResume. The agent's own limit, from the policy, may end it before.
 	Resume time.Duration
+	Many   bool // for forwards: what the other end opens may be thousands of channels
 	// Logger gets warnings; nil discards them. Never keys or contents.
 	Logger *slog.Logger
 }
@@ -56,7 +57,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	stop := context.AfterFunc(c.ctx, cancel) // CLOSE instead of READY
 	defer stop()
 
-	t, err := c.connect(ctx, cfg.M3, exporter)
+	t, err := c.connect(ctx, cfg.M3, exporter, loadOf(cfg.Many))
 	clear(exporter[:])
 	if err != nil {
 		err = c.dialError(err)
@@ -70,7 +71,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 
 // connect sends CONFIRM and behind it the transport's first packet, which holds
 // no application data, and waits for READY and the transport.
-func (c *Conn) connect(ctx context.Context, m3 []byte, exporter [32]byte) (*transport.Conn, error) {
+func (c *Conn) connect(ctx context.Context, m3 []byte, exporter [32]byte, load transport.Load) (*transport.Conn, error) {
 	if err := c.sendPlain(m3); err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func (c *Conn) connect(ctx context.Context, m3 []byte, exporter [32]byte) (*tran
 	}()
 	defer func() { cancel(); <-repeated; c.releaseFirst() }()
 
-	t, err := transport.Dial(ctx, c, exporter)
+	t, err := transport.Dial(ctx, c, exporter, load)
 	if err != nil {
 		return nil, err
 	}

@@ -160,7 +160,7 @@ func TestAnAgedKeyCarriesNoData(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.paths.refresh(lo, time.Now())
-		if c.transport, err = c.connect(t.Context(), s.m3, exporter); err != nil {
+		if c.transport, err = c.connect(t.Context(), s.m3, exporter, loadOf(false)); err != nil {
 			t.Fatal(err)
 		}
 		<-done

@@ -91,7 +91,7 @@ func BenchmarkPeerPlainQUIC(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			conf := config()
+			conf := config(Few)
 			conf.InitialPacketSize = size
 			server, client := plain(b), plain(b)
 			l, err := server.Listen(id.agentTLS(), conf)

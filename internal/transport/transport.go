@@ -27,13 +27,23 @@ const (
 	MaxSilence = 8 * 24 * time.Hour
 	// HandshakeLimit is how long connecting may take.
 	HandshakeLimit = 10 * time.Second
-	// MaxStreams is how many streams the peer may have open at once.
-	MaxStreams = 256
+	// MaxStreams is how many streams the peer may have open at once, and ManyStreams
+	// the same of a connection for many.
+	MaxStreams  = 256
+	ManyStreams = 10_240
 
 	streamWindow    = 512 << 10
 	maxStreamWindow = 12 << 20
 	connWindow      = 1 << 20
 	maxConnWindow   = 16 << 20
+
+	// Of a connection for many. What nobody reads fills its stream's window and that
+	// part of the connection's, which so bounds the memory as well: two thousand streams
+	// that are stuck do not hold up the others. A stream that is read quickly gets the
+	// window of 320 Mbit/s at 100 ms.
+	manyStreamWindow    = 32 << 10
+	manyMaxStreamWindow = 4 << 20
+	manyConnWindow      = 64 << 20
 )
 
 // Errors that callers match.
@@ -88,16 +98,25 @@ type Conn struct {
 	close     func()
 }
 
+// Load says what a connection is for.
+type Load uint8
+
+// The loads.
+const (
+	Few  Load = iota // a program or a copy: few streams, each as fast as it can be
+	Many             // connections of others: thousands, of which one that is stuck holds up none
+)
+
 // Dial connects as the operator's end. secret is the session's exporter; both
 // ends must have the same. It does not keep packets in use after an error.
-func Dial(ctx context.Context, packets Packets, secret [32]byte) (*Conn, error) {
+func Dial(ctx context.Context, packets Packets, secret [32]byte, load Load) (*Conn, error) {
 	id, err := newIdentities(secret)
 	if err != nil {
 		return nil, err
 	}
 	pc := newPacketConn(packets)
 	t := &quic.Transport{Conn: pc.conn()}
-	q, err := t.Dial(ctx, pc.peer, id.operatorTLS(), config())
+	q, err := t.Dial(ctx, pc.peer, id.operatorTLS(), config(load))
 	if err != nil {
 		closeTransport(t, pc)
 		return nil, fmt.Errorf("connecting the session's streams: %w", translate(err))
@@ -107,14 +126,14 @@ func Dial(ctx context.Context, packets Packets, secret [32]byte) (*Conn, error) 
 
 // Accept connects as the agent's end: it waits for the one connection that the
 // other end makes with Dial.
-func Accept(ctx context.Context, packets Packets, secret [32]byte) (*Conn, error) {
+func Accept(ctx context.Context, packets Packets, secret [32]byte, load Load) (*Conn, error) {
 	id, err := newIdentities(secret)
 	if err != nil {
 		return nil, err
 	}
 	pc := newPacketConn(packets)
 	t := &quic.Transport{Conn: pc.conn(), DisableVersionNegotiationPackets: true}
-	q, err := acceptOne(ctx, t, id)
+	q, err := acceptOne(ctx, t, id, load)
 	if err != nil {
 		closeTransport(t, pc)
 		return nil, fmt.Errorf("accepting the session's streams: %w", translate(err))
@@ -122,8 +141,8 @@ func Accept(ctx context.Context, packets Packets, secret [32]byte) (*Conn, error
 	return newConn(q, t, pc), nil
 }
 
-func acceptOne(ctx context.Context, t *quic.Transport, id *identities) (*quic.Conn, error) {
-	l, err := t.Listen(id.agentTLS(), config())
+func acceptOne(ctx context.Context, t *quic.Transport, id *identities, load Load) (*quic.Conn, error) {
+	l, err := t.Listen(id.agentTLS(), config(load))
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +158,8 @@ func acceptOne(ctx context.Context, t *quic.Transport, id *identities) (*quic.Co
 	return q, nil
 }
 
-func config() *quic.Config {
-	return &quic.Config{
+func config(load Load) *quic.Config {
+	c := &quic.Config{
 		Versions:                       []quic.Version{quic.Version1},
 		HandshakeIdleTimeout:           HandshakeLimit,
 		MaxIdleTimeout:                 MaxSilence,
@@ -154,6 +173,12 @@ func config() *quic.Config {
 		DisablePathMTUDiscovery:        true,
 		EnableDatagrams:                true,
 	}
+	if load == Many {
+		c.MaxIncomingStreams = ManyStreams
+		c.InitialStreamReceiveWindow, c.MaxStreamReceiveWindow = manyStreamWindow, manyMaxStreamWindow
+		c.InitialConnectionReceiveWindow, c.MaxConnectionReceiveWindow = manyConnWindow, manyConnWindow
+	}
+	return c
 }
 
 func newConn(q *quic.Conn, t *quic.Transport, pc *packetConn) *Conn {

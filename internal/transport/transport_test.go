@@ -101,17 +101,19 @@ func (p *pipe) Interrupt() { p.once.Do(func() { close(p.stop) }) }
 var secret = sha256.Sum256([]byte("exporter"))
 
 // connect makes both ends over the pipes.
-func connect(t testing.TB, a, b Packets) (operator, agent *Conn) {
+func connect(t testing.TB, a, b Packets) (operator, agent *Conn) { return connectAs(t, a, b, Few) }
+
+func connectAs(t testing.TB, a, b Packets, load Load) (operator, agent *Conn) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		agent, err = Accept(ctx, b, secret)
+		agent, err = Accept(ctx, b, secret, load)
 		done <- err
 	}()
-	operator, err := Dial(ctx, a, secret)
+	operator, err := Dial(ctx, a, secret, load)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,12 +420,12 @@ func TestOtherSecretsDoNotConnect(t *testing.T) {
 	var wg sync.WaitGroup
 	accept, stop := context.WithCancel(ctx)
 	wg.Go(func() {
-		if c, err := Accept(accept, b, other); err == nil {
+		if c, err := Accept(accept, b, other, Few); err == nil {
 			c.Close()
 			t.Error("the agent accepted another secret")
 		}
 	})
-	if c, err := Dial(ctx, a, secret); err == nil {
+	if c, err := Dial(ctx, a, secret, Few); err == nil {
 		c.Close()
 		t.Error("the operator connected to another secret")
 	}
@@ -456,7 +458,7 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	a, _ := newPipes()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := Dial(ctx, a, secret); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := Dial(ctx, a, secret, Few); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -500,4 +502,46 @@ func TestSilentPeerIsDeclaredDead(t *testing.T) {
 			t.Errorf("errors %v and %v", operator.Err(), agent.Err())
 		}
 	})
+}
+
+// A hundred readers that are stuck, each with as much waiting as may, hold up neither
+// one another nor the one that reads.
+func TestStuckReadersOfManyStallOnlyThemselves(t *testing.T) {
+	a, b := newPipes()
+	operator, agent := connectAs(t, a, b, Many)
+	t.Cleanup(func() { operator.Close(); agent.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for range 100 {
+		s, err := operator.OpenStream(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = s.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, err := s.Write(make([]byte, 1<<20)); err == nil {
+			t.Error("a megabyte fits where nobody reads")
+		}
+		if _, err := agent.AcceptStream(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := operator.OpenStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 8 << 20
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		_, _ = s.Write(make([]byte, size))
+		_ = s.CloseWrite()
+	})
+	r, err := agent.AcceptStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.SetReadDeadline(time.Now().Add(patience))
+	if n, err := io.Copy(io.Discard, r); n != size || err != nil {
+		t.Errorf("the stream that is read brings %d bytes: %v", n, err)
+	}
 }

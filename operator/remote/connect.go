@@ -274,7 +274,7 @@ func establish(ctx context.Context, a *account.Account, r *signedRequest, reply 
 		_ = ways.Close()
 		return nil, refusal.New(refusal.GrantMismatch, "the server told the machine and us of two different grants")
 	}
-	conn, err := dialThrough(ctx, ways, reply.Relay, session.DialConfig{M3: m3, Keys: keys, Logger: slog.New(slog.DiscardHandler)})
+	conn, err := dialThrough(ctx, ways, reply.Relay, session.DialConfig{M3: m3, Keys: keys, Many: r.request.Action == wire.Forward, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
