@@ -121,7 +121,7 @@ func (w *worker) session(ctx context.Context) error {
 	leave := w.keepRelay(ctx, l)
 	defer leave()
 	conn, err := session.Accept(ctx, session.AcceptConfig{
-		Link: l, Index: w.job.Index,
+		Link: l, Index: w.job.Index, Many: w.job.Action == wire.Forward,
 		Confirm: func(m3 []byte) (*handshake.Keys, session.Ready, error) { return w.confirm(ctx, m3) },
 	})
 	if err != nil {
@@ -139,6 +139,7 @@ func (w *worker) session(ctx context.Context) error {
 	case wire.Ping:
 		err = refuseAll(ctx, conn)
 	case wire.Forward:
+		roomForMany()
 		err = w.tunnels(ctx, conn)
 	default:
 		err = w.channels(ctx, conn)
