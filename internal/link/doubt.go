@@ -43,15 +43,15 @@ func (a *allocation) answerDoubts() {
 			return
 		}
 		a.waiting.Store(0)
-		if !a.sleep(urgentAfter) || !a.rest(pause-urgentAfter) {
+		select {
+		case <-a.doubt: // of before
+		default:
+		}
+		if !a.sleep(urgentAfter) || !a.rest(pause-urgentAfter, asked) {
 			return
 		}
 		if pause = min(2*pause, doubtMost); a.arrived.Load() > asked.UnixNano() {
 			pause = doubtFirst
-		}
-		select {
-		case <-a.doubt: // of before
-		default:
 		}
 	}
 }
@@ -63,7 +63,7 @@ func (a *allocation) ask() error {
 	if err != nil {
 		return err
 	}
-	again := min(max(2*a.trip, askLeast), askMost)
+	again := a.again()
 	ctx, cancel := context.WithTimeout(context.Background(), askPauses*again)
 	defer cancel()
 	asked := time.Now()
@@ -77,16 +77,30 @@ func (a *allocation) ask() error {
 	return err
 }
 
-// rest reports false when the allocation has ended.
-func (a *allocation) rest(d time.Duration) bool {
+// again is the pause before a question is sent a second time.
+func (a *allocation) again() time.Duration { return min(max(2*a.trip, askLeast), askMost) }
+
+// rest waits after a question that was answered: the other end is silent, and the
+// relay is not to be asked about that all the time. When data has come since, a
+// doubt is a new one and ends the rest. It reports false when the allocation has
+// ended.
+func (a *allocation) rest(d time.Duration, asked time.Time) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-a.urgent:
-		poke(a.urgent)
-	case <-a.done:
-		return false
+	for {
+		select {
+		case <-t.C:
+			return true
+		case <-a.doubt:
+			if a.arrived.Load() > asked.UnixNano() {
+				poke(a.doubt)
+				return true
+			}
+		case <-a.urgent:
+			poke(a.urgent)
+			return true
+		case <-a.done:
+			return false
+		}
 	}
-	return true
 }

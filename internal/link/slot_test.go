@@ -72,10 +72,11 @@ func TestKilledRelayLeavesTheOther(t *testing.T) {
 				}
 			}
 			writing(t, "both relays", func() bool { return came.by(1) > 0 && came.by(2) > 0 }, both)
+			again := operator.one().again() // longer where a round trip met a busy machine
 			first.kill()
 			before := came.by(2)
 			took := writing(t, "the loss to be noticed", func() bool { s := operator.Relays(); return !s[0].Up && s[0].Err != nil && s[1].Up }, both)
-			if took > suspectAfter+askPauses*askLeast+time.Second {
+			if took > suspectAfter+askPauses*again+time.Second {
 				t.Errorf("noticed after %v", took)
 			}
 			writing(t, "more from the second", func() bool { return came.by(2) > before }, both)
@@ -83,6 +84,31 @@ func TestKilledRelayLeavesTheOther(t *testing.T) {
 			before = came.by(1)
 			writing(t, "the first to be back", func() bool { return came.by(1) > before }, both)
 		})
+	}
+}
+
+// TestLossRightAfterADoubtIsNoticedAsSoon: the other end was silent for a moment,
+// the relay said that it was there, and then it is killed.
+func TestLossRightAfterADoubtIsNoticedAsSoon(t *testing.T) {
+	t.Parallel()
+	r := startFull(t, credential.NewSecret())
+	p := newProxy(t, r.udp, nil)
+	operator, agent := pair(t, &r.testRelay, wire.RelayEndpoint{UDP: p.addr}, r.only(RelayUDP))
+	ready(t, operator, agent)
+	came := drain(t, operator)
+	drain(t, agent)
+	both := func() {
+		operator.WriteSegments(relay1, segments(1, 64), 64)
+		agent.WriteSegments(relay1, segments(1, 64), 64)
+	}
+	poke(operator.one().doubt)
+	until(t, "the question", func() bool { return p.count(guard.RefreshRequest) > 0 })
+	<-time.After(50 * time.Millisecond) // the answer
+	before := came.by(1)
+	writing(t, "data", func() bool { return came.by(1) > before }, both)
+	r.kill()
+	if took := writing(t, "the loss to be noticed", func() bool { return !operator.by().Up }, both); took > doubtFirst {
+		t.Errorf("noticed after %v", took)
 	}
 }
 
