@@ -21,8 +21,8 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
-	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/rate"
@@ -56,7 +56,7 @@ type Agent struct {
 	version  string
 	command  []string
 	runuser  string // path of the program that opens PAM sessions; "" for none
-	proxies  carrier.Proxies
+	proxies  proxies.Settings
 	mapPorts bool
 	log      *slog.Logger
 	unlock   func() // the state folder; nil before
@@ -104,7 +104,7 @@ func Open(dir string, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		dir: dir, version: cfg.Version, command: cfg.SessionCommand, log: cfg.Logger,
-		proxies: carrier.Environment(), mapPorts: !cfg.NoPortMapping, sessions: newTable(most), shells: newShells(),
+		proxies: proxies.Environment(), mapPorts: !cfg.NoPortMapping, sessions: newTable(most), shells: newShells(),
 		refusals: rate.New[struct{}](rate.Rate{PerSecond: refusalRate, Burst: refusalBurst}),
 		news:     make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
 	}

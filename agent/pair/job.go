@@ -5,27 +5,27 @@ import (
 
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/internal/carrier"
+	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
 // Job is what the supervisor tells a session process, before any key exists. The
 // supervisor has checked all of it.
 type Job struct {
-	Index   uint32          `json:"index"` // receive index of this session's datagrams
-	Relay   wire.Relay      `json:"relay"`
-	Proxies carrier.Proxies `json:"proxies"` // on the way to relays
-	Map     bool            `json:"map"`     // ask the router to forward a port to the session
-	Action  wire.Action     `json:"action"`
-	Argv    []wire.Bytes    `json:"argv"` // Exec
-	File    process.File    `json:"file"` // Exec
-	Dir     wire.Bytes      `json:"dir"`
-	Env     []wire.EnvVar   `json:"env"` // additions
-	TTY     bool            `json:"tty"` // Exec
-	Account process.Account `json:"account"`
-	Keep    *wire.Keep      `json:"keep"` // Shell: what is wanted of kept ones; null for an ordinary one
-	PAM     bool            `json:"pam"`  // our own environment is what a PAM session gave
-	Hold    bool            `json:"hold"` // be the holder of a kept shell, without session; the way to it is descriptor 4
+	Index   uint32           `json:"index"` // receive index of this session's datagrams
+	Relay   wire.Relay       `json:"relay"`
+	Proxies proxies.Settings `json:"proxies"` // on the way to relays
+	Map     bool             `json:"map"`     // ask the router to forward a port to the session
+	Action  wire.Action      `json:"action"`
+	Argv    []wire.Bytes     `json:"argv"` // Exec
+	File    process.File     `json:"file"` // Exec
+	Dir     wire.Bytes       `json:"dir"`
+	Env     []wire.EnvVar    `json:"env"` // additions
+	TTY     bool             `json:"tty"` // Exec
+	Account process.Account  `json:"account"`
+	Keep    *wire.Keep       `json:"keep"` // Shell: what is wanted of kept ones; null for an ordinary one
+	PAM     bool             `json:"pam"`  // our own environment is what a PAM session gave
+	Hold    bool             `json:"hold"` // be the holder of a kept shell, without session; the way to it is descriptor 4
 }
 
 // Ready is what the agent says in READY.

@@ -63,7 +63,8 @@ type Target struct {
 	// TCP, which has no key.
 	Pin key.Hash
 	// Proxy names the proxy for a request to https://Addr/, or nil for none, as
-	// http.Transport.Proxy does. nil means no proxy. DTLS asks nobody.
+	// http.Transport.Proxy does; package proxies has one. Its errors are shown, so they
+	// hold no password. nil means no proxy. DTLS asks nobody.
 	Proxy func(*http.Request) (*url.URL, error)
 }
 

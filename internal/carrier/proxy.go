@@ -12,10 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
-	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/net/proxy"
 )
 
@@ -23,49 +21,12 @@ import (
 // Our choice.
 const maxReply = 16 << 10
 
-// Proxies is what an environment says of proxies, for a process of ours that gets no
-// environment. It may hold a password: it goes through pipes, never into arguments,
-// variables or logs.
-type Proxies struct {
-	URL    string `json:"url"`    // of the proxy; "" is none
-	Except string `json:"except"` // who is reached without it, in the form of NO_PROXY
-}
-
-// Environment reads HTTPS_PROXY, NO_PROXY and, when there is no HTTPS_PROXY,
-// ALL_PROXY, in either case of letters, as they are at the time of this call.
-func Environment() Proxies {
-	cfg := httpproxy.FromEnvironment()
-	return Proxies{URL: cmp.Or(cfg.HTTPSProxy, os.Getenv("ALL_PROXY"), os.Getenv("all_proxy")), Except: cfg.NoProxy}
-}
-
-// Choose returns a Target.Proxy that does what p says. Loopback addresses never go
-// through a proxy, and what is no URL is ignored, as by other programs.
-func (p Proxies) Choose() func(*http.Request) (*url.URL, error) {
-	choose := (&httpproxy.Config{HTTPSProxy: p.URL, NoProxy: p.Except}).ProxyFunc()
-	return func(r *http.Request) (*url.URL, error) { return choose(r.URL) }
-}
-
-// String shows no address, since a password is a part of it.
-func (p Proxies) String() string {
-	if p.URL == "" {
-		return "no proxy"
-	}
-	return "a proxy"
-}
-
-// FromEnvironment is Choose for the Environment of this call.
-func FromEnvironment() func(*http.Request) (*url.URL, error) { return Environment().Choose() }
-
 // proxy asks which proxy to take. It returns nil for none.
 func (t Target) proxy() (*url.URL, error) {
 	if t.Proxy == nil {
 		return nil, nil
 	}
-	via, err := t.Proxy(&http.Request{Method: http.MethodConnect, URL: &url.URL{Scheme: "https", Host: t.Addr, Path: "/"}, Host: t.Addr})
-	if err != nil {
-		return nil, errors.New("the proxy's address is not a URL") // which may hold a password
-	}
-	return via, nil
+	return t.Proxy(&http.Request{Method: http.MethodConnect, URL: &url.URL{Scheme: "https", Host: t.Addr, Path: "/"}, Host: t.Addr})
 }
 
 // throughProxy reaches addr through a proxy. Errors show the proxy's host, never

@@ -148,10 +148,8 @@ func TestProxiesThatAnswerNonsense(t *testing.T) {
 		to.Proxy = via(t, proxy)
 		fails(t, to, LegProxy, want)
 	}
-	to.Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("parse http://user:secretword@") }
-	if err := fails(t, to, LegProxy, "not a URL"); strings.Contains(err.Error(), "secretword") {
-		t.Error(err)
-	}
+	to.Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("HTTPS_PROXY is wrong") }
+	fails(t, to, LegProxy, "HTTPS_PROXY is wrong")
 }
 
 // A socks5 proxy by RFC 1928 and 1929, as far as a client of ours needs one.
@@ -203,51 +201,5 @@ func TestStreamsGoThroughASocksProxy(t *testing.T) {
 	to.Proxy = via(t, "socks5://user:secretword@"+addr)
 	if err := fails(t, to, LegProxy, "authentication"); strings.Contains(fmt.Sprint(err), "secretword") {
 		t.Error(err)
-	}
-}
-
-func TestProxyOfTheEnvironment(t *testing.T) {
-	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD"} {
-		t.Setenv(name, "")
-	}
-	choice := func(addr string) string {
-		t.Helper()
-		u, err := Target{Addr: addr, Proxy: FromEnvironment()}.proxy()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if u == nil {
-			return ""
-		}
-		return u.String()
-	}
-	const relay = "relay.example:5349"
-	if got := choice(relay); got != "" {
-		t.Errorf("nothing set: %q", got)
-	}
-	t.Setenv("all_proxy", "socks5://small.example:1080")
-	if got := choice(relay); got != "socks5://small.example:1080" {
-		t.Errorf("all_proxy: %q", got)
-	}
-	t.Setenv("ALL_PROXY", "socks5://all.example:1080")
-	if got := choice(relay); got != "socks5://all.example:1080" {
-		t.Errorf("ALL_PROXY: %q", got)
-	}
-	t.Setenv("HTTPS_PROXY", "http://user:word@proxy.example:3128")
-	if got := choice(relay); got != "http://user:word@proxy.example:3128" {
-		t.Errorf("HTTPS_PROXY: %q", got)
-	}
-	if text := fmt.Sprintf("%v %+v %s", Environment(), []Proxies{Environment()}, Environment()); strings.Contains(text, "word") {
-		t.Errorf("a password shows in %q", text)
-	}
-	t.Setenv("NO_PROXY", "other.example,.corp.example,10.0.0.0/8")
-	for addr, want := range map[string]bool{"other.example:443": false, "a.corp.example:443": false, "10.1.2.3:443": false, relay: true, "127.0.0.1:443": false, "localhost:443": false} {
-		if got := choice(addr); (got != "") != want {
-			t.Errorf("%s: %q", addr, got)
-		}
-	}
-	t.Setenv("HTTPS_PROXY", "://")
-	if _, err := (Target{Addr: relay, Proxy: FromEnvironment()}).proxy(); err == nil {
-		t.Log("a value that is no URL is ignored, as by every other program")
 	}
 }

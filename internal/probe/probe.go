@@ -27,6 +27,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/internal/udp"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/guard"
@@ -219,7 +220,7 @@ func (p *Prober) connect(ctx context.Context, w Way) (frames, error) {
 	if !ok {
 		return nil, fmt.Errorf("there is no way %q", w.Kind)
 	}
-	raw, err := carrier.Dial(ctx, carrier.Target{Kind: kind, Addr: w.Addr, Pin: w.Key, Proxy: carrier.FromEnvironment()})
+	raw, err := carrier.Dial(ctx, carrier.Target{Kind: kind, Addr: w.Addr, Pin: w.Key, Proxy: proxies.Environment().Choose()})
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,8 @@ var table = []row{
 	{"relay/hop", "internal/refusal internal/udp", "github.com/pion/dtls/v2 github.com/pion/logging github.com/coder/websocket golang.org/x/crypto"},
 	{"relay", "internal/udp relay/guard relay/credential relay/hop", "github.com/pion/turn/v2 github.com/pion/logging"},
 
+	{"internal/proxies", "", "golang.org/x/net"},
+
 	// The server.
 	{"rendezvous/principal", base + "policy policy/roster", "github.com/golang-jwt/jwt/v5"},
 	{"rendezvous/store", base + "policy policy/roster internal/audit/export rendezvous/principal", "github.com/jackc/pgx/v5 github.com/pressly/goose/v3 modernc.org/sqlite"},
@@ -68,7 +70,7 @@ var table = []row{
 	{"rendezvous/problem", "internal/refusal internal/wire", ""},
 	{"rendezvous/live", "internal/refusal crypto/key internal/wire", ""},
 	{"rendezvous/channel", "internal/refusal internal/wire rendezvous/rate rendezvous/strict rendezvous/problem", "github.com/coder/websocket"},
-	{"rendezvous/client", base, "github.com/coder/websocket"},
+	{"rendezvous/client", base + "internal/proxies", "github.com/coder/websocket"},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
 		"rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
@@ -78,7 +80,7 @@ var table = []row{
 	{"internal/portmap", "", "github.com/jackpal/go-nat-pmp github.com/huin/goupnp"},
 	{"internal/link", "internal/refusal internal/udp internal/wire internal/path internal/portmap internal/carrier relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging golang.org/x/sys"},
 	{"internal/transport", "", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys"},
-	{"internal/probe", "crypto/key internal/udp internal/wire internal/carrier internal/link relay/guard relay/credential", ""},
+	{"internal/probe", "crypto/key internal/udp internal/wire internal/proxies internal/carrier internal/link relay/guard relay/credential", ""},
 	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/path internal/link internal/transport", ""},
 
 	// The two ends.
@@ -97,12 +99,12 @@ var table = []row{
 	{"agent/utmp", "", ""},
 	{"agent/trust", base + "policy policy/roster internal/keyfile", ""},
 	{"agent/membership", base + "policy policy/roster policy/approval internal/keyfile internal/audit/spool rendezvous/client agent/trust", ""},
-	{"agent/pair", "internal/refusal crypto/key internal/wire internal/carrier agent/process", ""},
+	{"agent/pair", "internal/refusal crypto/key internal/wire internal/proxies agent/process", ""},
 	{"agent/gossip", "internal/refusal crypto/key internal/wire internal/audit/checkpoint internal/audit/witness agent/trust", ""},
 	{"agent/worker", "internal/refusal crypto/handshake policy internal/harden internal/wire internal/link internal/session internal/join internal/filecopy internal/filecopy/receive internal/filecopy/send agent/process agent/kept agent/files agent/reach agent/pair", ""},
 	{"agent/judge", base + "crypto/replay crypto/handshake policy policy/roster policy/approval rendezvous/rate agent/process agent/trust agent/pair", ""},
 	{"agent", base + "crypto/handshake policy policy/roster policy/approval internal/keyfile " +
-		"internal/audit/entry internal/audit/spool internal/carrier internal/link rendezvous/rate rendezvous/client " +
+		"internal/audit/entry internal/audit/spool internal/proxies internal/link rendezvous/rate rendezvous/client " +
 		"agent/process agent/kept agent/cgroup agent/utmp agent/trust agent/membership agent/pair agent/worker agent/gossip agent/judge", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
@@ -117,9 +119,9 @@ var table = []row{
 	{"operator/forward", "internal/refusal internal/session internal/join operator/socks", ""},
 	{"operator/sshfront", "internal/refusal internal/keyfile internal/session internal/wire internal/join", "golang.org/x/crypto"},
 	{"operator/sshconfig", "internal/keyfile internal/refusal internal/cli operator/account operator/verb operator/sshfront", ""},
-	{"operator/remote", base + "crypto/handshake policy internal/carrier internal/link internal/session internal/join internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen operator/fleet operator/forward operator/sshfront", ""},
+	{"operator/remote", base + "crypto/handshake policy internal/proxies internal/link internal/session internal/join internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen operator/fleet operator/forward operator/sshfront", ""},
 	{"operator/files", "internal/filecopy internal/filecopy/receive internal/filecopy/send internal/refusal internal/session internal/cli internal/terminal operator/remote operator/verb", ""},
-	{"operator/netcheck", "internal/refusal internal/wire internal/link internal/probe internal/cli internal/terminal operator/account operator/verb", ""},
+	{"operator/netcheck", "internal/refusal internal/wire internal/proxies internal/link internal/probe internal/cli internal/terminal operator/account operator/verb", ""},
 	{"operator/pending", "internal/refusal crypto/key internal/keyfile internal/terminal internal/cli policy/roster operator/change operator/account operator/verb", ""},
 	{"operator/owners", base + "policy/roster internal/keyfile internal/terminal internal/cli operator/vault operator/change operator/account operator/verb operator/pending", ""},
 	{"operator/members", "internal/refusal crypto/key policy policy/roster internal/terminal internal/cli operator/account operator/verb operator/owners", ""},
@@ -150,7 +152,7 @@ var table = []row{
 // shared are modules that more than one row uses, with the reason.
 var shared = map[string]string{
 	"golang.org/x/sys":           "system calls; one package per concern of the system, each behind its own files per system",
-	"golang.org/x/net":           "ipv4 and ipv6, for batches of datagrams and control messages; the socket and the seal need them; the carrier asks it for proxies",
+	"golang.org/x/net":           "ipv4 and ipv6, for batches of datagrams and control messages; the socket and the seal need them; which proxy, and SOCKS",
 	"golang.org/x/crypto":        "a collection, not a library: ssh at the operator's local front, argon2 and others by name where they are needed",
 	"golang.org/x/mod":           "two libraries in one module: tlog for the tree, note for signed checkpoints",
 	"golang.org/x/sync":          "errgroup, the standard way to own goroutines",

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/probe"
+	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
@@ -88,6 +89,7 @@ func (o *options) show(io *cli.IO, r report) error {
 func check(ctx context.Context, a *account.Account) (report, error) {
 	r := newReport(time.Now())
 	r.Server.URL = a.Member.URL
+	r.throughProxies(proxies.Environment())
 	err := r.askServer(ctx, a)
 	if err != nil {
 		r.Server.Error = err.Error()

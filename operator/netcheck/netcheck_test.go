@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/probe"
+	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay"
 	"github.com/tucdesk/tucdesk/relay/credential"
@@ -141,6 +142,37 @@ func TestReportWithoutAnyWay(t *testing.T) {
 	r := reportOn(t, wire.Relay{Endpoints: []wire.RelayEndpoint{{TCP: deaf.Addr().String()}}})
 	if _, ok := r.best(); ok || r.works() || r.IPv4.Tried || r.IPv4.Mapping != MappingUnknown {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestReportNamesTheProxyAndNotItsPassword(t *testing.T) {
+	r := newReport(time.Now())
+	r.Server.URL = "https://hub.example"
+	r.Ways = []way{{Kind: link.RelayUDP, Address: "relay.example:1"}, {Kind: link.RelayTLS, Address: "relay.example:2"}, {Kind: link.RelayDTLS, Address: "relay.example:2"}, {Kind: link.RelayWebSocket, Address: "near.example:443"}}
+	r.throughProxies(proxies.Settings{})
+	if text := r.proxies(); text != "" {
+		t.Errorf("without a proxy: %q", text)
+	}
+	for except, want := range map[string]string{
+		"near.example":             "proxy.example:3128, named by ALL_PROXY, for the server and for 1 way to relays",
+		"near.example,hub.example": "proxy.example:3128, named by ALL_PROXY, not for the server, for 1 way to relays",
+		"":                         "proxy.example:3128, named by ALL_PROXY, for the server and for 2 ways to relays",
+	} {
+		r.throughProxies(proxies.Settings{URL: "http://user:secretword@proxy.example:3128", From: "ALL_PROXY", Except: except})
+		var out bytes.Buffer
+		if err := r.print(&cli.IO{Out: &out, Err: &out}); err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), "proxy   "+want+"\n") || !bytes.Contains(text, []byte(`"proxy":"proxy.example:3128"`)) || !bytes.Contains(text, []byte(`"proxyFrom":"ALL_PROXY"`)) {
+			t.Errorf("want %q in\n%s\n%s", want, out.String(), text)
+		}
+		if strings.Contains(out.String()+string(text), "secretword") {
+			t.Errorf("a password shows in\n%s\n%s", out.String(), text)
+		}
 	}
 }
 

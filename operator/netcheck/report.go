@@ -6,12 +6,14 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/probe"
+	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -36,6 +38,8 @@ type server struct {
 	RTTMillis   float64 `json:"rttMillis"`
 	SkewSeconds int     `json:"clockSkewSeconds"` // of this machine's clock: above zero it is ahead; the server tells whole seconds
 	Error       string  `json:"error"`            // "" when all is well
+	Proxy       string  `json:"proxy"`            // "host:port" of the proxy before it, without its password; "" is none
+	ProxyFrom   string  `json:"proxyFrom"`        // the variable of the environment that names it
 }
 
 // family is what is known of IPv4 or IPv6.
@@ -58,6 +62,7 @@ type way struct {
 	Connect   float64   `json:"connectMillis"` // until the connection stood; 0 for UDP
 	RTTMillis float64   `json:"rttMillis"`
 	Mapped    string    `json:"mapped"` // where the relay saw us; "" if it did not say
+	Proxy     string    `json:"proxy"`  // as of the server; "" for UDP and DTLS, which ask none
 
 	end   wire.RelayEndpoint
 	place *probe.Place
@@ -83,6 +88,24 @@ func (s *server) skew(server, here time.Time) {
 		s.SkewSeconds = int((d - time.Second/2) / time.Second)
 	case d > time.Second:
 		s.SkewSeconds = int((d - time.Second/2) / time.Second)
+	}
+}
+
+// throughProxies notes which proxy is before the server and before each relay. What
+// cannot be read is told by the ways themselves, which then do not work.
+func (r *report) throughProxies(p proxies.Settings) {
+	if u, err := url.Parse(r.Server.URL); err == nil {
+		r.Server.Proxy, _ = p.For(u.Host)
+	}
+	used := r.Server.Proxy != ""
+	for i := range r.Ways {
+		if w := &r.Ways[i]; w.Kind != link.RelayUDP && w.Kind != link.RelayDTLS {
+			w.Proxy, _ = p.For(w.Address)
+			used = used || w.Proxy != ""
+		}
+	}
+	if used {
+		r.Server.ProxyFrom = p.From
 	}
 }
 
@@ -150,6 +173,7 @@ func addresses(ctx context.Context, name string) []string {
 // tryRelays tries all ways at once and sorts out what they tell.
 func (r *report) tryRelays(ctx context.Context, p *probe.Prober, cred wire.Relay) {
 	r.Ways = ways(ctx, cred.Endpoints)
+	r.throughProxies(proxies.Environment())
 	var all sync.WaitGroup
 	for i := range r.Ways {
 		all.Go(func() { r.Ways[i].try(ctx, p, cred) })

@@ -12,6 +12,9 @@ import (
 // print writes the report for a person.
 func (r *report) print(io *cli.IO) error {
 	fmt.Fprintf(io.Out, "server  %s\n", r.Server)
+	if text := r.proxies(); text != "" {
+		fmt.Fprintf(io.Out, "proxy   %s\n", text)
+	}
 	fmt.Fprintf(io.Out, "IPv4    %s\n", r.IPv4)
 	fmt.Fprintf(io.Out, "IPv6    %s\n", r.IPv6)
 	for _, f := range []struct {
@@ -33,6 +36,25 @@ func (r *report) print(io *cli.IO) error {
 			row(w.Relay, w.Kind, w.Address, w.result(), w.trip(), w.Mapped)
 		}
 	})
+}
+
+// proxies is one line on the proxy that is used, and what for; "" without one.
+func (r *report) proxies() string {
+	host, ways := r.Server.Proxy, 0
+	for _, w := range r.Ways {
+		if w.Proxy != "" {
+			host = w.Proxy
+			ways++
+		}
+	}
+	if host == "" {
+		return ""
+	}
+	server := "for the server and"
+	if r.Server.Proxy == "" {
+		server = "not for the server,"
+	}
+	return fmt.Sprintf("%s, named by %s, %s for %s to relays", terminal.Escape(host), r.Server.ProxyFrom, server, cli.Count(ways, "way"))
 }
 
 // String is one line.

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/tucdesk/tucdesk/internal/carrier"
 	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -41,7 +41,7 @@ func keepRelays(home account.Home, list []wire.RelayEndpoint) {
 // dialAhead begins the link of a session that is about to be asked for.
 func dialAhead(a *account.Account, w want) *link.Link {
 	return link.Begin(link.Config{
-		Relay: wire.Relay{Endpoints: lastRelays(a.Home)}, Direct: true, Map: !w.noMap, Proxy: carrier.FromEnvironment(), Remember: networksIn(a.Home),
+		Relay: wire.Relay{Endpoints: lastRelays(a.Home)}, Direct: true, Map: !w.noMap, Proxy: proxies.Environment().Choose(), Remember: networksIn(a.Home),
 	})
 }
 

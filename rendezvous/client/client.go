@@ -8,9 +8,9 @@
 //	operator  New -> Login -> calls; every sensitive call is signed here (protocol 4.2)
 //	agent     DialControl -> Receive, Send (protocol 2.11)
 //
-// HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured as net/http does, with the
-// CONNECT method: the proxy sees sealed bytes. A proxy that is itself reached by
-// TLS is refused, because its key is not the pinned one.
+// The server is reached through the proxy that package proxies finds in the
+// environment, as relays are: by CONNECT or SOCKS5, so it sees sealed bytes. A proxy
+// that is itself reached by TLS is refused, because its key is not the pinned one.
 package client
 
 import (
@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
@@ -79,7 +80,7 @@ func (c Config) transport() *http.Transport {
 	conf := TLSConfig(c.Pin)
 	conf.NextProtos = []string{"http/1.1"}
 	t := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
+		Proxy:                  proxies.Environment().Choose(),
 		DialContext:            dial,
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    TLSTimeout,

@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -258,13 +259,35 @@ func TestCallsGoThroughAProxy(t *testing.T) {
 	if tr.Proxy == nil {
 		t.Fatal("the environment's proxy is not asked")
 	}
-	tr.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) } // the environment is read once per process
+	tr.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }
 	if err := c.Health(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	c.Close()
 	if len(connects) != 1 || !strings.HasPrefix(connects[0], "CONNECT ") {
 		t.Fatalf("the proxy saw %v", connects)
+	}
+}
+
+// The server is reached as relays are. A variable that names no proxy stops the call:
+// who set it does not want one past the proxy.
+func TestServerIsReachedThroughTheProxyOfRelays(t *testing.T) {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"} {
+		t.Setenv(name, "")
+	}
+	cfg := Config{URL: "https://rdv.invalid", Pin: key.Hash{1}, Access: key.ID{1}, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("dialled")
+	}}
+	t.Setenv("ALL_PROXY", "socks5://proxy.invalid:1080")
+	c := open(t, cfg)
+	via, err := c.http.Transport.(*http.Transport).Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "rdv.invalid:443"}})
+	if via == nil || via.Host != "proxy.invalid:1080" || err != nil {
+		t.Errorf("through %v, %v", via, err)
+	}
+	t.Setenv("ALL_PROXY", "socks5://user:secretword@:")
+	err = open(t, cfg).Health(t.Context())
+	if refusal.Of(err) != refusal.Unreachable || !strings.Contains(err.Error(), "ALL_PROXY") || strings.Contains(err.Error(), "secretword") || strings.Contains(err.Error(), "dialled") {
+		t.Errorf("%v", err)
 	}
 }
 
