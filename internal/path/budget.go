@@ -47,9 +47,11 @@ func (b *bucket) take(now time.Time, burst int, period time.Duration) bool {
 
 // afford reports whether a datagram of size bytes may go out by p, and books it.
 // Relays forward to the peer alone, and a direct path that has answered leads to
-// somebody who holds the session's keys; both are free.
+// somebody who holds the session's keys; both are free, the path also when it has
+// been silent since, as long as an answer vouches for it: or a network that is lost
+// again and again would be noticed too late when it is back.
 func (m *Manager) afford(p *path, size int, now time.Time) bool {
-	if p.via.Relayed() || p.proven {
+	if p.via.Relayed() || p.proven || p.known && now.Sub(later(p.heard, p.answered)) < validFor {
 		return true
 	}
 	if p.spent+uint64(size) <= amplification*p.earned {

@@ -327,3 +327,23 @@ func TestANetworkThatComesBackIsNoticed(t *testing.T) {
 		back(away, func(w *world) *link { return &w.direct })
 	}
 }
+
+// TestANetworkThatGoesAgainAndAgainIsNoticed: what may be sent to the address of
+// the direct path does not run out by that.
+func TestANetworkThatGoesAgainAndAgainIsNoticed(t *testing.T) {
+	w := cone(t, 20)
+	w.begin(true)
+	w.bothDirect(3 * time.Second)
+	w.op.stream(100*time.Millisecond, 200)
+	w.relays[1].cut, w.relays[2].cut = true, true
+	for i := range 20 {
+		w.direct.cut = true
+		w.run(10 * time.Second)
+		w.direct.cut = false
+		if took, ok := w.runUntil(func() bool { return w.op.isDirect() && w.ag.isDirect() }, time.Minute); !ok || took > goneGap+300*time.Millisecond {
+			t.Errorf("outage %d: back %t after %v", i, ok, took)
+		}
+		w.run(time.Second)
+	}
+	w.checkAmplification(t)
+}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -51,6 +52,8 @@ func benchmarkDownload(b *testing.B, operator, agent *Conn) {
 		b.Fatalf("%d bytes: %v", n, err)
 	}
 	b.StopTimer()
+	b.ReportMetric(float64(operator.Stats().Streams.Sent)/float64(agent.Stats().Streams.Sent), "acks/packet")
+	b.ReportMetric(float64(agent.Stats().Streams.Lost), "lost")
 }
 
 func BenchmarkDownloadInMemory(b *testing.B) {
@@ -72,6 +75,16 @@ func BenchmarkDownloadRelayUDP(b *testing.B) {
 
 func BenchmarkDownloadRelayTCP(b *testing.B) {
 	benchmarkRelay(b, (*testRelay).viaTCP, (*testRelay).viaTCP)
+}
+
+// BenchmarkDownloadDirect has nothing but two sockets between the ends.
+func BenchmarkDownloadDirect(b *testing.B) {
+	r := startRelay(b)
+	co, ca := r.credentials(r.viaUDP(), r.viaUDP())
+	operator, agent := connect(b, newShake(b),
+		openLink(b, link.Config{Relay: co, Direct: true, Loopback: true}), openLink(b, link.Config{Relay: ca, Direct: true, Loopback: true}))
+	until(b, "the direct path", func() bool { return operator.Path().Kind == "direct" && agent.Path().Kind == "direct" })
+	benchmarkDownload(b, operator, agent)
 }
 
 // BenchmarkCredentialToFirstByte: relay allocation by both ends, CONFIRM, READY,

@@ -61,9 +61,14 @@ func (r *testRelay) viaTCP() wire.RelayEndpoint { return wire.RelayEndpoint{TCP:
 
 func dialLink(t testing.TB, cred wire.Relay) *link.Link {
 	t.Helper()
+	return openLink(t, link.Config{Relay: cred})
+}
+
+func openLink(t testing.TB, cfg link.Config) *link.Link {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	l, err := link.Open(ctx, link.Config{Relay: cred})
+	l, err := link.Open(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
