@@ -34,6 +34,7 @@ import (
 //	owners.json    which owner key is this machine's, and which the recovery key (package owners)
 //	audit.seen     the newest audit checkpoint that this operator has verified
 //	networks.json  how a relay was reached last, by network (package remote)
+//	shells.json    where shells were left that go on without a session (package remote)
 //	live/          sockets of the sessions that run on this machine (package live)
 //
 // Only the keys and the team are worth a backup; the rest is fetched again.

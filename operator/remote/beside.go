@@ -143,7 +143,11 @@ func (b *beside) shell(ctx context.Context, command string, escape byte, forward
 			}
 		}
 	}
-	err = b.runAround(ctx, b.talk, w, around{escape: escape, list: b.list, started: b.ready, late: b.late, agent: b.agentToLend()})
+	run := b.runAround
+	if w.params.Keep != nil {
+		run = b.runKept
+	}
+	err = run(ctx, b.talk, w, around{escape: escape, list: b.list, started: b.ready, late: b.late, agent: b.agentToLend()})
 	b.set.Drain(ctx) // as ssh: who is connected goes on
 	return err
 }
@@ -186,7 +190,10 @@ func (b *beside) shellWant(command string) (want, error) {
 	if b.tty == 1 && !local && !b.noTTY {
 		b.talk.Say("no pseudo-terminal: standard input is none; -tt asks for one all the same")
 	}
-	return b.want(b.host, wire.Shell, p), nil
+	if b.keep != "" {
+		err = b.keepAs(&p)
+	}
+	return b.want(b.host, wire.Shell, p), err
 }
 
 // list is the answer to ~#.

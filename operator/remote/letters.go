@@ -19,6 +19,7 @@ type sshOptions struct {
 
 	noCommand, background, noStdin, quiet bool
 	agent                                 bool
+	keep                                  string // --name
 	stdio, jump, port, escape             string
 	identity                              verb.ListFlag
 	inBackground                          bool // this is the process that -f has started
@@ -41,6 +42,7 @@ func (o *sshOptions) flags(f *flag.FlagSet) {
 	both(&o.noStdin, "no-stdin", "n", "standard input is empty")
 	both(&o.quiet, "quiet", "q", "say nothing about forwards that do not work")
 	both(&o.agent, "forward-agent", "A", "lend the program your SSH agent, where the policy has forward-agent")
+	f.StringVar(&o.keep, "name", "", "keep the shell as `NAME`: it goes on when the session ends, and comes back by the same or by tucdesk attach NAME")
 	text := func(v flag.Value, long, letter, usage string) {
 		f.Var(v, long, usage)
 		f.Var(v, letter, "")
