@@ -70,6 +70,7 @@ PasswordAuthentication no
 UsePAM no
 UseDNS no
 PidFile none
+Subsystem sftp internal-sftp
 `, dir))
 	s.makeRunSSHD()
 	s.serve(s.target, "Server listening", clean(), daemon, "-D", "-e", "-f", filepath.Join(dir, "config"), "-p", port)

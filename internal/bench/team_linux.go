@@ -52,6 +52,16 @@ type team struct {
 	relays map[*netlab.Host]*exec.Cmd
 }
 
+// rules allow what the rows do.
+const rules = `version = 1
+mode = "enforce"
+
+[[allow]]
+id = "bench"
+who.roles = ["operator", "admin", "owner"]
+actions = ["shell", "exec", "copy", "forward"]
+`
+
 func (t *team) program(name string) string { return filepath.Join(t.cfg.Programs, name) }
 
 func (t *team) path(parts ...string) string {
@@ -75,7 +85,8 @@ func (r *run) found(hub *netlab.Host, relays []*netlab.Host) *team {
 		t.relays[h], _ = r.serve(h, "relaying on", clean(), t.program("tucdesk-relay"), "--config", config)
 	}
 	r.write(t.path("passphrase"), rand.Text()+"\n")
-	init := t.client(hub, "team", "init", "--name", "bench", "--email", "bench@example.com", "--passphrase-file", t.path("passphrase"), "-")
+	r.write(t.path("policy.toml"), rules)
+	init := t.client(hub, "team", "init", "--policy", t.path("policy.toml"), "--name", "bench", "--email", "bench@example.com", "--passphrase-file", t.path("passphrase"), "-")
 	init.Stdin = strings.NewReader(setup)
 	r.must(init)
 	return t
