@@ -16,12 +16,47 @@ type Conn interface {
 	CloseWrite() error
 }
 
-// Sizes of a direction's buffer, in bytes; our choice. It grows while reads fill
-// it: ten thousand quiet connections must not hold ten thousand large buffers.
+// Sizes of a direction's buffers, in bytes; our choice. Ten thousand quiet
+// connections must not hold ten thousand large buffers, so each waits with a small
+// one and borrows a large one while reads fill it.
 const (
-	firstBuffer = 2 << 10
-	mostBuffer  = 64 << 10
+	smallBuffer = 512
+	largeBuffer = 64 << 10
 )
+
+// large are buffers that nobody uses at the moment: memory, not state.
+var large = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+
+// buffer is what the next read of one direction goes to.
+type buffer struct {
+	small    [smallBuffer]byte
+	borrowed *[largeBuffer]byte // nil while small is enough
+}
+
+func (b *buffer) bytes() []byte {
+	if b.borrowed != nil {
+		return b.borrowed[:]
+	}
+	return b.small[:]
+}
+
+// took notes how much a read has brought. Who reads may wait for hours now, so a
+// large buffer that was not of much use goes back first.
+func (b *buffer) took(n int) {
+	switch {
+	case b.borrowed == nil && n == smallBuffer:
+		b.borrowed = large.Get().(*[largeBuffer]byte)
+	case b.borrowed != nil && n < largeBuffer/4:
+		b.release()
+	}
+}
+
+func (b *buffer) release() {
+	if b.borrowed != nil {
+		large.Put(b.borrowed)
+		b.borrowed = nil
+	}
+}
 
 // Both copies both ways until both directions have ended or one was cut, closes
 // both and returns the bytes that went from a to b and from b to a.
@@ -38,11 +73,12 @@ func Both(a, b Conn) (ab, ba int64) {
 // one copies from src to dst. Whatever breaks here breaks both directions, which
 // wakes the other one.
 func one(dst, src Conn) (n int64) {
-	buf := make([]byte, firstBuffer)
+	var buf buffer
+	defer buf.release()
 	for {
-		got, err := src.Read(buf)
+		got, err := src.Read(buf.bytes())
 		if got > 0 {
-			w, bad := dst.Write(buf[:got])
+			w, bad := dst.Write(buf.bytes()[:got])
 			n += int64(w)
 			if bad != nil {
 				cut(dst, src)
@@ -57,9 +93,7 @@ func one(dst, src Conn) (n int64) {
 			cut(dst, src)
 			return n
 		}
-		if got == len(buf) && len(buf) < mostBuffer {
-			buf = make([]byte, 4*len(buf))
-		}
+		buf.took(got)
 	}
 }
 
