@@ -210,6 +210,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { a.keepSaved(ctx) })
 	loops.Go(func() { a.keepStatus(ctx) })
+	if missing := process.Missing(); missing != nil {
+		a.log.Warn("the processes of pings are not fully confined here", "missing", missing)
+	}
 	a.log.Info("agent started", "agent", a.cert.Name, "key", a.ID().ShortCode(), "user", a.self.Name)
 	a.keepConnected(ctx)
 	// 1. no new sessions, 2. the live ones end, 3. nothing writes any more

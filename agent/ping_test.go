@@ -64,8 +64,8 @@ func TestH8PingsAreNobodyAndTakeNoPlaceOfASession(t *testing.T) {
 	status := must(os.ReadFile(fmt.Sprintf("/proc/%d/status", a.sessions.all()[0].cmd.Process.Pid)))
 	words := strings.Join(strings.Fields(string(status)), " ")
 	uid, gid := fmt.Sprintf("Uid: %[1]d %[1]d %[1]d %[1]d ", nobody.UID), fmt.Sprintf("Gid: %[1]d %[1]d %[1]d %[1]d ", nobody.GID)
-	if !strings.Contains(words, uid) || !strings.Contains(words, gid) || !strings.Contains(words, "NoNewPrivs: 1") {
-		t.Errorf("want %q, %q and no new privileges; it is\n%s", uid, gid, status)
+	if !strings.Contains(words, uid) || !strings.Contains(words, gid) || !strings.Contains(words, "NoNewPrivs: 1") || process.Missing() == nil && !strings.Contains(words, "Seccomp: 2") {
+		t.Errorf("want %q, %q, no new privileges and a filter of calls; it is\n%s", uid, gid, status)
 	}
 	if os.Geteuid() == 0 && !strings.Contains(words, "Groups: NStgid") {
 		t.Errorf("it has groups:\n%s", status)

@@ -28,9 +28,11 @@ const (
 	mayTruncate = 1 << 14
 )
 
-// Confined calls start on a thread that can gain no rights any more, run no file but
-// program, and write to none; what start starts cannot do so either. Reading is as
-// before. A kernel without Landlock gives the first of these alone. program is a path.
+// Confined calls start on a thread that can gain no rights any more, run no file that
+// has a path but program, and write to none; what start starts cannot do so either.
+// Reading is as before. A kernel without Landlock gives the first of these alone (see
+// Missing); that one with it refuses it, as a container's rules may, is an error. What
+// is started has to call SealPrograms as soon as it runs. program is a path.
 func Confined(program string, start func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -48,9 +50,12 @@ func giveUp(program string) error {
 	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
 		return fmt.Errorf("giving up rights: %v", errno)
 	}
-	version, _, errno := syscall.Syscall(landlockCreateRuleset, 0, 0, landlockVersion)
-	if errno != 0 {
-		return nil // ENOSYS or EOPNOTSUPP
+	version, err := landlock()
+	if errors.Is(err, errNoLandlock) {
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	handled := uint64(mayExecute | mayWrite | mayChange)
 	if version >= 3 {
@@ -61,7 +66,7 @@ func giveUp(program string) error {
 		return fmt.Errorf("confining a process: %v", errno)
 	}
 	defer syscall.Close(int(set))
-	err := errors.Join(allow(set, program, mayExecute), allow(set, os.DevNull, mayWrite))
+	err = errors.Join(allow(set, program, mayExecute), allow(set, os.DevNull, mayWrite))
 	if loader := loaderOf(program); loader != "" {
 		err = errors.Join(err, allow(set, loader, mayExecute))
 	}
@@ -72,6 +77,27 @@ func giveUp(program string) error {
 		return fmt.Errorf("confining a process: %v", errno)
 	}
 	return nil
+}
+
+// errNoLandlock is what an administrator is told of a kernel that has none.
+var errNoLandlock = errors.New("no Landlock: they may run and write what their user may")
+
+// landlock returns the version of Landlock's interface. It fails with errNoLandlock
+// only where the kernel says that there is none; any other answer is somebody's who
+// keeps it from us, and nothing is confined by believing it.
+func landlock() (version uintptr, err error) {
+	version, _, errno := syscall.Syscall(landlockCreateRuleset, 0, 0, landlockVersion)
+	return version, landlockError(errno)
+}
+
+func landlockError(errno syscall.Errno) error {
+	switch errno {
+	case 0:
+		return nil
+	case syscall.ENOSYS, syscall.EOPNOTSUPP:
+		return errNoLandlock
+	}
+	return fmt.Errorf("confining a process: asking for Landlock: %v", errno)
 }
 
 // allow makes an exception for one file.

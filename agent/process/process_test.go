@@ -44,6 +44,8 @@ func TestMain(m *testing.M) {
 		actAsParent()
 	case "alone":
 		actAlone()
+	case "sealed":
+		actSealed()
 	}
 }
 

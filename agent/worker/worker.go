@@ -70,6 +70,11 @@ func (w *worker) run() error {
 	if t != pair.FrameJob || json.Unmarshal(body, &w.job) != nil {
 		return errors.New("the supervisor sent no job")
 	}
+	if w.job.Action == wire.Ping { // before a byte of the operator's is read
+		if err := process.SealPrograms(); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	w.cancel = cancel
 	var listener sync.WaitGroup

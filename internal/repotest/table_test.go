@@ -91,7 +91,7 @@ var table = []row{
 	{"internal/filecopy", "internal/refusal internal/filecopy/disk", ""},
 	{"internal/filecopy/send", "internal/refusal internal/filecopy internal/filecopy/disk", ""},
 	{"internal/filecopy/receive", "internal/refusal internal/filecopy internal/filecopy/disk", ""},
-	{"agent/process", "internal/refusal", "github.com/charmbracelet/x/xpty"},
+	{"agent/process", "internal/refusal", "github.com/charmbracelet/x/xpty golang.org/x/sys"},
 	{"agent/kept", "internal/refusal agent/process", ""},
 	{"agent/files", "internal/refusal", "github.com/pkg/sftp"},
 	{"agent/reach", "internal/refusal", ""},
