@@ -23,10 +23,17 @@ type listed struct {
 	Attached         bool
 }
 
-func (p *person) shells(t *testing.T, args ...string) (list []listed) {
+func (p *person) shells(t *testing.T, args ...string) []listed {
 	t.Helper()
-	decode(t, p.run(append([]string{"sessions", "ls", "--json"}, args...)...).is(t, 0).out, &list)
-	return list
+	var report struct {
+		SchemaVersion int
+		Shells        []listed
+	}
+	decode(t, p.run(append([]string{"sessions", "ls", "--json"}, args...)...).is(t, 0).out, &report)
+	if report.SchemaVersion != 1 || report.Shells == nil {
+		t.Errorf("%+v", report)
+	}
+	return report.Shells
 }
 
 func TestKeptShells(t *testing.T) {

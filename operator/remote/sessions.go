@@ -35,6 +35,12 @@ type keptShell struct {
 	Until    *time.Time `json:"until"` // when it ends if nobody takes it, or at all; null is never
 }
 
+// shellReport is the answer of sessions ls as JSON.
+type shellReport struct {
+	Schema int         `json:"schemaVersion"`
+	Shells []keptShell `json:"shells"`
+}
+
 // SessionsCommand is the noun sessions: shells that outlive the session they are
 // used in.
 func SessionsCommand() *cli.Command {
@@ -68,7 +74,7 @@ func sessionsList() *cli.Command {
 				}
 				list, err := o.askAll(ctx, a, tio, places)
 				if o.JSON {
-					return errors.Join(tio.PrintJSON(verb.List(list)), err)
+					return errors.Join(tio.PrintJSON(shellReport{Schema: schemaVersion, Shells: verb.List(list)}), err)
 				}
 				return errors.Join(printShells(tio, list), err)
 			})
