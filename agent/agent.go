@@ -23,9 +23,9 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/proxies"
+	"github.com/tucdesk/tucdesk/internal/rate"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
-	"github.com/tucdesk/tucdesk/rendezvous/rate"
 )
 
 // Config is what Open may be told. The zero value is what the programs use.

@@ -6,10 +6,10 @@ import (
 
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/rate"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
-	"github.com/tucdesk/tucdesk/rendezvous/rate"
 )
 
 // maxTargets bounds the entries that one session writes into the log; our choice.

@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/rate"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
-	"github.com/tucdesk/tucdesk/rendezvous/rate"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 

@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/rate"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
-	"github.com/tucdesk/tucdesk/rendezvous/rate"
 )
 
 // call is one request on its way through the gate to its handler.

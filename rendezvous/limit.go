@@ -1,6 +1,6 @@
 package rendezvous
 
-import "github.com/tucdesk/tucdesk/rendezvous/rate"
+import "github.com/tucdesk/tucdesk/internal/rate"
 
 // Rates; our choice, never written to. An operator who scripts all day stays below
 // its own; one who floods is refused and takes nothing from others (attack B18).

@@ -6,10 +6,10 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/rate"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
-	"github.com/tucdesk/tucdesk/rendezvous/rate"
 )
 
 func (c *crew) ping(p *person, h *host) wire.SessionOpen {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/rate"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/credential"
@@ -23,7 +24,6 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/identity"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
-	"github.com/tucdesk/tucdesk/rendezvous/rate"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 

@@ -57,6 +57,7 @@ var table = []row{
 	{"relay", "internal/udp relay/guard relay/credential relay/hop", "github.com/pion/turn/v2 github.com/pion/logging"},
 
 	{"internal/proxies", "", "golang.org/x/net"},
+	{"internal/rate", "", ""},
 
 	// The server.
 	{"rendezvous/principal", base + "policy policy/roster", "github.com/golang-jwt/jwt/v5"},
@@ -65,14 +66,13 @@ var table = []row{
 	{"rendezvous/chain", "internal/refusal crypto/key internal/wire policy policy/roster rendezvous/store", ""},
 	{"rendezvous/bus", base + "rendezvous/principal", ""},
 	{"rendezvous/identity", "crypto/key internal/keyfile internal/wire relay/credential", ""},
-	{"rendezvous/rate", "", ""},
 	{"rendezvous/strict", "internal/refusal", ""},
 	{"rendezvous/problem", "internal/refusal internal/wire", ""},
 	{"rendezvous/live", "internal/refusal crypto/key internal/wire", ""},
-	{"rendezvous/channel", "internal/refusal internal/wire rendezvous/rate rendezvous/strict rendezvous/problem", "github.com/coder/websocket"},
+	{"rendezvous/channel", "internal/refusal internal/wire internal/rate rendezvous/strict rendezvous/problem", "github.com/coder/websocket"},
 	{"rendezvous/client", base + "internal/proxies", "github.com/coder/websocket"},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
-		"rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity rendezvous/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
+		"rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity internal/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},
@@ -102,9 +102,9 @@ var table = []row{
 	{"agent/pair", "internal/refusal crypto/key internal/wire internal/proxies agent/process", ""},
 	{"agent/gossip", "internal/refusal crypto/key internal/wire internal/audit/checkpoint internal/audit/witness agent/trust", ""},
 	{"agent/worker", "internal/refusal crypto/handshake policy internal/harden internal/wire internal/link internal/session internal/join internal/filecopy internal/filecopy/receive internal/filecopy/send agent/process agent/kept agent/files agent/reach agent/pair", ""},
-	{"agent/judge", base + "crypto/replay crypto/handshake policy policy/roster policy/approval rendezvous/rate agent/process agent/trust agent/pair", ""},
+	{"agent/judge", base + "crypto/replay crypto/handshake policy policy/roster policy/approval internal/rate agent/process agent/trust agent/pair", ""},
 	{"agent", base + "crypto/handshake policy policy/roster policy/approval internal/keyfile " +
-		"internal/audit/entry internal/audit/spool internal/proxies internal/link rendezvous/rate rendezvous/client " +
+		"internal/audit/entry internal/audit/spool internal/proxies internal/link internal/rate rendezvous/client " +
 		"agent/process agent/kept agent/cgroup agent/utmp agent/trust agent/membership agent/pair agent/worker agent/gossip agent/judge", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},

@@ -21,10 +21,10 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/tucdesk/tucdesk/internal/rate"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
-	"github.com/tucdesk/tucdesk/rendezvous/rate"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
