@@ -10,11 +10,11 @@ const (
 	seekData = 4
 )
 
-func beginSync(*os.File) {}
+func syncTogether([]*os.File) (bool, error) { return false, nil }
 
-// endSync: fsync gives the data to the drive; only the last one has to wait until
+// syncOne: fsync gives the data to the drive; only the last one has to wait until
 // the drive's own cache is empty, which Sync does and takes milliseconds.
-func endSync(f *os.File, last bool) error {
+func syncOne(f *os.File, last bool) error {
 	if last {
 		return f.Sync()
 	}

@@ -41,6 +41,6 @@ func full(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }
 
-func beginSync(*os.File) {}
+func syncTogether([]*os.File) (bool, error) { return false, nil }
 
-func endSync(f *os.File, _ bool) error { return f.Sync() }
+func syncOne(f *os.File, _ bool) error { return f.Sync() }

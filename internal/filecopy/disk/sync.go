@@ -12,16 +12,19 @@ const syncers = 8
 // Sync returns when what was written to all of files is on the disk, with one error
 // for each of them.
 func Sync(files []*os.File) []error {
-	for _, f := range files {
-		beginSync(f)
-	}
 	errs := make([]error, len(files))
+	if done, err := syncTogether(files); done {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
+	}
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range min(syncers, len(files)-1) {
 		wg.Go(func() {
 			for i := range next {
-				errs[i] = endSync(files[i], false)
+				errs[i] = syncOne(files[i], false)
 			}
 		})
 	}
@@ -32,7 +35,7 @@ func Sync(files []*os.File) []error {
 	close(next)
 	wg.Wait()
 	if last >= 0 {
-		errs[last] = endSync(files[last], true)
+		errs[last] = syncOne(files[last], true)
 	}
 	return errs
 }

@@ -21,7 +21,7 @@ const (
 	writers   = 4   // that put small files on the disk
 	ahead     = 64  // small files that wait for one of them
 	preparing = 2   // files of earlier copies that are hashed
-	batch     = 128 // files that are waited for together, and again that wait meanwhile
+	batch     = 256 // files that are waited for together, and again that wait meanwhile
 )
 
 // Config is what one copy does.
