@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/tucdesk/tucdesk/agent/pair"
@@ -319,4 +320,44 @@ func TestH2KeptShellDiesWithTheAgent(t *testing.T) {
 	if alive(pid) {
 		t.Error("it outlived the agent")
 	}
+}
+
+// TestKilledHolderTakesItsShellAlong: and nothing else; its operator hears of it.
+func TestKilledHolderTakesItsShellAlong(t *testing.T) {
+	t.Parallel()
+	k, a := liveTeam(t)
+	s := k.mustSit(a, keeping(wire.KeepOpen, "build", "trap '' HUP TERM; echo pid $$; while :; do sleep 1; done"))
+	pid := pidIn(t, s)
+	if err := syscall.Kill(parentOf(t, pid), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := s.ch.Wait(); err != nil || exit.Refusal == nil || exit.Refusal.Code != refusal.Unavailable {
+		t.Errorf("the operator hears %+v, %v", exit, err)
+	}
+	until(t, "the program to die", func() bool { return !alive(pid) })
+	until(t, "the shell to be forgotten", func() bool { return len(k.kept(a, "ann")) == 0 })
+	if list := logged(a, entry.KeptEnd); len(list) != 1 || list[0].Command.Signal != "KILL" {
+		t.Errorf("%+v", list)
+	}
+}
+
+// TestKilledSessionProcessLeavesTheShell: whatever happens to the process with the
+// keys, the shell goes on.
+func TestKilledSessionProcessLeavesTheShell(t *testing.T) {
+	t.Parallel()
+	k, a := liveTeam(t)
+	s := k.mustSit(a, keeping(wire.KeepOpen, "build", counter))
+	s.types("one\n")
+	s.shows("[before one]")
+	for _, l := range a.sessions.all() {
+		if err := l.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the session to end", func() bool { return a.sessions.count() == 0 })
+	_ = s.conn.Close()
+	again := k.mustSit(a, keeping(wire.KeepAttach, "build"))
+	again.shows("[before one]")
+	again.types("two\n")
+	again.shows("[one two]")
 }

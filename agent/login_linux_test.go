@@ -297,6 +297,17 @@ func TestLoginRecordEndsWhateverEndsTheSession(t *testing.T) {
 	until(t, "nobody to be logged in", func() bool { return who() == "" })
 	stop(a)
 
+	a = must(Open(dir, Config{PAM: true})) // inside a PAM session a shell is kept and ended as without
+	s = k.mustSit(a, keeping(wire.KeepOpen, "build", "ulimit -n; cat"))
+	s.shows("\n")
+	s.away()
+	again := k.mustSit(a, keeping(wire.KeepAttach, "build"))
+	again.types("back\n")
+	again.shows("back\r\nback")
+	must(k.simple(a, "ann", wire.KeepKill, "build"))
+	until(t, "nobody to be logged in", func() bool { return who() == "" })
+	stop(a)
+
 	stale(t, a)
 	stop(must(Open(dir, Config{})))
 	if out := who(); out != "" {
