@@ -72,6 +72,7 @@ func TestKilledRelayLeavesTheOther(t *testing.T) {
 				}
 			}
 			writing(t, "both relays", func() bool { return came.by(1) > 0 && came.by(2) > 0 }, both)
+			until(t, "the grant", operator.slots[0].isGranted)
 			again := operator.one().again() // longer where a round trip met a busy machine
 			first.kill()
 			before := came.by(2)
