@@ -236,6 +236,7 @@ func (k *shell) handle(f pair.Frame, why refusal.Code) {
 	case pair.FrameExited:
 		if x, ok := decode[pair.Exited](f.Body); ok && !k.ended {
 			k.ended = true
+			k.agent.shells.forget(k)
 			k.agent.recordShellEnd(k, x, why)
 		}
 	case pair.FrameClosed:

@@ -196,11 +196,13 @@ func (h *Holder) collect() {
 	x := h.p.Wait()
 	e := Exit{Code: x.Code, Signal: x.Signal, Core: x.Core}
 	h.mu.Lock()
-	h.exit = &e
 	in := h.input
-	h.changed.Broadcast()
 	h.mu.Unlock()
-	h.Exited(e, in, h.p.OutputBytes())
+	h.Exited(e, in, h.p.OutputBytes()) // first, or a session that ends because of it would pass for one that left
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.exit = &e
+	h.changed.Broadcast()
 }
 
 // decode reads a JSON body.
