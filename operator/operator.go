@@ -44,7 +44,7 @@ func Command() *cli.Command {
 			"missing, 251 machine offline, 250 not logged in, 130 Ctrl-C, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{
 			teamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), remote.SSHCommand(), remote.ExecCommand(), files.Command(),
-			remote.SessionsCommand(), remote.AttachCommand(), remote.ForwardCommand(), remote.PingCommand(), remote.ProxyCommand(), sshconfig.Command(), netcheck.Command(),
+			remote.SessionsCommand(), remote.AttachCommand(), remote.ForwardCommand(), remote.PingCommand(), remote.ProxyCommand(), remote.MasterCommand(), sshconfig.Command(), netcheck.Command(),
 			request.RequestsCommand(), tokenCommand(), members.OperatorCommand(), members.OwnerCommand(), members.AgentCommand(), policyCommand(), auditCommand(),
 		},
 	}

@@ -1,10 +1,19 @@
 package endtoend
 
 import (
+	"crypto/rand"
+	"encoding/json"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
 // echo is a server on the machine's side that answers each connection with a word.
@@ -120,4 +129,64 @@ func TestJ1ManyMachinesKeepToTheirLines(t *testing.T) {
 	if strings.ContainsAny(a.out, "\x1b\r") || strings.Count(a.out, "\ngood: ") > 2 || !strings.Contains(a.out, `evil: \x1b[1A\rgood: fake`) {
 		t.Errorf("printed %q", a.out)
 	}
+}
+
+// A master signs one request for each command, with its exact arguments; the log has
+// them all, and a person who has logged out gets nothing from it.
+func TestAMasterAsksForEachCommandByItself(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.agent("web", "web")
+	t.Cleanup(func() { // it would outlive the test by its idle time
+		if pid := w.master(); pid > 0 {
+			_ = syscall.Kill(pid, syscall.SIGTERM)
+		}
+	})
+	before := w.requests()
+	for _, word := range []string{"one", "two", "three"} {
+		a := w.ann.feed(strings.NewReader("in "+word), "exec", "--persist", "30s", "web", "--", "sh", "-c", "cat; echo $0 >&2; exit 3", word).is(t, 3)
+		if a.out != "in "+word || a.err != word+"\n" {
+			t.Errorf("%s: printed %q and %q", word, a.out, a.err)
+		}
+	}
+	if w.master() == 0 {
+		t.Error("no master was left behind")
+	}
+	w.ann.run("exec", "--persist", "30s", "web", "--", "sh", "-c", "exit 4").is(t, 4)
+	if n := w.requests() - before; n != 4 {
+		t.Errorf("the log has %d sessions of 4 commands", n)
+	}
+	w.ann.run("exec", "--persist", "30s", "-l", "nobody-here", "web", "--", "id").refused(t, 253, "user_not_allowed")
+	w.ann.run("logout").is(t, 0)
+	w.ann.run("exec", "--persist", "30s", "web", "--", "true").refused(t, 250, "not_logged_in")
+}
+
+// master is the process that ann has in the background, 0 for none.
+func (w *world) master() int {
+	w.t.Helper()
+	for _, file := range must(filepath.Glob("/proc/[0-9]*/cmdline")) {
+		text, _ := os.ReadFile(file) // it may have ended
+		if words := strings.Split(string(text), "\x00"); len(words) > 4 && words[1] == "master" && slices.Contains(words, filepath.Join(w.ann.home, "tucdesk")) {
+			return must(strconv.Atoi(filepath.Base(filepath.Dir(file))))
+		}
+	}
+	return 0
+}
+
+// requests counts the sessions that the log has.
+func (w *world) requests() int {
+	w.t.Helper()
+	file := w.path("export-" + rand.Text())
+	w.ann.run("audit", "export", "--out", file).is(w.t, 0)
+	n := 0
+	for line := range strings.Lines(string(must(os.ReadFile(file)))) {
+		var l struct{ Entry struct{ Payload wire.Bytes } }
+		if json.Unmarshal([]byte(line), &l) != nil {
+			continue
+		}
+		if strings.Contains(string(l.Entry.Payload), `"event":"session.open"`) {
+			n++
+		}
+	}
+	return n
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 )
@@ -56,6 +57,33 @@ func toBackground(ctx context.Context, tio *cli.IO, silent bool) error {
 		return cli.Status(exit.ExitCode())
 	}
 	return err
+}
+
+// startMaster starts the process that exec --persist leaves behind, and returns when
+// it serves.
+func startMaster(ctx context.Context, state string, idle time.Duration) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	ready, tell, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	cmd := exec.Command(program, "master", "--"+backgroundFlag, "--state", state, "--idle", idle.String())
+	cmd.ExtraFiles, cmd.SysProcAttr = []*os.File{tell}, &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	_ = tell.Close()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = ready.Close() })
+	defer stop()
+	if n, _ := ready.Read(make([]byte, 1)); n == 1 {
+		return nil
+	}
+	return errors.New("the master did not start")
 }
 
 // inBackground lets the process that started this one go.

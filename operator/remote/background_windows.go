@@ -2,6 +2,8 @@ package remote
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 )
@@ -12,3 +14,6 @@ func toBackground(context.Context, *cli.IO, bool) error {
 }
 
 func inBackground() {}
+
+// startMaster is not possible here.
+func startMaster(context.Context, string, time.Duration) error { return errors.New("no master here") }

@@ -5,12 +5,14 @@ import (
 	"flag"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/fleet"
+	"github.com/tucdesk/tucdesk/operator/master"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
@@ -21,6 +23,7 @@ type execOptions struct {
 	parallel          int
 	on                verb.ListFlag
 	logDir            string
+	persist           time.Duration
 }
 
 // Bounds of --parallel; our choice.
@@ -53,6 +56,7 @@ func ExecCommand() *cli.Command {
 			f.BoolVar(&o.group, "group", false, "print a machine's output when it has ended, under its name")
 			f.StringVar(&o.logDir, "log-dir", "", "write the output, byte by byte, to HOST.stdout and HOST.stderr in `folder`")
 			f.BoolVar(&o.JSON, "json", false, "print one JSON value per line of output, per machine and at the end")
+			f.DurationVar(&o.persist, "persist", 0, "leave a process behind for that `time` without work, which does the next ones with --persist sooner")
 			f.BoolVar(&o.stdin, "stdin", false, "read standard input to its end and give a copy to each of many machines")
 		},
 		Run: o.run,
@@ -105,7 +109,13 @@ func (o *execOptions) single(ctx context.Context, tio *cli.IO, t fleet.Target, a
 		return err
 	}
 	p.TTY = o.tty > 0 && !o.noTTY
-	return o.runSession(ctx, tio, o.want(t.Name, wire.Exec, p))
+	w := o.want(t.Name, wire.Exec, p)
+	if o.persist > 0 && !p.TTY {
+		if err := o.throughMaster(ctx, tio, w); !master.IsNone(err) {
+			return err
+		}
+	}
+	return o.runSession(ctx, tio, w)
 }
 
 // completeMachines offers names and labels of the machines seen last, for the last
