@@ -102,13 +102,15 @@ func TestLossRightAfterADoubtIsNoticedAsSoon(t *testing.T) {
 		operator.WriteSegments(relay1, segments(1, 64), 64)
 		agent.WriteSegments(relay1, segments(1, 64), 64)
 	}
+	until(t, "the grant", operator.slots[0].isGranted)
+	again := operator.one().again() // longer where a round trip met a busy machine
 	poke(operator.one().doubt)
 	until(t, "the question", func() bool { return p.count(guard.RefreshRequest) > 0 })
 	<-time.After(50 * time.Millisecond) // the answer
 	before := came.by(1)
 	writing(t, "data", func() bool { return came.by(1) > before }, both)
 	r.kill()
-	if took := writing(t, "the loss to be noticed", func() bool { return !operator.by().Up }, both); took > doubtFirst {
+	if took := writing(t, "the loss to be noticed", func() bool { return !operator.by().Up }, both); took > suspectAfter+askPauses*again+time.Second {
 		t.Errorf("noticed after %v", took)
 	}
 }
