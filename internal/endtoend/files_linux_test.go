@@ -112,6 +112,19 @@ func TestFilesAreCopiedEveryWay(t *testing.T) {
 			t.Errorf("%d bytes came out", len(a.out))
 		}
 	})
+	t.Run("progress on a terminal only", func(t *testing.T) {
+		if a := w.ann.feed(in(big), "cp", "-", "web:"+far+"quiet").is(t, 0); a.err != "" {
+			t.Errorf("without a terminal it says %q", a.err)
+		}
+		s := w.ann.at(100, 30, "xterm", "cp", "-", "web:"+far+"typed")
+		s.types(strings.Repeat("0123456789\n", 20_000)) // more than is kept before it is sent
+		s.shows(0, `\r128\.0 KiB  .*/s  typed`)
+		s.types("\x04")
+		<-s.closed
+		if text := s.seen.String(); !strings.HasSuffix(strings.TrimRight(text, "\r\n"), "\x1b[K") {
+			t.Errorf("the bar stays: %q", tail(text, 100))
+		}
+	})
 	t.Run("what cannot be is said", func(t *testing.T) {
 		left := func(code string, args ...string) {
 			t.Helper()
