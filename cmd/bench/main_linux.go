@@ -19,7 +19,7 @@ import (
 )
 
 func root() *cli.Command {
-	cfg := bench.Config{Repeat: 3, Keys: 400, Bulk: 128 << 20, Loopback: 1 << 30, File: 1 << 30, Files: 10_000, Idle: time.Minute, Sleep: 20 * time.Second}
+	cfg := bench.Config{Repeat: 3, Keys: 400, Execs: 100, Bulk: 128 << 20, Loopback: 1 << 30, File: 1 << 30, Files: 10_000, Idle: time.Minute, Sleep: 20 * time.Second}
 	var asJSON bool
 	return &cli.Command{
 		Use:   "bench",
@@ -36,6 +36,7 @@ func root() *cli.Command {
 				Flags: func(f *flag.FlagSet) {
 					f.IntVar(&cfg.Repeat, "repeat", cfg.Repeat, "measure `N` times what is not made of many parts")
 					f.IntVar(&cfg.Keys, "keys", cfg.Keys, "type `N` keys in rows about echo")
+					f.IntVar(&cfg.Execs, "execs", cfg.Execs, "run `N` commands in the row about many of them")
 					f.Int64Var(&cfg.Bulk, "bulk", cfg.Bulk, "copy so many `bytes` over the emulated link")
 					f.Int64Var(&cfg.Loopback, "loopback", cfg.Loopback, "copy so many `bytes` over loopback")
 					f.Int64Var(&cfg.File, "file", cfg.File, "the one file in rows about files has so many `bytes`")
@@ -47,7 +48,7 @@ func root() *cli.Command {
 				},
 				Run: func(ctx context.Context, io *cli.IO, rows []string) error {
 					cfg.Log = io.Err
-					if cfg.Repeat < 1 || cfg.Keys < 1 || cfg.Bulk < 1<<20 || cfg.Loopback < 1<<20 || cfg.File < 1<<20 || cfg.Files < 1 || cfg.Idle < time.Second || cfg.Sleep < time.Second {
+					if cfg.Repeat < 1 || cfg.Keys < 1 || cfg.Execs < 1 || cfg.Bulk < 1<<20 || cfg.Loopback < 1<<20 || cfg.File < 1<<20 || cfg.Files < 1 || cfg.Idle < time.Second || cfg.Sleep < time.Second {
 						return fmt.Errorf("at least one repetition, key and file, 1 MiB and one second")
 					}
 					report, err := bench.Run(ctx, cfg, rows)

@@ -19,6 +19,7 @@ type Config struct {
 	Programs string        // folder of built programs; "" builds those of the module around the working folder
 	Repeat   int           // of every measurement that is not made of many parts, at least 1
 	Keys     int           // typed in rows about echo
+	Execs    int           // commands in a row
 	Bulk     int64         // bytes of a transfer over the WAN
 	Loopback int64         // bytes of a transfer over loopback
 	File     int64         // bytes of the one file in rows about files
@@ -43,7 +44,8 @@ func Rows() []Row {
 		{"echo", "time until a typed key shows, 50 ms round trip, 1 % loss, no prediction", "p99 at most mosh's; aim 65 ms", (*run).echo},
 		{"predict", "the same with local prediction where there is one", "", (*run).predict},
 		{"prompt", "time until `true` has run on the host, 50 ms round trip, warm login", "less than half of ssh; aim 300 ms", (*run).prompt},
-		{"blocked", "the same where a firewall stops UDP, and everything but TCP 443", "at most 2 round trips more", (*run).blocked},
+		{"execs", "`true` run on the host again and again, a process of the client each time", "at least as fast as ssh; aim 5 x at 50 ms", (*run).execs},
+		{"blocked", "`prompt` where a firewall stops UDP, and everything but TCP 443", "at most 2 round trips more", (*run).blocked},
 		{"direct", "two port-restricted NATs: time from first output to the first packet without relay", "1 s; aim 3 round trips", (*run).direct},
 		{"bulk", "one stream, direct, 50 ms round trip, 200 Mbit/s, no loss", "at least ssh; aim 170 Mbit/s", (*run).bulk},
 		{"bulk-relayed", "the same by the relay alone", "at least ssh; aim 170 Mbit/s", (*run).bulkRelayed},

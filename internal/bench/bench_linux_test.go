@@ -134,7 +134,7 @@ func small(t *testing.T) Config {
 	if err := buildPrograms(); err != nil {
 		t.Fatal(err)
 	}
-	return Config{Programs: binaries, Repeat: 1, Keys: 5, Bulk: 4 << 20, Loopback: 4 << 20, File: 4 << 20, Files: 50, Idle: time.Second, Sleep: time.Second, Log: t.Output()}
+	return Config{Programs: binaries, Repeat: 1, Keys: 5, Execs: 3, Bulk: 4 << 20, Loopback: 4 << 20, File: 4 << 20, Files: 50, Idle: time.Second, Sleep: time.Second, Log: t.Output()}
 }
 
 func TestRowsMeasureEverySubject(t *testing.T) {
