@@ -88,21 +88,27 @@ func (w *world) keptThroughKill(t *testing.T) {
 	w.ann.run("attach", "build", "web").refused(t, 1, "not_found")
 }
 
+// ends waits for the client's end and its last words, which come later out of the
+// terminal than the status.
+func (s *screen) ends(t *testing.T, status int, words string) {
+	t.Helper()
+	if got := s.status(); got != status {
+		t.Errorf("it ends with %d", got)
+	}
+	eventually(t, fmt.Sprintf("the client says %q", words), func() bool { return strings.Contains(s.seen.String(), words) })
+}
+
 func (w *world) keptMoves(t *testing.T) {
 	first := w.ann.at(80, 24, "xterm", "ssh", "--name", "work", "web", "while read a; do echo \"got $a\"; done")
 	first.types("one\r")
 	first.shows(0, `got one`)
 	second := w.ann.at(80, 24, "xterm", "ssh", "--name", "work", "web")
-	if status := first.status(); status != 255 || !strings.Contains(first.seen.String(), "taken_over") {
-		t.Errorf("the first client ends with %d:\n%s", status, tail(first.seen.String(), 500))
-	}
+	first.ends(t, 255, "taken_over")
 	second.shows(0, `got one`)
 	second.types("two\r")
 	second.shows(0, `got two`)
 	second.types("\r~.")
-	if status := second.status(); status != 255 || !strings.Contains(second.seen.String(), "tucdesk attach work web") {
-		t.Errorf("who leaves ends with %d:\n%s", status, tail(second.seen.String(), 500))
-	}
+	second.ends(t, 255, "tucdesk attach work web")
 	if list := w.ann.shells(t); len(list) != 1 || list[0].Attached {
 		t.Errorf("%+v", list)
 	}
