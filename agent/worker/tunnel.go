@@ -39,26 +39,34 @@ func (w *worker) tunnels(ctx context.Context, conn *session.Conn) error {
 			continue
 		}
 		wg.Go(func() {
-			defer func() { <-places }()
-			if err := w.tunnel(ctx, conn, asked); err != nil {
+			serve, err := w.tunnel(ctx, conn, asked)
+			if err != nil {
 				e := &refusal.Error{Code: refusal.Unavailable, Detail: "the connection cannot be made"}
 				errors.As(err, &e)
 				asked.Refuse(e)
 			}
+			if serve == nil {
+				<-places
+				return
+			}
+			wg.Go(func() { // on a stack that no dialling has made large: 4 KiB for each of thousands
+				defer func() { <-places }()
+				serve()
+			})
 		})
 	}
 }
 
-// tunnel serves one connection or listener to its end. An error means that it was
-// not accepted.
-func (w *worker) tunnel(ctx context.Context, conn *session.Conn, a *session.Asked) error {
+// tunnel makes one connection, which serve then serves to its end, or serves a
+// listener to its end. An error means that it was not accepted.
+func (w *worker) tunnel(ctx context.Context, conn *session.Conn, a *session.Asked) (serve func(), err error) {
 	switch a.Kind {
 	case session.DirectTCP, session.DirectSocket:
 		return w.direct(ctx, a)
 	case session.ListenTCP, session.ListenSocket:
-		return w.listening(ctx, conn, a)
+		return nil, w.listening(ctx, conn, a)
 	}
-	return refusal.New(refusal.BadRequest, "no channel of that type begins at the operator")
+	return nil, refusal.New(refusal.BadRequest, "no channel of that type begins at the operator")
 }
 
 // target is what the policy is asked about.
@@ -83,14 +91,14 @@ func target(o session.Opening) (string, error) {
 	return text, nil
 }
 
-func (w *worker) direct(ctx context.Context, a *session.Asked) error {
+func (w *worker) direct(ctx context.Context, a *session.Asked) (serve func(), err error) {
 	to, err := target(a.Opening)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	yes, err := w.may(ctx, wire.Action(policy.ForwardLocal), to)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var c join.Conn
 	if a.Kind == session.DirectSocket {
@@ -99,15 +107,14 @@ func (w *worker) direct(ctx context.Context, a *session.Asked) error {
 		c, err = reach.Dial(ctx, a.Host, a.Port, yes.Named)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p, err := a.Accept(0)
 	if err != nil {
 		_ = c.Close()
-		return nil // the operator is gone
+		return nil, nil // the operator is gone
 	}
-	w.join(ctx, p, c)
-	return nil
+	return func() { w.join(ctx, p, c) }, nil
 }
 
 // join copies until both ends have ended or the session does.
