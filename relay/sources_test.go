@@ -76,7 +76,8 @@ func TestM6NeighboursDoNotStarveAnAllocation(t *testing.T) {
 	if !s.takeOf(b, now) {
 		t.Error("the next allocation is shut out")
 	}
-	if now = now.Add(time.Second); s.takeOf(a, now) != true || s.takeOf(a, now) != true || s.takeOf(a, now) {
+	now = now.Add(time.Second)
+	if first, second, third := s.takeOf(a, now), s.takeOf(a, now), s.takeOf(a, now); !first || !second || third {
 		t.Error("a fifth of the rate has not refilled")
 	}
 	for range 1000 {

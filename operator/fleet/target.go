@@ -30,7 +30,6 @@ func (t Target) String() string {
 // Selection is what a person typed for machines.
 type Selection struct {
 	all    bool
-	user   string // with all
 	groups []group
 }
 
