@@ -150,8 +150,8 @@ func (m *Manager) due(p *path) time.Time {
 			most = m.goneEvery(p)
 		}
 		return p.lastAsked.Add(min(probeFirst<<min(p.tries, 16), most))
-	case p.known && m.state == Gone:
-		return p.lastAsked.Add(min(probeFirst<<min(max(p.tries-1, 0), 16), m.goneEvery(p)))
+	case p.known && m.state == Gone && p.tries >= roundTries-1:
+		return p.lastAsked.Add(m.goneEvery(p))
 	case p.tries == 0 || p.tries >= roundTries:
 		return never // until the next round
 	}
