@@ -198,9 +198,13 @@ func (b *beside) shellWant(command string) (want, error) {
 
 // list is the answer to ~#.
 func (b *beside) list() string {
+	list := b.set.Connections()
+	if len(list) == 0 {
+		return noConnections
+	}
 	var s strings.Builder
 	s.WriteString("\r\nforwarded connections:\r\n")
-	for _, c := range b.set.Connections() {
+	for _, c := range list {
 		s.WriteString("  " + terminal.Escape(fmt.Sprintf("#%d  %s  from %s to %s, for %s", c.ID, c.Spec, c.From, c.To, short(time.Since(c.Since)))) + "\r\n")
 	}
 	return s.String()

@@ -183,10 +183,12 @@ func (p *player) talk() io.Writer {
 	return p.io.Err
 }
 
+const noConnections = "\r\nno connections are forwarded\r\n"
+
 // connections are lines about what is forwarded beside this program.
 func (p *player) connections() string {
 	if p.around.list == nil {
-		return "\r\nno connections are forwarded\r\n"
+		return noConnections
 	}
 	return p.around.list()
 }
