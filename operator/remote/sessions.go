@@ -54,6 +54,16 @@ func SessionsCommand() *cli.Command {
 	}
 }
 
+// keptFlags are those that every verb of kept shells has.
+func (o *sessionOptions) keptFlags(f *flag.FlagSet) {
+	o.Flags(f)
+	f.StringVar(&o.user, "user", "", "login `user` that the shell runs as (default: the agent's own user)")
+	f.StringVar(&o.user, "l", "", "")
+	f.StringVar(&o.reason, "reason", "", "`text` that an approver sees and the log keeps")
+	f.BoolVar(&o.noMap, noMapFlag, false, noMapHelp)
+	f.BoolVar(&o.noWait, "nowait", false, "when an approval is missing, withdraw the request and exit 252 rather than wait")
+}
+
 func sessionsList() *cli.Command {
 	var o sessionOptions
 	return &cli.Command{
@@ -63,7 +73,7 @@ func sessionsList() *cli.Command {
 		Example: "tucdesk sessions ls\ntucdesk sessions ls web\ntucdesk sessions ls --json deploy@web",
 		MaxArgs: 1, Complete: o.CompleteHosts,
 		Flags: func(f *flag.FlagSet) {
-			o.sessionFlags(f)
+			o.keptFlags(f)
 			f.BoolVar(&o.JSON, "json", false, verb.JSONUsage)
 		},
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
@@ -204,7 +214,13 @@ func AttachCommand() *cli.Command {
 			"this client has left the shell itself. The newest megabyte of what it said is shown again, without what a\n" +
 			"terminal would answer; programs that draw the whole screen draw it anew. ~. leaves the shell running.",
 		Example: "tucdesk attach build\ntucdesk attach build deploy@web",
-		MinArgs: 1, MaxArgs: 2, Complete: o.completeShells, Flags: o.sessionFlags,
+		MinArgs: 1, MaxArgs: 2, Complete: o.completeShells,
+		Flags: func(f *flag.FlagSet) {
+			o.keptFlags(f)
+			f.BoolVar(&o.talk, "verbose", false, "say which way the session goes when that changes, and at the end how long it took to open")
+			f.BoolVar(&o.talk, "v", false, "")
+			f.Var(&o.predict, "predict", "show keys before their echo: `when` is adaptive (on long paths), always or never")
+		},
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
 			p, err := o.whereIs(args)
 			if err != nil {
@@ -221,7 +237,7 @@ func sessionsKill() *cli.Command {
 	return &cli.Command{
 		Use: "kill NAME [[USER@]HOST]", Short: "End a kept shell and everything it runs",
 		Example: "tucdesk sessions kill build\ntucdesk sessions kill build deploy@web",
-		MinArgs: 1, MaxArgs: 2, Complete: o.completeShells, Flags: o.sessionFlags,
+		MinArgs: 1, MaxArgs: 2, Complete: o.completeShells, Flags: o.keptFlags,
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
 			p, err := o.whereIs(args)
 			if err != nil {
@@ -295,6 +311,9 @@ func (o *sessionOptions) whereIs(args []string) (place, error) {
 	found := shellsLeft(home).of(args[0])
 	switch len(found) {
 	case 1:
+		if o.user != "" { // -l counts
+			found[0].User = o.user
+		}
 		return found[0], nil
 	case 0:
 		return place{}, &cli.Error{Err: refusal.New(refusal.NotFound, "this client has left no shell %q; say on which machine it is", args[0]), Hints: []string{"tucdesk sessions attach NAME HOST"}, Exit: cli.ExitUsage}
