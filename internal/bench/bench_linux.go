@@ -55,6 +55,7 @@ func Rows() []Row {
 		{"file-loopback", "the same, everything on one machine", "at least scp, sftp and rsync", (*run).oneFileLoopback},
 		{"files", "10,000 files of 4 KiB to the host, 50 ms round trip, 200 Mbit/s", "at least scp, sftp and rsync; aim twice as fast", (*run).manyFiles},
 		{"files-loopback", "the same, everything on one machine", "at least scp, sftp and rsync; aim twice as fast", (*run).manyFilesLoopback},
+		{"connections", "9,900 open connections through one forward: memory of the session process", "200 MB", (*run).manyConnections},
 		{"idle", "IP traffic of an idle session with a shell, both ways, at the client", "at most 100 bytes/s", (*run).idle},
 		{"cut", "network away for 10 s, a key typed meanwhile: time from its return to the echo", "2 s", (*run).cut},
 		{"sleep", "client, target and server are stopped, a key is under way: time from going on to the echo", "2 s", (*run).sleep},
