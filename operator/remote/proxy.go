@@ -6,8 +6,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -36,6 +38,9 @@ func ProxyCommand() *cli.Command {
 			f.BoolVar(&p.noWait, "nowait", false, "when an approval is missing, withdraw the request rather than wait")
 		},
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
+			// Ctrl-C is for the ssh that it is typed at. The one that started us may be a
+			// ControlMaster behind it, and our own end is that of its pipes.
+			signal.Ignore(os.Interrupt, syscall.SIGHUP)
 			p.host, p.io = strings.TrimSuffix(args[0], sshfront.Suffix), tio
 			return p.run(ctx)
 		},

@@ -18,6 +18,8 @@ import (
 const (
 	// handshakeLimit is for two programs of one machine.
 	handshakeLimit = 30 * time.Second
+	// aliveEvery is below what people write as ServerAliveInterval.
+	aliveEvery = time.Second
 	// maxPrograms bounds the sessions of one connection; sshd has 10.
 	maxPrograms = 64
 	// maxEnv bounds the variables of one program; the policy looks at no more.
@@ -73,6 +75,7 @@ type front struct {
 	cfg  Config
 	user string // of the machine; "" is the agent's own
 
+	conn    ssh.Conn
 	tunnels *tunnels
 
 	mu       sync.Mutex
@@ -92,7 +95,7 @@ func Serve(ctx context.Context, cfg Config, in io.ReadCloser, out io.WriteCloser
 		return err
 	}
 	cfg.Talk = &lockedWriter{w: cfg.Talk}
-	f := &front{cfg: cfg, user: conn.User()}
+	f := &front{cfg: cfg, user: conn.User(), conn: conn}
 	f.tunnels = &tunnels{front: f, conn: conn, listeners: map[string]*listener{}, byID: map[uint64]*listener{}}
 	if f.user == SelfUser {
 		f.user = ""
@@ -142,7 +145,7 @@ func (f *front) global(ctx context.Context, requests <-chan *ssh.Request) {
 				return
 			}
 			if isListen(r) {
-				f.tunnels.asked(ctx, r)
+				f.alive(ctx, r, f.tunnels.asked)
 			} else {
 				_ = r.Reply(false, nil)
 			}
@@ -150,6 +153,30 @@ func (f *front) global(ctx context.Context, requests <-chan *ssh.Request) {
 			return
 		}
 	}
+}
+
+// alive answers a request that may have to wait for people, as -R does for an
+// approval. What comes behind it has to wait as well, because answers go by their
+// order, keep-alives among it. So ssh hears something from us meanwhile: any packet
+// counts for it.
+func (f *front) alive(ctx context.Context, r *ssh.Request, answer func(context.Context, *ssh.Request)) {
+	answered := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(answered)
+	wg.Go(func() {
+		tick := time.NewTicker(aliveEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				_, _, _ = f.conn.SendRequest("keepalive@openssh.com", false, nil)
+			case <-answered:
+				return
+			}
+		}
+	})
+	answer(ctx, r)
 }
 
 func (f *front) channel(ctx context.Context, c ssh.NewChannel) {
