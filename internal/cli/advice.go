@@ -38,7 +38,7 @@ var known = map[refusal.Code]answer{
 	refusal.NotExecutable:       {126, nil},
 	refusal.TakenOver:           {ExitTransport, []string{"the shell runs on there; get it back with: tucdesk sessions attach NAME HOST"}},
 	refusal.TooMany:             {ExitTransport, []string{"end another session first, or try again in a minute"}},
-	refusal.TooLarge:            {ExitFailed, []string{"a command and its variables may have 30,000 bytes together; send what is longer to its standard input, or as a file with tucdesk cp"}},
+	refusal.TooLarge:            {ExitFailed, []string{"where this is a command: with its variables it may have 30,000 bytes; send more to its standard input, or as a file with tucdesk cp"}},
 	refusal.RateLimited:         {ExitTransport, []string{"wait a minute, then try again"}},
 	refusal.Unreachable:         {ExitTransport, []string{"is the server running, and does a firewall let its port through?"}},
 	refusal.Unavailable:         {ExitTransport, []string{"the server has trouble of its own; its log says which"}},
