@@ -39,6 +39,12 @@ var ours = []testCase{
 	{"ours", "-J to a machine of the team needs none", `tucdesk ssh -J ro web echo here`, "here\n", "needs no -J", 0},
 	{"ours", "-J to a host behind a machine", `behind; tucdesk ssh -J web -p $P1 -i $D/user -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR 127.0.0.1 'echo behind; exit 5'`, "behind\n", "", 5},
 
+	{"ours", "~#, ~^Z, fg and ~. under a shell", `mkfifo f; exec 4<>f; PS1='HERE> ' script -qfec "bash --norc --noprofile -i" o <f >/dev/null 2>&1 &
+say() { printf "$1" >&4; until grep -q "$2" o; do sleep 0.05; done; }
+say '' 'HERE>'; say "tucdesk ssh -t web 'PS1=FAR: bash --norc -i'\n" 'FAR:'; say '~#' 'no connections are'
+say '~\032' Stopped; say 'echo $((40+2))here\n' 42here; say 'fg\necho $((1+1))far\r' 2far; printf '~.' >&4
+until grep -q rc=255 o; do printf 'echo rc=$?\n' >&4; sleep 0.2; done; printf 'exit\n' >&4; wait $!; echo all`, "all\n", "", 0},
+
 	{"ours", "forward: lines and a clean end", `tucdesk forward web $P1:127.0.0.1:$PORT >o & until grep -q "^session" o; do sleep 0.05; done; get $P1; kill -INT $!; wait $!; s=$?; grep -c "^#1 " o; tail -n 1 o; exit $s`, "same\n2\nended\n", "", 0},
 	{"ours", "forward: JSON", `tucdesk forward --json web -D $P1 >o & until grep -q '"session"' o; do sleep 0.05; done; socks $P1 $PORT 5; until grep -q '"close"' o; do sleep 0.05; done; kill -INT $!; wait $!; grep -o '"type":"[a-z]*"' o | sort -u | tr '\n' ' '`, "same\n\"type\":\"close\" \"type\":\"end\" \"type\":\"listening\" \"type\":\"open\" \"type\":\"path\" \"type\":\"session\" ", "", 0},
 	{"ours", "forward: what is refused ends it", `tucdesk forward closed $P1:127.0.0.1:$PORT >/dev/null`, "", "blocked by rule sealed", 253},
