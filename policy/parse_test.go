@@ -204,7 +204,9 @@ func TestDefaultPolicy(t *testing.T) {
 		expectEffect(t, r, ask(as), noon, Allow)
 		expectEffect(t, r, ask(as, exec("/usr/bin/id")), noon, Allow)
 		expectEffect(t, r, ask(as, func(q *Request) { q.User = "root" }), noon, Deny)
-		expectEffect(t, r, ask(as, func(q *Request) { q.Action = Forward }), noon, Deny)
+		expectEffect(t, r, ask(as, func(q *Request) { q.Action = Forward }), noon, Allow)
+		expectEffect(t, r, ask(as, func(q *Request) { q.Action = Copy }), noon, Allow)
+		expectEffect(t, r, ask(as, func(q *Request) { q.Action = ForwardAgent }), noon, Deny)
 	}
 	expectEffect(t, r, ask(func(q *Request) { q.Role = Viewer }), noon, Deny)
 }
