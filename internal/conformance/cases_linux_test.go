@@ -16,7 +16,9 @@ const (
 	masters  = "ControlMaster"
 	forwards = "Forwards"
 	files    = "scp and sftp"
+	walled   = "Folders of the policy"
 	others   = "rsync, git and tar"
+	tools    = "Ansible and sshfs"
 	refused  = "What is refused, and how"
 )
 
@@ -33,7 +35,7 @@ var cases = []testCase{
 	{commands, "a program that reads nothing", `head -c 3000000 /dev/zero | ssh $H 'exit 4'`, "", "", 4},
 	{commands, "a reader that leaves", `ssh $H yes | head -n 1`, "y\n", "", 0},
 	{commands, "the words as the shell reads them", `ssh $H printf '"%s|"' "'a  b'" '"$(echo c)"' '\;'`, "a  b|c|;|", "", 0},
-	{commands, "20 kB of command", `ssh $H "true $(head -c 20000 /dev/zero | tr '\0' x); echo long"`, "long\n", "", 0},
+	{commands, "30 kB of command", `ssh $H "true $(head -c 30000 /dev/zero | tr '\0' x); echo long"`, "long\n", "", 0},
 	{commands, "a shell without a terminal (-T)", `echo 'echo from shell; exit 5' | ssh -T $H`, "from shell\n", "", 5},
 	{commands, "variables that the policy allows (SendEnv)", `LC_TIME=de_DE ssh -o SendEnv=LC_TIME $H 'echo $LC_TIME'`, "de_DE\n", "", 0},
 	{commands, "other variables stay here", `FOO=bar ssh -o SendEnv=FOO -o SetEnv=BAR=1 $H 'echo "<$FOO$BAR>"'`, "<>\n", "", 0},
@@ -49,6 +51,8 @@ var cases = []testCase{
 	{terminal, "Ctrl-C", `mkfifo f; exec 4<>f; ssh -tt $H 'stty -echo; trap "echo int; exit 3" INT; echo ready; while :; do sleep 0.1; done' <f >o 2>/dev/null & until grep -q ready o; do sleep 0.05; done; printf '\003' >&4; wait $!; s=$?; tail -n 1 o; exit $s`, "int\r\n", "", 3},
 
 	{masters, "eight programs at once", `master $H; for i in 1 2 3 4 5 6 7 8; do ssh -S m $H "sleep 0.2; echo $i" & done | sort | tr -d '\n'; wait`, "12345678", "", 0},
+	{masters, "twenty open at once", `master $H; : >o; for i in $(seq 20); do ssh -S m $H "echo $i; until test -e $D/go; do sleep 0.5; done" >>o & until grep -q "^$i\$" o; do sleep 0.02; done; done; touch go; wait; sort -n o | tr '\n' ' '`, "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 ", "", 0},
+	{masters, "Ctrl-C does not reach the one behind it", `trap : INT; ssh -S m -o ControlMaster=auto -o ControlPersist=20 $H 'echo first'; kill -INT 0; ssh -S m -O check x 2>&1 | sed 's/ (.*//'; ssh -S m $H 'echo second'`, "first\nMaster running\nsecond\n", "", 0},
 	{masters, "exit status and streams", `master $H; ssh -S m $H 'echo out; exit 6'`, "out\n", "", 6},
 	{masters, "check and exit", `master $H; ssh -S m -O check x 2>&1 | sed 's/ (.*//'; ssh -S m -O exit x 2>&1 | tr -d '\r'`, "Master running\nExit request sent.\n", "", 0},
 	{masters, "a forward added and taken away", `master $H; ssh -S m -O forward -L $P1:127.0.0.1:$PORT x; get $P1; ssh -S m -O cancel -L $P1:127.0.0.1:$PORT x; (: </dev/tcp/127.0.0.1/$P1) 2>/dev/null || echo closed`, "same\nclosed\n", "", 0},
@@ -72,6 +76,8 @@ var cases = []testCase{
 	{forwards, "VS Code's flags", `(echo 'echo ready'; sleep 1.5; echo 'exit 0') | ssh -T -D $P1 $H bash >o & until test -s o; do sleep 0.05; done; cat o; socks $P1 $PORT 5; wait`, "ready\nsame\n", "", 0},
 	{forwards, "-A", `eval $(ssh-agent) >o; ssh-keygen -q -t ed25519 -N "" -C mine -f k; ssh-add -q k; ssh -A $H 'ssh-add -l | cut -d " " -f 3; ssh-add -l | cut -d " " -f 3'; ssh $H 'echo "<${SSH_AUTH_SOCK-}>"'; kill $SSH_AGENT_PID`, "mine\nmine\n<>\n", "", 0},
 	{forwards, "-A behind a ControlMaster, on a terminal", `eval $(ssh-agent) >o; ssh-keygen -q -t ed25519 -N "" -C mine -f k; ssh-add -q k; master -A $H; ssh -S m -A -tt $H 'ssh-add -l | cut -d " " -f 3' </dev/null 2>/dev/null; kill $SSH_AGENT_PID`, "mine\n", "", 0},
+	{forwards, "-J through a machine to somebody else's sshd", `mkdir -p /run/sshd; ssh-keygen -q -t ed25519 -N "" -f hk; ssh-keygen -q -t ed25519 -N "" -f id; printf '%s\n' "Port $P1" "ListenAddress 127.0.0.1" "HostKey $D/hk" "AuthorizedKeysFile $D/id.pub" "StrictModes no" "PidFile none" >sc
+		/usr/sbin/sshd -D -f "$D/sc" 2>/dev/null & until (: </dev/tcp/127.0.0.1/$P1) 2>/dev/null; do sleep 0.05; done; ssh -J $H -i id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -p $P1 root@127.0.0.1 'echo through'; kill %1`, "through\n", "", 0},
 	{forwards, "nothing listens there", `ssh -W 127.0.0.1:1 $H </dev/null`, "", "connection refused", 255},
 
 	{files, "scp there", `scp "$BIG" $H:$D/x; cmp "$BIG" x && echo same`, "same\n", "", 0},
@@ -88,19 +94,35 @@ var cases = []testCase{
 	{files, "sftp -r", `mkdir -p a/b; echo 1 >a/b/c; printf 'put -r a %s/z\nget -r %s/z w\n' "$D" "$D" | sftp -b - $H >/dev/null; diff -r a w && echo same`, "same\n", "", 0},
 	{files, "free space", `printf 'df %s\n' "$D" | sftp -b - $H | grep -c Avail`, "1\n", "", 0},
 
+	{walled, "sftp reads in its folders", `mkdir -p "$ROOTS/out/s"; echo data >"$ROOTS/out/s/f"; printf 'cd s\nls\nget f\n' | sftp -b - walled.tucdesk | grep -v '>'; cat f`, "f  \ndata\n", "", 0},
+	{walled, "and nowhere else", `printf -- '-get /etc/passwd\n-ls /etc\n-get %s/out/../big\n' "$ROOTS" | sftp -b - walled.tucdesk >/dev/null; ls`, "", "", 0},
+	{walled, "scp into a folder that is written only", `echo 1 >f; scp f "walled.tucdesk:$ROOTS/in/" && cat "$ROOTS/in/f"; scp "walled.tucdesk:$ROOTS/in/f" g; ls`, "1\nf\n", "No such file", 0},
+	{walled, "no writing where files are only read", `echo 1 >f; scp f "walled.tucdesk:$ROOTS/out/new" || ls "$ROOTS/out/new" 2>&1 | grep -c 'No such'`, "1\n", "Permission denied", 0},
+	{walled, "tucdesk cp keeps to the same", `tucdesk cp walled:/etc/passwd x; ls`, "", "policy_denied", 0},
+
 	{others, "rsync there", `mkdir a; cp "$BIG" a/x; echo 1 >a/y; rsync -a a/ $H:$D/b/; diff -r a b && echo same`, "same\n", "", 0},
 	{others, "rsync back", `mkdir a; cp "$BIG" a/x; rsync -a $H:$D/a/ b/; diff -r a b && echo same`, "same\n", "", 0},
 	{others, "rsync --delete, compressed", `mkdir a b; echo 1 >a/y; echo old >b/gone; rsync -az --delete a/ $H:$D/b/; ls b`, "y\n", "", 0},
 	{others, "rsync goes on with half a file", `mkdir b; head -c 2000000 "$BIG" >b/big; rsync -a --append-verify "$BIG" $H:$D/b/; cmp "$BIG" b/big && echo same`, "same\n", "", 0},
+	{others, "rsync --partial goes on after it was killed", `mkdir a b; cp "$BIG" a/x; rsync --partial --bwlimit=2000 a/x $H:$D/b/ 2>/dev/null & until test -n "$(find b -name '.x.*' -size +500k)"; do sleep 0.05; done; kill %1; wait; until test -s b/x; do sleep 0.05; done; rsync --partial --stats a/x $H:$D/b/ | grep -c 'Matched data: [1-9]'; cmp a/x b/x && echo same`, "1\nsame\n", "", 0},
 	{others, "rsync that fails says so", `rsync -a $H:$D/none/ b/`, "", "No such file or directory", 23},
 	{others, "git clone", `git init -q r; git -C r commit -q --allow-empty -m one; git clone -q $H:$D/r c; git -C c log --format=%s`, "one\n", "", 0},
 	{others, "git push and fetch", `git init -q --bare -b main r; git init -q -b main w; cp "$BIG" w/f; git -C w add f; git -C w commit -qm two; git -C w push -q $H:$D/r main; git init -q f; git -C f fetch -q $H:$D/r main; git -C f log --format=%s FETCH_HEAD`, "two\n", "", 0},
 	{others, "git with a URL", `git init -q r; git -C r commit -q --allow-empty -m one; git ls-remote ssh://$H$D/r HEAD | cut -f 2`, "HEAD\n", "", 0},
 	{others, "tar through a pipe", `mkdir a; cp "$BIG" a/x; tar c a | ssh $H "mkdir $D/b && tar x -C $D/b"; diff -r a b/a && echo same`, "same\n", "", 0},
 
+	{tools, "Ansible, pipelined", `ANSIBLE_PIPELINING=1 play -m ping -o | grep -o SUCCESS`, "SUCCESS\n", "", 0},
+	{tools, "Ansible copies a file", `play -m copy -a "src=$BIG dest=$D/x" -o | grep -o CHANGED; cmp "$BIG" x && echo same`, "CHANGED\nsame\n", "", 0},
+	{tools, "Ansible, become", `play -b --become-method su -m command -a 'id -un' | tail -n 1`, "root\n", "", 0},
+	{tools, "sshfs", `mkdir a m; sshfs -F "$CONF" -o BatchMode=yes $H:$D/a m; cp "$BIG" m/x; mv m/x m/y; mkdir m/d; chmod 600 m/y; ln -s y m/l; cmp "$BIG" m/l && ls m; fusermount3 -u m; stat -c %a a/y`, "d\nl\ny\n600\n", "", 0},
+
 	{refused, "another user than the policy lets in", `ssh nobody@$H id`, "", "user_not_allowed", 253},
 	{refused, "a machine that is not there", `ssh nosuch.tucdesk id`, "", "not_found", 255},
 	{refused, "an approval is waited for, and says so", `ssh prod.tucdesk id 2>e & until grep -q "tucdesk requests approve" e; do sleep 0.05; done; cat e >&2; echo waits`, "waits\n", "waits for an approval", 0},
+	{refused, "so is one for -R, and ssh stays", `ssh -o ServerAliveInterval=1 -o ServerAliveCountMax=1 -N -R $P1:127.0.0.1:$PORT prod.tucdesk 2>/dev/null & sleep 4; kill -0 %1 && echo waits; kill %1`, "waits\n", "", 0},
+	{refused, "programs that outlive their session, as Ansible's async", `p=$(ssh $H 'setsid sleep 60 >/dev/null 2>&1 </dev/null & echo $!'); while kill -0 $p 2>/dev/null; do sleep 0.05; done; echo ended`, "ended\n", "", 0},
+	{refused, "more of a command than fits", `ssh $H "true $(head -c 60000 /dev/zero | tr '\0' x)"`, "", "30,000 bytes", 1},
+	{refused, "mosh, which wants a way of its own", `mosh --ssh="ssh -F $CONF -o BatchMode=yes" $H true </dev/null >/dev/null`, "", "Did not find remote IP address", 10},
 	{refused, "a forward that a rule blocks", `ssh -W 127.0.0.1:$PORT closed.tucdesk </dev/null`, "", "blocked by rule sealed", 255},
 	{refused, "an agent that a rule keeps here", `eval $(ssh-agent) >o; ssh -A closed.tucdesk 'echo "runs <${SSH_AUTH_SOCK-}>"'; kill $SSH_AGENT_PID`, "runs <>\n", "the SSH agent is not lent: policy_denied: blocked by rule sealed", 0},
 	{refused, "files where no rule has them", `sftp -b /dev/null closed.tucdesk`, "", "no allow rule", 255},

@@ -27,6 +27,7 @@ scp() { command scp -q -F "$CONF" -o BatchMode=yes "$@"; }
 sftp() { command sftp -q -F "$CONF" -o BatchMode=yes "$@"; }
 export RSYNC_RSH="ssh -F $CONF -o BatchMode=yes" GIT_SSH_COMMAND="ssh -F $CONF -o BatchMode=yes"
 export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example
+play() { HOME="$D" ANSIBLE_SSH_ARGS="-F $CONF -o BatchMode=yes -o ControlMaster=auto -o ControlPersist=5s" ANSIBLE_SSH_CONTROL_PATH="$D/c" ansible -i "$H," -e ansible_python_interpreter=/usr/bin/python3 all "$@"; }
 master() { ssh -M -S "$D/m" -o ExitOnForwardFailure=yes -fN "$@"; }
 trap 'test -S "$D/m" && command ssh -F "$CONF" -S "$D/m" -O exit x >/dev/null 2>&1' EXIT
 get() { cat </dev/tcp/127.0.0.1/$1 | cmp - "$BIG" && echo same; }
@@ -41,13 +42,14 @@ socks() {
 `
 
 func TestStockToolsWorkUnchanged(t *testing.T) {
-	needs(t)
+	needs(t, "ssh", "scp", "sftp", "rsync", "git", "ssh-agent", "script", "bash")
 	r := newRig(t)
 	port := r.sender()
 	t.Run("cases", func(t *testing.T) {
 		for _, c := range cases {
 			t.Run(c.area+"/"+c.name, func(t *testing.T) {
 				t.Parallel()
+				needs(t, c.programs()...)
 				r.check(t, c, port)
 			})
 		}
@@ -74,7 +76,7 @@ func (r *rig) check(t *testing.T, c testCase, port string) {
 		files[i] = f
 	}
 	cmd := exec.Command("bash", "-c", prelude+c.script)
-	cmd.Env = append(r.env, "CONF="+r.path("config"), "BIG="+r.path("big"), "SOCK="+r.path("sender.sock"), "PORT="+port, "H=web.tucdesk", "D="+dir)
+	cmd.Env = append(r.env, "CONF="+r.path("config"), "BIG="+r.path("big"), "SOCK="+r.path("sender.sock"), "PORT="+port, "H=web.tucdesk", "D="+dir, "ROOTS="+r.dir)
 	for i := range 2 {
 		_, p, _ := net.SplitHostPort(freeAddr(t))
 		cmd.Env = append(cmd.Env, fmt.Sprintf("P%d=%s", i+1, p))
@@ -95,12 +97,22 @@ func (r *rig) check(t *testing.T, c testCase, port string) {
 	}
 }
 
+// programs are those of single cases.
+func (c *testCase) programs() (names []string) {
+	for words, name := range map[string]string{"play ": "ansible", "sshfs ": "sshfs", "mosh ": "mosh", "/usr/sbin/sshd ": "/usr/sbin/sshd"} {
+		if strings.HasPrefix(c.script, words) || strings.Contains(c.script, " "+words) || strings.Contains(c.script, "\t"+words) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func clip(b []byte) []byte { return b[:min(len(b), 2000)] }
 
 // document is docs/SSH-COMPAT.md.
 func document() string {
 	var b strings.Builder
-	b.WriteString("# What works over `tucdesk proxy`\n\nMade by `go test ./internal/conformance -update` from the cases that the test runs with the machine's own OpenSSH, rsync and git; do\nnot edit. `$H` is a machine as `tucdesk ssh-config` names it (`web.tucdesk`).\n")
+	b.WriteString("# What works over `tucdesk proxy`\n\nMade by `go test ./internal/conformance -update` from the cases that the test runs with the machine's own OpenSSH, rsync, git,\nAnsible and sshfs; do not edit. `$H` is a machine as `tucdesk ssh-config` names it (`web.tucdesk`).\n")
 	area := ""
 	for _, c := range cases {
 		if c.area != area {
@@ -138,8 +150,5 @@ func TestTheTableIsThatOfTheTest(t *testing.T) {
 	}
 }
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	_ = flag.Set("test.parallel", "5") // they wait for each other's processes, not for a core
-	os.Exit(m.Run())
-}
+// They wait for each other's processes, not for a core.
+func TestMain(m *testing.M) { os.Exit(programs.Main(m, 5)) }

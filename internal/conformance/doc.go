@@ -8,5 +8,6 @@
 //	go test ./internal/conformance -update
 //
 // The tests need ssh, scp, sftp, rsync, git and script (Debian: openssh-client rsync
-// git bsdutils). Without them they are skipped; with CI=true they fail.
+// git bsdutils), and single cases ansible-core, sshfs and mosh. Without them they are
+// skipped; with CI=true they fail.
 package conformance

@@ -14,12 +14,7 @@ import (
 	"testing"
 	"time"
 
-	// The go command repeats a passed test from its cache unless something that the
-	// test was linked with is new.
-	_ "github.com/tucdesk/tucdesk/agent"
-	_ "github.com/tucdesk/tucdesk/operator"
-	_ "github.com/tucdesk/tucdesk/relay"
-	_ "github.com/tucdesk/tucdesk/rendezvous"
+	"github.com/tucdesk/tucdesk/internal/programtest"
 )
 
 // patience bounds what fails, not what passes.
@@ -40,7 +35,7 @@ actions = ["shell", "exec", "forward", "forward-agent"]
 [[allow]]
 id = "files"
 who.roles = ["operator", "admin"]
-where.tags_any = ["web"]
+where.tags_any = ["web", "prod"]
 actions = ["copy"]
 
 [[allow]]
@@ -49,11 +44,28 @@ who.roles = ["operator", "admin"]
 where.tags_any = ["ro"]
 actions = ["copy-read"]
 
+[[allow]]
+id = "put"
+who.roles = ["operator", "admin"]
+where.tags_any = ["in"]
+actions = ["copy-write"]
+roots = ["ROOTS/in"]
+
+[[allow]]
+id = "data"
+who.roles = ["operator", "admin"]
+where.tags_any = ["in"]
+actions = ["copy-read"]
+roots = ["ROOTS/out"]
+
 [[block]]
 id = "sealed"
 where.tags_any = ["closed"]
 actions = ["forward", "forward-agent"]
 `
+
+// programs are what the cases run against.
+var programs programtest.Set
 
 // rig is a team with one person and a few machines.
 type rig struct {
@@ -64,32 +76,31 @@ type rig struct {
 }
 
 // needs skips the test where a program is missing, and fails it in CI.
-func needs(t *testing.T) {
-	for _, name := range []string{"ssh", "scp", "sftp", "rsync", "git", "ssh-agent", "script", "bash"} {
+func needs(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
 		if _, err := exec.LookPath(name); err != nil {
 			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is missing: apt-get install openssh-client rsync git bsdutils", name)
+				t.Fatalf("%s is missing: apt-get install %s", name, packages)
 			}
-			t.Skipf("%s is missing: apt-get install openssh-client rsync git bsdutils", name)
+			t.Skipf("%s is missing: apt-get install %s", name, packages)
 		}
 	}
 }
 
+// packages of Debian hold all programs that are needed.
+const packages = "openssh-client rsync git bsdutils ansible-core sshfs mosh"
+
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, dir: t.TempDir(), bin: t.TempDir()}
+	r := &rig{t: t, dir: t.TempDir(), bin: filepath.Dir(programs.Path(t, "tucdesk"))}
 	r.env = []string{"PATH=" + r.bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + r.path("home"), "XDG_STATE_HOME=" + r.path("ann"), "TERM=xterm", "LC_ALL=C.UTF-8"}
-	build := exec.Command("go", "build", "-o", r.bin+"/", "./cmd/tucdesk", "./cmd/tucdesk-agent", "./cmd/tucdesk-server")
-	build.Dir = "../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
-	}
-	for _, d := range []string{"home", "ann"} {
+	for _, d := range []string{"home", "ann", "in", "out"} {
 		if err := os.Mkdir(r.path(d), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r.serve()
-	for name, tags := range map[string]string{"web": "web,zone=a", "ro": "ro", "closed": "closed", "prod": "prod"} {
+	for name, tags := range map[string]string{"web": "web,zone=a", "ro": "ro", "closed": "closed", "prod": "prod", "walled": "in"} {
 		r.machine(name, tags)
 	}
 	big := make([]byte, 5_000_000)
@@ -169,11 +180,11 @@ func (r *rig) says(log, text string) string {
 func (r *rig) serve() {
 	addr, relay := freeAddr(r.t), freeAddr(r.t)
 	r.write("server.toml", fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n[relay]\nsecure = \"127.0.0.1:0\"\nlisten = %q\npublic = %q\n", addr, addr, relay, relay))
-	r.write("policy.toml", rules)
+	r.write("policy.toml", strings.ReplaceAll(rules, "ROOTS", r.dir))
 	r.write("passphrase", rand.Text()+"\n")
 	r.start("server.log", "tucdesk-server", "run", "--state", r.path("server"), "--config", r.path("server.toml"), "--url", "https://"+addr)
 	setup := r.says("server.log", "tucdesk-setup:")
-	r.run(nil, "tucdesk", "team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "web,ro,closed,prod,zone=a", "--policy", r.path("policy.toml"), "--passphrase-file", r.path("passphrase"), setup)
+	r.run(nil, "tucdesk", "team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "web,ro,closed,prod,in,zone=a", "--policy", r.path("policy.toml"), "--passphrase-file", r.path("passphrase"), setup)
 }
 
 func (r *rig) machine(name, tags string) {
