@@ -49,6 +49,10 @@ func joinCommand() *cli.Command {
 				return err
 			}
 			io.Say("joined; the agent's state is in %s", state)
+			if dir != "" {
+				io.Say("now run: tucdesk-agent run --state %s", dir)
+				return nil
+			}
 			io.Say("now run: tucdesk-agent run")
 			return nil
 		},

@@ -61,6 +61,14 @@ func (s *Set) openTCP(at Address) ([]net.Listener, string, error) {
 	return []net.Listener{l}, l.Addr().String(), nil
 }
 
+// both is two reasons on one line; either is found in it.
+func both(a, b error) error {
+	if a == nil {
+		return b
+	}
+	return fmt.Errorf("%w; %w", a, b)
+}
+
 // openLoopback does with one of the families where the system has no other. A port
 // that somebody has in one of them is taken: half of the programs that connect to
 // "localhost" would reach that one (attack P3).
@@ -68,7 +76,7 @@ func openLoopback(port uint16) (list []net.Listener, at string, err error) {
 	for _, host := range loopback {
 		l, bad := net.Listen("tcp", hostPort(host, port))
 		if bad != nil {
-			err = errors.Join(err, bad)
+			err = both(err, bad)
 			continue
 		}
 		list = append(list, l)
