@@ -63,7 +63,7 @@ func TestExitCodes(t *testing.T) {
 		{nil, 0, ""},
 		{cli.Status(7), 7, ""},
 		{errors.New("disk is full"), cli.ExitFailed, "error: disk is full\n"},
-		{refusal.New(refusal.PolicyDenied, "rule %q", "night"), cli.ExitDenied, "error: policy_denied: rule \"night\"\nhint: tucdesk policy explain"},
+		{refusal.New(refusal.PolicyDenied, "rule %q", "night"), cli.ExitDenied, "error: policy_denied: rule \"night\"\nhint: which rule decided: tucdesk policy explain HOST shell"},
 		{refusal.New(refusal.Offline, ""), cli.ExitOffline, "error: offline\nhint: tucdesk ls\n"},
 		{refusal.New(refusal.NotLoggedIn, ""), cli.ExitNotLoggedIn, "hint: tucdesk login\n"},
 		{refusal.New(refusal.ApprovalExpired, ""), cli.ExitPending, "hint: "},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -123,19 +124,24 @@ func (s *Set) openSocket(at Address) ([]net.Listener, string, error) {
 		_ = l.Close()
 		return nil, "", err
 	}
-	return []net.Listener{&socketListener{l, at.Socket}}, at.Socket, nil
+	return []net.Listener{&socketListener{UnixListener: l, path: at.Socket}}, at.Socket, nil
 }
 
 // socketListener takes its file along.
 type socketListener struct {
 	*net.UnixListener
 	path string
+	once sync.Once
 }
 
-// Close removes the file, then ends the listener.
-func (l *socketListener) Close() error {
-	_ = os.Remove(l.path)
-	return l.UnixListener.Close()
+// Close removes the file, then ends the listener, and is done when it returns. A
+// second call leaves alone what has that name by then.
+func (l *socketListener) Close() (err error) {
+	l.once.Do(func() {
+		_ = os.Remove(l.path)
+		err = l.UnixListener.Close()
+	})
+	return err
 }
 
 // acceptPause is between two tries of a listener that has trouble, which mostly is
@@ -143,6 +149,7 @@ func (l *socketListener) Close() error {
 const acceptPause = 100 * time.Millisecond
 
 func (s *Set) accept(spec Spec, l net.Listener) {
+	defer l.Close() // also where the set ended before this began
 	stop := context.AfterFunc(s.ctx, func() { _ = l.Close() })
 	defer stop()
 	for s.ctx.Err() == nil {
