@@ -102,7 +102,7 @@ type Decision struct {
 	Reason     string       // for people; holds nothing from the request
 	Approval   Approval     // what NeedApproval waits for, else zero
 	Limits     Limits       // for the session, zero when denied
-	Named      bool         // an allow rule lists the request's target by name
+	Named      bool         // an allow rule that matches lists targets, and so the request's, if it has one
 	Roots      []string     // folders that copies stay in, absolute; nil for all that the user may see. Not to be changed
 	PolicyHash key.Hash     // the policy that answered
 }

@@ -125,8 +125,8 @@
 // named by itself. A rule for forwards may list targets: HOST:PORT, HOST:* or the
 // path of a socket, compared byte by byte with what was asked for; of a
 // forward-remote it is the address that is listened at. Whatever the rules say, a
-// host reaches the addresses that clouds hand out credentials at, and the sockets
-// that make whoever reaches them root, only where a rule names them as targets
+// host reaches sockets, and the addresses that clouds hand out credentials at, only
+// where a rule has that path or that address, not a name of it, among its targets
 // (attack P4).
 //
 // # Identity and tags

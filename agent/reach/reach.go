@@ -1,11 +1,11 @@
 // Package reach connects to what forwards of a session go to, and listens where
 // they come from. It runs in the session process, as the target's user.
 //
-// The policy has said yes before. What is here besides is a short list that no yes
-// covers unless a rule names the very target (attack P4): addresses at which clouds
-// hand out credentials to whoever asks from inside, and sockets that make whoever
-// reaches them root. It is held against the address that is dialled, after names
-// were resolved, so no name in anybody's DNS leads around it.
+// The policy has said yes before. What is here besides is what no yes covers unless
+// a rule names the very target (attack P4): sockets, and addresses at which clouds
+// hand out credentials to whoever asks from inside. It is held against the address
+// that is dialled, after names were resolved, so no name in anybody's DNS leads
+// around it.
 package reach
 
 import (
@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -68,46 +67,24 @@ func Guarded(addr netip.Addr) bool {
 	return false
 }
 
-// neverSockets are patterns of paths, as filepath.Glob reads them.
-var neverSockets = []string{
-	"/run/docker.sock", "/var/run/docker.sock", "/run/user/*/docker.sock",
-	"/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/k3s/containerd/containerd.sock",
-	"/run/podman/podman.sock", "/run/user/*/podman/podman.sock",
-	"/var/lib/lxd/unix.socket", "/var/lib/incus/unix.socket", "/var/snap/lxd/common/lxd/unix.socket",
-	"/run/libvirt/libvirt-sock", "/run/systemd/private", "/run/udev/control",
-}
-
-// GuardedSocket is Guarded for the path of a socket. Other paths to the same socket
-// are the same.
-func GuardedSocket(path string) bool {
-	info, err := os.Stat(path)
-	for _, pattern := range neverSockets {
-		if same, _ := filepath.Match(pattern, filepath.Clean(path)); same {
-			return true
+// guard is asked about each address before it is dialled, behind DNS. A rule that
+// names the target opens a guarded address only where host is that address itself:
+// whoever answers for a name would else choose what the rule has named.
+func guard(host string, named bool) func(network, address string, _ syscall.RawConn) error {
+	literal, err := netip.ParseAddr(host)
+	named = named && err == nil
+	return func(_, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil || Guarded(at.Addr()) && !(named && at.Addr().Unmap() == literal.Unmap()) {
+			return refusal.New(refusal.PolicyDenied, "no forward goes to cloud metadata unless a rule names the address itself")
 		}
-		found, _ := filepath.Glob(pattern)
-		for _, f := range found {
-			if other, bad := os.Stat(f); err == nil && bad == nil && os.SameFile(info, other) {
-				return true
-			}
-		}
+		return nil
 	}
-	return false
-}
-
-func guarded() *refusal.Error {
-	return refusal.New(refusal.PolicyDenied, "no forward goes to cloud metadata or to sockets of containers and of the system unless a rule names the target")
 }
 
 // Dial connects to a TCP target. named says that a rule names it.
 func Dial(ctx context.Context, host string, port uint16, named bool) (*net.TCPConn, error) {
-	d := net.Dialer{Timeout: dialLimit, Control: func(_, address string, _ syscall.RawConn) error {
-		at, err := netip.ParseAddrPort(address)
-		if err != nil || !named && Guarded(at.Addr()) {
-			return guarded()
-		}
-		return nil
-	}}
+	d := net.Dialer{Timeout: dialLimit, Control: guard(host, named)}
 	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
 	if err != nil {
 		return nil, why("connecting", err)
@@ -115,10 +92,12 @@ func Dial(ctx context.Context, host string, port uint16, named bool) (*net.TCPCo
 	return c.(*net.TCPConn), nil
 }
 
-// DialSocket connects to a socket of this machine.
+// DialSocket connects to a socket of this machine, where a rule names its path. Too
+// many sockets run commands for whoever reaches them, as root or as the user (D-Bus,
+// systemd, engines of containers), for a list of them ever to be whole.
 func DialSocket(ctx context.Context, path string, named bool) (*net.UnixConn, error) {
-	if !named && GuardedSocket(path) {
-		return nil, guarded()
+	if !named {
+		return nil, refusal.New(refusal.PolicyDenied, "no forward goes to a socket unless a rule names its path in targets")
 	}
 	d := net.Dialer{Timeout: dialLimit}
 	c, err := d.DialContext(ctx, "unix", path)

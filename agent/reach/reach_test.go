@@ -1,10 +1,13 @@
 package reach
 
 import (
+	"bytes"
+	"context"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -30,15 +33,96 @@ func TestP4DialingIsCheckedAfterTheNameWasResolved(t *testing.T) {
 	}
 }
 
-func TestP4SocketsOfContainersAreGuardedByAnyPath(t *testing.T) {
-	for path, want := range map[string]bool{"/run/docker.sock": true, "/var/run/../run/docker.sock": true, "/run/user/1000/podman/podman.sock": true, "/run/app.sock": false, "/tmp/docker.sock": false} {
-		if got := GuardedSocket(path); got != want {
-			t.Errorf("%s: %v", path, got)
+// answering is a DNS server that has addr for every name, until the test's end.
+func answering(t *testing.T, addr [4]byte) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for b := make([]byte, 1500); ; {
+			n, from, err := server.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(reply(b[:n], addr), from)
+		}
+	})
+	usual := net.DefaultResolver
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+	t.Cleanup(func() {
+		net.DefaultResolver = usual
+		_ = server.Close()
+		wg.Wait()
+	})
+}
+
+// reply answers one question (RFC 1035 4.1): addr to A, nothing to others.
+func reply(query []byte, addr [4]byte) []byte {
+	const head = 12
+	end := head + bytes.IndexByte(query[head:], 0) + 5
+	answer := append([]byte{query[0], query[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, query[head:end]...)
+	if query[end-3] == 1 {
+		answer[7] = 1
+		answer = append(answer, 0xc0, head, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
+		answer = append(answer, addr[:]...)
+	}
+	return answer
+}
+
+func TestP4ANamedHostDoesNotOpenWhatItsDNSSays(t *testing.T) {
+	answering(t, [4]byte{169, 254, 7, 7})
+	for _, named := range []bool{false, true} {
+		if _, err := Dial(t.Context(), "rebind.test", 9, named); refusal.Of(err) != refusal.PolicyDenied {
+			t.Errorf("named %v: %v", named, err)
 		}
 	}
-	if _, err := DialSocket(t.Context(), "/run/docker.sock", false); refusal.Of(err) != refusal.PolicyDenied {
-		t.Errorf("dialling: %v", err)
+}
+
+func TestP4ARuleOpensTheAddressThatItNamesAlone(t *testing.T) {
+	for _, c := range []struct {
+		host, dialled string
+		named, want   bool
+	}{
+		{"169.254.169.254", "169.254.169.254:80", true, true},
+		{"169.254.169.254", "169.254.169.254:80", false, false},
+		{"::ffff:169.254.169.254", "169.254.169.254:80", true, true},
+		{"fd00:ec2::254", "[fd00:ec2::254]:80", true, true},
+		{"169.254.7.7", "169.254.169.254:80", true, false},
+		{"10.0.0.1", "169.254.169.254:80", true, false},
+		{"2852039166", "169.254.169.254:80", true, false},
+		{"rebind.test", "169.254.169.254:80", true, false},
+		{"rebind.test", "[64:ff9b::a9fe:a9fe]:80", true, false},
+		{"rebind.test", "10.0.0.1:80", true, true},
+		{"rebind.test", "10.0.0.1:80", false, true},
+		{"rebind.test", "no address", true, false},
+	} {
+		if err := guard(c.host, c.named)("tcp", c.dialled, nil); (err == nil) != c.want {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
+}
+
+func TestP4EverySocketNeedsARuleThatNamesIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, p := range []string{path, "/run/docker.sock", "/run/dbus/system_bus_socket", "/run/user/1000/systemd/private", "/run/containerd/containerd.sock.ttrpc"} {
+		if _, err := DialSocket(t.Context(), p, false); refusal.Of(err) != refusal.PolicyDenied {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+	c, err := DialSocket(t.Context(), path, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
 }
 
 func TestListenersAreOnLoopbackUnlessARuleNamesAnotherAddress(t *testing.T) {
@@ -73,7 +157,7 @@ func TestListeningSocketsAreTheUsersAloneAndReplaceNothing(t *testing.T) {
 	if _, err := ListenSocket(t.Context(), path); refusal.Of(err) != refusal.Unreachable {
 		t.Errorf("a second listener: %v", err)
 	}
-	c, err := DialSocket(t.Context(), path, false)
+	c, err := DialSocket(t.Context(), path, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,8 @@ const table = "../../docs/SSH-COMPAT.md"
 
 // prelude is what every case begins with. $H is the machine that lets everything
 // through, $D an empty folder, $BIG five megabytes, $PORT a server on the machine
-// that sends them, $SOCK the same as a socket, $P1 and $P2 free ports.
+// that sends them, $SOCK the same as a socket, $P1 and $P2 free ports, $ROOTS the
+// folder where the policy names sockets.
 const prelude = `set -u
 cd "$D"
 ssh() { command ssh -F "$CONF" -o BatchMode=yes "$@"; }

@@ -33,6 +33,12 @@ who.roles = ["operator", "admin"]
 actions = ["shell", "exec", "forward", "forward-agent"]
 
 [[allow]]
+id = "sockets"
+who.roles = ["operator", "admin"]
+actions = ["forward-local"]
+targets = ["ROOTS/sender.sock", "ROOTS/l.sock", "ROOTS/r.sock", "ROOTS/l2.sock", "ROOTS/r2.sock"]
+
+[[allow]]
 id = "files"
 who.roles = ["operator", "admin"]
 where.tags_any = ["web", "prod"]
