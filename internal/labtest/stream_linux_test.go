@@ -214,8 +214,10 @@ func (s *stream) finish() (way string) {
 	if got, sent := s.got.Load(), s.sent.Load(); got != sent || code != 0 {
 		s.t.Errorf("%d of %d bytes came back, exit %d: %s", got, sent, code, tail(said, 2000))
 	}
-	if _, after, ok := strings.Cut(said, "path "); ok {
-		way, _, _ = strings.Cut(after, ";")
+	for line := range strings.Lines(said) { // the last word; ways that came before have lines of their own
+		if ways, _, ok := strings.Cut(line, "; session after "); ok {
+			way, _, _ = strings.Cut(strings.TrimPrefix(ways, "path "), ";")
+		}
 	}
 	return way
 }
