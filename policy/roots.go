@@ -52,6 +52,23 @@ func bothRoots(a, b []string) []string {
 	return slices.Compact(both)
 }
 
+// nested says which folder of x lies below one that another rule opens in another
+// direction, or "". Who writes the outer one is one mistake of ours, or one program
+// of the machine that follows links, away from choosing what the inner one is.
+func (r *Rules) nested(x *rule) string {
+	for _, y := range r.rules {
+		if y == x || x.actions&Copy.bit() == y.actions&Copy.bit() {
+			continue
+		}
+		for _, inner := range x.roots {
+			if i := slices.IndexFunc(y.roots, func(outer string) bool { return outer != inner && below(inner, outer) }); i >= 0 {
+				return "roots: " + inner + " lies below " + y.roots[i] + ", which rule " + y.id + " opens in another direction; keep folders to read and folders to write apart"
+			}
+		}
+	}
+	return ""
+}
+
 // below reports that a path is a folder or lies in it.
 func below(path, folder string) bool {
 	rest, ok := strings.CutPrefix(path, strings.TrimRight(folder, `/\`))

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -85,6 +86,31 @@ func TestRootsStandOnlyWhereTheyMeanSomething(t *testing.T) {
 	} {
 		if _, err := Parse([]byte("version = 1\nmode = \"enforce\"\n" + text)); err == nil {
 			t.Errorf("loads:\n%s", text)
+		}
+	}
+}
+
+// A folder to read below one to write is named; folders side by side, or one below
+// another in the same direction, are not.
+func TestI3CheckNamesFoldersInsideOneAnother(t *testing.T) {
+	for _, c := range []struct {
+		read, write string
+		odd         bool
+	}{
+		{"/srv/pub", "/srv", true},
+		{"/srv", "/srv/in", true},
+		{"/srv/pub", "/srv/in", false},
+		{"/srv", "/srv", false},
+		{"/srv2", "/srv", false},
+	} {
+		rules := "[[allow]]\nid = \"r\"\nwho.roles = [\"operator\"]\nactions = [\"copy-read\"]\nroots = [\"" + c.read + "\"]\n" +
+			"[[allow]]\nid = \"same\"\nwho.roles = [\"viewer\"]\nactions = [\"copy-read\"]\nroots = [\"" + c.read + "/x\"]\n" +
+			"[[allow]]\nid = \"w\"\nwho.roles = [\"operator\"]\nactions = [\"copy-write\"]\nroots = [\"" + c.write + "\"]\n"
+		found := slices.ContainsFunc(load(t, rules).Check(), func(f Finding) bool {
+			return f.Rule != "same" && strings.HasPrefix(f.Text, "roots: ")
+		})
+		if found != c.odd {
+			t.Errorf("read %s and write %s: %v", c.read, c.write, found)
 		}
 	}
 }

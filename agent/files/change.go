@@ -1,6 +1,7 @@
 package files
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 func (h *handler) Filecmd(r *sftp.Request) error { return denied(h.change(r)) }
 
 func (h *handler) change(r *sftp.Request) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
 	switch r.Method {
 	case "Setstat":
 		return h.setstat(r)
@@ -33,6 +36,9 @@ func (h *handler) change(r *sftp.Request) error {
 	case "Mkdir":
 		return p.in.Mkdir(p.rel, fs.ModePerm)
 	case "Rmdir", "Remove":
+		if err := h.fixed(p); err != nil {
+			return err
+		}
 		return remove(p, r.Method == "Rmdir")
 	}
 	return sftp.ErrSSHFxOpUnsupported
@@ -52,7 +58,11 @@ func remove(p place, folder bool) error {
 }
 
 // PosixRename renames over what is there.
-func (h *handler) PosixRename(r *sftp.Request) error { return denied(h.move(r, true)) }
+func (h *handler) PosixRename(r *sftp.Request) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	return denied(h.move(r, true))
+}
 
 func (h *handler) move(r *sftp.Request, over bool) error {
 	in, from, to, err := h.two(r.Filepath, r.Target)
@@ -61,6 +71,9 @@ func (h *handler) move(r *sftp.Request, over bool) error {
 	}
 	if _, err := in.Lstat(to); err == nil && !over {
 		return fs.ErrExist
+	}
+	if err := stays(in, from, to); err != nil {
+		return err
 	}
 	return in.Rename(from, to)
 }
@@ -89,26 +102,36 @@ func (h *handler) two(from, to string) (in folder, first, second string, err err
 	if err != nil {
 		return nil, "", "", err
 	}
-	if h.readable(b) && !h.readable(a) {
-		return nil, "", "", errNoRead
+	if err := errors.Join(h.fixed(a), h.fixed(b), h.shown(a, b)); err != nil {
+		return nil, "", "", err
 	}
 	return h.cfg.Write.together(a, b)
 }
 
-// symlink makes one. Where the policy names folders it has to stay in them: we would
-// not follow it out, but other programs of the machine would.
+// shown refuses the name b for what lies at a when it could be read only there.
+func (h *handler) shown(a, b place) error {
+	after, err := h.cfg.Read.shows(b)
+	if err != nil || !after {
+		return err
+	}
+	if before, err := h.cfg.Read.shows(a); err != nil || before {
+		return err
+	}
+	return errNoRead
+}
+
+// symlink makes one. Where the policy names folders it has to stay in them.
 func (h *handler) symlink(r *sftp.Request) error {
 	p, err := h.writing(r.Target, false)
 	if err != nil {
 		return err
 	}
 	target := filepath.FromSlash(r.Filepath)
-	leads := target
-	if !filepath.IsAbs(leads) {
-		leads = filepath.Join(filepath.Dir(p.abs), leads)
+	if err := h.fixed(p); err != nil {
+		return err
 	}
-	if !h.cfg.Write.holds(leads) {
-		return errOutside
+	if err := h.cfg.Write.leads(p, target); err != nil {
+		return err
 	}
 	return p.in.Symlink(target, p.rel)
 }

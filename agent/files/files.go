@@ -48,7 +48,7 @@ func (conn) Close() error { return nil }
 // Serve answers the client's requests until it ends its input, or one of the two
 // fails. Files that are open then are closed.
 func Serve(in io.Reader, out io.Writer, cfg Config) error {
-	if cfg.Read == nil && cfg.Write == nil {
+	if cfg.Read.empty() && cfg.Write.empty() {
 		return refusal.New(refusal.PolicyDenied, "no files may be read or written")
 	}
 	h := &handler{cfg: cfg, places: make(chan struct{}, maxOpen)}
@@ -68,7 +68,7 @@ func (c Config) start() string {
 			return c.Home
 		}
 	}
-	if c.Read != nil {
+	if !c.Read.empty() {
 		return c.Read.roots[0].path
 	}
 	return c.Write.roots[0].path

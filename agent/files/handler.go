@@ -25,6 +25,10 @@ var (
 type handler struct {
 	cfg    Config
 	places chan struct{} // one for each open file
+
+	// changing is held from the look at a name to its change: requests are answered
+	// side by side, and one must not exchange what the other has judged.
+	changing sync.Mutex
 }
 
 // denied makes of our refusals what clients know; their text is kept for the person.
@@ -54,8 +58,19 @@ func (h *handler) writing(name string, follow bool) (place, error) {
 	return h.cfg.Write.find(local(name), follow)
 }
 
-// readable reports that a place of the tree for writing may be read as well.
-func (h *handler) readable(p place) bool { return h.cfg.Read != nil && h.cfg.Read.holds(p.abs) }
+// readable reports that an open file can be read at a name as well.
+func (h *handler) readable(name string, f *file) bool {
+	p, err := h.reading(name, true)
+	if err != nil || p.in == (whole{}) {
+		return err == nil
+	}
+	there, err := p.in.Stat(p.rel)
+	if err != nil {
+		return false
+	}
+	own, err := f.Stat()
+	return err == nil && os.SameFile(there, own)
+}
 
 // file is an open one, which takes a place.
 type file struct {
@@ -140,7 +155,8 @@ func (h *handler) create(r *sftp.Request, flag int) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if flag == os.O_RDWR && !h.readable(p) {
+	both := flag == os.O_RDWR
+	if _, err := h.reading(r.Filepath, true); both && err != nil {
 		return nil, errNoRead
 	}
 	wants := r.Pflags()
@@ -155,12 +171,16 @@ func (h *handler) create(r *sftp.Request, flag int) (*file, error) {
 		perm = a.FileMode()
 	}
 	f, err := h.open(p, flag, perm)
-	if err == nil && wants.Trunc {
-		if err = f.Truncate(0); err != nil {
-			_ = f.Close()
-		}
+	if err != nil {
+		return nil, err
+	}
+	if both && !h.readable(r.Filepath, f) { // the two trees have found different files
+		err = errNoRead
+	} else if wants.Trunc {
+		err = f.Truncate(0)
 	}
 	if err != nil {
+		_ = f.Close()
 		return nil, err
 	}
 	return f, nil

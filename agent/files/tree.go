@@ -1,9 +1,11 @@
 package files
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,8 +21,13 @@ const (
 // errOutside is the answer to every path outside, whether there is something or not.
 var errOutside = refusal.New(refusal.BadPath, "it is outside the folders that the policy names, or a link leads there")
 
+const sep = string(filepath.Separator)
+
 // Tree is the folders that copies in one direction may touch.
-type Tree struct{ roots []root }
+type Tree struct {
+	roots []root
+	names []string // of all, whether they are there or not; absolute and clean, none for everything
+}
 
 // root is one of them.
 type root struct {
@@ -47,25 +54,38 @@ type folder interface {
 
 // Open opens the folders that a policy names, as absolute paths; nil is everything
 // that the user may see. Folders that are not there, or not for this user, are left
-// out; without any left the error says so. Whoever calls it calls Close.
+// out. Without any left there is an error and still a tree: it opens nothing, and
+// knows the names that may not be given to something else. Whoever calls it calls
+// Close.
 func Open(roots []string) (*Tree, error) {
 	t := &Tree{}
-	if roots == nil {
-		t.roots = []root{{top, whole{}}}
-	}
 	for _, path := range roots {
-		if path = filepath.Clean(path); path == top {
-			t.Close()
-			return Open(nil)
-		}
-		if r, err := os.OpenRoot(path); err == nil {
-			t.roots = append(t.roots, root{path, r})
+		t.names = append(t.names, filepath.Clean(path))
+	}
+	if roots == nil || slices.Contains(t.names, top) {
+		return &Tree{roots: []root{{top, whole{}}}}, nil
+	}
+	slices.SortStableFunc(t.names, func(a, b string) int { return cmp.Compare(strings.Count(a, sep), strings.Count(b, sep)) })
+	for _, path := range t.names { // the outer before the inner
+		if in, err := t.enter(path); err == nil {
+			t.roots = append(t.roots, root{path, in})
 		}
 	}
 	if len(t.roots) == 0 {
-		return nil, refusal.New(refusal.BadPath, "none of the folders that the policy names can be opened by this user")
+		return t, refusal.New(refusal.BadPath, "none of the folders that the policy names can be opened by this user")
 	}
 	return t, nil
+}
+
+// enter opens a folder, from the one that it lies in if that is open: what can be put
+// at its name through that one cannot lead out of it then (attack I3).
+func (t *Tree) enter(path string) (*os.Root, error) {
+	if p, ok := t.holding(path); ok {
+		if outer, is := p.in.(*os.Root); is {
+			return outer.OpenRoot(p.rel)
+		}
+	}
+	return os.OpenRoot(path)
 }
 
 // Close closes them. It may be called more than once, and of no tree.
@@ -77,6 +97,9 @@ func (t *Tree) Close() {
 		_ = r.in.Close()
 	}
 }
+
+// empty reports that it opens nothing; no tree does neither.
+func (t *Tree) empty() bool { return t == nil || len(t.roots) == 0 }
 
 // place is one path of a tree.
 type place struct {
@@ -93,7 +116,7 @@ func (r root) rel(path string) (rel string, ok bool) {
 	if path == r.path {
 		return ".", true
 	}
-	return strings.CutPrefix(path, r.path+string(filepath.Separator))
+	return strings.CutPrefix(path, r.path+sep)
 }
 
 // holding finds the innermost root that a clean path lies in.
@@ -140,7 +163,7 @@ func (t *Tree) find(path string, follow bool) (place, error) {
 // firstLink is what a path becomes by its first link. What cannot be looked at is
 // none; the use will fail on it.
 func (p place) firstLink(follow bool) (next string, linked bool) {
-	parts := strings.Split(p.rel, string(filepath.Separator))
+	parts := strings.Split(p.rel, sep)
 	for i := range parts {
 		if i == len(parts)-1 && !follow {
 			return "", false

@@ -1,0 +1,210 @@
+//go:build unix
+
+package files
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pkg/sftp"
+)
+
+// steps are requests of which an attack needs each; the refusal of any ends it.
+type steps []func() error
+
+// run does them until one is refused.
+func (s steps) run() {
+	for _, do := range s {
+		if do() != nil {
+			return
+		}
+	}
+}
+
+// nested is a folder that may be read below one that may be written.
+func nested(t *testing.T) (dir string, session func() *sftp.Client) {
+	dir = t.TempDir()
+	write(t, "open", dir, "srv", "pub", "file")
+	write(t, "secret", dir, "srv", "wonly", "file")
+	write(t, "secret", dir, "secret", "key")
+	return dir, func() *sftp.Client {
+		return client(t, Config{Home: dir, Read: tree(t, dir+"/srv/pub"), Write: tree(t, dir+"/srv")})
+	}
+}
+
+func TestI3FolderOfThePolicyBecomesALinkForTheNextSession(t *testing.T) {
+	dir, session := nested(t)
+	srv := dir + "/srv"
+	c := session()
+	steps{
+		func() error { return c.Rename(srv+"/pub", srv+"/pub.old") },
+		func() error { return c.Mkdir(srv + "/s") },
+		func() error { return c.Mkdir(srv + "/s/t") },
+		func() error { return c.Symlink(srv, srv+"/s/t/up") },
+		func() error { return c.Symlink("s/t/up/../secret", srv+"/pub") },
+	}.run()
+	if got := holds(session(), srv+"/pub/key"); got == "secret" {
+		t.Error("the next session reads outside")
+	}
+}
+
+// Each way to take a folder of the policy, or one above it, from its place.
+func TestI3FoldersOfThePolicyStayWhatTheyAre(t *testing.T) {
+	dir := t.TempDir()
+	write(t, "open", dir, "srv", "a", "pub", "file")
+	write(t, "", dir, "srv", "x", "file")
+	if err := os.Symlink("srv", dir+"/alias"); err != nil { // the policy may name it by a link
+		t.Fatal(err)
+	}
+	srv := dir + "/srv"
+	c := client(t, Config{Home: srv, Read: tree(t, dir+"/alias/a/pub", dir+"/alias/later"), Write: tree(t, srv)})
+	for name, err := range map[string]error{
+		"rename":              c.Rename("a/pub", "a/old"),
+		"posix-rename":        c.PosixRename("a/pub", "a/old"),
+		"rename of above":     c.PosixRename("a", "b"),
+		"posix-rename over":   c.PosixRename("x", "a/pub"),
+		"rename to later":     c.Rename("x", "later"),
+		"symlink at later":    c.Symlink("x", "later"),
+		"link at later":       c.Link("x/file", "later"),
+		"rmdir":               c.RemoveDirectory("a/pub"),
+		"remove":              c.Remove("a/pub"),
+		"rename of the root":  c.Rename(srv, srv+"/y"),
+		"remove of the root":  c.RemoveDirectory(srv),
+		"symlink at the root": c.Symlink("x", srv),
+	} {
+		if err == nil {
+			t.Errorf("%s is done", name)
+		}
+	}
+	if got := holds(c, dir+"/alias/a/pub/file"); got != "open" {
+		t.Errorf("the file holds %q", got)
+	}
+	if err := c.Mkdir("later"); err != nil {
+		t.Error(err)
+	}
+	if c.PosixRename("x/file", "later/file") == nil {
+		t.Error("what may not be read moves to where the next session reads it")
+	}
+}
+
+// Inner folders are opened from the outer ones, so a link at their place stays inside.
+func TestI3InnerFolderIsALinkThatLeadsOut(t *testing.T) {
+	dir := t.TempDir()
+	write(t, "secret", dir, "secret", "key")
+	write(t, "open", dir, "srv", "file")
+	if err := os.Symlink("../secret", dir+"/srv/pub"); err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, Config{Home: dir, Read: tree(t, dir+"/srv/pub", dir+"/srv")})
+	if got := holds(c, dir+"/srv/pub/key"); got == "secret" {
+		t.Error("reads outside")
+	}
+	if got := holds(c, dir+"/srv/file"); got != "open" {
+		t.Errorf("the outer folder's file is %q", got)
+	}
+}
+
+func TestI9WhatMayOnlyBeWrittenIsReadAfterARename(t *testing.T) {
+	dir, session := nested(t)
+	srv := dir + "/srv"
+	c := session()
+	steps{
+		func() error { return c.Rename(srv+"/pub", srv+"/p2") },
+		func() error { return c.Remove(srv + "/p2/file") },
+		func() error { return c.Link(srv+"/wonly/file", srv+"/p2/file") },
+	}.run()
+	if got := holds(c, srv+"/pub/file"); got == "secret" {
+		t.Error("reads what may only be written")
+	}
+}
+
+// Somebody else moves the folder while the session has it open: what it is counts.
+func TestI9SecondNameInAFolderThatMovedMeanwhile(t *testing.T) {
+	dir, session := nested(t)
+	srv := dir + "/srv"
+	c := session()
+	if err := os.Rename(srv+"/pub", srv+"/p2"); err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"link":   c.Link(srv+"/wonly/file", srv+"/p2/second"),
+		"rename": c.Rename(srv+"/wonly/file", srv+"/p2/third"),
+	} {
+		if err == nil {
+			t.Errorf("%s is done", name)
+		}
+	}
+	if got := holds(c, srv+"/pub/second"); got == "secret" {
+		t.Error("reads what may only be written")
+	}
+}
+
+// Where everything may be written and little read, a link in the latter is no way to
+// read the rest by opening it for both.
+func TestI9OpenForBothReadsNoMoreThanReading(t *testing.T) {
+	dir := t.TempDir()
+	write(t, "open", dir, "pub", "file")
+	key := write(t, "secret", dir, "secret", "key")
+	c := client(t, Config{Home: dir, Read: tree(t, dir+"/pub"), Write: tree(t)})
+	if err := c.Symlink(key, dir+"/pub/l"); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := c.OpenFile(dir+"/pub/l", os.O_RDWR); err == nil {
+		_ = f.Close()
+		t.Error("opens what may not be read")
+	}
+	f, err := c.OpenFile(dir+"/pub/file", os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Close()
+}
+
+// No row of requests leaves a link behind that leads another program out.
+func TestI3LinksThatOtherProgramsFollowStayInside(t *testing.T) {
+	dir, session := nested(t)
+	srv := dir + "/srv"
+	c := session()
+	for _, name := range []string{"/a", "/a/b", "/s", "/s/t", "/d"} {
+		if err := c.Mkdir(srv + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, attack := range []steps{
+		{
+			func() error { return c.Symlink("../secret", srv+"/a/l") },
+			func() error { return c.Rename(srv+"/a/l", srv+"/esc") },
+		}, {
+			func() error { return c.Symlink("../../secret", srv+"/a/b/l2") },
+			func() error { return c.Rename(srv+"/a/b", srv+"/esc2") },
+		}, {
+			func() error { return c.Symlink(srv, srv+"/s/t/up") },
+			func() error { return c.Symlink("s/t/up/../secret", srv+"/chain") },
+		}, {
+			func() error { return c.Symlink(srv+"/s/t/up/../secret", srv+"/chain2") },
+		},
+	} {
+		attack.run()
+	}
+	for _, name := range []string{"esc", "esc2/l2", "chain", "chain2"} {
+		if b, err := os.ReadFile(filepath.Join(srv, name, "key")); err == nil && strings.Contains(string(b), "secret") {
+			t.Errorf("%s leads out", name)
+		}
+	}
+	for name, err := range map[string]error{
+		"link inside":           c.Symlink("../../wonly/file", srv+"/s/t/in"),
+		"link inside, absolute": c.Symlink(srv+"/wonly/file", srv+"/s/t/in2"),
+		"rename in its folder":  c.Rename(srv+"/s/t/in", srv+"/s/t/in3"),
+		"file to another depth": c.Rename(srv+"/wonly/file", srv+"/s/t/file"),
+		"folder, same depth":    c.Rename(srv+"/s/t", srv+"/d/t"),
+	} {
+		if err != nil {
+			t.Logf("%s: %v", name, err)
+		}
+	}
+	if _, err := os.Lstat(srv + "/d/t/in3"); err != nil {
+		t.Error("what leads nowhere else is refused")
+	}
+}
