@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"path/filepath"
 
 	"github.com/tucdesk/tucdesk/internal/filecopy"
 	"github.com/tucdesk/tucdesk/internal/filecopy/receive"
@@ -62,8 +61,8 @@ func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecop
 	if err != nil {
 		return refuseCopy(s, err)
 	}
-	to := send.Absolute(m.Path, home)
-	r, err := receive.Open(receive.Config{Path: to, Folders: yes.Roots, Flags: m.Flags, Look: w.readable(ctx, to)})
+	read, no := w.may(ctx, wire.Action(policy.CopyRead), "")
+	r, err := receive.Open(receive.Config{Path: send.Absolute(m.Path, home), Folders: yes.Roots, Flags: m.Flags, Look: no == nil, Readable: read.Roots})
 	if err != nil {
 		return refuseCopy(s, err)
 	}
@@ -73,16 +72,6 @@ func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecop
 	}
 	_, err = r.Run(s)
 	return err
-}
-
-// readable reports that the operator may read at a target as well.
-func (w *worker) readable(ctx context.Context, target string) bool {
-	yes, err := w.may(ctx, wire.Action(policy.CopyRead), "")
-	if err != nil {
-		return false
-	}
-	_, err = filecopy.Folders(yes.Roots).Resolve(filepath.Dir(target))
-	return err == nil
 }
 
 // busy keeps the session from being idle while the operator takes what is sent.

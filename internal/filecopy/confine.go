@@ -1,6 +1,7 @@
 package filecopy
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,7 +46,7 @@ func (f Folders) OpenFolder(real string) (*os.Root, error) {
 	if f == nil {
 		return os.OpenRoot(real)
 	}
-	anchor := f.anchor(real)
+	folder, anchor := f.within(real)
 	if anchor == "" {
 		return nil, errOutside
 	}
@@ -58,22 +59,111 @@ func (f Folders) OpenFolder(real string) (*os.Root, error) {
 		return nil, err
 	}
 	defer root.Close()
+	// Afterwards, and of what was opened: the anchor may have become a link in between.
+	opened, err := root.Stat(".")
+	if err != nil {
+		return nil, err
+	}
+	if _, info, err := unlinked(folder); err != nil || !os.SameFile(info, opened) {
+		return nil, errOutside
+	}
 	return root.OpenRoot(rel)
+}
+
+// Holds reports that an open folder lies in the folders, under the name that Resolve
+// gave when it was opened.
+func (f Folders) Holds(open *os.Root, real string) bool {
+	if f == nil {
+		return true
+	}
+	root, err := f.OpenFolder(real)
+	if err != nil {
+		return false
+	}
+	defer root.Close()
+	mine, err := root.Stat(".")
+	if err != nil {
+		return false
+	}
+	other, err := open.Stat(".")
+	return err == nil && os.SameFile(mine, other)
 }
 
 // anchor is the folder of f that name lies in, as it is spelled or where it really
 // is; "" for none. name is clean.
 func (f Folders) anchor(name string) string {
+	_, anchor := f.within(name)
+	return anchor
+}
+
+// within is anchor, and the folder as it is spelled.
+func (f Folders) within(name string) (folder, anchor string) {
 	for _, folder := range f {
 		folder = filepath.Clean(folder)
 		if inside(name, folder) {
-			return folder
+			return folder, folder
 		}
-		if real, err := filepath.EvalSymlinks(folder); err == nil && inside(name, real) {
-			return real
+		real, _, err := unlinked(folder)
+		if err != nil {
+			continue
+		}
+		if real, err = filepath.EvalSymlinks(real); err == nil && inside(name, real) { // Windows: the long names
+			return folder, real
 		}
 	}
-	return ""
+	return "", ""
+}
+
+// maxLinks bounds the links in the root of the disk that lead to one another; our choice.
+const maxLinks = 8
+
+// unlinked is where a folder of the policy really is. Links are followed in the root
+// of the disk alone, such as a system's own /tmp: further below, who may write in an
+// outer folder could have put the link there, and would open what the policy closes
+// (attack I3).
+func unlinked(folder string) (real string, info fs.FileInfo, err error) {
+	slash := string(filepath.Separator)
+	for range maxLinks {
+		top := filepath.VolumeName(folder) + slash
+		rest, absolute := strings.CutPrefix(folder, top)
+		if !absolute {
+			break
+		}
+		first, below, _ := strings.Cut(rest, slash)
+		info, err = os.Lstat(top + first)
+		if err != nil {
+			return "", nil, err
+		}
+		if info.Mode().Type() != fs.ModeSymlink {
+			return folders(top+first, below, info)
+		}
+		to, err := os.Readlink(top + first)
+		if err != nil {
+			return "", nil, err
+		}
+		if !filepath.IsAbs(to) {
+			to = top + to
+		}
+		folder = filepath.Join(to, below)
+	}
+	return "", nil, errOutside
+}
+
+// folders goes on from at, which info is of, and fails at what is no folder itself.
+func folders(at, below string, info fs.FileInfo) (string, fs.FileInfo, error) {
+	for element := range strings.SplitSeq(below, string(filepath.Separator)) {
+		var err error
+		if at = filepath.Join(at, element); element != "" {
+			info, err = os.Lstat(at)
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		if info.Mode().Type() != fs.ModeDir {
+			return "", nil, errOutside
+		}
+	}
+	return at, info, nil
 }
 
 func inside(name, folder string) bool {

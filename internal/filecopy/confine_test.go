@@ -26,7 +26,7 @@ func TestI3FoldersOfThePolicyAreNotLeft(t *testing.T) {
 	if err := os.Symlink(open, filepath.Join(outer, "alias")); err != nil {
 		t.Skip(err)
 	}
-	for _, f := range []Folders{{open}, {open + "/"}, {filepath.Join(outer, "none"), open}, {filepath.Join(outer, "alias")}} {
+	for _, f := range []Folders{{open}, {open + "/"}, {filepath.Join(outer, "none"), open}, {filepath.Join(outer, "alias"), open}} {
 		for _, name := range []string{open, open + "/sub", open + "/in", open + "/sub/../in"} {
 			real, err := f.Resolve(name)
 			if err != nil {
@@ -48,6 +48,38 @@ func TestI3FoldersOfThePolicyAreNotLeft(t *testing.T) {
 				t.Errorf("%q in %q is %q, %v", name, f, real, err)
 			}
 			if root, err := f.OpenFolder(filepath.Clean(name)); err == nil {
+				_ = root.Close()
+				t.Errorf("%q in %q was opened", name, f)
+			}
+		}
+	}
+}
+
+// Who may write in an outer folder exchanges a folder that others read in for a link.
+func TestI3ARootThatBecameALinkOpensNothing(t *testing.T) {
+	outer, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, secret := filepath.Join(outer, "srv"), filepath.Join(outer, "secret")
+	pub := filepath.Join(srv, "pub")
+	for _, d := range []string{filepath.Join(pub, "docs"), filepath.Join(secret, "docs")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(pub, pub+"2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../secret", pub); err != nil {
+		t.Skip(err)
+	}
+	for _, f := range []Folders{{pub}, {pub + "/docs"}, {srv, pub}, {pub, srv}} {
+		for _, name := range []string{pub, pub + "/docs", pub + "/none", secret, secret + "/docs"} {
+			if real, err := f.Resolve(name); refusal.Of(err) != refusal.PolicyDenied {
+				t.Errorf("%q in %q is %q, %v", name, f, real, err)
+			}
+			if root, err := f.OpenFolder(name); err == nil {
 				_ = root.Close()
 				t.Errorf("%q in %q was opened", name, f)
 			}

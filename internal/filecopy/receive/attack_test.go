@@ -14,6 +14,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/filecopy"
 	"github.com/tucdesk/tucdesk/internal/filecopy/disk"
+	"github.com/tucdesk/tucdesk/internal/filecopy/send"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -190,6 +191,57 @@ func TestI3NothingIsWrittenThroughLinks(t *testing.T) {
 	}
 	if info, err := os.Stat(outside); err != nil || info.Mode().Perm() == 0o777 {
 		t.Errorf("the folder outside has %v, %v", info.Mode(), err)
+	}
+}
+
+// A link is judged by its name, so it has to lie where its name says: not behind
+// another link of the same copy, nor of an earlier one.
+func TestI3I6LinksBehindLinksAreNotMade(t *testing.T) {
+	first := []filecopy.Message{filecopy.Folder{Mode: 0o755, Name: "top"}, filecopy.Folder{Mode: 0o755, Name: "top/a"},
+		filecopy.Folder{Mode: 0o755, Name: "top/a/b"}, filecopy.Link{Name: "top/a/b/c", Target: "../.."}}
+	second := []filecopy.Message{filecopy.Link{Name: "top/a/b/c/l", Target: "../../.ssh"}}
+	behind := []filecopy.Message{filecopy.Folder{Mode: 0o755, Name: "top/a/b/c"}, filecopy.Folder{Mode: 0o755, Name: "top/a/b/c/d"}, small("top/a/b/c/x", "bad")}
+	for name, copies := range map[string][][]filecopy.Message{
+		"one copy":   {append(first[:len(first):len(first)], second...)},
+		"two copies": {first, append(behind, second...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := t.TempDir()
+			if err := os.Symlink("x", filepath.Join(target, "probe")); err != nil {
+				t.Skip(err)
+			}
+			var got string
+			for _, messages := range copies {
+				got = attack(t, Config{Path: target, Flags: filecopy.Recursive | filecopy.Preserve}).say(messages...).end()
+			}
+			want := map[string]string{"one copy": "bad_file", "two copies": "bad_file bad_file bad_file bad_file"}[name]
+			if got != want {
+				t.Errorf("problems: %q, want %q", got, want)
+			}
+			if got := listing(t, target); got != "probe top top/a top/a/b top/a/b/c" {
+				t.Errorf("it wrote %s", got)
+			}
+		})
+	}
+}
+
+// Who may write in a folder and not read there learns no hashes of it, by no name.
+func TestI3NoHashesThroughALinkOfWhatMayNotBeRead(t *testing.T) {
+	outer, data := t.TempDir(), randomBytes(3<<20)
+	pub, closed := filepath.Join(outer, "pub"), filepath.Join(outer, "wonly")
+	from := filepath.Join(t.TempDir(), "big")
+	write(t, from, data)
+	write(t, filepath.Join(pub, "big"), data)
+	write(t, filepath.Join(closed, "big"), data)
+	if err := os.Symlink("../wonly", filepath.Join(pub, "link")); err != nil {
+		t.Skip(err)
+	}
+	for to, want := range map[string]uint64{"pub": 3 << 20, "pub/big": 3 << 20, "pub/link": 0, "pub/link/big": 0, "wonly": 0} {
+		o := run(t, send.Config{Paths: []string{from}}, Config{Path: filepath.Join(outer, to), Folders: filecopy.Folders{outer}, Look: true, Readable: filecopy.Folders{pub}})
+		o.fine(t)
+		if o.received.Kept != want {
+			t.Errorf("%s: %d bytes were kept, want %d", to, o.received.Kept, want)
+		}
 	}
 }
 

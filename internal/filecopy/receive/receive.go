@@ -33,8 +33,9 @@ type Config struct {
 	// where the sender is who may write here anyway.
 	Asked []string
 	// Look says that contents which are there may be compared with what is sent, so that
-	// the sender learns their hashes.
-	Look bool
+	// the sender learns their hashes, if the target really lies in Readable.
+	Look     bool
+	Readable filecopy.Folders
 	// Sink takes the contents of the one file instead of Path.
 	Sink     io.Writer
 	Progress *filecopy.Progress
@@ -50,8 +51,12 @@ func Open(cfg Config) (*Receiver, error) {
 		return r, nil
 	}
 	var err error
-	r.tree, err = place(cfg.Path, cfg.Folders, cfg.Flags&filecopy.Into != 0)
-	return r, err
+	if r.tree, err = place(cfg.Path, cfg.Folders, cfg.Flags&filecopy.Into != 0); err != nil {
+		return nil, err
+	}
+	// Of what was opened, not of its name: that may be a link to where nobody may read.
+	r.cfg.Look = cfg.Look && cfg.Readable.Holds(r.tree.root, r.tree.real)
+	return r, nil
 }
 
 // Receiver is one copy. Its fields are of Run's goroutine where nothing else is said.

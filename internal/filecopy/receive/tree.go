@@ -23,6 +23,7 @@ const maxOpenFolders = 32
 // sends and whatever links lie in it (attacks I1, I3, I6).
 type tree struct {
 	root  *os.Root
+	real  string // its name, as filecopy.Folders resolved it
 	base  string // what the one source is called here; "" keeps the names
 	umask fs.FileMode
 
@@ -58,6 +59,7 @@ func place(name string, folders filecopy.Folders, into bool) (*tree, error) {
 			return nil, err
 		}
 		if info.IsDir() {
+			t.real = real
 			t.root, err = folders.OpenFolder(real)
 			return t, err
 		}
@@ -75,6 +77,7 @@ func place(name string, folders filecopy.Folders, into bool) (*tree, error) {
 	if real, err = folders.Resolve(filepath.Dir(name)); err != nil {
 		return nil, err
 	}
+	t.real = real
 	t.root, err = folders.OpenFolder(real)
 	return t, err
 }
@@ -111,11 +114,15 @@ func (t *tree) local(name string) (string, error) {
 func (t *tree) open(name string) (*folder, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.openLocked(name)
+}
+
+func (t *tree) openLocked(name string) (*folder, error) {
 	if f := t.folders[name]; f != nil {
 		f.users++
 		return f, nil
 	}
-	root, err := t.root.OpenRoot(name)
+	root, err := t.enterLocked(name)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +136,45 @@ func (t *tree) open(name string) (*folder, error) {
 	f := &folder{root: root, users: 2}
 	t.folders[name] = f
 	return f, nil
+}
+
+// enterLocked goes into one folder after the other and through no link: it could be
+// the peer's, of this copy or an earlier one, and what is put behind it would lie
+// elsewhere than its name was judged for (attacks I3, I6).
+func (t *tree) enterLocked(name string) (*os.Root, error) {
+	if name == "." {
+		return t.root.OpenRoot(name)
+	}
+	parent, err := t.openLocked(path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	defer t.doneLocked(parent)
+	base := path.Base(name)
+	info, err := lookFolder(parent.root, base)
+	if err != nil {
+		return nil, err
+	}
+	root, err := parent.root.OpenRoot(base)
+	if err != nil {
+		return nil, err
+	}
+	if opened, err := root.Stat("."); err != nil || !os.SameFile(info, opened) {
+		_ = root.Close()
+		return nil, errNoFolder
+	}
+	return root, nil
+}
+
+var errNoFolder = refusal.New(refusal.BadFile, "there is something else of that name that is no folder, or a link to one")
+
+// lookFolder is about what lies there itself, which has to be a folder.
+func lookFolder(parent *os.Root, base string) (fs.FileInfo, error) {
+	info, err := parent.Lstat(base)
+	if err == nil && info.Mode().Type() != fs.ModeDir {
+		err = errNoFolder
+	}
+	return info, err
 }
 
 func (t *tree) done(f *folder) {
@@ -196,12 +242,9 @@ func (t *tree) mkdir(name string, mode uint32) error {
 	if err != nil && !os.IsExist(err) {
 		return err
 	}
-	info, err := parent.root.Stat(base)
+	info, err := lookFolder(parent.root, base)
 	if err != nil {
 		return err
-	}
-	if !info.IsDir() {
-		return refusal.New(refusal.BadFile, "there is something else of that name that is no folder")
 	}
 	return t.claim(name, info)
 }
