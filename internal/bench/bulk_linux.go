@@ -141,8 +141,10 @@ func transfer(cmd *exec.Cmd, size int64, watch func(int64) bool) (moved, error) 
 	m, all, readErr := count(out, watchdog, watch)
 	err = cmd.Wait()
 	m.spent = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	if _, after, ok := strings.Cut(said.String(), "path "); ok {
-		m.way, _, _ = strings.Cut(after, ";")
+	for line := range strings.Lines(said.String()) { // the last word; changes of path have lines of their own
+		if ways, _, ok := strings.Cut(line, "; session after "); ok {
+			m.way, _, _ = strings.Cut(strings.TrimPrefix(ways, "path "), ";")
+		}
 	}
 	switch {
 	case !watchdog.Stop():
