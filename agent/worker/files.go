@@ -92,10 +92,16 @@ func (w *worker) trees(ctx context.Context) (files.Config, error) {
 	} else if unwritten == nil {
 		err = nil
 	}
-	return files.Config{Read: read, Write: write}, err
+	if err != nil {
+		read.Close()
+		write.Close()
+		return files.Config{}, err
+	}
+	return files.Config{Read: read, Write: write}, nil
 }
 
-// tree opens what copies in one direction may touch; nil with an error.
+// tree opens what copies in one direction may touch. With an error it is nil, or one
+// that holds nothing and still keeps the policy's folders in their places.
 func (w *worker) tree(ctx context.Context, action policy.Action) (*files.Tree, error) {
 	yes, err := w.may(ctx, wire.Action(action), "")
 	if err != nil {
