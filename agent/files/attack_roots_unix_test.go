@@ -201,7 +201,7 @@ func TestI3LinksThatOtherProgramsFollowStayInside(t *testing.T) {
 		"folder, same depth":    c.Rename(srv+"/s/t", srv+"/d/t"),
 	} {
 		if err != nil {
-			t.Logf("%s: %v", name, err)
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if _, err := os.Lstat(srv + "/d/t/in3"); err != nil {
