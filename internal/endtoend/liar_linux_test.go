@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -77,15 +76,6 @@ func (w *world) lie() *liar {
 	w.startRelay()
 	l.listen()
 	return l
-}
-
-// startRelay runs the relay program where the server's relay was.
-func (w *world) startRelay() {
-	w.t.Helper()
-	write(w.t, w.path("relay.toml"), fmt.Sprintf("listen = %q\nsecret = %q\n", w.relay, w.path("server", "relay.secret")))
-	cmd := exec.Command(program(w.t, "tucdesk-relay"), "--config", w.path("relay.toml"))
-	cmd.Env = cleanEnv()
-	launch(w.t, cmd).says("relaying on", 1)
 }
 
 // chainOf serves what an honest server would.

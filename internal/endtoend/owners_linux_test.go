@@ -1,7 +1,6 @@
 package endtoend
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,7 +43,7 @@ func TestOwnersScripts(t *testing.T) {
 func emptyWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), addr: freeAddr(t), relay: freeAddr(t)}
-	write(t, w.path("server.toml"), fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n[relay]\nsecure = \"127.0.0.1:0\"\nlisten = %q\npublic = %q\n", w.addr, w.addr, w.relay, w.relay))
+	write(t, w.path("server.toml"), w.config(plan{}))
 	w.startServer("--url", "https://"+w.addr)
 	eventually(t, "the server prints a set-up string", func() bool { return strings.HasSuffix(w.server.out.String(), "\n") })
 	w.setup = strings.TrimSpace(w.server.out.String())

@@ -205,7 +205,7 @@ func TestHostileRelay(t *testing.T) {
 	var tap *tapped
 	w := newWorld(t, func(w *world, p *plan) {
 		tap = newTap(w.t, w.relay, false)
-		p.public = tap.addr()
+		p.udp = tap.addr()
 	})
 	w.agent("web", "web")
 	w.ann.run("login").is(t, 0)

@@ -90,7 +90,7 @@ func TestA20NothingSecretIsWritten(t *testing.T) {
 	var tap *tapped
 	w := newWorld(t, func(w *world, p *plan) {
 		tap = newTap(w.t, w.relay, true)
-		p.public = tap.addr()
+		p.udp = tap.addr()
 	}, withPassphrase)
 	loud := []string{"PION_LOG_TRACE=all", "PIONS_LOG_TRACE=all", "QUIC_GO_LOG_LEVEL=debug", "GOTRACEBACK=all", "QLOGDIR=" + w.path("qlog")}
 	w.server.stop()
@@ -98,6 +98,8 @@ func TestA20NothingSecretIsWritten(t *testing.T) {
 	cmd.Env = cleanEnv(loud...)
 	w.server = launch(t, cmd)
 	w.server.says("serving on", 1)
+	w.beside.stop()
+	w.startRelay(loud...)
 	join := w.token("web")
 	m := &machine{w: w, name: "web", dir: w.path("machines", "web"), cmd: func(c *exec.Cmd) {
 		c.Args = append(c.Args, "--log-json")
@@ -142,7 +144,7 @@ func TestA20NothingSecretIsWritten(t *testing.T) {
 		list = append(list, secret{"the relay password of " + name, credential.Password(relay, name), ""})
 	}
 	list = append(list, secret{"session data", []byte(data), ""})
-	streams := map[string]string{"server": w.server.err.String() + w.server.out.String(), "agent": m.proc.err.String() + m.proc.out.String(),
+	streams := map[string]string{"server": w.server.err.String() + w.server.out.String(), "relay": w.beside.err.String() + w.beside.out.String(), "agent": m.proc.err.String() + m.proc.out.String(),
 		"join": joined.out + joined.err, "wire": tap.all.String()}
 	for i, p := range printed {
 		streams[fmt.Sprintf("client %d", i)] = p.err.String() + p.out.String()

@@ -87,7 +87,7 @@ func (w *world) startedSocketsArePrivate(t *testing.T) {
 
 func TestWayIsTold(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, byUDP)
 	w.agent("web", "web")
 	s := w.ann.at(100, 24, "xterm", "ssh", "-v", "--predict", "never", "web")
 	from := s.shows(0, `[$#] `)

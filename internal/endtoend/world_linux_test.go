@@ -62,8 +62,9 @@ type world struct {
 	addr   string // of API and control channel
 	relay  string // where the relay listens
 	server *process
-	setup  string  // the set-up string, a secret once
-	ann    *person // founded the team; role admin
+	beside *process // the relay of a world that has it by UDP alone
+	setup  string   // the set-up string, a secret once
+	ann    *person  // founded the team; role admin
 }
 
 // option changes a world before its server is configured.
@@ -72,9 +73,13 @@ type option func(*world, *plan)
 // plan is what a world begins with.
 type plan struct {
 	policy     string
-	public     string // relay address as endpoints are told
+	udp        string // the one way to the relay that endpoints are told; "" for every way there is
 	passphrase bool   // ann's owner key is behind one; it costs a second and 256 MiB
 }
+
+// byUDP leaves endpoints no other way to the relay. Where they have one they take
+// it when UDP answers late, which on a busy machine it does.
+func byUDP(w *world, p *plan) { p.udp = w.relay }
 
 // withPassphrase has the team founded as a person does it.
 func withPassphrase(_ *world, p *plan) { p.passphrase = true }
@@ -83,18 +88,40 @@ func withPassphrase(_ *world, p *plan) { p.passphrase = true }
 func newWorld(t testing.TB, opts ...option) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), addr: freeAddr(t), relay: freeAddr(t)}
-	p := plan{policy: rules, public: w.relay}
+	p := plan{policy: rules}
 	for _, o := range opts {
 		o(w, &p)
 	}
-	write(t, w.path("server.toml"), fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n[relay]\nsecure = \"127.0.0.1:0\"\nlisten = %q\npublic = %q\n", w.addr, w.addr, w.relay, p.public))
+	write(t, w.path("server.toml"), w.config(p))
 	w.startServer("--url", "https://"+w.addr)
 	eventually(t, "the server prints a set-up string", func() bool {
 		return strings.HasPrefix(w.server.out.String(), "tucdesk-setup:") && strings.HasSuffix(w.server.out.String(), "\n")
 	})
 	w.setup = strings.TrimSpace(w.server.out.String())
+	if p.udp != "" {
+		w.startRelay()
+	}
 	w.found(p)
 	return w
+}
+
+// config is the server's configuration.
+func (w *world) config(p plan) string {
+	text := fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n", w.addr, w.addr)
+	if p.udp != "" {
+		return text + fmt.Sprintf("[[relay.external]]\nudp = %q\n", p.udp)
+	}
+	return text + fmt.Sprintf("[relay]\nsecure = \"127.0.0.1:0\"\nlisten = %q\n", w.relay)
+}
+
+// startRelay runs the relay program, for UDP and TCP, on the server's secret.
+func (w *world) startRelay(env ...string) {
+	w.t.Helper()
+	write(w.t, w.path("relay.toml"), fmt.Sprintf("listen = %q\nsecret = %q\n", w.relay, w.path("server", "relay.secret")))
+	cmd := exec.Command(program(w.t, "tucdesk-relay"), "--config", w.path("relay.toml"))
+	cmd.Env = cleanEnv(env...)
+	w.beside = launch(w.t, cmd)
+	w.beside.says("relaying on", 1)
 }
 
 func (w *world) path(parts ...string) string {
