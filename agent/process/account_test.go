@@ -3,6 +3,7 @@
 package process
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -21,6 +22,43 @@ func TestH7OnlyRealLoginUsersAreFound(t *testing.T) {
 	for _, name := range []string{"nobody", "daemon", "bin", "sync"} {
 		if a, err := LookUp(name); err == nil {
 			t.Errorf("%q: %+v", name, a)
+		}
+	}
+}
+
+// The agent's log says why, and the operator, who gets the refusal's detail, does not
+// learn which users there are.
+func TestH7CauseIsForTheLogAlone(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("this test wants root")
+		}
+		t.Skip("this test wants root: run it with sudo")
+	}
+	for name, cause := range map[string]string{
+		"no-such-user": `there is no user "no-such-user"`,
+		"1000":         "no name of a user",
+		"daemon":       `"daemon" is closed to people: the login shell is "/`,
+	} {
+		_, err := LookUp(name)
+		var told *refusal.Error
+		if !errors.As(err, &told) || told.Code != refusal.UserNotAllowed || told.Detail != "this login user cannot be had on this host" {
+			t.Errorf("%q: the operator is told %+v", name, told)
+		}
+		if err == nil || !strings.Contains(err.Error(), cause) {
+			t.Errorf("%q: the log has %v, want %q", name, err, cause)
+		}
+	}
+	root := Account{Name: "toor", UID: 0, Home: "/"}
+	for cause, err := range map[string]error{
+		"root under another name": root.forPeople("toor", 0),
+		"its own user only":       Account{Name: "ann", UID: 1000, Home: "/", Shell: "/bin/sh"}.forPeople("ann", 1000),
+		`is called "ann"`:         Account{Name: "ann", UID: 1000, Home: "/", Shell: "/bin/sh"}.forPeople("ANN", 0),
+		"the home of \"ann\": ":   Account{Name: "ann", UID: 1000, Home: "/no/such/home", Shell: "/bin/sh"}.forPeople("ann", 0),
+		"is not a folder":         Account{Name: "ann", UID: 1000, Home: "/etc/passwd", Shell: "/bin/sh"}.forPeople("ann", 0),
+	} {
+		if err == nil || !strings.Contains(err.Error(), cause) {
+			t.Errorf("%v, want %q", err, cause)
 		}
 	}
 }

@@ -4,6 +4,7 @@ package process
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"os"
 	"os/user"
@@ -30,41 +31,63 @@ const maxLoginName = 64 // bytes; our choice, above what systems allow
 // LookUp finds a login user; "" is the user this process runs as. Everybody else
 // can be had only when this process is root, must not be written as a number,
 // must have a home and a login shell, and is not root under another name
-// (attack H7). Refusal: UserNotAllowed; it does not say which users exist. On Linux
-// an account that has expired is refused as well, and with Unavailable every one
-// while a file nologin closes the host to logins.
+// (attack H7). Refusal: UserNotAllowed; it does not say which users exist, the
+// error around it says for the agent's own log why. On Linux an account that has
+// expired is refused as well, and with Unavailable every one while a file nologin
+// closes the host to logins.
 func LookUp(name string) (Account, error) {
 	self := os.Geteuid()
 	if name == "" {
 		return own(self)
 	}
-	refused := refusal.New(refusal.UserNotAllowed, "this login user cannot be had on this host")
 	if len(name) > maxLoginName || isNumber(name) || strings.ContainsAny(name, ":/\n\x00") {
-		return Account{}, refused
+		return Account{}, closed("what was asked for is no name of a user")
 	}
 	u, err := user.Lookup(name)
+	if errors.As(err, new(user.UnknownUserError)) {
+		return Account{}, closed("there is no user %q", name)
+	}
 	if err != nil {
-		return Account{}, refused
+		return Account{}, closed("looking up the user %q: %v", name, err)
 	}
 	a, err := account(u)
 	if err != nil {
-		return Account{}, refused
+		return Account{}, closed("reading the account of %q: %v", name, err)
 	}
 	if int(a.UID) == self {
 		// A second name of the agent's own user would slip past a rule that names the first.
 		if me, err := own(self); err != nil || me.Name != a.Name {
-			return Account{}, refused
+			return Account{}, closed("%q is a second name of the agent's own user", name)
 		}
 		return a, nil
 	}
-	info, err := os.Stat(a.Home)
-	if self != 0 || a.UID == 0 || a.Name != name || err != nil || !info.IsDir() || noLogin(a.Shell) {
-		return Account{}, refused
+	if err := a.forPeople(name, self); err != nil {
+		return Account{}, err
 	}
 	if err := system("/").open(a, time.Now()); err != nil {
 		return Account{}, err
 	}
 	return a, nil
+}
+
+// forPeople refuses what nobody may log in to by way of a process of self's.
+func (a Account) forPeople(name string, self int) error {
+	info, err := os.Stat(a.Home)
+	switch {
+	case self != 0:
+		return closed("the agent is not root, so it has its own user only, not %q", name)
+	case a.UID == 0:
+		return closed("%q is root under another name", name)
+	case a.Name != name:
+		return closed("%q is called %q in the table of users", name, a.Name)
+	case err != nil:
+		return closed("the home of %q: %v", name, err)
+	case !info.IsDir():
+		return closed("the home of %q is not a folder: %q", name, a.Home)
+	case noLogin(a.Shell):
+		return closed("%q is closed to people: the login shell is %q", name, a.Shell)
+	}
+	return nil
 }
 
 // nobodyID is the number that systems without a user "nobody" have for it.

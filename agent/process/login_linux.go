@@ -108,7 +108,7 @@ func (s system) open(a Account, now time.Time) error {
 		expired = err == nil && day >= 0 && now.Unix()/(24*60*60) >= day
 	})
 	if expired {
-		return refusal.New(refusal.UserNotAllowed, "this login user cannot be had on this host")
+		return closed("the account of %q has expired", a.Name)
 	}
 	return nil
 }

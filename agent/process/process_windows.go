@@ -31,9 +31,12 @@ type Account struct {
 
 // LookUp finds the user this process runs as, for "", and nobody else.
 func LookUp(name string) (Account, error) {
+	if name != "" {
+		return Account{}, closed("an agent on Windows has its own user only")
+	}
 	u, err := user.Current()
-	if err != nil || name != "" {
-		return Account{}, refusal.New(refusal.UserNotAllowed, "this login user cannot be had on this host")
+	if err != nil {
+		return Account{}, closed("looking up the agent's own user: %v", err)
 	}
 	return Account{Name: u.Username, Home: u.HomeDir, Shell: `C:\Windows\System32\cmd.exe`}, nil
 }
