@@ -210,6 +210,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { a.keepSaved(ctx) })
 	loops.Go(func() { a.keepStatus(ctx) })
+	loops.Go(func() { a.keepEnforced(ctx) })
 	if missing := process.Missing(); missing != nil {
 		a.log.Warn("the processes of pings are not fully confined here", "missing", missing)
 	}
@@ -254,18 +255,45 @@ func (a *Agent) saveTrust() {
 	}
 }
 
-// enforce ends the sessions of those who lost their right to them (attack G6).
+// enforceEvery is how late a session may end whose right ran out by the clock; our
+// choice.
+const enforceEvery = time.Second
+
+// keepEnforced ends what may not go on by the time of day: a key or a certificate
+// that was good until a moment is not good for a session that began before it. It
+// looks again and again instead of setting a timer for that moment, because the
+// roster can move it, the clock can be set, and timers stand still while a machine
+// sleeps.
+func (a *Agent) keepEnforced(ctx context.Context) {
+	tick := time.NewTicker(enforceEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			a.enforce(time.Now())
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// enforce ends the sessions of those who lost their right to them, or whose key or
+// our own certificate is good no longer (attack G6).
 func (a *Agent) enforce(now time.Time) {
+	sessions, shells := a.sessions.all(), a.shells.all()
+	if len(sessions)+len(shells) == 0 {
+		return
+	}
 	t, _ := a.keeper.Get()
 	_, self := t.Roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
-	for _, s := range a.sessions.all() {
+	for _, s := range sessions {
 		_, err := judge.Entitled(t, s.question.Request.Operator, now)
 		if err = errors.Join(self, err); err != nil {
 			a.log.Warn("cutting a session", "session", s.question.Request.Session.String(), "err", err)
 			s.end(codeOf(err))
 		}
 	}
-	for _, k := range a.shells.all() {
+	for _, k := range shells {
 		_, err := judge.Entitled(t, k.name.operator, now)
 		if err = errors.Join(self, err); err != nil {
 			a.log.Warn("ending a kept shell", "session", k.question.Request.Session.String(), "err", err)

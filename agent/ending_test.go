@@ -5,13 +5,16 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
@@ -156,6 +159,59 @@ func TestG6RevokedOperatorIsCut(t *testing.T) {
 	if !alive(annPid) {
 		t.Error("somebody else's session was cut too")
 	}
+}
+
+// A key that is good until a moment is not good for a session that began before it,
+// with nothing new from any server; the same goes for a kept shell.
+func TestG6SessionEndsWithItsOperatorsKey(t *testing.T) {
+	t.Parallel()
+	k, a := liveTeam(t)
+	_, annPid := sleeper(k.askFor(a, "ann", sleep))
+	ch, evePid := sleeper(k.askFor(a, "eve", sleep))
+	kept, err := k.sit(a, "eve", keeping(wire.KeepOpen, "build", "echo pid $$; exec sleep 1000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keptPid := pidIn(t, kept)
+	kept.away()
+	ctx, cancel := context.WithCancel(t.Context())
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel()
+	watch.Go(func() { a.keepEnforced(ctx) })
+	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(r *roster.Roster) {
+		for i := range r.Operators {
+			if r.Operators[i].Key.ID() == k.members["eve"].ID() {
+				r.Operators[i].NotAfter = wire.At(time.Now().Add(enforceEvery))
+			}
+		}
+	})}})
+	if _, err := ch.Wait(); refusal.Of(err) != refusal.Expired {
+		t.Errorf("the operator learns %v", err)
+	}
+	until(t, "the programs to die", func() bool { return !alive(evePid) && !alive(keptPid) })
+	until(t, "the session to go", func() bool { return a.sessions.count() == 1 })
+	if !alive(annPid) {
+		t.Error("somebody else's session was cut too")
+	}
+}
+
+func TestG6SessionEndsWithItsMachinesCertificate(t *testing.T) {
+	t.Parallel()
+	k := newTeam(t, openPolicy)
+	k.startRelay()
+	k.ends = wire.At(time.Now().Add(time.Hour))
+	a := k.agent()
+	ch, pid := sleeper(k.askFor(a, "ann", sleep))
+	a.enforce(k.ends.Time().Add(-time.Second))
+	if a.sessions.count() != 1 || !alive(pid) {
+		t.Error("ended before its time")
+	}
+	a.enforce(k.ends.Time())
+	if _, err := ch.Wait(); refusal.Of(err) != refusal.Expired {
+		t.Errorf("the operator learns %v", err)
+	}
+	until(t, "the program to die", func() bool { return !alive(pid) })
 }
 
 func TestServerCutsASession(t *testing.T) {

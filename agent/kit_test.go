@@ -68,6 +68,7 @@ type team struct {
 	members map[string]key.Private[key.Operator]
 	secret  credential.Secret
 	relays  []wire.RelayEndpoint
+	ends    wire.Millis // of the certificates of agents that join; 0 is never
 }
 
 // openPolicy lets operators do everything as the agent's own user or as nobody,
@@ -176,7 +177,7 @@ func (k *team) joinIn(dir string, tags ...string) string {
 	text, token, tk := k.token(time.Hour, 1, tags...)
 	identity := must(keyfile.CreateKey[key.Agent](filepath.Join(dir, "identity")))
 	cert := must(roster.SignAgent(tk, token, roster.AgentCert{
-		Team: token.Team, Agent: identity.Public(), Name: "host", Tags: tags, TokenID: token.ID, IssuedAt: wire.At(time.Now()),
+		Team: token.Team, Agent: identity.Public(), Name: "host", Tags: tags, TokenID: token.ID, IssuedAt: wire.At(time.Now()), NotAfter: k.ends,
 	}))
 	m := membership.Membership{Server: token.Server, Fingerprint: token.Fingerprint, Token: must(roster.ParseJoin(text)).TokenSigned, Certificate: cert}
 	ledger := must(approval.CreateLedger(filepath.Join(dir, membership.LedgerFile)))
