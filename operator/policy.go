@@ -5,16 +5,12 @@ import (
 	"flag"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
-	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/owners"
-	"github.com/tucdesk/tucdesk/operator/remote"
 	"github.com/tucdesk/tucdesk/operator/request"
 	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy"
@@ -149,80 +145,6 @@ func testRules(io *cli.IO, name string, results []policy.Result, asJSON bool) er
 	return nil
 }
 
-type policyExplain struct {
-	verb.Options
-	email, user, at string
-}
-
-func policyExplainCommand() *cli.Command {
-	var o policyExplain
-	return &cli.Command{
-		Use: "explain HOST ACTION [-- ARGV...]", Short: "Say which rule decides, and why",
-		Long: "Asks the rules in force what you, or the person of --email, may do on HOST, now or --at a time, and shows every\n" +
-			"rule with the first condition that did not hold. The machine decides again with the command's real file.",
-		Example: "tucdesk policy explain web shell\ntucdesk policy explain --email bob@example.com --at 2026-11-22T23:00:00Z web exec -- systemctl restart nginx",
-		MinArgs: 2, MaxArgs: -1, Complete: o.CompleteHosts,
-		Flags: func(f *flag.FlagSet) {
-			o.JSONFlag(f)
-			f.StringVar(&o.email, "email", "", "ask for this `person` instead of you")
-			f.StringVar(&o.user, "user", "", "login `user` at the target")
-			f.StringVar(&o.at, "at", "", "ask for this `time`, as 2026-11-22T23:00:00Z")
-		},
-		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, args) })
-		},
-	}
-}
-
-func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account.Account, args []string) error {
-	if err := a.Refresh(ctx); err != nil {
-		return err
-	}
-	if err := a.NeedRules(); err != nil {
-		return err
-	}
-	var action policy.Action
-	if err := action.UnmarshalText([]byte(args[1])); err != nil {
-		return &cli.Error{Err: err, Exit: cli.ExitUsage}
-	}
-	at := time.Now()
-	if o.at != "" {
-		var err error
-		if at, err = time.Parse(time.RFC3339, o.at); err != nil {
-			return &cli.Error{Err: fmt.Errorf("reading --at: %v", err), Hints: []string{"write it as 2026-11-22T23:00:00Z"}, Exit: cli.ExitUsage}
-		}
-	}
-	m, err := a.Find(ctx, args[0])
-	if err != nil {
-		return err
-	}
-	q, err := a.Question(m, wire.Action(action), wire.Params{User: o.user, Argv: remote.ToArgv(remote.AfterDashes(args[2:]))})
-	if err != nil {
-		return err
-	}
-	if o.email != "" {
-		if err := askAs(a, &q, o.email); err != nil {
-			return err
-		}
-	}
-	e := a.Rules.Explain(&q, at)
-	if o.JSON {
-		return io.PrintJSON(viewExplanation(e))
-	}
-	for _, line := range strings.Split(strings.TrimSpace(e.String()), "\n") {
-		fmt.Fprintln(io.Out, terminal.Escape(line))
-	}
-	return nil
-}
-
-// explanationView is the answer of policy explain.
-type explanationView struct {
-	decisionView
-	At    time.Time  `json:"at"`
-	Gated bool       `json:"gated"`
-	Rules []ruleView `json:"rules"`
-}
-
 type decisionView struct {
 	Effect    string   `json:"effect"`
 	Rule      string   `json:"rule"`
@@ -231,35 +153,8 @@ type decisionView struct {
 	Roles     []string `json:"roles"` // any of which may approve
 }
 
-type ruleView struct {
-	Rule    string `json:"rule"`
-	Line    int    `json:"line"`
-	Block   bool   `json:"block"`
-	Matched bool   `json:"matched"`
-	Why     string `json:"why"`
-}
-
 func viewDecision(d policy.Decision) decisionView {
 	return decisionView{d.Effect.String(), d.Rule, d.Reason, d.Approval.Count, verb.SplitList(d.Approval.Roles.String())}
-}
-
-func viewExplanation(e policy.Explanation) explanationView {
-	v := explanationView{decisionView: viewDecision(e.Decision), At: e.At.UTC(), Gated: e.Gated, Rules: []ruleView{}}
-	for _, r := range e.Rules {
-		v.Rules = append(v.Rules, ruleView{r.ID, r.Line, r.Block, r.Matched, r.Why})
-	}
-	return v
-}
-
-// askAs puts another member's identity into the question.
-func askAs(a *account.Account, q *policy.Request, email string) error {
-	for _, m := range a.State.Roster().Operators {
-		if m.Email == email {
-			q.Operator, q.Email, q.Person, q.Role = m.Key.ID(), m.Email, m.Person, m.Role
-			return nil
-		}
-	}
-	return refusal.New(refusal.NotFound, "nobody %q in the roster", email)
 }
 
 func policyPublishCommand() *cli.Command {

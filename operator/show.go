@@ -53,16 +53,12 @@ func listCommand() *cli.Command {
 }
 
 func (o *listing) run(ctx context.Context, io *cli.IO, a *account.Account, tags []string) error {
-	infos, err := a.FetchAgents(ctx)
+	good, err := a.Machines(ctx, io)
 	if err != nil {
 		return err
 	}
 	if err := a.Gossip(ctx); err != nil {
 		return err
-	}
-	good, bad := a.Verified(infos, time.Now())
-	if bad > 0 {
-		io.Say("warning: left out, because their certificates do not hold: %s", cli.Count(bad, "machine"))
 	}
 	return o.print(io, viewHosts(good, tags), tags)
 }

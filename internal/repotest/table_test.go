@@ -129,7 +129,7 @@ var table = []row{
 	{"operator/founding", base + "policy policy/roster internal/keyfile internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb operator/pending operator/owners operator/members", ""},
 	{"operator/cosign", "internal/refusal internal/terminal internal/cli operator/change operator/account operator/verb operator/pending operator/owners operator/founding", ""},
 	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/verify internal/terminal internal/cli " +
-		"operator/account operator/verb operator/request operator/live operator/remote operator/files operator/sshconfig operator/netcheck operator/owners operator/members operator/founding operator/cosign", ""},
+		"operator/account operator/verb operator/request operator/live operator/fleet operator/remote operator/files operator/sshconfig operator/netcheck operator/owners operator/members operator/founding operator/cosign", ""},
 
 	// Programs: they put parts together and hold nothing of their own.
 	{"cmd/tucdesk", "operator", ""},

@@ -65,6 +65,20 @@ func (a *Account) Verified(list []wire.AgentInfo, now time.Time) (good []Machine
 	return good, bad
 }
 
+// Machines asks the server for all machines, names to io how many were left out
+// because their certificates do not hold, and returns the others.
+func (a *Account) Machines(ctx context.Context, io *cli.IO) ([]Machine, error) {
+	infos, err := a.FetchAgents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	good, bad := a.Verified(infos, time.Now())
+	if bad > 0 {
+		io.Say("warning: left out, because their certificates do not hold: %s", cli.Count(bad, "machine"))
+	}
+	return good, nil
+}
+
 // KnownNames are the verified names, of the machines as last seen, that begin so.
 // Verified although it takes a moment: a shell shows these names as they are.
 func (a *Account) KnownNames(prefix string) (names []string) {

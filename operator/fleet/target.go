@@ -72,6 +72,9 @@ func parseWord(word string) (g group, err error) {
 	if at := strings.LastIndex(word, "@"); at >= 0 {
 		g.user, list = word[:at], word[at+1:]
 	}
+	if g.user == self {
+		g.user = ""
+	}
 	items := strings.Split(list, ",")
 	if len(items) > maxItems {
 		return g, refusal.New(refusal.TooLarge, "more than %d machines in one word", maxItems)
@@ -94,6 +97,10 @@ func parseWord(word string) (g group, err error) {
 
 // suffix is what ssh's configuration marks our machines with.
 const suffix = ".tucdesk"
+
+// self is the policy's word for the user that the agent runs as, which is the one
+// that is meant when none is said.
+const self = "@agent"
 
 // One returns the target if a single machine is named, which is then not looked for
 // among others.

@@ -3,14 +3,10 @@ package remote
 import (
 	"context"
 	"flag"
-	"io"
-	"strings"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
-	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/fleet"
 	"github.com/tucdesk/tucdesk/operator/master"
 	"github.com/tucdesk/tucdesk/operator/verb"
@@ -46,7 +42,7 @@ func ExecCommand() *cli.Command {
 			"counts as with one machine (255, 253 denied, 252 approval missing, 251 offline); 130 after Ctrl-C.",
 		Example: "tucdesk exec web -- uname -a\ntucdesk exec -l deploy --reason 'ticket 4711' web -- systemctl restart nginx\n" +
 			"tucdesk exec web1,web2 -- uptime\ntucdesk exec env=prod,role=web --log-dir logs -- df -h\necho hello | tucdesk exec web -- cat",
-		MinArgs: 1, MaxArgs: -1, Complete: o.completeMachines, Again: func() bool { return !o.all },
+		MinArgs: 1, MaxArgs: -1, Complete: o.CompleteMachines, Again: func() bool { return !o.all },
 		Flags: func(f *flag.FlagSet) {
 			o.sessionFlags(f)
 			f.StringVar(&o.cwd, "cwd", "", "working `directory` (default: the user's home)")
@@ -116,23 +112,4 @@ func (o *execOptions) single(ctx context.Context, tio *cli.IO, t fleet.Target, a
 		}
 	}
 	return o.runSession(ctx, tio, w)
-}
-
-// completeMachines offers names and labels of the machines seen last, for the last
-// item of a list.
-func (o *execOptions) completeMachines(_ context.Context, typed string) (list []string) {
-	before, last := "", typed
-	if at := strings.LastIndexAny(typed, ",@"); at >= 0 {
-		before, last = typed[:at+1], typed[at+1:]
-	}
-	_ = o.Offline(&cli.IO{Err: io.Discard}, func(a *account.Account) error {
-		if a.State == nil {
-			return refusal.New(refusal.NotFound, "no roster yet")
-		}
-		for _, name := range append(a.KnownNames(last), a.KnownLabels(last)...) {
-			list = append(list, before+name)
-		}
-		return nil
-	})
-	return list
 }

@@ -84,25 +84,26 @@ func (o *execOptions) targets(ctx context.Context, tio *cli.IO, selection fleet.
 		if err := a.Trusted(); err != nil {
 			return err
 		}
-		infos, err := a.FetchAgents(ctx)
+		machines, err := a.Machines(ctx, tio)
 		if err != nil {
 			return err
 		}
-		good, bad := a.Verified(infos, time.Now())
-		if bad > 0 {
-			tio.Say("warning: left out, because their certificates do not hold: %s", cli.Count(bad, "machine"))
-		}
-		machines := make([]fleet.Machine, len(good))
-		for i, m := range good {
-			machines[i] = fleet.Machine{Name: m.Cert.Name, Tags: m.Cert.Tags}
-		}
-		list, err = selection.Pick(machines)
+		list, err = selection.Pick(Selectable(machines))
 		return err
 	})
 	if refusal.Of(err) == refusal.NotFound {
 		err = &cli.Error{Err: err, Hints: []string{"tucdesk ls"}, Exit: cli.ExitTransport}
 	}
 	return list, err
+}
+
+// Selectable are machines as what a person typed is looked for among them.
+func Selectable(machines []account.Machine) []fleet.Machine {
+	list := make([]fleet.Machine, len(machines))
+	for i, m := range machines {
+		list[i] = fleet.Machine{Name: m.Cert.Name, Tags: m.Cert.Tags}
+	}
+	return list
 }
 
 // spool copies our input into a file that all of them can read.

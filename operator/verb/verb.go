@@ -75,8 +75,20 @@ func (o *Options) Offline(io *cli.IO, f func(*account.Account) error) error {
 }
 
 // CompleteHosts offers the names of the machines seen last, without the
-// network: a completion must answer at once.
+// network: a completion must answer at once. A login user in front of one stays.
 func (o *Options) CompleteHosts(_ context.Context, typed string) []string {
+	return o.completeLast("@", typed, (*account.Account).KnownNames)
+}
+
+// CompleteMachines offers names and labels likewise, for the last item of a list.
+func (o *Options) CompleteMachines(_ context.Context, typed string) []string {
+	return o.completeLast(",@", typed, func(a *account.Account, last string) []string {
+		return append(a.KnownNames(last), a.KnownLabels(last)...)
+	})
+}
+
+// completeLast offers what find knows for what stands behind the last of marks.
+func (o *Options) completeLast(marks, typed string, find func(a *account.Account, last string) []string) (list []string) {
 	home, err := o.Home()
 	if err != nil {
 		return nil
@@ -89,7 +101,11 @@ func (o *Options) CompleteHosts(_ context.Context, typed string) []string {
 	if a.State == nil {
 		return nil
 	}
-	return a.KnownNames(typed)
+	at := strings.LastIndexAny(typed, marks) + 1
+	for _, found := range find(a, typed[at:]) {
+		list = append(list, typed[:at]+found)
+	}
+	return list
 }
 
 // ListFlag is a flag that may be given more than once.

@@ -1,0 +1,202 @@
+package operator
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/fleet"
+	"github.com/tucdesk/tucdesk/operator/remote"
+	"github.com/tucdesk/tucdesk/operator/verb"
+	"github.com/tucdesk/tucdesk/policy"
+)
+
+type policyExplain struct {
+	verb.Options
+	email, user, at string
+}
+
+func policyExplainCommand() *cli.Command {
+	var o policyExplain
+	return &cli.Command{
+		Use: "explain [USER@]HOST[,HOST...]|LABEL=VALUE[,...] ACTION [-- ARGV...]", Short: "Say which rule decides, and why",
+		Long: "Asks the rules in force what you, or the person of --email, may do on HOST, now or --at a time, and shows every\n" +
+			"rule with the first condition that did not hold. The machine decides again with the command's real file. Machines\n" +
+			"are written as for tucdesk exec; of several, each is explained under its name. ACTION is one that\n" +
+			"rules name, such as shell, exec or copy-read; another word is answered with all of them. Flags stand before it.\n\n" +
+			"Exits 0 whatever the rules decide; --json has the decision as effect.",
+		Example: "tucdesk policy explain web shell\ntucdesk policy explain deploy@web exec -- systemctl restart nginx\ntucdesk policy explain env=prod,role=db copy-read\n" +
+			"tucdesk policy explain --email bob@example.com --at 2026-11-22T23:00:00Z web shell",
+		MinArgs: 2, MaxArgs: -1, Complete: o.CompleteMachines, Again: func() bool { return true },
+		Flags: func(f *flag.FlagSet) {
+			o.JSONFlag(f)
+			f.StringVar(&o.email, "email", "", "ask for this `person` instead of you")
+			f.StringVar(&o.user, "user", "", "login `user` at the target (default: the agent's own user)")
+			f.StringVar(&o.user, "l", "", "")
+			f.StringVar(&o.at, "at", "", "ask for this `time`, as 2026-11-22T23:00:00Z")
+		},
+		Run: func(ctx context.Context, io *cli.IO, args []string) error {
+			ask, err := o.read(args)
+			if err != nil {
+				return err
+			}
+			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, ask) })
+		},
+	}
+}
+
+// asked is what a command line of policy explain means.
+type asked struct {
+	machines fleet.Selection
+	action   policy.Action
+	argv     []wire.Bytes
+	at       time.Time
+}
+
+// read finds what is wrong with the command line before anybody is spoken to.
+func (o *policyExplain) read(args []string) (q asked, err error) {
+	wrong := func(err error, hints ...string) error { return &cli.Error{Err: err, Hints: hints, Exit: cli.ExitUsage} }
+	if len(args) < 2 {
+		return q, wrong(refusal.New(refusal.BadArgument, "there is no action"), "tucdesk policy explain HOST shell")
+	}
+	if q.machines, err = fleet.Parse(args[:1]); err != nil {
+		return q, wrong(err, "tucdesk policy explain --help")
+	}
+	if err := q.action.UnmarshalText([]byte(args[1])); err != nil {
+		return q, wrong(err)
+	}
+	if rest := args[2:]; len(rest) > 0 && rest[0] != "--" && strings.HasPrefix(rest[0], "-") {
+		// It would be taken for the command's first word, and the answer be about that.
+		return q, wrong(refusal.New(refusal.BadArgument, "%q stands behind the action, where the command is", rest[0]),
+			"flags stand before the action, and a command behind --: tucdesk policy explain --json web exec -- uname -a")
+	}
+	q.argv = remote.ToArgv(remote.AfterDashes(args[2:]))
+	if q.at = time.Now(); o.at != "" {
+		if q.at, err = time.Parse(time.RFC3339, o.at); err != nil {
+			return q, wrong(fmt.Errorf("reading --at: %v", err), "write it as 2026-11-22T23:00:00Z")
+		}
+	}
+	return q, nil
+}
+
+func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account.Account, ask asked) error {
+	if err := a.Refresh(ctx); err != nil {
+		return err
+	}
+	if err := a.NeedRules(); err != nil {
+		return err
+	}
+	if one, ok := ask.machines.One(); ok {
+		m, err := a.Find(ctx, one.Name)
+		if err != nil {
+			return err
+		}
+		v, text, err := o.explain(a, m, one.User, ask)
+		if err != nil {
+			return err
+		}
+		if o.JSON {
+			return io.PrintJSON(v)
+		}
+		_, err = fmt.Fprint(io.Out, text)
+		return err
+	}
+	return o.each(ctx, io, a, ask)
+}
+
+// each explains it for every machine that is meant, under the machine's name.
+func (o *policyExplain) each(ctx context.Context, io *cli.IO, a *account.Account, ask asked) error {
+	machines, err := a.Machines(ctx, io)
+	if err != nil {
+		return err
+	}
+	known := map[string]account.Machine{}
+	for _, m := range machines {
+		known[m.Cert.Name] = m
+	}
+	targets, err := ask.machines.Pick(remote.Selectable(machines))
+	if err != nil {
+		return &cli.Error{Err: err, Hints: []string{"tucdesk ls"}, Exit: cli.ExitTransport}
+	}
+	views := []explanationView{}
+	for _, t := range targets {
+		v, text, err := o.explain(a, known[t.Name], t.User, ask)
+		if err != nil {
+			return err
+		}
+		if views = append(views, v); !o.JSON {
+			fmt.Fprintf(io.Out, "%s:\n  %s\n", terminal.Escape(t.String()), strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  "))
+		}
+	}
+	if o.JSON {
+		return io.PrintJSON(views)
+	}
+	return nil
+}
+
+// explain is the answer for one machine. A user that is written with it counts more
+// than --user, as with exec.
+func (o *policyExplain) explain(a *account.Account, m account.Machine, user string, ask asked) (v explanationView, text string, err error) {
+	user = verb.OrDefault(user, o.user)
+	q, err := a.Question(m, wire.Action(ask.action), wire.Params{User: user, Argv: ask.argv})
+	if err != nil {
+		return v, "", err
+	}
+	if o.email != "" {
+		if err := askAs(a, &q, o.email); err != nil {
+			return v, "", err
+		}
+	}
+	e := a.Rules.Explain(&q, ask.at)
+	for line := range strings.Lines(e.String()) {
+		text += terminal.Escape(strings.TrimRight(line, "\n")) + "\n"
+	}
+	v = viewExplanation(e)
+	v.Host, v.User, v.Action = m.Cert.Name, user, string(ask.action)
+	return v, text, nil
+}
+
+// explanationView is the answer of policy explain.
+type explanationView struct {
+	decisionView
+	Host   string     `json:"host"`
+	User   string     `json:"user"` // "" is the agent's own
+	Action string     `json:"action"`
+	At     time.Time  `json:"at"`
+	Gated  bool       `json:"gated"`
+	Rules  []ruleView `json:"rules"`
+}
+
+type ruleView struct {
+	Rule    string `json:"rule"`
+	Line    int    `json:"line"`
+	Block   bool   `json:"block"`
+	Matched bool   `json:"matched"`
+	Why     string `json:"why"`
+}
+
+func viewExplanation(e policy.Explanation) explanationView {
+	v := explanationView{decisionView: viewDecision(e.Decision), At: e.At.UTC(), Gated: e.Gated, Rules: []ruleView{}}
+	for _, r := range e.Rules {
+		v.Rules = append(v.Rules, ruleView{r.ID, r.Line, r.Block, r.Matched, r.Why})
+	}
+	return v
+}
+
+// askAs puts another member's identity into the question.
+func askAs(a *account.Account, q *policy.Request, email string) error {
+	for _, m := range a.State.Roster().Operators {
+		if m.Email == email {
+			q.Operator, q.Email, q.Person, q.Role = m.Key.ID(), m.Email, m.Person, m.Role
+			return nil
+		}
+	}
+	return refusal.New(refusal.NotFound, "nobody %q in the roster", email)
+}

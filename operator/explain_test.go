@@ -1,0 +1,84 @@
+package operator
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/fleet"
+	"github.com/tucdesk/tucdesk/operator/remote"
+	"github.com/tucdesk/tucdesk/operator/teamtest"
+)
+
+// What ssh and exec take for a machine, policy explain takes as well.
+func TestExplainTakesMachinesAsExecDoes(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	machines, bad := a.Verified([]wire.AgentInfo{m.Machine("web", m.Enroller), m.Machine("db", m.Enroller)}, time.Now())
+	if bad > 0 || len(machines) != 2 {
+		t.Fatalf("%d machines, %d bad", len(machines), bad)
+	}
+	by := map[string]account.Machine{"web": machines[0], "db": machines[1]}
+	for typed, want := range map[string]string{
+		"web": "web  allow", "web.tucdesk": "web  allow", "@agent@web": "web  allow", "deploy@web": "web deploy deny", "deploy@db,web": "db deploy deny, web deploy deny",
+	} {
+		o := &policyExplain{}
+		ask, err := o.read([]string{typed, "exec", "--", "id"})
+		if err != nil {
+			t.Fatalf("%q: %v", typed, err)
+		}
+		targets := []fleet.Target{}
+		if one, ok := ask.machines.One(); ok {
+			targets = append(targets, one)
+		} else {
+			targets = teamtest.Must(ask.machines.Pick(remote.Selectable(machines)))
+		}
+		var got []string
+		for _, at := range targets {
+			v, text, err := o.explain(a, by[at.Name], at.User, ask)
+			if err != nil || !strings.HasPrefix(text, v.Effect+": ") {
+				t.Errorf("%q: %q, %v", typed, text, err)
+			}
+			got = append(got, strings.Join([]string{v.Host, v.User, v.Effect}, " "))
+		}
+		if text := strings.Join(got, ", "); text != want {
+			t.Errorf("%q: %q, want %q", typed, text, want)
+		}
+	}
+}
+
+func TestExplainNamesWhatIsWrongBeforeItAsksAnybody(t *testing.T) {
+	for line, hint := range map[string]string{
+		"web":                         "tucdesk policy explain ",
+		"web dance":                   "write shell, exec",
+		"web, shell":                  "--help",
+		"web shell --json":            "flags stand before the action",
+		"--at noon web shell":         "write it as 2026-",
+		"web --at noon exec -- id -u": "write it as 2026-",
+	} {
+		args := append([]string{"policy", "explain", "--state", t.TempDir()}, strings.Fields(line)...)
+		if status, out, talk := tucdesk(t, args...); status != cli.ExitUsage || out != "" || !strings.Contains(talk, hint) {
+			t.Errorf("%q: status %d, printed %q, said %q", line, status, out, talk)
+		}
+	}
+}
+
+// A shell completes the machine behind the user, and the last one of a list.
+func TestCompletionOfMachinesKeepsWhatStandsBefore(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	m.Account(t)
+	if err := m.Home.WriteJSON("agents.json", []wire.AgentInfo{m.Machine("web", m.Enroller), m.Machine("db", m.Enroller)}); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{"ssh w": "web", "ssh deploy@w": "deploy@web", "exec deploy@db,w": "deploy@db,web", "policy explain deploy@d": "deploy@db"} {
+		words := strings.Fields(line)
+		args := append([]string{"__complete"}, words[:len(words)-1]...)
+		args = append(args, "--state", m.Home.Dir, words[len(words)-1])
+		if _, out, talk := tucdesk(t, args...); !strings.HasPrefix(out, want+"\n") {
+			t.Errorf("%q: %q, %q", line, out, talk)
+		}
+	}
+}
