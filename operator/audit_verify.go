@@ -3,6 +3,7 @@ package operator
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -34,6 +35,8 @@ func auditVerifyCommand() *cli.Command {
 			"approvals. Names every entry that was edited, deleted, inserted, reordered or cut off. On a member's machine the\n" +
 			"fingerprint and the newest checkpoint that this client has seen are taken from the state folder. Counts the machines\n" +
 			"and people who cosigned each checkpoint, which the server cannot do in their place.\n\n" +
+			"The newest checkpoint covers every entry, so earlier ones may be missing, and that is not told: what goes with one is\n" +
+			"only who had cosigned it.\n\n" +
 			"Exits 0 when nothing was found; 3 when EXPORT is whole but ends before the newest checkpoint that this client has seen:\n" +
 			"an older export, or a server that hides what came after; export again. Exits 1 on anything else.",
 		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -\ntucdesk audit verify --cosigners 3 acme-log",
@@ -58,6 +61,9 @@ func (o *auditVerify) run(ctx context.Context, tio *cli.IO, name string) error {
 		return err
 	}
 	report, err := verifyExport(ctx, tio, name, fingerprint, known)
+	if refused := new(cli.Error); errors.As(err, &refused) {
+		return err
+	}
 	if err != nil {
 		return cmp.Or(ctx.Err(), fmt.Errorf("verifying %q: %w", name, err))
 	}
@@ -98,7 +104,7 @@ func verifyExport(ctx context.Context, tio *cli.IO, name string, fingerprint key
 	}
 	info, err := os.Stat(name)
 	if err != nil {
-		return verify.Report{}, err
+		return verify.Report{}, verb.NotThere(err, name, "an export is made by: tucdesk audit export --out FILE")
 	}
 	if info.IsDir() {
 		folder, err := tiles.Open(name)
@@ -209,8 +215,9 @@ func printReport(tio *cli.IO, r verify.Report) {
 	}
 	switch r.Verdict() {
 	case verify.Holds:
-		fmt.Fprintln(tio.Out, "nothing was edited, deleted, inserted, reordered or cut off")
+		// Of the entries, and no more: an earlier checkpoint that was taken out does not show.
+		fmt.Fprintln(tio.Out, "of the entries nothing was edited, deleted, inserted, reordered or cut off: the newest checkpoint covers all of them")
 	case verify.Older:
-		fmt.Fprintf(tio.Out, "nothing was edited, deleted, inserted or reordered up to here; what came after is not in this export\n")
+		fmt.Fprintf(tio.Out, "of the entries nothing was edited, deleted, inserted or reordered up to here; what came after is not in this export\n")
 	}
 }

@@ -39,7 +39,7 @@ want = "allow"
 	}{
 		{[]string{"policy", "check", good}, 0, "can be used, hash ", ""},
 		{[]string{"policy", "check", bad}, 1, "", "error: " + bad + ": "},
-		{[]string{"policy", "check", filepath.Join(t.TempDir(), "none")}, 1, "", "no such file"},
+		{[]string{"policy", "check", filepath.Join(t.TempDir(), "none")}, 1, "", "file does not exist\nhint: the rules in force"},
 		{[]string{"policy", "check"}, 2, "", "error: "},
 		{[]string{"policy", "test", good}, 0, "0 failed", ""},
 		{[]string{"policy", "test", bad}, 1, "", "error: "},

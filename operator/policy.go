@@ -39,7 +39,7 @@ func policyShowCommand() *cli.Command {
 }
 
 func readRules(io *cli.IO, name string) (*policy.Rules, []byte, error) {
-	text, err := verb.ReadPublicFile(io, name, account.MaxPolicyFile)
+	text, err := verb.ReadPublicFile(io, name, account.MaxPolicyFile, "the rules in force, to begin with: tucdesk policy show > FILE")
 	if err != nil {
 		return nil, nil, err
 	}

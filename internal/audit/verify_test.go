@@ -511,6 +511,38 @@ func TestCheckpointManipulation(t *testing.T) {
 	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), verify.RootMismatch, int64(len(w.rows.entries)-1))
 }
 
+// Every checkpoint covers all entries before it, so taking out an earlier one changes
+// nothing that is proven of the entries. The newest one cannot be taken out unseen.
+func TestEarlierCheckpointsMayBeMissing(t *testing.T) {
+	w := busy(t)
+	whole := w.verify(w.export())
+	var lines []string
+	notes := 0
+	for _, l := range w.export() {
+		if strings.HasPrefix(l, `{"checkpoint":`) {
+			if notes++; notes < whole.Checkpoints {
+				continue
+			}
+		}
+		lines = append(lines, l)
+	}
+	r := w.verify(lines)
+	wantClean(t, r)
+	if r.Checkpoints != 1 || r.Size != whole.Size || r.Root != whole.Root {
+		t.Errorf("%d checkpoints, %d entries; with all of them %+v", r.Checkpoints, r.Size, whole)
+	}
+	// An entry that is gone is found all the same.
+	for i, l := range lines {
+		if strings.HasPrefix(l, `{"index":1,`) {
+			lines = slices.Delete(lines, i, i+1)
+			break
+		}
+	}
+	if r := w.verify(lines); r.Verdict() != verify.Broken {
+		t.Errorf("without an entry: %s", r.Verdict())
+	}
+}
+
 func TestWhatIsNoExport(t *testing.T) {
 	w := busy(t)
 	lines := w.export()

@@ -156,8 +156,21 @@ func TestDamagedStringIsNotShown(t *testing.T) {
 			t.Errorf("%d bytes: %v", len(arg), err)
 		}
 	}
-	if _, err := (&cli.IO{}).Carried(long); err == nil || !strings.Contains(err.Error(), "neither a string nor a file") {
+	if _, err := (&cli.IO{}).Carried(long); err == nil || !strings.Contains(err.Error(), "no string of ours") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A name that was mistyped is shown in full: nobody finds the error in "se...".
+func TestMissingFileIsNamed(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for arg, named := range map[string]bool{
+		"setup.txt": true, "../keys/token.txt": true, "setup": false,
+		"c2VjcmV0LXN0dWZmLCBsb25n.txt": false, "ucdesk-join:c2VjcmV0.txt": false, strings.Repeat("a.", 40): false,
+	} {
+		if _, err := (&cli.IO{}).Carried(arg); err == nil || strings.Contains(err.Error(), arg) != named || !strings.Contains(err.Error(), "there is no file") {
+			t.Errorf("%q: %v", arg, err)
+		}
 	}
 }
 

@@ -63,13 +63,38 @@ func (i *IO) Carried(arg string) (string, error) {
 func notOpened(arg string, err error) error {
 	var why syscall.Errno
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && namesFile(arg):
+		return fmt.Errorf("there is no file %q", arg)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENAMETOOLONG):
-		return fmt.Errorf("%q is neither a string nor a file", shortened(arg))
+		return fmt.Errorf("there is no file %q, and no string of ours begins like that", shortened(arg))
 	case errors.As(err, &why):
 		return fmt.Errorf("opening the file %q: %v", shortened(arg), why)
 	}
 	return fmt.Errorf("opening the file %q: it cannot be opened", shortened(arg))
 }
+
+// maxFileName is the longest argument that is shown as the name of a file, in bytes;
+// our choice.
+const maxFileName = 64
+
+// namesFile reports an argument that is a name such as setup.txt and can be no part of
+// a secret: those that people are given are one long word without a dot, of 43 letters
+// and more, behind a short word and a colon.
+func namesFile(arg string) bool {
+	if len(arg) > maxFileName || strings.ContainsAny(arg, ":\x00") {
+		return false
+	}
+	for _, part := range strings.FieldsFunc(arg, func(r rune) bool { return r == '.' || r == '/' || r == '\\' }) {
+		if len(part) > maxNamePart {
+			return false
+		}
+	}
+	return strings.Contains(arg, ".")
+}
+
+// maxNamePart is how long a word between dots and slashes of such a name may be, in
+// bytes; our choice, half of what the shortest secret has.
+const maxNamePart = 20
 
 // shortened shows of an argument that may be a secret as much as tells a person
 // which one it was: a quarter, and never more than ten bytes.

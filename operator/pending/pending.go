@@ -85,7 +85,7 @@ func Write(path string, c *change.Change) error {
 func Read(io *cli.IO, paths []string) (change.File, error) {
 	var all change.File
 	for i, path := range paths {
-		data, err := verb.ReadPublicFile(io, path, change.MaxFile)
+		data, err := verb.ReadPublicFile(io, path, change.MaxFile, "whoever made the change has the file; its name ends in .pending")
 		if err != nil {
 			return all, err
 		}

@@ -195,7 +195,7 @@ func wait(ctx context.Context, a *account.Account, io *cli.IO, r *signedRequest,
 	io.Say("request %s waits for an approval: %s on %s", short, w.Command(), w.Host)
 	io.Say("  needs %s, until %s", terminal.Escape(request.Needs(info)), r.request.ExpiresAt.Time().Format(time.RFC3339))
 	if noWait {
-		return withdraw(ctx, a, hash, refusal.New(refusal.ApprovalPending, "only a client that waits can use an approval; the request is withdrawn"))
+		return withdraw(ctx, a, hash, notWaiting())
 	}
 	io.Say("  an approver runs: tucdesk requests approve %s", short)
 	for {
@@ -219,6 +219,12 @@ func wait(ctx context.Context, a *account.Account, io *cli.IO, r *signedRequest,
 		}
 		info = next
 	}
+}
+
+// notWaiting is how --nowait ends. To look for the request would be in vain: it is gone.
+func notWaiting() error {
+	return &cli.Error{Err: refusal.New(refusal.ApprovalPending, "only a client that waits can use an approval; the request is withdrawn"), Hints: []string{
+		"the same without --nowait waits until somebody has approved, and runs it then"}}
 }
 
 // poll asks once how a request stands. It takes at least pollEvery, so that a

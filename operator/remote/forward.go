@@ -65,6 +65,11 @@ type forwarding struct {
 	io   *cli.IO
 	host string
 	mu   sync.Mutex // serialises lines
+
+	// What is listened at here is held back until there is a session: who reads
+	// "listening" may connect, and a denial would come after it.
+	stood bool            // guarded by mu
+	held  []forward.Event // guarded by mu
 }
 
 // maxSpecs bounds the forwards on one command line; our choice.
@@ -75,10 +80,11 @@ func ForwardCommand() *cli.Command {
 	var o forwarding
 	return &cli.Command{
 		Use: "forward [USER@]HOST [SPEC...]", Short: "Keep ports and sockets forwarded to or from a machine",
-		Long: "Forwards connections until Ctrl-C and prints what happens: where it listens, each connection with its bytes, which\n" +
-			"way the session goes. A SPEC is what ssh takes behind -L. When the session ends, because the policy bounds it or\n" +
-			"the agent was restarted, it is opened again, unless that is refused; connections that were open are cut, new ones\n" +
-			"wait for it. There is no forward of UDP.\n\n" +
+		Long: "Forwards connections until Ctrl-C and prints what happens: where it listens, once it has a session, each connection\n" +
+			"with its bytes, which way the session goes. A SPEC is what ssh takes behind -L. The policy is asked for the target of\n" +
+			"each connection when it comes; one that it does not let through is refused then, and told.\n\n" +
+			"When the session ends, because the policy bounds it or the agent was restarted, it is opened again, unless that is\n" +
+			"refused; connections that were open are cut, new ones wait for it. There is no forward of UDP.\n\n" +
 			"Listeners are on loopback unless BIND names an address, or * for all of them. Every user of this computer can\n" +
 			"connect to a port on loopback; a socket, as /run/user/1000/db.sock, is for you alone.",
 		Example: "tucdesk forward web 8080:localhost:80\ntucdesk forward db /tmp/db.sock:/run/postgresql/.s.PGSQL.5432\n" +
@@ -139,7 +145,8 @@ func (o *forwarding) run(ctx context.Context) error {
 	t := &tunnel{options: &o.Options, io: o.io, want: w, set: set, alone: true, path: o.way, lost: o.retry}
 	first := true
 	t.stands = func(conn *opened, bad error) {
-		o.line(forwardLine{Type: "session", Session: conn.id.String(), Rule: conn.Ready().Rule}, "session %s to %s", conn.id, terminal.Escape(o.host))
+		o.line(forwardLine{Type: "session", Session: conn.id.String(), Rule: conn.Ready().Rule}, "session %s to %s; the policy is asked for the target of each connection", conn.id, terminal.Escape(o.host))
+		o.release()
 		if first && bad != nil { // a typing error, or a refusal: nobody would see it later
 			cancel(bad)
 		}
@@ -191,7 +198,32 @@ func (o *forwarding) line(l forwardLine, format string, args ...any) {
 	_ = enc.Encode(l)
 }
 
+// hold keeps e back while no session has stood yet.
+func (o *forwarding) hold(e forward.Event) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.stood && e.Type == forward.Listening {
+		o.held = append(o.held, e)
+		return true
+	}
+	return false
+}
+
+// release tells what was held back, once a session stands.
+func (o *forwarding) release() {
+	o.mu.Lock()
+	held := o.held
+	o.stood, o.held = true, nil
+	o.mu.Unlock()
+	for _, e := range held {
+		o.report(e)
+	}
+}
+
 func (o *forwarding) report(e forward.Event) {
+	if o.hold(e) {
+		return
+	}
 	l := forwardLine{Type: string(e.Type), Forward: e.Spec.String(), Address: e.At, Connection: e.Conn.ID, From: e.Conn.From, To: e.Conn.To, Sent: e.Taken, Received: e.Given}
 	if e.Err != nil {
 		l.Error, l.Code = e.Err.Error(), string(refusal.Of(e.Err))

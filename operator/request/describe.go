@@ -55,8 +55,15 @@ func (w Waiting) Command() string {
 	if k := w.Request.Params.Keep; k != nil && !k.Runs() {
 		return strings.TrimSpace("no program, but to " + string(k.Do) + " kept shells " + terminal.Quote([]byte(k.Name)))
 	}
-	if w.Request.Action == wire.Shell && len(w.Request.Params.Argv) == 0 {
-		return "an interactive shell"
+	if len(w.Request.Params.Argv) == 0 {
+		switch w.Request.Action {
+		case wire.Shell:
+			return "an interactive shell"
+		case wire.Copy:
+			return "no program, but copies of files"
+		case wire.Forward:
+			return "no program, but forwarded connections"
+		}
 	}
 	parts := make([]string, len(w.Request.Params.Argv))
 	for i, arg := range w.Request.Params.Argv {

@@ -145,3 +145,14 @@ func TestSettledNamesEveryEnd(t *testing.T) {
 		}
 	}
 }
+
+// What runs nothing says so: an empty line beside "command" would be read as an
+// oversight.
+func TestRequestWithoutAProgramSaysWhatItIs(t *testing.T) {
+	for action, want := range map[wire.Action]string{wire.Shell: "an interactive shell", wire.Copy: "no program, but copies of files", wire.Forward: "no program, but forwarded connections"} {
+		w := Waiting{Request: wire.Request{Action: action}}
+		if got := w.Command(); got != want {
+			t.Errorf("%s: %q, want %q", action, got, want)
+		}
+	}
+}

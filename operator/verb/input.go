@@ -2,6 +2,7 @@ package verb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,6 +17,15 @@ import (
 // Exists says that a file is in the way of a new one.
 func Exists(name string) error {
 	return &cli.Error{Err: fmt.Errorf("writing %q: %w", name, fs.ErrExist), Hints: []string{"choose another file, or remove that one"}}
+}
+
+// NotThere is err, of opening the file that a person named, with what to do where
+// there is no such file.
+func NotThere(err error, name string, hints ...string) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return &cli.Error{Err: fmt.Errorf("opening %q: %w", name, fs.ErrNotExist), Hints: hints}
 }
 
 // Confirm asks a yes-or-no question at the terminal; nil is yes. Any other answer,
@@ -45,13 +55,14 @@ func Confirm(ctx context.Context, io *cli.IO, question string, otherwise error) 
 	}
 }
 
-// ReadPublicFile reads a file that holds no secret, "-" being standard input.
-func ReadPublicFile(tio *cli.IO, name string, limit int64) ([]byte, error) {
+// ReadPublicFile reads a file of at most limit bytes that holds no secret, "-" being
+// standard input. The hints are for a file that is not there. Refusal: TooLarge.
+func ReadPublicFile(tio *cli.IO, name string, limit int64, hints ...string) ([]byte, error) {
 	f := tio.In
 	if name != "-" {
 		var err error
 		if f, err = os.Open(name); err != nil {
-			return nil, err
+			return nil, NotThere(err, name, hints...)
 		}
 		defer f.Close()
 	}

@@ -1,0 +1,48 @@
+package remote
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/operator/forward"
+)
+
+// Who reads "listening" connects: it is not said while the session may still be denied.
+func TestForwardSaysNothingOfListeningBeforeASessionStands(t *testing.T) {
+	for _, asJSON := range []bool{false, true} {
+		var out bytes.Buffer
+		o := &forwarding{io: &cli.IO{Out: &out}, host: "web"}
+		o.JSON = asJSON
+		set := forward.New(forward.Config{Report: o.report})
+		defer set.Close()
+		spec, err := forward.Parse(forward.Local, "0:localhost:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := set.Add(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		if out.Len() > 0 {
+			t.Errorf("before a session: %q", out.String())
+		}
+		o.release()
+		if got := out.String(); strings.Count(got, "listening") != 1 || !strings.Contains(got, "127.0.0.1:") && !strings.Contains(got, "[::1]:") {
+			t.Errorf("after it: %q", got)
+		}
+		if err := set.Add(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.String(); strings.Count(got, "listening") != 2 {
+			t.Errorf("a later one: %q", got)
+		}
+	}
+}
+
+func TestNoWaitDoesNotSendAnybodyToAWithdrawnRequest(t *testing.T) {
+	var talk bytes.Buffer
+	if status := cli.Report(&talk, notWaiting()); status != cli.ExitPending || strings.Contains(talk.String(), "requests ls") || !strings.Contains(talk.String(), "hint: the same without --nowait") {
+		t.Errorf("status %d, said %q", status, talk.String())
+	}
+}
