@@ -76,6 +76,7 @@ type Agent struct {
 	judge    *judge.Judge
 	sessions sessionTable
 	shells   shells
+	left     leftovers
 	running  sync.WaitGroup          // session goroutines
 	refusals *rate.Limiter[struct{}] // that are written into the audit log
 
@@ -176,7 +177,8 @@ func (a *Agent) openGroups() {
 		a.log.Info("sessions have no control groups", "why", err)
 		return
 	}
-	if err := a.groups.Sweep(); err != nil {
+	left, err := a.groups.Sweep()
+	if err := errors.Join(append(a.left.readopt(left), err)...); err != nil {
 		a.log.Error("ending what a killed agent left", "err", err)
 	}
 }
@@ -281,11 +283,15 @@ func (a *Agent) keepEnforced(ctx context.Context) {
 // our own certificate is good no longer (attack G6).
 func (a *Agent) enforce(now time.Time) {
 	sessions, shells := a.sessions.all(), a.shells.all()
-	if len(sessions)+len(shells) == 0 {
+	if len(sessions)+len(shells)+a.left.count() == 0 {
 		return
 	}
 	t, _ := a.keeper.Get()
 	_, self := t.Roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
+	a.endLeft(func(operator key.ID) error {
+		_, err := judge.Entitled(t, operator, now)
+		return errors.Join(self, err)
+	})
 	for _, s := range sessions {
 		_, err := judge.Entitled(t, s.question.Request.Operator, now)
 		if err = errors.Join(self, err); err != nil {

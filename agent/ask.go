@@ -40,12 +40,16 @@ func (s *live) asked(body []byte, now time.Time) error {
 	if s.asks.meter.Take(askRate, now) {
 		d, err = s.agent.judge.May(s.question, s.answer, ask.Action, ask.Target, now)
 	}
+	if err == nil && policy.Action(ask.Action) == policy.Background {
+		err = s.agent.left.room()
+	}
 	if err == nil {
 		err = s.recordTarget(ask, d)
 	}
 	if err != nil {
 		answer.Code, answer.Detail = refusal.Of(err), detail(err)
 	}
+	s.background = s.background || err == nil && policy.Action(ask.Action) == policy.Background
 	answer.Named, answer.Roots = d.Named, d.Roots
 	return s.pair.SendJSON(pair.FrameAnswer, answer)
 }

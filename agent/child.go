@@ -62,9 +62,9 @@ func (c *child) read(frames chan<- pair.Frame, end func(refusal.Code)) {
 }
 
 // stop ends the child: it is asked, and killed when it does not listen. Its program
-// then dies with it (package process), and what it left with its group. late gets the
-// frames that still come.
-func (c *child) stop(code refusal.Code, frames <-chan pair.Frame, late func(pair.Frame)) error {
+// then dies with it (package process); what it left is the group's. late gets the
+// frames that still come. Not orderly: it had to be killed.
+func (c *child) stop(code refusal.Code, frames <-chan pair.Frame, late func(pair.Frame)) (orderly bool) {
 	kill := time.AfterFunc(endLimit, func() { // from now: a child that does not read holds up Send as well
 		_ = c.cmd.Process.Kill()
 		c.pair.Close()
@@ -75,6 +75,5 @@ func (c *child) stop(code refusal.Code, frames <-chan pair.Frame, late func(pair
 	}
 	c.pair.Close()
 	_ = c.cmd.Wait()
-	kill.Stop()
-	return c.group.End()
+	return kill.Stop()
 }

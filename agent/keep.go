@@ -194,7 +194,8 @@ func (k *shell) run() {
 	default:
 	}
 	k.agent.shells.forget(k)
-	if err := k.child.stop(why, frames, func(f pair.Frame) { k.handle(f, why) }); err != nil {
+	k.child.stop(why, frames, func(f pair.Frame) { k.handle(f, why) })
+	if err := k.group.End(); err != nil {
 		k.agent.log.Error("ending what a kept shell left", "session", q.Request.Session.String(), "err", err)
 	}
 	reader.Wait()

@@ -57,16 +57,17 @@ type live struct {
 	why     refusal.Code  // guarded by cut
 
 	// Of serve's goroutine.
-	confirmed bool
-	answer    judge.Answer
-	limits    policy.Limits
-	reports   int
-	login     *utmp.Login
-	asks      asks
-	wrong     int
-	alarms    int
-	last      *pair.Exited
-	closed    *pair.Closed
+	confirmed  bool
+	background bool // what it started may stay
+	answer     judge.Answer
+	limits     policy.Limits
+	reports    int
+	login      *utmp.Login
+	asks       asks
+	wrong      int
+	alarms     int
+	last       *pair.Exited
+	closed     *pair.Closed
 }
 
 // end makes the session end; the first reason counts.
@@ -319,17 +320,18 @@ func shorter(limit, most time.Duration) time.Duration {
 // stop ends the child and hears its last words.
 func (s *live) stop(frames <-chan pair.Frame) {
 	var code refusal.Code
+	cut := false
 	select {
 	case <-s.cut:
-		code = s.why
+		code, cut = s.why, true
 	default:
 	}
-	err := s.child.stop(code, frames, func(f pair.Frame) {
+	orderly := s.child.stop(code, frames, func(f pair.Frame) {
 		if f.Type == pair.FrameExited && s.confirmed && s.last == nil {
 			_ = s.handle(f, nil)
 		}
 	})
-	if err != nil {
+	if err := s.endGroup(orderly && !cut); err != nil {
 		s.agent.log.Error("ending what a session left", "session", s.question.Request.Session.String(), "err", err)
 	}
 }

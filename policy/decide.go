@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -80,6 +82,12 @@ func (r *Rules) early(q *Request, at time.Time) (Decision, bool) {
 		return d.deny(refusal.EnvNotAllowed, "an environment variable that the policy's environment.allow does not name"), true
 	}
 	return d, false
+}
+
+// Names reports whether the allow rule of that id names the action or all its parts.
+func (r *Rules) Names(id string, a Action) bool {
+	i, found := slices.BinarySearchFunc(r.rules, id, func(x *rule, id string) int { return cmp.Compare(x.id, id) })
+	return found && !r.rules[i].block && a.bit() != 0 && a.bit()&^r.rules[i].actions == 0
 }
 
 // EnvAllowed reports whether a request may name this environment variable. Clients

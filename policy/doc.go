@@ -33,7 +33,7 @@
 //	who.roles = ["operator", "admin"] # these roles exactly, not "and above"
 //	who.emails = ["ann@example.com"]  # also: who.people (roster person ids), who.keys (kids)
 //	where.tags_all = ["prod", "web"]  # also: where.tags_any, where.agents (host names)
-//	actions = ["exec"]                # shell, exec, copy(-read|-write), forward(-local|-remote|-agent), ping
+//	actions = ["exec"]                # shell, exec, copy(-read|-write), forward(-local|-remote|-agent), background, ping
 //	users = ["@agent", "deploy"]      # login users; "@agent" is the agent's own
 //	cwd = ["/srv/web"]                # working directories
 //	commands = [                      # exact argv; "..." last is any further arguments
@@ -128,6 +128,16 @@
 // host reaches sockets, and the addresses that clouds hand out credentials at, only
 // where a rule has that path or that address, not a name of it, among its targets
 // (attack P4).
+//
+// # Background
+//
+// "background" lets what a shell or a command started go on when its session ends, if it
+// was meant to: it made a session of its own (setsid, a daemon), or ignores the hang-up
+// (nohup). It gives nothing without a rule for "shell" or "exec" beside it, and is asked
+// for at the end of the session, by the newest policy. What ran with an approval leaves
+// something only if the very rule that allowed it names "background": who approved a
+// command approved its end as well, unless the rule they could read says otherwise. So a
+// listed command on a gated host leaves nothing.
 //
 // # Identity and tags
 //

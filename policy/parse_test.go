@@ -206,6 +206,7 @@ func TestDefaultPolicy(t *testing.T) {
 		expectEffect(t, r, ask(as, func(q *Request) { q.User = "root" }), noon, Deny)
 		expectEffect(t, r, ask(as, func(q *Request) { q.Action = Forward }), noon, Allow)
 		expectEffect(t, r, ask(as, func(q *Request) { q.Action = Copy }), noon, Allow)
+		expectEffect(t, r, ask(as, func(q *Request) { q.Action = Background }), noon, Allow)
 		expectEffect(t, r, ask(as, func(q *Request) { q.Action = ForwardAgent }), noon, Deny)
 	}
 	expectEffect(t, r, ask(func(q *Request) { q.Role = Viewer }), noon, Deny)

@@ -28,6 +28,10 @@ const (
 	// none of Forward's two: a rule that means it says so.
 	ForwardAgent Action = "forward-agent"
 
+	// Background lets programs that left their session go on when it ends (package doc,
+	// "Background").
+	Background Action = "background"
+
 	// Ping opens a session in which nothing can be opened: it shows that the host
 	// is there, and the way to it. So it is allowed wherever anything else may be
 	// (package doc, "Ping").
@@ -35,7 +39,7 @@ const (
 )
 
 // actions gives every single action its bit, in this order.
-var actions = [...]Action{Shell, Exec, CopyRead, CopyWrite, ForwardLocal, ForwardRemote, ForwardAgent, Ping}
+var actions = [...]Action{Shell, Exec, CopyRead, CopyWrite, ForwardLocal, ForwardRemote, ForwardAgent, Background, Ping}
 
 // parts are the actions that a is short for, or nil.
 func (a Action) parts() []Action {
@@ -67,13 +71,13 @@ func (a Action) bit() (set actionSet) {
 // UnmarshalText reads an action's name and refuses unknown ones.
 func (a *Action) UnmarshalText(text []byte) error {
 	if Action(text).bit() == 0 {
-		return fmt.Errorf("%q is not an action: write shell, exec, copy, copy-read, copy-write, forward, forward-local, forward-remote, forward-agent or ping", text)
+		return fmt.Errorf("%q is not an action: write shell, exec, copy, copy-read, copy-write, forward, forward-local, forward-remote, forward-agent, background or ping", text)
 	}
 	*a = Action(text)
 	return nil
 }
 
-type actionSet uint8
+type actionSet uint16
 
 // Limits of a request. A signed session request has at most 64 KiB (protocol
 // 4.1), so nothing longer can be meant honestly.

@@ -13,8 +13,20 @@
 //
 //	<the agent's group>/tucdesk-<owner>-<session>/cgroup.kill
 //
+// A group whose programs may outlive their session gets an empty group inside it, whose
+// name says whose they are. It is there as long as they are, whatever becomes of the
+// agent:
+//
+//	<the agent's group>/tucdesk-<owner>-<session>/left-<mark>
+//
 // Source: cgroups(7), Linux 5.14 and newer.
 package cgroup
 
 // Group is the group of one session. The one that made it ends it.
 type Group struct{ dir string }
+
+// Left is a group that was left running, and the mark that Leave gave it.
+type Left struct {
+	Group *Group
+	Mark  string
+}

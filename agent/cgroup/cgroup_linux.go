@@ -102,11 +102,12 @@ func (p *Parent) Make(name string) (*Group, error) {
 const strayAfter = time.Minute
 
 // Sweep ends what an agent of the same owner left behind that could not end it, and
-// removes the empty groups of agents that never came back.
-func (p *Parent) Sweep() error {
+// removes the empty groups of agents that never came back. What it had left on purpose
+// is returned.
+func (p *Parent) Sweep() (left []Left, err error) {
 	entries, err := os.ReadDir(p.dir)
 	if err != nil {
-		return fmt.Errorf("looking for left control groups: %v", err)
+		return nil, fmt.Errorf("looking for left control groups: %v", err)
 	}
 	var errs []error
 	for _, e := range entries {
@@ -114,12 +115,49 @@ func (p *Parent) Sweep() error {
 		switch info, err := e.Info(); {
 		case err != nil || !e.IsDir():
 		case strings.HasPrefix(e.Name(), p.prefix):
+			if mark, marked := g.mark(); marked && !g.empty() {
+				left = append(left, Left{g, mark})
+				continue
+			}
 			errs = append(errs, g.End())
 		case strings.HasPrefix(e.Name(), anyPrefix) && time.Since(info.ModTime()) > strayAfter:
 			_ = os.Remove(g.dir) // the kernel refuses while a process is in it
 		}
 	}
-	return errors.Join(errs...)
+	return left, errors.Join(errs...)
+}
+
+// leftPrefix begins the name of the group that marks another as left.
+const leftPrefix = "left-"
+
+// Leave leaves what is in the group running and marks it; mark must be good for a file
+// name. Without anything in it the group is removed, and left is false. So it is on a
+// nil group, of whose programs nobody knows.
+func (g *Group) Leave(mark string) (left bool, err error) {
+	if g == nil {
+		return false, nil
+	}
+	if g.empty() {
+		return false, g.End()
+	}
+	if err := os.Mkdir(filepath.Join(g.dir, leftPrefix+mark), 0o755); err != nil {
+		return false, errors.Join(fmt.Errorf("marking a control group: %v", err), g.End())
+	}
+	return true, nil
+}
+
+// Ended removes the group if nothing is in it any more, and reports whether it is gone.
+func (g *Group) Ended() bool { return g.empty() && g.End() == nil }
+
+// mark is what Leave wrote.
+func (g *Group) mark() (mark string, marked bool) {
+	entries, _ := os.ReadDir(g.dir)
+	for _, e := range entries {
+		if mark, marked = strings.CutPrefix(e.Name(), leftPrefix); marked && e.IsDir() {
+			return mark, true
+		}
+	}
+	return "", false
 }
 
 // Add puts a process into the group. Its children are born there; those that it

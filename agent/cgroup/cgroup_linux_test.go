@@ -112,8 +112,8 @@ func TestSweepEndsOwnGroupsOnly(t *testing.T) {
 		}
 	}
 	pid := daemon(t, left)
-	if err := p.Sweep(); err != nil {
-		t.Fatal(err)
+	if kept, err := p.Sweep(); err != nil || len(kept) > 0 {
+		t.Fatal(kept, err)
 	}
 	if !gone(pid) {
 		t.Error("what was left goes on")

@@ -18,10 +18,16 @@ func (*Parent) Make(string) (*Group, error) {
 }
 
 // Sweep does nothing.
-func (*Parent) Sweep() error { return nil }
+func (*Parent) Sweep() ([]Left, error) { return nil, nil }
 
 // Add does nothing.
 func (*Group) Add(int) error { return nil }
 
 // End does nothing.
 func (*Group) End() error { return nil }
+
+// Leave does nothing: there is nothing to be marked.
+func (*Group) Leave(string) (bool, error) { return false, nil }
+
+// Ended reports true: there is no group.
+func (*Group) Ended() bool { return true }

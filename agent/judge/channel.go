@@ -13,7 +13,7 @@ import (
 // newest roster and policy decide each time, so a right that is taken away is gone
 // for the next connection. action and target are as policies write them.
 func (j *Judge) May(q *Question, ans Answer, action wire.Action, target string, now time.Time) (policy.Decision, error) {
-	if !belongs(q.Request.Action, action) {
+	if !belongs(q.Request.Action, action) || policy.Action(action) == policy.Background && q.Request.Params.Keep != nil {
 		return policy.Decision{}, refusal.New(refusal.BadArgument, "the session was opened for something else")
 	}
 	t, err := j.cfg.Keeper.Usable(now)
@@ -31,6 +31,9 @@ func (j *Judge) May(q *Question, ans Answer, action wire.Action, target string, 
 	r := j.policyRequest(q, op, cert)
 	r.Action, r.Target, r.Argv, r.File, r.Cwd, r.Env = policy.Action(action), target, nil, "", "", nil
 	d := t.Rules.Decide(r, now)
+	if r.Action == policy.Background && d.Effect != policy.Deny && ans.Decision.Approval.Count > 0 && !t.Rules.Names(ans.Decision.Rule, policy.Background) {
+		return policy.Decision{}, refusal.New(refusal.PolicyDenied, "the session needed approval, and the rule that allowed it does not name background")
+	}
 	if d.Effect == policy.NeedApproval && met(d.Approval, ans.Decision.Approval) {
 		return d, nil
 	}
@@ -45,7 +48,7 @@ func belongs(session, asked wire.Action) bool {
 		return session == wire.Copy
 	case policy.ForwardLocal, policy.ForwardRemote:
 		return session == wire.Forward
-	case policy.ForwardAgent:
+	case policy.ForwardAgent, policy.Background:
 		return session == wire.Shell || session == wire.Exec
 	}
 	return false

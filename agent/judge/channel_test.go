@@ -13,7 +13,8 @@ func TestASessionIsAskedOnlyForWhatItWasOpenedFor(t *testing.T) {
 	sessions := []wire.Action{wire.Shell, wire.Exec, wire.Copy, wire.Forward, wire.Ping}
 	for asked, in := range map[policy.Action][]wire.Action{
 		policy.CopyRead: {wire.Copy}, policy.CopyWrite: {wire.Copy}, policy.ForwardLocal: {wire.Forward}, policy.ForwardRemote: {wire.Forward},
-		policy.ForwardAgent: {wire.Shell, wire.Exec}, policy.Shell: nil, policy.Exec: nil, policy.Copy: nil, policy.Forward: nil, policy.Ping: nil, "": nil,
+		policy.ForwardAgent: {wire.Shell, wire.Exec}, policy.Background: {wire.Shell, wire.Exec},
+		policy.Shell: nil, policy.Exec: nil, policy.Copy: nil, policy.Forward: nil, policy.Ping: nil, "": nil,
 	} {
 		for _, s := range sessions {
 			want := false

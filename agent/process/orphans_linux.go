@@ -105,7 +105,7 @@ func (p *Process) left() (pids []int, ok bool) {
 	children := make(map[int][]member, len(list))
 	for _, m := range list {
 		children[m.parent] = append(children[m.parent], m)
-		if m.session == p.Pid() && !m.dead && !p.alone {
+		if m.session == p.Pid() && !m.dead && !p.alone && !p.spared(m) {
 			pids = append(pids, m.pid)
 		}
 	}
@@ -115,11 +115,64 @@ func (p *Process) left() (pids []int, ok bool) {
 	for queue := []int{os.Getpid()}; len(queue) > 0; queue = queue[1:] {
 		for _, m := range children[queue[0]] {
 			queue = append(queue, m.pid)
-			if !m.dead {
+			if !m.dead && !p.spared(m) {
 				pids = append(pids, m.pid)
 			}
 		}
 		delete(children, queue[0]) // the list was not taken at one moment: no circles
 	}
 	return pids, ok
+}
+
+// settle is how long a program that has ended may take to get what it started into a
+// session of its own: a shell can be gone before its "setsid x &" has run. Our choice.
+const settle = 500 * time.Millisecond
+
+// Stays reports whether something is left that was meant to outlive the program: it has
+// made a session of its own, or ignores the hang-up. Of a program that has ended, those
+// that still may do so are waited for, half a second at most.
+func (p *Process) Stays() bool {
+	for pause, end := time.Millisecond, time.Now().Add(settle); ; pause = min(2*pause, 50*time.Millisecond) {
+		stay, undecided := p.staying()
+		if !undecided || !p.stdout.isLate() || time.Now().After(end) {
+			return stay
+		}
+		time.Sleep(pause)
+	}
+}
+
+// staying looks once. Undecided are those that would end with the program as they are.
+func (p *Process) staying() (stay, undecided bool) {
+	pids, _ := p.left()
+	for _, pid := range pids {
+		m, ok := readMember(pid)
+		if !ok || m.dead || pid == p.Pid() {
+			continue
+		}
+		meant := p.meant(m)
+		stay, undecided = stay || meant, undecided || !meant
+	}
+	return stay, undecided
+}
+
+// spared reports whether End has to leave m alone.
+func (p *Process) spared(m member) bool { return p.leave.Load() && p.meant(m) }
+
+// meant reports that m was to outlive the program. The program itself never is: it dies
+// with this process.
+func (p *Process) meant(m member) bool {
+	return m.pid != p.Pid() && (m.session != p.Pid() || ignoresHangUp(m.pid))
+}
+
+// ignoresHangUp reads the mask "SigIgn" of /proc/<pid>/status, in which SIGHUP, signal 1,
+// is the lowest bit.
+func ignoresHangUp(pid int) bool {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return false
+	}
+	_, rest, found := bytes.Cut(status, []byte("\nSigIgn:\t"))
+	mask, _, _ := bytes.Cut(rest, []byte("\n"))
+	ignored, err := strconv.ParseUint(string(mask), 16, 64)
+	return found && err == nil && ignored&1 != 0
 }

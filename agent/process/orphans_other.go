@@ -6,3 +6,7 @@ package process
 func adopt() error { return nil }
 
 func (p *Process) reapAdopted() {}
+
+// Stays reports false: what has left the program's process group is not known here, and
+// nothing ends it.
+func (p *Process) Stays() bool { return false }

@@ -21,7 +21,8 @@
 //     the program's session, and on Linux, in a process that is there for this
 //     program alone, everything that descends from it, daemons too: they cannot
 //     leave the process that adopts orphans. There the program also dies when
-//     this process does, even by SIGKILL (H2).
+//     this process does, even by SIGKILL (H2). After Leave, End spares what was
+//     meant to go on.
 //
 // Source: protocol 4.3 (command identity), design 4.1 and 4.3.
 package process
@@ -103,6 +104,7 @@ type Process struct {
 	ending chan struct{} // closed when End begins
 	reaper sync.WaitGroup
 	alone  bool
+	leave  atomic.Bool   // End spares what stays
 	done   chan struct{} // closed when run is over
 
 	endOnce sync.Once
@@ -175,6 +177,9 @@ func (p *Process) End() {
 	})
 	<-p.done
 }
+
+// Leave has End spare what Stays speaks of. The program itself ends in any case.
+func (p *Process) Leave() { p.leave.Store(true) }
 
 func (p *Process) hangUp() {
 	_ = p.stdin.Close()

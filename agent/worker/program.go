@@ -16,6 +16,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
 )
 
 // exitLimit is how long the operator may take to confirm that all output has
@@ -206,10 +207,11 @@ func size(s session.Size) process.Size {
 // run moves bytes and requests until the program has ended and all its output is
 // delivered, or nobody is there to take it.
 func (g *program) run(ctx context.Context) error {
+	whole := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer g.p.End() // wakes a copier whose other end some orphan of the program holds
+	defer g.end(whole) // wakes a copier whose other end some orphan of the program holds
 	defer cancel()
 	defer g.ch.Close() // wakes the copiers of a channel that is given up
 	wg.Go(g.copyInput)
@@ -224,7 +226,7 @@ func (g *program) run(ctx context.Context) error {
 	case <-g.ch.Gone():
 	case <-ctx.Done():
 	}
-	e, delivered := g.finish(output)
+	e, delivered := g.finish(whole, output)
 	_ = g.w.pair.SendJSON(pair.FrameExited, e)
 	if !delivered {
 		return context.Cause(ctx)
@@ -236,7 +238,7 @@ func (g *program) run(ctx context.Context) error {
 
 // finish collects how the program ended. When its output was not waited for, the
 // program is ended first.
-func (g *program) finish(output <-chan struct{}) (e pair.Exited, delivered bool) {
+func (g *program) finish(ctx context.Context, output <-chan struct{}) (e pair.Exited, delivered bool) {
 	select {
 	case <-output:
 		select {
@@ -247,10 +249,22 @@ func (g *program) finish(output <-chan struct{}) (e pair.Exited, delivered bool)
 	default:
 	}
 	if !delivered {
-		g.p.End()
+		g.end(ctx)
 	}
 	x := g.p.Wait()
 	return pair.Exited{Code: x.Code, Signal: x.Signal, Core: x.Core, BytesIn: g.input.Load(), BytesOut: g.p.OutputBytes()}, delivered
+}
+
+// end ends the program and what it started, but for what was meant to stay and may: the
+// supervisor is asked only when there is something. One that ends the session, or is
+// gone, lets nothing stay.
+func (g *program) end(ctx context.Context) {
+	if g.p.Stays() {
+		if _, err := g.w.may(ctx, wire.Action(policy.Background), ""); err == nil {
+			g.p.Leave()
+		}
+	}
+	g.p.End()
 }
 
 func (g *program) copyInput() {

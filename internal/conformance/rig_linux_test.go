@@ -30,7 +30,7 @@ approval.count = 1
 [[allow]]
 id = "team"
 who.roles = ["operator", "admin"]
-actions = ["shell", "exec", "forward", "forward-agent"]
+actions = ["shell", "exec", "forward", "forward-agent", "background"]
 
 [[allow]]
 id = "sockets"
@@ -67,7 +67,7 @@ roots = ["ROOTS/out"]
 [[block]]
 id = "sealed"
 where.tags_any = ["closed"]
-actions = ["forward", "forward-agent"]
+actions = ["forward", "forward-agent", "background"]
 `
 
 // programs are what the cases run against.

@@ -1,0 +1,111 @@
+package agent
+
+import (
+	"maps"
+	"sync"
+
+	"github.com/tucdesk/tucdesk/agent/cgroup"
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// maxLeft bounds the sessions of which programs may go on at once; our choice. Each is a
+// control group.
+const maxLeft = 256
+
+// leftovers are the programs that sessions left running because the policy lets them
+// (action "background"), where control groups show what they are. Elsewhere they are
+// the user's, and nobody counts them.
+type leftovers struct {
+	mu     sync.Mutex
+	groups map[*cgroup.Group]key.ID // guarded by mu; whose session it was
+}
+
+// add remembers a group that was left.
+func (l *leftovers) add(g *cgroup.Group, operator key.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.groups == nil {
+		l.groups = make(map[*cgroup.Group]key.ID)
+	}
+	l.groups[g] = operator
+}
+
+// room forgets what has ended and reports whether one more may stay.
+func (l *leftovers) room() error {
+	for g := range l.all() {
+		if g.Ended() {
+			l.forget(g)
+		}
+	}
+	if l.count() >= maxLeft {
+		return refusal.New(refusal.TooMany, "programs of %d sessions go on here already", maxLeft)
+	}
+	return nil
+}
+
+// all are those remembered now.
+func (l *leftovers) all() map[*cgroup.Group]key.ID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.groups)
+}
+
+func (l *leftovers) forget(g *cgroup.Group) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.groups, g)
+}
+
+// count is how many groups are remembered.
+func (l *leftovers) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.groups)
+}
+
+// readopt takes over what an agent before this one left running on purpose. What nobody
+// can be named for is ended.
+func (l *leftovers) readopt(left []cgroup.Left) (errs []error) {
+	for _, x := range left {
+		operator, err := key.ParseID(x.Mark)
+		if err != nil {
+			errs = append(errs, x.Group.End())
+			continue
+		}
+		l.add(x.Group, operator)
+	}
+	return errs
+}
+
+// endGroup ends what a session left, or leaves it: when the policy said yes, and the
+// session was not cut nor its process killed.
+func (s *live) endGroup(orderly bool) error {
+	if !s.background || !orderly {
+		return s.group.End()
+	}
+	operator := s.question.Request.Operator
+	left, err := s.group.Leave(operator.String())
+	if left {
+		s.agent.left.add(s.group, operator)
+		s.agent.log.Info("programs go on after their session", "session", s.question.Request.Session.String())
+	}
+	return err
+}
+
+// endLeft ends what those left running who may not have it any more (attack G6). What
+// cannot be ended is tried again.
+func (a *Agent) endLeft(entitled func(key.ID) error) {
+	for g, operator := range a.left.all() {
+		why := entitled(operator)
+		if why == nil {
+			continue
+		}
+		a.log.Warn("ending programs that a session had left", "operator", operator.ShortCode(), "why", why)
+		if err := g.End(); err != nil {
+			a.log.Error("ending programs that a session had left", "err", err)
+			continue
+		}
+		a.left.forget(g)
+	}
+}

@@ -1,0 +1,211 @@
+//go:build linux
+
+package agent
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/policy/roster"
+)
+
+// lenientPolicy is openPolicy, and what was meant to stay may.
+var lenientPolicy = strings.Replace(openPolicy, `actions = ["shell", "exec"]`, `actions = ["shell", "exec", "background"]`, 1)
+
+// leaving starts a daemon, a program under nohup and a plain one, and ends.
+var leaving = argv("sh", "-c", "setsid sh -c 'echo daemon $$; exec sleep 1000 >&-' & nohup sh -c 'echo nohup $$; exec sleep 1000 >&-' 2>&- <&- & sh -c 'echo plain $$; exec sleep 1000 >&-' & sleep 0.2")
+
+// left runs leaving, waits for the end of its session and returns what it started.
+func left(q *ask) (pids map[string]int) {
+	t, a := q.team.t.(*testing.T), q.agent
+	t.Helper()
+	out, _, _, err := q.exec("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids = make(map[string]int)
+	for line := range strings.Lines(out) {
+		var name string
+		var pid int
+		if _, err := fmt.Sscan(line, &name, &pid); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+		pids[name] = pid
+	}
+	if len(pids) != 3 {
+		t.Fatalf("it says %q", out)
+	}
+	until(t, "the session to go", func() bool { return a.sessions.count() == 0 })
+	return pids
+}
+
+// wantStaying says which of them run.
+func wantStaying(t *testing.T, pids map[string]int, want ...string) {
+	t.Helper()
+	for name, pid := range pids {
+		should := strings.Contains(" "+strings.Join(want, " ")+" ", " "+name+" ")
+		if alive(pid) != should {
+			t.Errorf("%s runs: %v", name, !should)
+		}
+	}
+}
+
+func wantGroups(t *testing.T, a *Agent) {
+	t.Helper()
+	if a.groups == nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs control groups")
+		}
+		t.Skip("no control groups: run the test as root where /sys/fs/cgroup is writable")
+	}
+}
+
+// Only what says that it is to stay does, only where the policy says so as well, and the
+// log tells it.
+func TestWhatWasMeantToStayOutlivesItsSessionWhereThePolicyLetsIt(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy string
+		groups bool
+		stay   []string
+	}{
+		"allowed":               {lenientPolicy, true, []string{"daemon", "nohup"}},
+		"allowed, no groups":    {lenientPolicy, false, []string{"daemon", "nohup"}},
+		"not named":             {openPolicy, true, nil},
+		"not named, no groups":  {openPolicy, false, nil},
+		"blocked":               {lenientPolicy + "[[block]]\nid = \"clean\"\nactions = [\"background\"]\n", true, nil},
+		"for other users alone": {openPolicy + "[[allow]]\nid = \"other\"\nwho.roles = [\"operator\"]\nactions = [\"background\"]\nusers = [\"mail\"]\n", true, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newTeam(t, c.policy)
+			k.startRelay()
+			a := k.agent()
+			if c.groups {
+				wantGroups(t, a)
+			} else {
+				a.groups = nil
+			}
+			pids := left(k.askFor(a, "ann", leaving))
+			wantStaying(t, pids, c.stay...)
+			opened := false
+			for _, signed := range must(a.spool.Pending(0, wire.MaxAuditBatch)) {
+				e, _, err := statement.Open[entry.Entry](signed, a.cert.FindAgent)
+				if err != nil {
+					t.Fatal(err)
+				}
+				opened = opened || e.Type == entry.ChannelOpen && e.Command.Action == wire.Action(policy.Background) && e.Policy.Rule == "team"
+			}
+			if opened != (c.stay != nil) {
+				t.Errorf("the log tells of it: %v", opened)
+			}
+		})
+	}
+}
+
+func TestASessionThatLeavesNothingAsksForNothing(t *testing.T) {
+	t.Parallel()
+	k := newTeam(t, lenientPolicy)
+	k.startRelay()
+	a := k.agent()
+	if _, _, _, err := k.askFor(a, "ann", argv("sh", "-c", "(setsid true &); exit 0")).exec(""); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the session to go", func() bool { return a.sessions.count() == 0 })
+	if a.left.count() != 0 {
+		t.Error("something is counted as left")
+	}
+}
+
+// Who may leave programs behind leaves them also when the connection ends first, and not
+// when the session is cut.
+func TestG6ACutSessionLeavesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(k *team, a *Agent, ch *session.Channel)
+		stay bool
+	}{
+		"gone":    {func(_ *team, _ *Agent, ch *session.Channel) { _ = ch.Close() }, true},
+		"revoked": {func(k *team, a *Agent, _ *session.Channel) { revoke(k, a, "ann") }, false},
+		"stopped": {func(_ *team, a *Agent, _ *session.Channel) { a.sessions.close() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newTeam(t, lenientPolicy)
+			k.startRelay()
+			a := k.agent()
+			ch, pid, _ := daemon(k.askFor(a, "ann", daemonize))
+			defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
+			c.end(k, a, ch)
+			until(t, "the session to go", func() bool { return a.sessions.count() == 0 })
+			if alive(pid) != c.stay {
+				t.Errorf("the daemon goes on: %v", !c.stay)
+			}
+		})
+	}
+}
+
+func revoke(k *team, a *Agent, who string) {
+	a.applyNews(wire.RosterNews{Updates: []wire.RosterUpdate{k.next(func(r *roster.Roster) { r.Revoke(k.members[who].ID()) })}})
+}
+
+// What an operator left running ends with the operator's key, also when another agent
+// than the one that left it runs by then.
+func TestG6WhatARevokedOperatorLeftEnds(t *testing.T) {
+	t.Parallel()
+	k := newTeam(t, lenientPolicy)
+	k.startRelay()
+	dir := k.join()
+	a := k.open(dir)
+	if a.groups == nil {
+		stop(a)
+	}
+	wantGroups(t, a)
+	ann, eve := left(k.askFor(a, "ann", leaving)), left(k.askFor(a, "eve", leaving))
+	stop(a)
+	wantStaying(t, ann, "daemon", "nohup")
+	b := k.open(dir)
+	defer stop(b)
+	if n := b.left.count(); n != 2 {
+		t.Errorf("the next agent knows of %d", n)
+	}
+	wantStaying(t, eve, "daemon", "nohup")
+	revoke(k, b, "eve")
+	until(t, "what eve left to end", func() bool { return !alive(eve["daemon"]) && !alive(eve["nohup"]) })
+	wantStaying(t, ann, "daemon", "nohup")
+	revoke(k, b, "ann")
+	until(t, "what ann left to end", func() bool { return !alive(ann["daemon"]) && !alive(ann["nohup"]) })
+	if n := b.left.count(); n != 0 {
+		t.Errorf("%d are still counted", n)
+	}
+}
+
+// Who approved a run approved its end, unless the rule that it ran by says otherwise.
+func TestAnApprovedRunLeavesNothingUnlessItsOwnRuleSaysSo(t *testing.T) {
+	apart := openPolicy + "[[allow]]\nid = \"zz\"\nwho.roles = [\"operator\"]\nactions = [\"background\"]\n"
+	for name, c := range map[string]struct {
+		policy string
+		stay   []string
+	}{
+		"named":          {policy: lenientPolicy, stay: []string{"daemon", "nohup"}},
+		"by another one": {policy: apart},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newTeam(t, c.policy)
+			k.startRelay()
+			a := k.agent("gated")
+			q := k.askFor(a, "ann", leaving)
+			q.approve("bob", approval.Approve)
+			wantStaying(t, left(q), c.stay...)
+		})
+	}
+}
