@@ -2,6 +2,9 @@ package cli
 
 import "github.com/tucdesk/tucdesk/internal/refusal"
 
+// NewKey is the hint for a person or machine whose key was revoked.
+const NewKey = "a revoked key never comes back; a new one needs an empty state folder: tucdesk login, or tucdesk-agent join, with --state DIR"
+
 type answer struct {
 	exit  int
 	hints []string
@@ -13,14 +16,14 @@ var known = map[refusal.Code]answer{
 	refusal.NotLoggedIn:         {ExitNotLoggedIn, []string{"tucdesk login"}},
 	refusal.BadToken:            {ExitNotLoggedIn, []string{"tucdesk login"}},
 	refusal.UnknownKey:          {ExitNotLoggedIn, []string{"ask an owner of the team to run: tucdesk operator add EMAIL KEY"}},
-	refusal.KeyRevoked:          {ExitNotLoggedIn, []string{"this key was revoked; ask an owner of the team for a new entry"}},
+	refusal.KeyRevoked:          {ExitNotLoggedIn, []string{NewKey, "an owner then adds the new key as any other"}},
 	refusal.Offline:             {ExitOffline, []string{"tucdesk ls", "on the machine itself: tucdesk-agent status"}},
 	refusal.BadMessage:          {ExitTransport, []string{"somebody between here and the machine changed the handshake; nothing was sent"}},
 	refusal.BadEphemeral:        {ExitTransport, []string{"somebody between here and the machine changed the handshake; nothing was sent"}},
 	refusal.GrantMismatch:       {ExitTransport, []string{"the server told the two ends different things; nothing was sent"}},
 	refusal.WrongChannel:        {ExitTransport, []string{"somebody stands between here and the server; nothing was sent"}},
 	refusal.BadFileMode:         {ExitFailed, []string{"if somebody else could read a key, revoke it: tucdesk operator revoke, or tucdesk agent rm"}},
-	refusal.PolicyDenied:        {ExitDenied, []string{"which rule decided: tucdesk policy explain HOST shell (or exec, copy-read, copy-write, forward-local, forward-remote, background)"}},
+	refusal.PolicyDenied:        {ExitDenied, []string{"which rule decided: tucdesk policy explain HOST shell (or exec, copy-read, copy-write, forward-local, forward-remote)"}},
 	refusal.ApprovalRequired:    {ExitPending, []string{"tucdesk requests ls"}},
 	refusal.ApprovalPending:     {ExitPending, []string{"tucdesk requests ls"}},
 	refusal.ApprovalExpired:     {ExitPending, []string{"ask again, and ask an approver to look at: tucdesk requests ls"}},
@@ -33,7 +36,7 @@ var known = map[refusal.Code]answer{
 	refusal.ApproverNotAllowed:  {ExitDenied, []string{"approving needs the role approver or one that the rule names"}},
 	refusal.Forbidden:           {ExitDenied, []string{"your role in the team does not allow this; ask an owner"}},
 	refusal.EnvNotAllowed:       {ExitDenied, []string{"the policy lists which variables may be set: tucdesk policy explain HOST shell"}},
-	refusal.UserNotAllowed:      {ExitDenied, []string{"which login users are allowed: tucdesk policy explain --user USER HOST shell"}},
+	refusal.UserNotAllowed:      {ExitDenied, []string{"which login users the policy allows: tucdesk policy explain USER@HOST shell", "why the machine itself refuses one that it allows stands in the log of its agent"}},
 	refusal.CommandNotFound:     {127, nil}, // as shells do it, and the next one
 	refusal.NotExecutable:       {126, nil},
 	refusal.TakenOver:           {ExitTransport, []string{"the shell runs on there; get it back with: tucdesk sessions attach NAME HOST"}},

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -305,17 +306,23 @@ func (a *Account) Warnings(now time.Time) []string {
 }
 
 // askOwner tells how this key gets into the roster. The server does not say
-// whether it knows the team, the key or neither.
+// whether it knows the team, the key or neither; that it took this key before, the
+// roster that is remembered here does, and then an owner need not try to add it.
 func (a *Account) askOwner(cause error) error {
-	if a.State != nil && a.State.Revoked(a.Key.ID()) {
-		return &cli.Error{Err: refusal.New(refusal.KeyRevoked, "the key in %q was revoked", a.Home.Dir), Exit: cli.ExitNotLoggedIn, Hints: []string{
-			"a new key needs an empty state folder: tucdesk login --state DIR TEAM-STRING",
-			"an owner then adds the new key as any other",
-		}}
+	id := a.Key.ID()
+	var gone error
+	switch {
+	case a.State != nil && a.State.Revoked(id):
+		gone = refusal.New(refusal.KeyRevoked, "the key in %q was revoked", a.Home.Dir)
+	case a.State != nil && slices.ContainsFunc(a.State.Roster().Operators, func(o roster.Operator) bool { return o.Key.ID() == id }):
+		gone = fmt.Errorf("your key, which was in the team's roster when this client last saw it, has been revoked or taken out: %w", cause)
+	}
+	if gone != nil {
+		return &cli.Error{Err: gone, Exit: cli.ExitNotLoggedIn, Hints: []string{cli.NewKey, "an owner then adds the new key as any other"}}
 	}
 	return &cli.Error{Err: fmt.Errorf("your key is not in the team's roster: %w", cause), Exit: cli.ExitNotLoggedIn, Hints: []string{
 		fmt.Sprintf("ask an owner to run:  tucdesk operator add YOUR-EMAIL %s", a.Key.Public()),
-		fmt.Sprintf("and compare the short code:  %s", a.Key.ID().ShortCode()),
+		fmt.Sprintf("and compare the short code:  %s", id.ShortCode()),
 		"then run tucdesk login again",
 	}}
 }

@@ -2,12 +2,14 @@ package account_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
@@ -170,6 +172,42 @@ func TestExpiryIsToldInTime(t *testing.T) {
 		got := strings.Join(a.Warnings(end.Add(-left)), "\n")
 		if want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("%v before the end: %q, want %q", left, got, want)
+		}
+	}
+}
+
+// Whoever was revoked must not be sent to an owner with the same key: the roster
+// refuses it for ever.
+func TestRevokedKeyIsNotOfferedToAnOwnerAgain(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	cause := refusal.New(refusal.NotLoggedIn, "no such team and key")
+	fresh := teamtest.Must(account.Open(m.Home))
+	defer fresh.Close()
+	known := m.Account(t)
+	again := teamtest.Must(account.Open(m.Home))
+	defer again.Close()
+	if err := again.Learn(wire.RosterNews{Updates: []wire.RosterUpdate{m.Next(known, func(r *roster.Roster) { r.Revoke(known.Key.ID()) })}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		a     *account.Account
+		offer bool
+		code  refusal.Code
+	}{
+		"never in the roster":                {fresh, true, refusal.NotLoggedIn},
+		"in the roster that was seen last":   {known, false, refusal.NotLoggedIn},
+		"revoked by the roster as it is now": {again, false, refusal.KeyRevoked},
+	} {
+		err := c.a.AskOwnerForTest(cause)
+		var e *cli.Error
+		if !errors.As(err, &e) || e.Exit != cli.ExitNotLoggedIn || refusal.Of(err) != c.code {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if offer := strings.Contains(strings.Join(e.Hints, "\n"), "tucdesk-operator-pub:"); offer != c.offer {
+			t.Errorf("%s: %q", name, e.Hints)
+		}
+		if !c.offer && e.Hints[0] != cli.NewKey {
+			t.Errorf("%s: %q", name, e.Hints)
 		}
 	}
 }

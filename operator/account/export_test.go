@@ -9,3 +9,6 @@ func (a *Account) PickForTest(list []wire.AgentInfo, name string) (Machine, erro
 
 // SameRosterForTest is sameRoster.
 func (a *Account) SameRosterForTest(reply wire.LoginReply) error { return a.sameRoster(reply) }
+
+// AskOwnerForTest is askOwner.
+func (a *Account) AskOwnerForTest(cause error) error { return a.askOwner(cause) }
