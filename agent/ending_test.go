@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -221,6 +222,23 @@ func TestServerCutsASession(t *testing.T) {
 	_, pid := sleeper(q)
 	a.cut(wire.Cut{Session: q.request.Session, Code: "no spaces allowed"})
 	until(t, "the program to die", func() bool { return !alive(pid) })
+}
+
+// Nobody but the supervisor can say what became of a session whose process was
+// killed, and whoever waits for it asks the log.
+func TestKilledSessionProcessIsLoggedAsGone(t *testing.T) {
+	t.Parallel()
+	k, a := liveTeam(t)
+	q := k.askFor(a, "ann", sleep)
+	_, pid := sleeper(q)
+	if err := syscall.Kill(parentOf(t, pid), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the session to go", func() bool { return a.sessions.count() == 0 })
+	list := logged(a, entry.SessionEnd)
+	if len(list) != 1 || list[0].Refusal != refusal.Gone || list[0].Session != q.request.Session || list[0].Actor.Kid != q.request.Operator {
+		t.Errorf("%+v", list)
+	}
 }
 
 func TestOperatorGoneEndsTheProgram(t *testing.T) {

@@ -169,6 +169,9 @@ func (s *live) run() {
 	if err == nil {
 		err = s.serve(frames)
 	}
+	if err == nil && s.confirmed && s.closed == nil {
+		err = refusal.New(refusal.Gone, "the session process was killed")
+	}
 	if err != nil {
 		s.end(codeOf(err))
 	}

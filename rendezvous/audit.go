@@ -220,8 +220,10 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 		return err
 	}
 	err = c.s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error {
-		_, err = l.Accept(tx, cert.Agent, batch.Entries)
-		return err
+		if _, err := l.Accept(tx, cert.Agent, batch.Entries); err != nil {
+			return err
+		}
+		return noteEnds(tx, cert.Agent.ID(), batch.Entries, time.Now())
 	})
 	switch code := refusal.Of(err); {
 	case err == nil:

@@ -44,6 +44,7 @@ var matrix = map[string]struct {
 	"POST " + wire.PathSessions:   {named: (*idor).sessionRow},
 	"POST " + wire.PathRelay:      {named: (*idor).relayRow},
 	"POST " + wire.PathRelayCheck: {},
+	"GET " + wire.PathEnd:         {named: (*idor).endRow}, // and TestK10EndOfASessionIsToldItsOperatorAlone
 	"GET " + wire.PathRequest:     {named: (*idor).requestRow},
 	"POST " + wire.PathApprovals:  {named: (*idor).approvalRow},
 	"POST " + wire.PathCancel:     {named: (*idor).requestRow},
@@ -98,6 +99,10 @@ func (w *idor) relayRow(id key.ID) (string, []byte, func(*wire.Proof)) {
 	}
 	return strings.Replace(wire.PathRelay, "{session}", ticket.Session.String(), 1), must(strict.Encode(wire.RelayWant{Ticket: signed})),
 		func(p *wire.Proof) { p.Session, p.Context.Agent = ticket.Session, id }
+}
+
+func (w *idor) endRow(id key.ID) (string, []byte, func(*wire.Proof)) {
+	return strings.Replace(wire.PathEnd, "{session}", wire.NewSessionID().String(), 1) + "?agent=" + id.String(), nil, nil
 }
 
 func (w *idor) requestRow(id key.ID) (string, []byte, func(*wire.Proof)) {

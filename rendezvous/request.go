@@ -313,11 +313,13 @@ func (s *Server) prune(ctx context.Context, now time.Time) {
 	}
 	for _, t := range s.allTeams() {
 		err := s.store.InTx(ctx, t.id, func(tx *store.Tx) error {
-			_, err := tx.PruneRequests(now)
-			return err
+			if _, err := tx.PruneRequests(now); err != nil {
+				return err
+			}
+			return tx.PruneEnds(now)
 		})
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("forgetting settled requests", "team", t.id.String(), "err", err)
+			s.log.Warn("forgetting settled requests and ended sessions", "team", t.id.String(), "err", err)
 		}
 	}
 }

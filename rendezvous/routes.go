@@ -66,6 +66,8 @@ func routes() []route {
 			action: wire.ActSession, limit: limitRequest, subject: (*Server).sessionSubject, handle: (*Server).openSession},
 		{method: http.MethodPost, path: wire.PathRelay, auth: authProof, role: policy.Operator,
 			action: wire.ActRenew, limit: limitSmall, subject: (*Server).relaySubject, handle: (*Server).renewRelay},
+		{method: http.MethodGet, path: wire.PathEnd, auth: authToken, role: policy.Operator,
+			query: []string{"agent"}, handle: (*Server).sessionEnd},
 
 		{method: http.MethodPost, path: wire.PathRelayCheck, auth: authProof, role: policy.Viewer,
 			action: wire.ActCheck, handle: (*Server).checkRelays},

@@ -75,6 +75,7 @@ const (
 	CommandNotFound    Code = "command_not_found"
 	NotExecutable      Code = "not_executable" // there is such a file, and it cannot be run
 	TakenOver          Code = "taken_over"     // another session of the same operator got the kept shell
+	Gone               Code = "gone"           // the machine's end of the session was killed, or its farewell was lost
 )
 
 // Login, proofs and the API (protocol 4.2).

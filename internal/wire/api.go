@@ -18,6 +18,7 @@ const (
 	PathAgent      = "/v1/agents/{agent}"               // P DELETE
 	PathSessions   = "/v1/sessions"                     // P POST SessionOpen -> SessionReply
 	PathRelay      = "/v1/sessions/{session}/relay"     // P POST RelayWant -> RelayRenewed
+	PathEnd        = "/v1/sessions/{session}/end"       // J GET ?agent=ID -> SessionEnded
 	PathRelayCheck = "/v1/relay/check"                  // P POST -> RelayChecked
 	PathRequests   = "/v1/requests"                     // J GET -> RequestList
 	PathRequest    = "/v1/requests/{request}"           // J GET ?wait=SECONDS -> RequestInfo

@@ -48,3 +48,10 @@ type RelayRenewed struct {
 type RelayChecked struct {
 	Relay Relay `json:"relay"`
 }
+
+// SessionEnded is what an agent wrote into its chain of the team's log: that one
+// session of the caller's has ended there or, where it has no such entry, that the
+// agent's program has begun to run, for the last time. null when there is neither.
+type SessionEnded struct {
+	Entry statement.Signed `json:"entry"`
+}

@@ -285,8 +285,9 @@ func establish(ctx context.Context, a *account.Account, r *signedRequest, reply 
 		return nil, err
 	}
 	keepRelays(a.Home, reply.Relay.Endpoints)
-	renew := renewal{account: a, link: ways, request: r.signed, lease: reply.Lease}
-	o := &opened{Conn: conn, id: r.request.Session, renew: renew, asked: r.asked, setup: time.Since(r.asked), since: time.Now()}
+	o := &opened{Conn: conn, id: r.request.Session, asked: r.asked, setup: time.Since(r.asked), since: time.Now()}
+	o.renew.account, o.renew.link, o.renew.conn, o.renew.request, o.renew.lease = a, ways, conn, r.signed, reply.Lease
+	o.renew.ending = ending{session: r.request.Session, machine: cert.Agent}
 	o.follow()
 	return o, nil
 }

@@ -9,18 +9,22 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/link"
+	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 )
 
 // renewal keeps an open session's place on the relay, which would end with its
-// credential (protocol 6.2).
+// credential (protocol 6.2), and asks whether a session that is silent has ended.
 type renewal struct {
 	account *account.Account // its from keep until leave: nobody else may use it meanwhile
+	one     sync.Mutex       // serialises what this does with account, calls to the server among it
 	link    *link.Link
+	conn    *session.Conn
 	request statement.Signed
 	lease   wire.Lease
+	ending
 }
 
 // keep renews the credential until leave is called, which waits. warn is told
@@ -33,6 +37,7 @@ func (r *renewal) keep(warn func(string)) (leave func()) {
 			warn(fmt.Sprintf("this session cannot be prolonged and ends in %s: %s", left.Round(time.Second), terminal.Escape(err.Error())))
 		})
 	})
+	keeper.Go(func() { r.watchEnd(ctx) })
 	return func() {
 		cancel()
 		keeper.Wait()
@@ -41,6 +46,8 @@ func (r *renewal) keep(warn func(string)) (leave func()) {
 
 // next gets the next credential and shows it to the relay.
 func (r *renewal) next(ctx context.Context, have wire.Lease) (wire.Lease, error) {
+	r.one.Lock()
+	defer r.one.Unlock()
 	if err := r.account.SignIn(ctx); err != nil { // a JWT lives for minutes, a session for hours
 		return wire.Lease{}, err
 	}

@@ -126,6 +126,16 @@ func (c *Client) RenewRelay(ctx context.Context, cred Credentials, request, tick
 	return reply, err
 }
 
+// SessionEnd asks for an agent's word on the end of one's own session there. The
+// caller verifies what it gets: the server can withhold it, and should not be able to
+// do more.
+func (c *Client) SessionEnd(ctx context.Context, cred Credentials, session wire.SessionID, agent key.ID) (wire.SessionEnded, error) {
+	var ended wire.SessionEnded
+	target := strings.Replace(wire.PathEnd, "{session}", session.String(), 1) + "?agent=" + agent.String()
+	err := c.quick(ctx, call{method: http.MethodGet, target: target, cred: &cred}, &ended)
+	return ended, err
+}
+
 // CheckRelays asks for a credential to find out with which relays work from here.
 func (c *Client) CheckRelays(ctx context.Context, cred Credentials) (wire.RelayChecked, error) {
 	var reply wire.RelayChecked

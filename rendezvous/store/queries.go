@@ -111,6 +111,14 @@ const (
 	selectCheckpoints = `SELECT note FROM audit_checkpoints WHERE team_id = $1 AND size > $2 ORDER BY size LIMIT $3`
 	selectAuditIndex  = `SELECT idx FROM audit_entries WHERE team_id = $1 AND entry_id = $2`
 
+	upsertEnd = `INSERT INTO agent_ends (team_id, agent, session_id, operator, seq, entry_id, received_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (team_id, agent, session_id, operator) DO UPDATE
+		SET seq = excluded.seq, entry_id = excluded.entry_id, received_at = excluded.received_at WHERE agent_ends.seq < excluded.seq`
+	selectEnd = `SELECT e.body FROM agent_ends a JOIN audit_entries e ON e.team_id = a.team_id AND e.entry_id = a.entry_id
+		WHERE a.team_id = $1 AND a.agent = $2 AND (a.session_id = $3 AND a.operator = $4 OR a.session_id = $5 AND a.operator = $6)
+		ORDER BY CASE WHEN a.session_id = $3 THEN 0 ELSE 1 END LIMIT 1`
+	pruneEnds = `DELETE FROM agent_ends WHERE team_id = $1 AND received_at <= $2`
+
 	upsertCosignature = `INSERT INTO audit_cosignatures (team_id, size, signer, line, received_at) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (team_id, size, signer) DO UPDATE SET line = excluded.line, received_at = excluded.received_at`
 	trimCosignatures = `DELETE FROM audit_cosignatures WHERE team_id = $1 AND size = $2 AND signer NOT IN
