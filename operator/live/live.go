@@ -1,17 +1,20 @@
 // Package live lets the sessions that run on this machine be listed. Each process
 // that holds one answers on a socket in the state folder of its person:
 //
-//	STATE/live/PID.sock     folder 0700, socket 0600
+//	STATE/live/PID-ID.sock     folder 0700, socket 0600
 //
-// Whoever connects is sent one JSON value, a Session, and the connection is
-// closed; nothing is read. A socket that nobody answers on belonged to a process
-// that was killed, and is removed by whoever notices.
+// ID is the beginning of the session's own, since one process may have many: exec on
+// many machines, a proxy of ssh, forwards beside a shell. Whoever connects is sent one
+// JSON value, a Session, and the connection is closed; nothing is read. A socket that
+// nobody answers on belonged to a process that was killed, and is removed by whoever
+// notices.
 //
 // Only the person's own processes can get at the folder. What they are told is no
 // secret of the session: no key, no content.
 package live
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -39,10 +42,12 @@ const (
 	maxAnswer    = 64 << 10    // bytes of one answer
 	maxSessions  = 512         // sockets that are asked
 	maxPath      = 100         // bytes of a socket's path: the shortest limit of a system is 104, with a zero
-	asking       = 4           // callers that are answered at once
+	answering    = 4           // callers that are answered at once, of one session
+	asking       = 64          // sockets that are asked at once: a process that is suspended keeps them all waiting
+	idLetters    = 8           // of the session's id, in a socket's name
 )
 
-// Session is what a process says of its session. The JSON names stay.
+// Session is what a process says of one of its sessions. The JSON names stay.
 type Session struct {
 	PID     int       `json:"pid"`
 	Host    string    `json:"host"`
@@ -101,7 +106,7 @@ func folder(state string) (string, error) {
 		return "", fmt.Errorf("finding folder %q: %v", state, err)
 	}
 	dir := filepath.Join(abs, "live")
-	if len(dir)+len("/0000000000.sock") > maxPath {
+	if len(dir)+len("/0000000000-.sock")+idLetters > maxPath {
 		sum := sha256.Sum256([]byte(abs))
 		dir = filepath.Join(os.TempDir(), "tucdesk-live-"+base64.RawURLEncoding.EncodeToString(sum[:9]))
 	}
@@ -121,28 +126,17 @@ func check(dir string) error {
 	return keyfile.CheckDir(dir)
 }
 
-// Serve answers for the session of this process until stop is called, which waits
-// and removes the socket. describe is called from other goroutines.
-func Serve(state string, describe func() Session) (stop func(), err error) {
+// Serve answers for the session with that id, in hex, until stop is called, which
+// waits and removes the socket. describe is called from other goroutines. A process
+// calls it once for each session that it has.
+func Serve(state, id string, describe func() Session) (stop func(), err error) {
 	dir, err := folder(state)
 	if err != nil {
 		return nil, err
 	}
-	if err := keyfile.CreateDir(dir); err != nil {
-		return nil, err
-	}
-	if err := check(dir); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, strconv.Itoa(os.Getpid())+".sock")
-	_ = os.Remove(path) // of a process before us that had this number
-	l, err := net.Listen("unix", path)
+	l, err := listen(dir, fmt.Sprintf("%d-%.*s.sock", os.Getpid(), idLetters, id))
 	if err != nil {
-		return nil, fmt.Errorf("opening socket %q: %v", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("opening socket %q: %v", path, err)
+		return nil, err
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { serve(l, describe) })
@@ -155,10 +149,34 @@ func Serve(state string, describe func() Session) (stop func(), err error) {
 	}), nil
 }
 
+// listen makes the folder and the socket in it. Another session that ends may take
+// away the folder in between, where it is a temporary one.
+func listen(dir, name string) (l net.Listener, err error) {
+	for range 3 {
+		if err := keyfile.CreateDir(dir); err != nil {
+			return nil, err
+		}
+		if err := check(dir); err != nil {
+			return nil, err
+		}
+		if l, err = net.Listen("unix", filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening socket %q in %q: %v", name, dir, err)
+	}
+	if err := os.Chmod(filepath.Join(dir, name), 0o600); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("opening socket %q in %q: %v", name, dir, err)
+	}
+	return l, nil
+}
+
 func serve(l net.Listener, describe func() Session) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	places := make(chan struct{}, asking)
+	places := make(chan struct{}, answering)
 	for {
 		conn, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -177,8 +195,9 @@ func serve(l net.Listener, describe func() Session) {
 	}
 }
 
-// List asks every process that has a session, oldest session first. It removes
-// the sockets of those that are no more.
+// List asks every process for its sessions, at most 512 in all, and returns them oldest
+// first. What does not answer within a second is left out. It removes the sockets of
+// processes that are no more.
 func List(ctx context.Context, state string) ([]Session, error) {
 	dir, err := folder(state)
 	if err != nil {
@@ -193,17 +212,30 @@ func List(ctx context.Context, state string) ([]Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading folder %q: %v", dir, err)
 	}
-	var list []Session
+	var (
+		wg     sync.WaitGroup
+		mu     sync.Mutex
+		list   []Session // guarded by mu
+		places = make(chan struct{}, asking)
+	)
 	for _, e := range entries[:min(len(entries), maxSessions)] {
-		pid, is := strings.CutSuffix(e.Name(), ".sock")
+		name, is := strings.CutSuffix(e.Name(), ".sock")
+		pid, _, _ := strings.Cut(name, "-")
 		if _, err := strconv.ParseUint(pid, 10, 32); !is || err != nil || e.Type() != fs.ModeSocket {
 			continue
 		}
-		if s, err := ask(ctx, filepath.Join(dir, e.Name())); err == nil {
-			list = append(list, s)
-		}
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			if s, err := ask(ctx, filepath.Join(dir, e.Name())); err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				list = append(list, s)
+			}
+		})
 	}
-	slices.SortStableFunc(list, func(a, b Session) int { return a.Since.Compare(b.Since) })
+	wg.Wait()
+	slices.SortFunc(list, func(a, b Session) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Session, b.Session)) })
 	return list, nil
 }
 

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -42,7 +43,7 @@ func TestSessionsOfThisMachineAreListed(t *testing.T) {
 			t.Errorf("before any: %v, %v", list, err)
 		}
 		want := Session{PID: os.Getpid(), Host: "web", Action: "shell", Kind: "direct", Since: time.Now().UTC().Round(time.Second)}
-		stop, err := Serve(home, func() Session { return want })
+		stop, err := Serve(home, "0123456789abcdef", func() Session { return want })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,9 +59,48 @@ func TestSessionsOfThisMachineAreListed(t *testing.T) {
 	}
 }
 
+// A process that has many sessions, such as exec on many machines, shows all of them.
+func TestEverySessionOfAProcessIsListed(t *testing.T) {
+	for _, n := range []int{0, 120} {
+		home := state(t, n)
+		begun := time.Now().UTC().Round(time.Second)
+		const sessions = 2*asking + 3
+		stops := make([]func(), sessions)
+		for i := range sessions {
+			id := fmt.Sprintf("%08x%024x", i, 0)
+			var err error
+			stops[i], err = Serve(home, id, func() Session {
+				return Session{PID: os.Getpid(), Host: fmt.Sprint("web", i), Session: id, Since: begun.Add(time.Duration(i) * time.Second)}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		list, err := List(t.Context(), home)
+		if err != nil || len(list) != sessions {
+			t.Fatalf("%d of %d, %v", len(list), sessions, err)
+		}
+		for i, s := range list {
+			if s.Host != fmt.Sprint("web", i) {
+				t.Fatalf("place %d has %s", i, s.Host)
+			}
+		}
+		stops[0]()
+		if list, err := List(t.Context(), home); err != nil || len(list) != sessions-1 || list[0].Host != "web1" {
+			t.Errorf("after the end of one: %d, %v", len(list), err)
+		}
+		for _, stop := range stops {
+			stop()
+		}
+		if list, err := List(t.Context(), home); err != nil || len(list) != 0 {
+			t.Errorf("after the end of all: %d, %v", len(list), err)
+		}
+	}
+}
+
 func TestSocketsOfTheDeadAreRemoved(t *testing.T) {
 	home := state(t, 0)
-	stop, err := Serve(home, func() Session { return Session{Host: "web"} })
+	stop, err := Serve(home, "0123456789abcdef", func() Session { return Session{Host: "web"} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +137,7 @@ func TestFolderThatOthersCanReachIsNotUsed(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if stop, err := Serve(home, func() Session { return Session{} }); err == nil {
+	if stop, err := Serve(home, "0123456789abcdef", func() Session { return Session{} }); err == nil {
 		stop()
 		t.Error("served in a folder that everybody can write")
 	}
@@ -112,7 +152,7 @@ func TestLinkToAnotherFolderIsNotUsed(t *testing.T) {
 	if err := os.Symlink(other, dir); err != nil {
 		t.Skip("no links here: ", err)
 	}
-	if stop, err := Serve(home, func() Session { return Session{} }); err == nil {
+	if stop, err := Serve(home, "0123456789abcdef", func() Session { return Session{} }); err == nil {
 		stop()
 		t.Error("served behind a link")
 	}
@@ -122,13 +162,13 @@ func TestLinkToAnotherFolderIsNotUsed(t *testing.T) {
 // does not keep the process from ending.
 func TestCallersThatStayDoNotHoldTheProcess(t *testing.T) {
 	home := state(t, 0)
-	stop, err := Serve(home, func() Session { return Session{Host: strings.Repeat("x", maxAnswer)} })
+	stop, err := Serve(home, "0123456789abcdef", func() Session { return Session{Host: strings.Repeat("x", maxAnswer)} })
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir, _ := folder(home)
 	names, _ := os.ReadDir(dir)
-	for range asking {
+	for range answering {
 		conn, err := net.Dial("unix", filepath.Join(dir, names[0].Name()))
 		if err != nil {
 			t.Fatal(err)

@@ -92,7 +92,6 @@ func (b *beside) forwardOnly(ctx context.Context) error {
 		}
 		b.ready()
 	})
-	t.alone = true
 	err := t.run(ctx)
 	if cause := context.Cause(ctx); err == nil && cause != nil {
 		if err = cause; errors.Is(cause, context.Canceled) {

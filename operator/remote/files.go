@@ -9,7 +9,6 @@ import (
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
-	"github.com/tucdesk/tucdesk/operator/live"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
@@ -33,9 +32,7 @@ func WithFiles(ctx context.Context, o *verb.Options, tio *cli.IO, ask FilesAsk, 
 			return err
 		}
 		defer conn.Close()
-		if stop, err := live.Serve(a.Home.Dir, func() live.Session { return conn.describe(w) }); err == nil { // only "status -d" misses it
-			defer stop()
-		}
+		defer conn.list(a, w)()
 		leave := conn.renew.keep(func(text string) { tio.Say("warning: %s", terminal.Escape(text)) })
 		defer leave()
 		watch, unwatch := context.WithCancel(ctx)

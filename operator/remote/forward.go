@@ -142,7 +142,7 @@ func (o *forwarding) run(ctx context.Context) error {
 	w.reason, w.noWait, w.noMap = o.reason, o.noWait, o.noMap
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t := &tunnel{options: &o.Options, io: o.io, want: w, set: set, alone: true, path: o.way, lost: o.retry}
+	t := &tunnel{options: &o.Options, io: o.io, want: w, set: set, path: o.way, lost: o.retry}
 	first := true
 	t.stands = func(conn *opened, bad error) {
 		o.line(forwardLine{Type: "session", Session: conn.id.String(), Rule: conn.Ready().Rule}, "session %s to %s; the policy is asked for the target of each connection", conn.id, terminal.Escape(o.host))

@@ -216,6 +216,7 @@ func (m *many) session(ctx context.Context, a *account.Account, t fleet.Target, 
 		return err
 	}
 	defer conn.Close()
+	defer conn.list(a, w)()
 	_, err = play(ctx, &cli.IO{In: in, Out: streams.Out, Err: streams.Err}, conn, w, around{verbose: m.sessionOptions.talk})
 	return err
 }

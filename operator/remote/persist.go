@@ -203,6 +203,7 @@ func (m *warm) run(ctx context.Context, tio *cli.IO, j execJob) error {
 		return err
 	}
 	defer conn.Close()
+	defer conn.list(a.Account, w)()
 	p, err := play(ctx, tio, conn, w, around{verbose: j.Verbose})
 	if j.Verbose {
 		conn.trail.note(conn.Path(), time.Now())

@@ -80,9 +80,7 @@ func (o *pinging) run(ctx context.Context, io *cli.IO, a *account.Account, host 
 	defer conn.Close()
 	leave := conn.renew.keep(func(text string) { io.Say("warning: %s", text) })
 	defer leave()
-	if stop, err := live.Serve(a.Home.Dir, func() live.Session { return conn.describe(w) }); err == nil {
-		defer stop()
-	}
+	defer conn.list(a, w)()
 	p := &pings{pinging: o, io: io, conn: conn, host: host}
 	if o.timeout > 0 {
 		var cancel context.CancelFunc

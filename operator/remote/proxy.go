@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
-	"github.com/tucdesk/tucdesk/operator/live"
 	"github.com/tucdesk/tucdesk/operator/sshfront"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
@@ -56,9 +54,6 @@ type proxy struct {
 	reason string
 	noWait bool
 	noMap  bool
-
-	mu    sync.Mutex
-	shown bool // guarded by mu: a session is listed by "status -d"
 }
 
 func (p *proxy) run(ctx context.Context) error {
@@ -123,7 +118,7 @@ func (p *proxy) openWith(ctx context.Context, a *account.Account, ask sshfront.A
 		return nil, err
 	}
 	leave := conn.renew.keep(func(text string) { tio.Say("tucdesk: %s", terminal.Escape(text)) })
-	hide := p.show(a, conn, w)
+	hide := conn.list(a, w)
 	return &sshfront.Session{Conn: conn.Conn, Close: func() {
 		hide()
 		leave()
@@ -153,25 +148,5 @@ func patiently(ctx context.Context, open func() (*opened, error)) (*opened, erro
 			pause.Stop()
 			return nil, ctx.Err()
 		}
-	}
-}
-
-// show lets "status -d" see the session; of several in one process the first.
-func (p *proxy) show(a *account.Account, conn *opened, w want) (hide func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.shown {
-		return func() {}
-	}
-	stop, err := live.Serve(a.Home.Dir, func() live.Session { return conn.describe(w) })
-	if err != nil {
-		return func() {}
-	}
-	p.shown = true
-	return func() {
-		stop()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.shown = false
 	}
 }

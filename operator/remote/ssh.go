@@ -12,7 +12,6 @@ import (
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
-	"github.com/tucdesk/tucdesk/operator/live"
 	"github.com/tucdesk/tucdesk/operator/screen"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
@@ -169,9 +168,7 @@ func (o *sessionOptions) runAround(ctx context.Context, io *cli.IO, w want, x ar
 			return err
 		}
 		defer conn.Close()
-		if stop, err := live.Serve(a.Home.Dir, func() live.Session { return conn.describe(w) }); err == nil { // only "status -d" misses it
-			defer stop()
-		}
+		defer conn.list(a, w)()
 		x.verbose = o.talk
 		p, err := play(ctx, io, conn, w, x)
 		if o.talk {

@@ -13,7 +13,6 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/forward"
-	"github.com/tucdesk/tucdesk/operator/live"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
@@ -30,7 +29,6 @@ type tunnel struct {
 	io      *cli.IO // its talk: approvals, warnings
 	want    want
 	set     *forward.Set
-	alone   bool // no other session of this process is listed by "status -d"
 
 	// What happens; each may be nil. stands is called for every session, with what
 	// could not be listened at.
@@ -87,11 +85,7 @@ func (t *tunnel) once(ctx context.Context) (up bool, err error) {
 		}
 		up = true
 		defer conn.Close()
-		if t.alone {
-			if stop, err := live.Serve(a.Home.Dir, func() live.Session { return conn.describe(t.want) }); err == nil {
-				defer stop()
-			}
-		}
+		defer conn.list(a, t.want)()
 		leave := conn.renew.keep(func(text string) { t.io.Say("warning: %s", text) })
 		defer leave()
 		return t.serve(ctx, conn)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/live"
 )
 
@@ -145,6 +146,16 @@ func (o *opened) paths() []live.Path {
 		list = append(list, p)
 	}
 	return list
+}
+
+// list lets "status -d" see the session until hide is called. Where it cannot, nothing
+// else misses it.
+func (o *opened) list(a *account.Account, w want) (hide func()) {
+	stop, err := live.Serve(a.Home.Dir, o.id.String(), func() live.Session { return o.describe(w) })
+	if err != nil {
+		return func() {}
+	}
+	return stop
 }
 
 // describe is what "status -d" is told of the session.
