@@ -14,7 +14,7 @@ func TestWhoWaitsHearsThatTheOtherEndWasKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.agent("web", "web")
-	db := w.agent("db", "db")
+	db := w.agent("db", "web")
 	for host, end := range map[string]func(worker int){
 		"web": func(worker int) { _ = syscall.Kill(worker, syscall.SIGKILL) },
 		"db": func(worker int) {
