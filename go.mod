@@ -20,7 +20,6 @@ require (
 	github.com/pion/turn/v2 v2.1.6
 	github.com/pkg/sftp v1.13.12
 	github.com/pressly/goose/v3 v3.29.0
-	github.com/quic-go/quic-go v0.65.0
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/cobra v1.10.2
 	go.uber.org/goleak v1.3.0

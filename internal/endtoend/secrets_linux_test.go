@@ -92,7 +92,7 @@ func TestA20NothingSecretIsWritten(t *testing.T) {
 		tap = newTap(w.t, w.relay, true)
 		p.udp = tap.addr()
 	}, withPassphrase)
-	loud := []string{"PION_LOG_TRACE=all", "PIONS_LOG_TRACE=all", "QUIC_GO_LOG_LEVEL=debug", "GOTRACEBACK=all", "QLOGDIR=" + w.path("qlog")}
+	loud := []string{"PION_LOG_TRACE=all", "PIONS_LOG_TRACE=all", "GOTRACEBACK=all"}
 	w.server.stop()
 	cmd := exec.Command(program(t, "tucdesk-server"), "run", "--state", w.path("server"), "--config", w.path("server.toml"))
 	cmd.Env = cleanEnv(loud...)

@@ -92,6 +92,7 @@ type Manager struct {
 	trips    uint64        // round trips measured on it, or on the chosen path
 	trip     time.Duration // the last of them
 
+	polled  bool // Poll was called
 	replies []Probe
 	next    time.Time // of Poll; zero is never
 }

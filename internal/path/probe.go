@@ -62,6 +62,7 @@ const (
 // Poll returns what is to be sent now, in this order.
 func (m *Manager) Poll(now time.Time) []Probe {
 	m.Waking(now) // ends it, when it is time
+	m.polled = true
 	m.evaluate(now)
 	if t := m.nextRound(); !t.IsZero() && !now.Before(t) {
 		m.slowRound(now)

@@ -36,9 +36,11 @@ func (m *Manager) Wake(now time.Time) {
 }
 
 // wakeIfLate notices that the process was stopped. Inputs ask too, not only Poll:
-// an answer that waited in a socket meanwhile must not count as a round trip.
+// an answer that waited in a socket meanwhile must not count as a round trip. Before
+// the first Poll nobody is late: a session that is being opened, on a busy machine or
+// a long path, asks nothing yet, and to wait for answers then is to wait for ever.
 func (m *Manager) wakeIfLate(now time.Time) {
-	if !m.next.IsZero() && now.Sub(m.next) > lateWake {
+	if m.polled && !m.next.IsZero() && now.Sub(m.next) > lateWake {
 		m.Wake(now)
 	}
 }

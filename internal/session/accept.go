@@ -50,7 +50,7 @@ func Accept(ctx context.Context, cfg AcceptConfig) (*Conn, error) {
 		_ = cfg.Link.Close()
 		return nil, fmt.Errorf("accepting a session: %w", err)
 	}
-	c, exporter, err := newConn(seal.Agent, cfg.Link, w.keys, cfg.Logger)
+	c, err := newConn(seal.Agent, cfg.Link, w.keys, cfg.Logger)
 	if err != nil {
 		_ = cfg.Link.Close()
 		return nil, fmt.Errorf("accepting a session: %w", err)
@@ -67,8 +67,7 @@ func Accept(ctx context.Context, cfg AcceptConfig) (*Conn, error) {
 	stop := context.AfterFunc(c.ctx, cancel)
 	defer stop()
 
-	t, err := c.answer(ctx, exporter, loadOf(cfg.Many))
-	clear(exporter[:])
+	t, err := c.answer(ctx, loadOf(cfg.Many))
 	if err != nil {
 		if cause := context.Cause(c.ctx); cause != nil {
 			err = cause
@@ -81,12 +80,12 @@ func Accept(ctx context.Context, cfg AcceptConfig) (*Conn, error) {
 	return c, nil
 }
 
-func (c *Conn) answer(ctx context.Context, exporter [32]byte, load transport.Load) (*transport.Conn, error) {
+func (c *Conn) answer(ctx context.Context, load transport.Load) (*transport.Conn, error) {
 	c.readyAt = time.Now()
 	if err := c.sendFrame(frameReady, c.readyBody); err != nil {
 		return nil, err
 	}
-	return transport.Accept(ctx, c, exporter, load)
+	return transport.Accept(ctx, c, load)
 }
 
 // waiter is the time before keys exist.

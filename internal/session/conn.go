@@ -76,21 +76,17 @@ type Conn struct {
 	pending   []link.Datagram // of the last batch, not yet looked at
 	from      arrival         // what the datagrams before have brought by one way
 	now       time.Time
-	mended    mended
 	stale     bool // packets may be from before a pause: path.Manager.Waking
 
 	// Writing.
 	wmu     sync.Mutex // serialises writes to link
 	out     []byte     // guarded by wmu
-	held    []packet   // guarded by wmu, at most maxHeld; see keepFirstLocked, keepNewestLocked
-	old     []packet   // guarded by wmu; those of them that were held for too long
+	held    [][]byte   // guarded by wmu, at most maxHeld; see keepFirstLocked
 	started bool       // guarded by wmu: READY is here
 	copies  copies
-	mender  mender
-	waiting atomic.Bool // held is to be sent as soon as that works
+	waiting atomic.Bool // packets were dropped; the transport is to repeat them when that works
 
 	paths  *paths
-	nudge  chan struct{} // cap 1: data can go again; see nudge.go
 	resume time.Duration // how long to wait for a path
 
 	ready     Ready         // operator: valid once readyCh is closed
@@ -110,16 +106,15 @@ type Conn struct {
 }
 
 // newConn takes link and the traffic keys over; keys are erased when it returns.
-func newConn(side seal.Side, l Link, keys *handshake.Keys, log *slog.Logger) (*Conn, [32]byte, error) {
+func newConn(side seal.Side, l Link, keys *handshake.Keys, log *slog.Logger) (*Conn, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	exporter := keys.Exporter()
 	defer keys.Erase()
 	now := time.Now()
 	sealed, err := seal.New(keys, side, now)
 	if err != nil {
-		return nil, exporter, err
+		return nil, err
 	}
 	c := &Conn{
 		side: side, link: l, sealed: sealed, log: log, h4: keys.H4(), now: now,
@@ -127,12 +122,11 @@ func newConn(side seal.Side, l Link, keys *handshake.Keys, log *slog.Logger) (*C
 		rekeyed: make(chan struct{}, 1), wanted: make(chan struct{}, 1),
 		accepted: make(chan *ServerChannel), asked: make(chan *Asked),
 		paths: newPaths(side, l, now), resume: DefaultResume,
-		copies: copies{wake: make(chan struct{}, 1)}, nudge: make(chan struct{}, 1),
+		copies: copies{wake: make(chan struct{}, 1)},
 	}
-	c.mender.left.Store(repairFirst)
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.reading, c.interrupt = context.WithCancel(context.Background())
-	return c, exporter, nil
+	return c, nil
 }
 
 func loadOf(many bool) transport.Load {
@@ -149,7 +143,6 @@ func (c *Conn) run(t *transport.Conn) {
 	c.wg.Go(c.keepKeysFresh)
 	c.wg.Go(c.keepPaths)
 	c.wg.Go(c.sendCopies)
-	c.wg.Go(c.keepNudging)
 	c.wg.Go(c.acceptStreams)
 	go func() {
 		select {

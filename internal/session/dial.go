@@ -43,7 +43,7 @@ type DialConfig struct {
 // Refusals: Unreachable when nothing came back within DialLimit, HandshakeFailed
 // for a wrong h4, and whatever code the agent closed the session with.
 func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
-	c, exporter, err := newConn(seal.Operator, cfg.Link, cfg.Keys, cfg.Logger)
+	c, err := newConn(seal.Operator, cfg.Link, cfg.Keys, cfg.Logger)
 	if err != nil {
 		_ = cfg.Link.Close()
 		return nil, fmt.Errorf("starting a session: %w", err)
@@ -57,8 +57,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	stop := context.AfterFunc(c.ctx, cancel) // CLOSE instead of READY
 	defer stop()
 
-	t, err := c.connect(ctx, cfg.M3, exporter, loadOf(cfg.Many))
-	clear(exporter[:])
+	t, err := c.connect(ctx, cfg.M3, loadOf(cfg.Many))
 	if err != nil {
 		err = c.dialError(err)
 		c.fail(err)
@@ -71,7 +70,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 
 // connect sends CONFIRM and behind it the transport's first packet, which holds
 // no application data, and waits for READY and the transport.
-func (c *Conn) connect(ctx context.Context, m3 []byte, exporter [32]byte, load transport.Load) (*transport.Conn, error) {
+func (c *Conn) connect(ctx context.Context, m3 []byte, load transport.Load) (*transport.Conn, error) {
 	if err := c.sendPlain(m3); err != nil {
 		return nil, err
 	}
@@ -83,7 +82,7 @@ func (c *Conn) connect(ctx context.Context, m3 []byte, exporter [32]byte, load t
 	}()
 	defer func() { cancel(); <-repeated; c.releaseFirst() }()
 
-	t, err := transport.Dial(ctx, c, exporter, load)
+	t, err := transport.Dial(ctx, c, load)
 	if err != nil {
 		return nil, err
 	}

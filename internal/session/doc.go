@@ -27,7 +27,6 @@
 //	0x05  close    a refusal code in ASCII, at most 32 bytes; empty is a normal end
 //	0x06  wanted   agent to operator, empty: the agent's sending key is worn
 //	0x90 … 0x93    path checks and candidates; see package path
-//	0x98  repair   exclusive or of a group of packets; see repair.go
 //
 // A type from 0x80 up may be skipped by who does not know it; any other unknown
 // type, a length beyond the plaintext, a frame in the wrong direction or bytes

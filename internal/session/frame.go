@@ -22,7 +22,6 @@ const (
 
 	framePathFirst frameType = 0x90 // frames of package path
 	framePathLast  frameType = 0x93
-	frameRepair    frameType = 0x98
 
 	// skippable is set in the types that may be ignored by who does not know them.
 	skippable frameType = 0x80

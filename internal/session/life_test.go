@@ -155,12 +155,12 @@ func TestAnAgedKeyCarriesNoData(t *testing.T) {
 			defer close(done)
 			agent, _ = Accept(t.Context(), s.accept(la))
 		}()
-		c, exporter, err := newConn(seal.Operator, lo, s.keys, nil)
+		c, err := newConn(seal.Operator, lo, s.keys, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.paths.refresh(lo, time.Now())
-		if c.transport, err = c.connect(t.Context(), s.m3, exporter, loadOf(false)); err != nil {
+		if c.transport, err = c.connect(t.Context(), s.m3, loadOf(false)); err != nil {
 			t.Fatal(err)
 		}
 		<-done
@@ -199,7 +199,7 @@ func TestWrongH4EndsTheDial(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		c, _, err := newConn(seal.Agent, la, keys, nil)
+		c, err := newConn(seal.Agent, la, keys, nil)
 		if err != nil {
 			t.Error(err)
 			return
@@ -229,7 +229,7 @@ func TestAgentThatClosesInsteadOfReadyIsHeard(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		c, _, err := newConn(seal.Agent, la, keys, nil)
+		c, err := newConn(seal.Agent, la, keys, nil)
 		if err != nil {
 			t.Error(err)
 			return

@@ -196,6 +196,20 @@ func (p *paths) due(now time.Time) ([]path.Probe, time.Time) {
 	return probes, p.alarm
 }
 
+// better reports whether data can go by more, or more surely, than when it was asked
+// last, and whether it could not go at all then.
+func (p *paths) better(now time.Time) (better, anew bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, _, state := p.m.Best(now)
+	if p.m.Waking(now) {
+		state = path.Gone
+	}
+	was := p.sure
+	p.sure = state
+	return state > was, state > was && was == path.Gone
+}
+
 // waking reports whether this end slept and what arrives may be older than that.
 func (p *paths) waking(now time.Time) bool {
 	p.mu.Lock()
@@ -348,14 +362,7 @@ func (c *Conn) probe(now time.Time) (next time.Time) {
 	if c.sealed.Aged(now) {
 		poke(c.wanted)
 	}
-	s := c.transport.Stats()
-	c.mender.look(s.Sent, s.Lost)
-	if !c.paths.waking(now) {
-		c.sendWaiting(now)
-	}
-	if c.paths.better(now) {
-		poke(c.nudge)
-	}
+	c.goOn(now)
 	return next
 }
 

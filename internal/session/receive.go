@@ -125,13 +125,6 @@ func (c *Conn) frames(b []byte, v path.Via, o seal.Opened) (packet []byte, err e
 				return nil, errFrame
 			}
 			packet = f.body
-			c.mended.arrived(o.Counter, packet)
-			continue
-		}
-		if f.typ == frameRepair && packet == nil {
-			if packet, err = c.mended.repair(f.body); err != nil {
-				return nil, err
-			}
 			continue
 		}
 		if err := c.handle(f, v); err != nil {

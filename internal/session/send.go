@@ -15,13 +15,9 @@ import (
 
 // maxWrite is how many packets are sealed before the link gets them: what the
 // transport hands over at once, and what fits into one system call.
-const maxWrite = 40
+const maxWrite = 48
 
-// counterAt is where the counter stands in a sealed datagram.
-const counterAt = 8
-
-// maxHeld packets are the transport's first flight, and the newest ones while
-// there is no path; our choice.
+// maxHeld packets are the transport's first flight; our choice.
 const maxHeld = 4
 
 // WritePackets implements transport.Packets: it seals each packet in place, in
@@ -36,13 +32,10 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 		poke(c.wanted)
 	}
 	if aged || r.closed() {
-		c.keepNewestLocked(p, size, now)
+		c.waiting.Store(true)
 		return nil
 	}
-	c.keepFirstLocked(p, size, now)
-	if c.mender.wroteLocked((len(p) + size - 1) / size) {
-		poke(c.paths.poke)
-	}
+	c.keepFirstLocked(p, size)
 	for len(p) > 0 {
 		b := c.out[:0]
 		for i := 0; i < maxWrite && len(p) > 0; i++ {
@@ -50,17 +43,11 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 			sealed, err := c.sealFrame(b, framePacket, p[:n], now)
 			if err == seal.ErrAged { // since we asked above
 				poke(c.wanted)
-				c.keepNewestLocked(p, size, now)
+				c.waiting.Store(true)
 				return nil // what was sealed before it is lost, as in a network
 			}
 			if err != nil {
 				return err
-			}
-			counter := binary.BigEndian.Uint64(sealed[len(b)+link.Headroom+counterAt:])
-			if repair := c.mender.sentLocked(counter, p[:n], now); repair != nil && segment(n) == segment(len(repair)) {
-				if with, err := c.sealFrame(sealed, frameRepair, repair, now); err == nil {
-					sealed = with
-				}
 			}
 			b, p = sealed, p[n:]
 		}
@@ -126,46 +113,31 @@ func (c *Conn) linkLost() {
 // keepFirstLocked keeps copies of the operator's first packets until READY: they
 // go out again with every repeated CONFIRM, because an agent that was not on the
 // relay yet missed both, and the transport by itself would try again much later.
-func (c *Conn) keepFirstLocked(p []byte, size int, now time.Time) {
+func (c *Conn) keepFirstLocked(p []byte, size int) {
 	if c.side != seal.Operator || c.started {
 		return
 	}
 	for ; len(p) > 0 && len(c.held) < maxHeld; p = p[min(size, len(p)):] {
-		c.held = append(c.held, packet{bytes.Clone(p[:min(size, len(p))]), now})
+		c.held = append(c.held, bytes.Clone(p[:min(size, len(p))]))
 	}
 }
 
-// keepNewestLocked keeps copies of the newest packets while nothing can be sent:
-// there is no path, this end has just woken, or the key is too old and the next is
-// being agreed on.
-func (c *Conn) keepNewestLocked(p []byte, size int, now time.Time) {
-	for ; len(p) > 0; p = p[min(size, len(p)):] {
-		if len(c.held) == maxHeld {
-			c.held = append(c.held[:0], c.held[1:]...)
-		}
-		c.held = append(c.held, packet{bytes.Clone(p[:min(size, len(p))]), now})
+// goOn has the transport repeat what was dropped while nothing could be sent,
+// because there was no path, this end had just woken, or the key was too old and the
+// next was being agreed on; and what was lost while the path was in doubt. By its own
+// timer it would try later.
+func (c *Conn) goOn(now time.Time) {
+	better, anew := c.paths.better(now)
+	if c.waiting.Load() && !c.Path().Lost && !c.paths.waking(now) && !c.sealed.Aged(now) {
+		c.waiting.Store(false)
+		anew = true
 	}
-	c.waiting.Store(true)
-}
-
-// sendWaiting sends what keepNewestLocked kept, once it can be sent and has not
-// grown old, and makes the transport send something new.
-func (c *Conn) sendWaiting(now time.Time) {
-	if !c.waiting.Load() || c.Path().Lost || c.sealed.Aged(now) {
-		return
+	switch {
+	case anew:
+		c.transport.Poke()
+	case better:
+		c.transport.Nudge()
 	}
-	c.wmu.Lock()
-	held := c.held
-	c.held, c.old = nil, nil
-	for len(held) > 0 && now.Sub(held[0].at) > heldFor {
-		c.old, held = append(c.old, held[0]), held[1:]
-	}
-	c.waiting.Store(false)
-	c.wmu.Unlock()
-	for _, p := range held {
-		_ = c.sendFrame(framePacket, p.b)
-	}
-	poke(c.nudge)
 }
 
 // releaseFirst forgets the first packets; the session has started.
@@ -181,7 +153,7 @@ func (c *Conn) sendFirst() error {
 	first := c.held
 	c.wmu.Unlock()
 	for _, p := range first {
-		if err := c.sendFrame(framePacket, p.b); err != nil {
+		if err := c.sendFrame(framePacket, p); err != nil {
 			return err
 		}
 	}

@@ -3,11 +3,8 @@ package transport
 import (
 	"context"
 	"io"
-	"net"
 	"sync"
 	"testing"
-
-	"github.com/quic-go/quic-go"
 )
 
 const piece = 1 << 20
@@ -62,8 +59,7 @@ func BenchmarkInMemory(b *testing.B) {
 	benchmarkConn(b, operator, agent)
 }
 
-// BenchmarkConnect is the processor time of both ends' handshake, certificates
-// included.
+// BenchmarkConnect is the processor time of both ends' handshake.
 func BenchmarkConnect(b *testing.B) {
 	for b.Loop() {
 		x, y := newPipes()
@@ -71,64 +67,4 @@ func BenchmarkConnect(b *testing.B) {
 		operator.Close()
 		agent.Close()
 	}
-}
-
-func BenchmarkIdentities(b *testing.B) {
-	for b.Loop() {
-		if _, err := newIdentities(secret); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkPeerPlainQUIC is the peer: the same library on plain UDP sockets over
-// loopback, without our seal, relay or packet connection, at its own packet size
-// and at ours.
-func BenchmarkPeerPlainQUIC(b *testing.B) {
-	for _, size := range []uint16{1200, 1452} {
-		b.Run("packets of "+map[uint16]string{1200: "1200", 1452: "1452"}[size], func(b *testing.B) {
-			id, err := newIdentities(secret)
-			if err != nil {
-				b.Fatal(err)
-			}
-			conf := config(Few)
-			conf.InitialPacketSize = size
-			server, client := plain(b), plain(b)
-			l, err := server.Listen(id.agentTLS(), conf)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer l.Close()
-			q, err := client.Dial(context.Background(), server.Conn.LocalAddr(), id.operatorTLS(), conf)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer q.CloseWithError(0, "")
-			sq, err := l.Accept(context.Background())
-			if err != nil {
-				b.Fatal(err)
-			}
-			s, err := sq.OpenStream()
-			if err != nil {
-				b.Fatal(err)
-			}
-			s.Write([]byte{1})
-			r, err := q.AcceptStream(context.Background())
-			if err != nil {
-				b.Fatal(err)
-			}
-			io.ReadFull(r, make([]byte, 1))
-			benchmarkStream(b, s, r)
-		})
-	}
-}
-
-func plain(b *testing.B) *quic.Transport {
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		b.Fatal(err)
-	}
-	t := &quic.Transport{Conn: c}
-	b.Cleanup(func() { t.Close(); c.Close() })
-	return t
 }

@@ -1,39 +1,37 @@
-// Package transport makes ordered streams and unreliable datagrams out of
-// sealed datagrams. Its only job is framing: retransmission, order, flow and
-// congestion control. It knows no identities, and nothing about its own
-// encryption is relied on: whatever enters or leaves it is inside the sealed
-// session of protocol 2.7, which has proved both ends before the first packet.
+// Package transport makes ordered streams out of sealed datagrams: framing,
+// retransmission, order, flow and congestion control. It knows no identities and
+// encrypts nothing: whatever enters or leaves it is inside the sealed session of
+// protocol 2.7, which has proved both ends before the first packet, and which lets
+// nothing in that the peer did not send, nor the same thing twice. So a packet that
+// breaks the format or a limit is the peer's doing, and ends the connection.
 //
-// It is quic-go on a packet connection that hands packets to Packets, the
-// sealed side. The library must be replaceable (its only congestion control is
-// Reno, weak on lossy long paths), so nothing of it leaves this package: no
-// type, no error, no option.
+// # Packets
 //
-// # The inner TLS
+// A packet has at most PacketSize bytes: a head, then frames. Numbers are varints:
+// 7 bits to a byte, lowest first, in the fewest bytes, below 2^62.
 //
-// QUIC has no mode without TLS. Each session has two throw-away Ed25519
-// certificates, one for each end, that both ends derive from the session's
-// exporter secret (protocol 2.6):
+//	type    1 byte: 0x40, or 0x41 if the sender waits for an acknowledgement
+//	number  of the packet, from 0, each once
+//	back    number - the lowest one that the sender still wants acknowledged
 //
-//	seed of an end = HKDF-SHA256(secret = exporter, no salt,
-//	                 info = "tucdesk-transport-v1 operator" or "… agent", 32 bytes)
+//	0x00  padding          the rest is zeros
+//	0x01  PING             -
+//	0x02  ACK              largest, delay in µs, n, length-1, n x (gap-1, length-1)
+//	0x03  CLOSE            -
+//	0x04  RESET            stream, code (4 bytes), final offset
+//	0x05  STOP             stream, code (4 bytes)
+//	0x06  MAX_DATA         limit of all streams' bytes
+//	0x07  MAX_STREAM_DATA  stream, limit of its offset
+//	0x08  MAX_STREAMS      how many streams may be opened in all
+//	0x10  STREAM           stream, offset, length if bit 0x02, data; bit 0x01 is the end
 //
-// Everything else in them is constant and Ed25519 signatures are deterministic,
-// so both ends hold the same bytes without sending them: each demands exactly
-// the other's certificate, which only a holder of the session's secrets can use.
-// There is no second identity to manage, nothing to pin and no verification
-// that could be switched off.
+// Worked example: packet 5 with "hi" and the end of stream 0 is
+// 40 05 05 13 00 00 02 68 69.
 //
-// # Sizes
+// # Parts
 //
-// A packet is at most PacketSize bytes, QUIC's smallest first packet, and grows
-// never: path MTU discovery is off, because the path below belongs to
-// internal/link and a larger size must be proved there first (design 4.2).
-//
-// # Cost
-//
-// Packets travel in batches in both directions: up to 16 of equal size to one
-// WritePackets, up to 8 from one ReadPackets, which reads straight into the
-// library's buffers. On Linux the library is made to batch by telling it that
-// the kernel can segment; see packetconn_linux.go.
+// One goroutine reads (inbound.go), one sends (outbound.go); a lock for the
+// connection guards everything and is held across no I/O. recovery.go remembers what
+// was sent and decides what is lost, timers.go does what time has made due, model.go
+// decides how fast to send, acks.go what to acknowledge and when.
 package transport

@@ -143,3 +143,21 @@ func TestNetworkComesBackToAFullWindow(t *testing.T) {
 		})
 	}
 }
+
+// TestASessionThatOpensSlowlyOpens: a machine that is busy, or a path that is long,
+// takes seconds between the first datagram and the last of the beginning. That is no
+// sleep: whoever drops the packets of that time never opens the session.
+func TestASessionThatOpensSlowlyOpens(t *testing.T) {
+	for _, trip := range []time.Duration{time.Second, 2100 * time.Millisecond, 3 * time.Second} {
+		t.Run(trip.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lo, la := newMemLinks()
+				delay(lo, trip/2)
+				delay(la, trip/2)
+				w := newWorld(t, lo, la)
+				w.cat([]byte("here"))
+				w.close()
+			})
+		})
+	}
+}

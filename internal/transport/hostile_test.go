@@ -1,0 +1,199 @@
+package transport
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// packet is one packet of a hostile peer.
+func packet(number uint64, frames ...[]byte) []byte {
+	return append(appendHeader(nil, header{number: number, low: 0}), slices.Concat(frames...)...)
+}
+
+func data(id, offset uint64, b string) []byte {
+	return append(append(appendStreamHead(nil, frameStream|bitLength, id, offset), byte(len(b))), b...)
+}
+
+// lone is an operator's end whose sender and reader do not run.
+func lone() *Conn {
+	a, _ := newPipes()
+	return newConn(a, 0, Few)
+}
+
+func TestAPeerThatBreaksALimitIsRefused(t *testing.T) {
+	for name, frames := range map[string][]byte{
+		"a stream of ours that we never opened":  data(0, 0, "x"),
+		"a stream beyond the limit":              data(2*MaxStreams+1, 0, "x"),
+		"data beyond the stream's window":        data(1, Few.windows().first, "x"),
+		"an offset that overflows":               data(1, maxValue, "x"),
+		"data behind the end":                    slices.Concat(appendReset(nil, 1, 0, 5), data(1, 5, "x")),
+		"an end before data that came":           slices.Concat(data(1, 5, "x"), appendReset(nil, 1, 0, 5)),
+		"another end":                            slices.Concat(appendReset(nil, 1, 0, 5), appendReset(nil, 1, 0, 6)),
+		"a reset beyond the window":              appendReset(nil, 1, 0, Few.windows().first+1),
+		"an acknowledgement of what never was":   appendAck(nil, []span{{0, 9}}, 0, 1200),
+		"a number that is not in its least form": {frameMaxData, 0x80, 0x00},
+		"a frame of no kind":                     {0x09},
+		"bytes in the padding":                   {framePadding, 1},
+	} {
+		c := lone()
+		if err := c.takePacket(packet(0, frames), 0); !errors.Is(err, errMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestGapsOfAStreamAreBounded: what comes beyond is neither kept nor acknowledged, in
+// whichever order it comes, but for what the reader waits for.
+func TestGapsOfAStreamAreBounded(t *testing.T) {
+	const pieces = maxGaps + 100
+	var c *Conn
+	for order, offset := range map[string]func(n uint64) uint64{
+		"up":   func(n uint64) uint64 { return 2*n + 1 },
+		"down": func(n uint64) uint64 { return 2*(pieces-n) + 1 },
+	} {
+		c = lone()
+		for n := range uint64(pieces) {
+			if err := c.takePacket(packet(n, data(1, offset(n), "x")), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(c.streams[1].arrived); n > maxGaps {
+			t.Errorf("%s: %d pieces are kept", order, n)
+		}
+		if c.arr.known(maxGaps + 50) {
+			t.Errorf("%s: a packet that was not kept is acknowledged", order)
+		}
+		if err := c.takePacket(packet(pieces, data(1, 0, "x")), 0); err != nil || c.streams[1].ready() == 0 {
+			t.Errorf("%s: what the reader waits for was dropped: %v", order, err)
+		}
+	}
+	for n := range uint64(1000) {
+		_ = c.takePacket(packet(1<<20+2*n, []byte{framePing}), 0)
+	}
+	if n := len(c.arr.got); n > maxRanges {
+		t.Errorf("%d ranges of packets are kept", n)
+	}
+}
+
+// TestAcknowledgementsDoNotUseUpThePlaces: ours are not acknowledged, and a peer that
+// asks for very many of them, and has nothing from us to acknowledge, must not end what
+// we can send.
+func TestAcknowledgementsDoNotUseUpThePlaces(t *testing.T) {
+	c := lone()
+	for n := range uint64(maxRecords + 1000) {
+		now := time.Duration(n) * time.Millisecond
+		if err := c.takePacket(packet(n, []byte{framePing}), now); err != nil {
+			t.Fatal(err)
+		}
+		c.arr.instant, c.tellPing = true, false
+		c.fillLocked(now)
+		if len(c.out) == 0 {
+			t.Fatalf("acknowledgement %d was not sent", n)
+		}
+	}
+	if n := len(c.rec.ring); n > 64 {
+		t.Errorf("%d packets are remembered", n)
+	}
+}
+
+// TestManyStreamsAreCheap: what a stream costs that holds nothing.
+func TestManyStreamsAreCheap(t *testing.T) {
+	c := lone()
+	allocs := testing.AllocsPerRun(1, func() {
+		c.accepted = 0
+		if err := c.takePacket(packet(c.rec.next, data(2*MaxStreams-1, 0, "")), 0); err != nil {
+			t.Fatal(err)
+		}
+		c.arr = arrivals{}
+	})
+	if per := allocs / MaxStreams; per > 4 {
+		t.Errorf("%.1f allocations for a stream", per)
+	}
+}
+
+func TestSpansAreTheSetOfTheirNumbers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s spans
+		var want [64]bool
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			lo := rapid.Uint64Range(0, 63).Draw(t, "lo")
+			hi := rapid.Uint64Range(lo, 64).Draw(t, "hi")
+			what := rapid.IntRange(0, 4).Draw(t, "what")
+			switch {
+			case what == 0:
+				s.before(lo / 4)
+			case what < 3:
+				s.add(span{lo, hi})
+			default:
+				s.remove(span{lo, hi})
+			}
+			for i := range want {
+				n := uint64(i)
+				switch {
+				case what == 0 && n < lo/4:
+					want[i] = false
+				case what != 0 && n >= lo && n < hi:
+					want[i] = what < 3
+				}
+				if s.has(n) != want[i] {
+					t.Fatalf("%v: has(%d) is %v", s, n, s.has(n))
+				}
+			}
+			for i := 1; i < len(s); i++ {
+				if s[i].lo <= s[i-1].hi || s[i].lo >= s[i].hi {
+					t.Fatalf("not in order: %v", s)
+				}
+			}
+		}
+	})
+}
+
+// FuzzFrames: what parses is written back as the same bytes, and no packet makes an
+// end panic.
+func FuzzFrames(f *testing.F) {
+	f.Add(packet(7, data(1, 3, "hello"), []byte{framePing}, []byte{framePadding, 0, 0}))
+	f.Add(packet(1, appendAck(nil, []span{{0, 3}, {5, 9}, {20, 21}}, 77, 1200)))
+	f.Add(packet(2, appendReset(nil, 1, 9, 4), appendStop(nil, frameStop, 3, 8), appendLimit(nil, frameMaxData, 1<<40)))
+	f.Add(packet(3, appendStreamLimit(nil, 1, 1<<20), appendLimit(nil, frameMaxStreams, 99), []byte{frameClose}))
+	f.Add(packet(4, append(appendStreamHead(nil, frameStream|bitFin, 5, 0), "to the end"...)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := lone()
+		c.rec.next, c.rec.low, c.rec.first = 16, 16, 16
+		_ = c.takePacket(b, 0)
+		h, rest, err := parseHeader(b)
+		if err != nil {
+			return
+		}
+		if got := appendHeader(nil, h); !bytes.Equal(got, b[:len(b)-len(rest)]) {
+			t.Fatalf("header %x became %x", b, got)
+		}
+		for len(rest) > 0 {
+			var fr frame
+			next, err := fr.parse(rest)
+			if err != nil {
+				return
+			}
+			if fr.kind == framePadding {
+				return
+			}
+			if got := fr.append(nil); !bytes.Equal(got, rest[:len(rest)-len(next)]) {
+				t.Fatalf("frame %x became %x", rest[:len(rest)-len(next)], got)
+			}
+			rest = next
+		}
+	})
+}
+
+// TestTheWorkedExample is the one of the package's doc and of protocol 2.7.
+func TestTheWorkedExample(t *testing.T) {
+	f := frame{kind: frameStream | bitFin | bitLength, data: []byte("hi")}
+	got := f.append(appendHeader(nil, header{number: 5}))
+	if want := "\x40\x05\x05\x13\x00\x00\x02hi"; string(got) != want {
+		t.Errorf("%x", got)
+	}
+}
