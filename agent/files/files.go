@@ -52,8 +52,10 @@ func Serve(in io.Reader, out io.Writer, cfg Config) error {
 		return refusal.New(refusal.PolicyDenied, "no files may be read or written")
 	}
 	h := &handler{cfg: cfg, places: make(chan struct{}, maxOpen)}
-	s := sftp.NewRequestServer(conn{in, out}, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h},
-		sftp.WithRSAllocator(), sftp.WithStartDirectory(remote(cfg.start())))
+	said := &answers{w: out}
+	asked := &requests{r: in, out: said, home: remote(cfg.Home)}
+	s := sftp.NewRequestServer(conn{asked, said}, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h},
+		sftp.WithRSAllocator(), sftp.WithRSMaxTxPacket(maxData), sftp.WithStartDirectory(remote(cfg.start())))
 	err := s.Serve()
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // with files open it says the second
 		return nil

@@ -15,7 +15,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if home := os.Getenv(serveEnv); home != "" {
+		os.Exit(actAsServer(home))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // tree opens folders for a test; none is everything.
 func tree(t *testing.T, roots ...string) *Tree {

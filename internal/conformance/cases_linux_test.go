@@ -95,6 +95,10 @@ var cases = []testCase{
 	{files, "sftp in a batch", `printf 'cd %s\nput %s x\nmkdir d\nrename x d/y\nchmod 600 d/y\nsymlink d/y l\nln d/y h\nget d/y z\nrm h\n' "$D" "$BIG" >b; sftp -b b $H >/dev/null; cmp "$BIG" z && readlink l && stat -c %a d/y && ls`, "d/y\n600\nb\nd\nl\nz\n", "", 0},
 	{files, "sftp goes on with half a file", `head -c 2000000 "$BIG" >x; printf 'reget %s x\n' "$BIG" | sftp -b - $H >/dev/null; cmp "$BIG" x; head -c 2000000 "$BIG" >y; printf 'reput %s %s/y\n' "$BIG" "$D" | sftp -b - $H >/dev/null; cmp "$BIG" y && echo same`, "same\n", "", 0},
 	{files, "sftp -r", `mkdir -p a/b; echo 1 >a/b/c; printf 'put -r a %s/z\nget -r %s/z w\n' "$D" "$D" | sftp -b - $H >/dev/null; diff -r a w && echo same`, "same\n", "", 0},
+	{files, "sftp put -f brings it to the disk", `printf 'put -f %s %s/x\n' "$BIG" "$D" >b; sftp -vv -b b $H 2>e >/dev/null; cmp "$BIG" x && grep -c 'fsync@openssh.com)' e`, "1\n", "", 0},
+	{files, "sftp rename over what is there, hard links", `echo 1 >a; echo 2 >b; printf 'cd %s\nrename a b\nln b c\n' "$D" | sftp -b - $H >/dev/null; cat b; stat -c %h c`, "1\n2\n", "", 0},
+	{files, "large reads and writes", `printf 'get %s x\nput x %s/y\n' "$BIG" "$D" >b; sftp -vvv -b b $H 2>e >/dev/null; grep -o 'Received data 0 -> 261119' e; cmp "$BIG" y && echo same`, "Received data 0 -> 261119\nsame\n", "", 0},
+	{files, "the home of somebody else", `scp "$H:~nobody/x" y`, "", "homes of other users are not told", 1},
 	{files, "free space", `printf 'df %s\n' "$D" | sftp -b - $H | grep -c Avail`, "1\n", "", 0},
 
 	{walled, "sftp reads in its folders", `mkdir -p "$ROOTS/out/s"; echo data >"$ROOTS/out/s/f"; printf 'cd s\nls\nget f\n' | sftp -b - walled.tucdesk | grep -v '>'; cat f`, "f  \ndata\n", "", 0},
@@ -130,6 +134,7 @@ var cases = []testCase{
 	{refused, "mosh, which wants a way of its own", `mosh --ssh="ssh -F $CONF -o BatchMode=yes" $H true </dev/null >/dev/null`, "", "Did not find remote IP address", 10},
 	{refused, "a forward that a rule blocks", `ssh -W 127.0.0.1:$PORT closed.tucdesk </dev/null`, "", "blocked by rule sealed", 255},
 	{refused, "an agent that a rule keeps here", `eval $(ssh-agent) >o; ssh -A closed.tucdesk 'echo "runs <${SSH_AUTH_SOCK-}>"'; kill $SSH_AGENT_PID`, "runs <>\n", "the SSH agent is not lent: policy_denied: blocked by rule sealed", 0},
+	{refused, "a copy within the machine over sftp", `printf -- '-cp %s %s/x\n' "$BIG" "$D" | sftp -b - $H; ls`, "", "does not support copy-data", 0},
 	{refused, "files where no rule has them", `sftp -b /dev/null closed.tucdesk`, "", "no allow rule", 255},
 	{refused, "writing where files are only read", `scp ro.tucdesk:"$BIG" x && cmp "$BIG" x && echo read; scp x ro.tucdesk:$D/y || ls`, "read\nx\n", "", 0},
 	{refused, "cloud metadata", `ssh -W 169.254.169.254:80 $H </dev/null`, "", "no forward goes to cloud metadata", 255},

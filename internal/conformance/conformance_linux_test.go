@@ -110,10 +110,21 @@ func (c *testCase) programs() (names []string) {
 
 func clip(b []byte) []byte { return b[:min(len(b), 2000)] }
 
+// inPlace is what no case can show by its name: the protocol's own limits.
+const inPlace = `
+## What sftp and scp can tear, and tucdesk cp cannot
+
+sftp, scp and sshfs write a file where it is, in pieces, because their protocol has no other way: the file is emptied first, and until the last piece is
+written whoever opens it sees half of it. A break, a full disk or a killed client leaves that half under the file's name. "put -f" says when all of it is on the disk, and
+"reput" goes on with it. "tucdesk cp" writes beside the target, compares, and renames: the name is the old file or the new one. rsync does
+the same on its own, but for --inplace and --append. With sftp, put under another name and rename (posix-rename replaces what is there in one step).
+`
+
 // document is docs/SSH-COMPAT.md.
 func document() string {
 	var b strings.Builder
 	b.WriteString("# What works over `tucdesk proxy`\n\nMade by `go test ./internal/conformance -update` from the cases that the test runs with the machine's own OpenSSH, rsync, git,\nAnsible and sshfs; do not edit. `$H` is a machine as `tucdesk ssh-config` names it (`web.tucdesk`).\n")
+	b.WriteString(inPlace)
 	area := ""
 	for _, c := range cases {
 		if c.area != area {
