@@ -8,32 +8,17 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
-	"github.com/tucdesk/tucdesk/internal/audit/ledger"
-	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
+	"github.com/tucdesk/tucdesk/rendezvous/logbook"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
-
-// record appends one entry of ours to the team's log, in the transaction of what
-// it records. It comes last in there, because it holds the log's lock.
-func (s *Server) record(tx *store.Tx, state chain.State, e entry.Entry) error {
-	l, err := ledger.New(state.Name, tx.Team().Wire(), s.keys.Audit)
-	if err != nil {
-		return err
-	}
-	e.RosterVersion = state.Roster.Version()
-	_, err = l.Record(tx, e)
-	if t := s.known(tx.Team().Wire()); t != nil {
-		t.grew.Store(true)
-	}
-	return err
-}
 
 // entry begins an entry about what the caller did.
 func (c *call) entry(typ entry.EventType) entry.Entry {
@@ -42,35 +27,35 @@ func (c *call) entry(typ entry.EventType) entry.Entry {
 }
 
 func (s *Server) recordLogin(c *call) error {
-	return s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
-		return s.record(tx, c.state, c.entry(entry.Login))
+	return s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
+		return c.team.Log.Record(tx, c.state, c.entry(entry.Login))
 	})
 }
 
 func (s *Server) recordFounding(tx *store.Tx, next chain.State, now time.Time) error {
-	return s.record(tx, next, entry.Entry{Type: entry.TeamFound, Time: wire.At(now)})
+	return logbook.Record(tx, s.keys.Audit, next, entry.Entry{Type: entry.TeamFound, Time: wire.At(now)})
 }
 
 func (s *Server) recordRoster(tx *store.Tx, c *call, next chain.State) error {
 	e := c.entry(entry.RosterPublish)
 	e.Policy.Hash = next.Roster.PolicyHash()
-	return s.record(tx, next, e)
+	return c.team.Log.Record(tx, next, e)
 }
 
 // recordLearnt names the agent that brought a roster as who did it.
 func (s *Server) recordLearnt(tx *store.Tx, c *conn, next chain.State) error {
-	return s.record(tx, next, entry.Entry{Type: entry.RosterPublish, Time: wire.At(time.Now()),
+	return c.team.Log.Record(tx, next, entry.Entry{Type: entry.RosterPublish, Time: wire.At(time.Now()),
 		Actor: entry.Actor{Kid: c.agent}, Target: entry.Target{Agent: c.agent, Name: c.name}})
 }
 
 func (s *Server) recordToken(tx *store.Tx, c *call, _ roster.Token) error {
-	return s.record(tx, c.state, c.entry(entry.TokenPublish))
+	return c.team.Log.Record(tx, c.state, c.entry(entry.TokenPublish))
 }
 
 func (s *Server) recordDelete(tx *store.Tx, c *call, a store.Agent) error {
 	e := c.entry(entry.AgentDelete)
 	e.Target = entry.Target{Agent: a.Kid, Name: a.Name}
-	return s.record(tx, c.state, e)
+	return c.team.Log.Record(tx, c.state, e)
 }
 
 // recordDecision writes what became of a session request.
@@ -92,7 +77,7 @@ func (s *Server) recordDecision(tx *store.Tx, c *call, out outcome, refused erro
 	for _, u := range out.uses {
 		e.Approvals = append(e.Approvals, u.Hash)
 	}
-	return s.record(tx, c.state, e)
+	return c.team.Log.Record(tx, c.state, e)
 }
 
 // commandOf is what was asked for; the log redacts it before it signs.
@@ -107,7 +92,7 @@ func commandOf(req wire.Request) *entry.Command {
 // recordAgentRefusal notes that an agent did not take what was granted. The
 // agent's own entry, with its reasons, comes by its own chain.
 func (s *Server) recordAgentRefusal(c *call, out outcome, refused error) {
-	err := s.store.InTx(context.WithoutCancel(c.http.Context()), c.team.id, func(tx *store.Tx) error {
+	err := s.store.InTx(context.WithoutCancel(c.http.Context()), c.team.ID, func(tx *store.Tx) error {
 		return s.recordDecision(tx, c, out, refused)
 	})
 	if err != nil {
@@ -122,11 +107,11 @@ func (s *Server) recordApproval(tx *store.Tx, c *call, r store.Request, a approv
 		e.Type = entry.RequestDeny
 	}
 	e.Approvals = []key.Hash{signed.Hash()}
-	return s.record(tx, c.state, about(e, r))
+	return c.team.Log.Record(tx, c.state, about(e, r))
 }
 
 func (s *Server) recordCancel(tx *store.Tx, c *call, r store.Request) error {
-	return s.record(tx, c.state, about(c.entry(entry.RequestCancel), r))
+	return c.team.Log.Record(tx, c.state, about(c.entry(entry.RequestCancel), r))
 }
 
 func about(e entry.Entry, r store.Request) entry.Entry {
@@ -135,11 +120,11 @@ func about(e entry.Entry, r store.Request) entry.Entry {
 	return e
 }
 
-func (s *Server) recordExpired(tx *store.Tx, state chain.State, over []store.Request, now time.Time) error {
+func recordExpired(tx *store.Tx, t *team.Team, state chain.State, over []store.Request, now time.Time) error {
 	for _, r := range over {
 		e := about(entry.Entry{Type: entry.RequestExpire, Time: wire.At(now), Actor: entry.Actor{Kid: r.Operator}}, r)
 		e.Refusal = refusal.ApprovalExpired
-		if err := s.record(tx, state, e); err != nil {
+		if err := t.Log.Record(tx, state, e); err != nil {
 			return err
 		}
 	}
@@ -155,7 +140,7 @@ func (s *Server) recordRegistration(tx *store.Tx, n *newcomer, isNew bool, now t
 	if isNew {
 		e.Type = entry.AgentJoin
 	}
-	if err := s.record(tx, n.state, e); err != nil {
+	if err := n.team.Log.Record(tx, n.state, e); err != nil {
 		return err
 	}
 	seq, head, err := tx.AuditHead(n.kid)
@@ -163,7 +148,7 @@ func (s *Server) recordRegistration(tx *store.Tx, n *newcomer, isNew bool, now t
 		return err
 	}
 	e.Type, e.Refusal = entry.Alarm, refusal.AuditFork
-	return s.record(tx, n.state, e)
+	return n.team.Log.Record(tx, n.state, e)
 }
 
 func (s *Server) recordDisplaced(ctx context.Context, n *newcomer, now time.Time) error {
@@ -171,10 +156,10 @@ func (s *Server) recordDisplaced(ctx context.Context, n *newcomer, now time.Time
 }
 
 // alarm writes that something about an agent needs a person's eyes.
-func (s *Server) alarm(ctx context.Context, t *team, agent key.ID, name string, code refusal.Code, now time.Time) error {
-	state := t.have.Load()
-	return s.store.InTx(ctx, t.id, func(tx *store.Tx) error {
-		return s.record(tx, *state, entry.Entry{Type: entry.Alarm, Time: wire.At(now), Actor: entry.Actor{Kid: agent},
+func (s *Server) alarm(ctx context.Context, t *team.Team, agent key.ID, name string, code refusal.Code, now time.Time) error {
+	state := t.Have()
+	return s.store.InTx(ctx, t.ID, func(tx *store.Tx) error {
+		return t.Log.Record(tx, *state, entry.Entry{Type: entry.Alarm, Time: wire.At(now), Actor: entry.Actor{Kid: agent},
 			Target: entry.Target{Agent: agent, Name: name}, Refusal: code})
 	})
 }
@@ -197,8 +182,8 @@ func (s *Server) recordRefusal(c *call, code refusal.Code) {
 		e.Target.Agent, e.Session, e.RequestHash, e.Command = c.open.req.Agent, c.open.req.Session, c.open.hash, commandOf(c.open.req)
 	}
 	e.Refusal = code
-	err := s.store.InTx(context.WithoutCancel(c.http.Context()), c.team.id, func(tx *store.Tx) error {
-		return s.record(tx, c.state, e)
+	err := s.store.InTx(context.WithoutCancel(c.http.Context()), c.team.ID, func(tx *store.Tx) error {
+		return c.team.Log.Record(tx, c.state, e)
 	})
 	if err != nil {
 		s.log.Warn("recording a refusal", "request", c.id, "err", err)
@@ -215,21 +200,11 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 	if err != nil {
 		return err
 	}
-	l, err := ledger.New(c.team.have.Load().Name, c.team.id.Wire(), c.s.keys.Audit)
-	if err != nil {
-		return err
-	}
-	err = c.s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error {
-		if _, err := l.Accept(tx, cert.Agent, batch.Entries); err != nil {
-			return err
-		}
-		return noteEnds(tx, cert.Agent.ID(), batch.Entries, time.Now())
-	})
+	err = c.team.Log.Accept(ctx, c.team.Have().Name, cert.Agent, batch.Entries)
 	switch code := refusal.Of(err); {
 	case err == nil:
-		c.team.grew.Store(true)
 	case code == refusal.Gap:
-		c.s.count("audit_gap")
+		c.s.metrics.Count("audit_gap")
 		seq, err := c.auditSeq(ctx)
 		if err != nil {
 			return err
@@ -237,7 +212,7 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 		c.Send(wire.FrameAuditAck, 0, wire.AuditAck{Seq: seq})
 		return nil
 	case code != "" && code != refusal.Unavailable:
-		c.s.count("audit_" + string(code))
+		c.s.metrics.Count("audit_" + string(code))
 		if err := c.s.alarm(ctx, c.team, c.agent, c.name, code, time.Now()); err != nil {
 			c.s.log.Warn("recording an alarm", "agent", c.agent.String(), "err", err)
 		}
@@ -246,7 +221,7 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 		c.s.log.Warn("storing an agent's entries", "agent", c.agent.String(), "err", err)
 		return nil
 	}
-	if err := c.prove(ctx, l, batch.Entries); err != nil {
+	if err := c.prove(ctx, batch.Entries); err != nil {
 		c.s.log.Warn("proving an agent's entries", "agent", c.agent.String(), "err", err)
 	}
 	return nil
@@ -254,17 +229,14 @@ func (c *conn) takeAudit(batch wire.AuditEntries) error {
 
 // prove answers entries with the proof that the log holds them, under a checkpoint
 // that covers them. All batches that come in while one is signed share the next.
-func (c *conn) prove(ctx context.Context, l *ledger.Log, entries []statement.Signed) error {
-	if err := c.s.seal(ctx, c.team); err != nil {
+func (c *conn) prove(ctx context.Context, entries []statement.Signed) error {
+	name := c.team.Have().Name
+	if err := c.team.Log.Seal(ctx, name); err != nil {
 		return err
 	}
 	c.showing.Lock()
 	defer c.showing.Unlock()
-	var ack wire.AuditAck
-	err := c.s.store.View(ctx, c.team.id, func(tx *store.Tx) (err error) {
-		ack, err = l.Acknowledge(tx, c.agent, entries, int64(min(c.lastShown(), tree.MaxSize)))
-		return err
-	})
+	ack, err := c.team.Log.Acknowledge(ctx, name, c.agent, entries, c.lastShown())
 	if err != nil {
 		return err
 	}
@@ -276,7 +248,7 @@ func (c *conn) prove(ctx context.Context, l *ledger.Log, entries []statement.Sig
 }
 
 func (c *conn) auditSeq(ctx context.Context) (seq uint64, err error) {
-	err = c.s.store.View(ctx, c.team.id, func(tx *store.Tx) error {
+	err = c.s.store.View(ctx, c.team.ID, func(tx *store.Tx) error {
 		seq, _, err = tx.AuditHead(c.agent)
 		return err
 	})
@@ -298,12 +270,12 @@ func (c *conn) firstGossip(ctx context.Context, reply *wire.Registered) error {
 // that this agent was shown before. The caller holds showing until the frame is
 // queued. A fault only delays it.
 func (c *conn) gossip(ctx context.Context) wire.AuditGossip {
-	g, _, err := c.s.gossip(ctx, c.team, c.lastShown())
+	g, _, err := c.team.Log.Gossip(ctx, c.team.Have().Name, c.lastShown())
 	if err == nil {
 		err = c.nowShown(g)
 	}
 	if err != nil {
-		c.s.log.Warn("reading a checkpoint", "team", c.team.id.String(), "err", err)
+		c.s.log.Warn("reading a checkpoint", "team", c.team.ID.String(), "err", err)
 		return wire.AuditGossip{}
 	}
 	return g
@@ -335,23 +307,6 @@ func (c *conn) nowShown(g wire.AuditGossip) error {
 	return nil
 }
 
-// gossip returns what ledger.Log.Gossip does, and the size of the checkpoint.
-func (s *Server) gossip(ctx context.Context, t *team, from uint64) (g wire.AuditGossip, size uint64, err error) {
-	l, err := ledger.New(t.have.Load().Name, t.id.Wire(), s.keys.Audit)
-	if err != nil {
-		return g, 0, err
-	}
-	err = s.store.View(ctx, t.id, func(tx *store.Tx) error {
-		g, err = l.Gossip(tx, int64(min(from, tree.MaxSize)))
-		return err
-	})
-	if err != nil || g.Checkpoint == "" {
-		return g, 0, err
-	}
-	c, _, err := checkpoint.Open(g.Checkpoint, l.Origin(), s.keys.Audit.Public())
-	return g, uint64(c.Size), err
-}
-
 // checkpoint signs the log's present state first, so that whoever asks after an
 // act finds it covered.
 func (s *Server) checkpoint(c *call) (any, error) {
@@ -359,34 +314,10 @@ func (s *Server) checkpoint(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.seal(c.http.Context(), c.team); err != nil {
+	name := c.team.Have().Name
+	if err := c.team.Log.Seal(c.http.Context(), name); err != nil {
 		return nil, err
 	}
-	g, _, err := s.gossip(c.http.Context(), c.team, from)
+	g, _, err := c.team.Log.Gossip(c.http.Context(), name, from)
 	return g, err
-}
-
-// seal signs a checkpoint if the log grew since the last one. One at a time: who
-// finds that nothing grew must not return while another still signs what did.
-func (s *Server) seal(ctx context.Context, t *team) error {
-	t.sealing.Lock()
-	defer t.sealing.Unlock()
-	if err := s.storeCosigned(ctx, t); err != nil { // those who cosigned will be asked again
-		s.log.Warn("storing cosignatures", "team", t.id.String(), "err", err)
-	}
-	if !t.grew.Swap(false) {
-		return nil
-	}
-	l, err := ledger.New(t.have.Load().Name, t.id.Wire(), s.keys.Audit)
-	if err != nil {
-		return err
-	}
-	err = s.store.InTx(ctx, t.id, func(tx *store.Tx) error {
-		_, err := l.Checkpoint(tx)
-		return err
-	})
-	if err != nil {
-		t.grew.Store(true)
-	}
-	return err
 }

@@ -23,7 +23,7 @@ func (s *Server) checkRelays(c *call) (any, error) {
 	}
 	var pair credential.Pair
 	rand.Read(pair[:])
-	s.count("relay_check")
+	s.metrics.Count("relay_check")
 	s.log.Info("a credential to check relays", "operator", c.who.Operator.String(), "request", c.id)
 	return wire.RelayChecked{Relay: s.relayOf(credential.Mint(s.relay, pair, credential.Operator, c.now, checkLifetime))}, nil
 }

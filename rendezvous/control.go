@@ -12,6 +12,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 // Limits of control channels; our choice where wire says nothing. Those of the frames
@@ -26,7 +27,7 @@ const (
 type conn struct {
 	*channel.Conn
 	s     *Server
-	team  *team
+	team  *team.Team
 	agent key.ID
 	name  string
 	token statement.Signed
@@ -87,15 +88,15 @@ func (s *Server) enter() (leave func(), err error) {
 func (s *Server) serveControl(ch *channel.Conn, c *call, binding key.Hash) {
 	conn, err := s.admit(ch, binding)
 	if err != nil {
-		s.count("refused_" + string(problem.Code(err)))
+		s.metrics.Count("refused_" + string(problem.Code(err)))
 		s.log.Info("an agent's registration was refused", "request", c.id, "err", err)
 		ch.Refuse(err)
 		return
 	}
 	why := ch.Serve(channel.Handler{
-		Begin: conn.catchUp, Seen: func() { s.count("frames") }, Frame: conn.handle, Beat: conn.beat, Gone: conn.bound,
+		Begin: conn.catchUp, Seen: func() { s.metrics.Count("frames") }, Frame: conn.handle, Beat: conn.beat, Gone: conn.bound,
 	})
-	s.log.Info("an agent has left", "team", conn.team.id.String(), "agent", conn.agent.String(), "why", why)
+	s.log.Info("an agent has left", "team", conn.team.ID.String(), "agent", conn.agent.String(), "why", why)
 }
 
 // handle is what an agent may say. Nothing in a frame names the agent or its

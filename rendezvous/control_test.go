@@ -499,7 +499,7 @@ func TestNothingOvertakesTheAnswerToARegistration(t *testing.T) {
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
 	h.dial()
-	team := c.node.allTeams()[0].id
+	team := c.node.teams.All()[0].ID
 	done := make(chan struct{})
 	var eager sync.WaitGroup
 	defer eager.Wait()
@@ -557,7 +557,7 @@ func TestHeartbeatsAreAnsweredAndNotedNowAndThen(t *testing.T) {
 	}
 	eventually(t, "frames were read", func() bool { return c.node.Snapshot()["frames"] >= 3 })
 	var held *conn
-	c.node.bus.Each(c.node.known(c.state.Team()).id, func(_ key.ID, b bus.Conn) { held = b.(*conn) })
+	c.node.bus.Each(c.node.teams.Known(c.state.Team()).ID, func(_ key.ID, b bus.Conn) { held = b.(*conn) })
 	later := time.Now().Add(noteEvery)
 	if err := held.note(t.Context(), later); err != nil {
 		t.Fatal(err)

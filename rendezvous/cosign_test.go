@@ -18,7 +18,6 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
-	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
 // cosigning answers heartbeats with a cosignature, as edit leaves it.
@@ -120,26 +119,6 @@ func TestSilentAgentHoldsUpOnlyTheEndOfAnExport(t *testing.T) {
 			t.Errorf("%d cosigners, %v", report.Cosigners, report.Findings)
 		}
 	})
-}
-
-// What has come and was stored meanwhile, once a second, is waited for no longer.
-func TestStoredCosignaturesHaveCome(t *testing.T) {
-	var c cosigners
-	for n := byte(1); n <= 2; n++ {
-		c.add(7, store.Cosigned{Signer: key.ID{n}})
-		if size, list := c.take(); size != 7 || len(list) != 1 {
-			t.Fatalf("%d of %d", len(list), size)
-		}
-	}
-	ended, end := context.WithCancel(t.Context())
-	end()
-	c.await(t.Context(), 7, 2)
-	c.await(ended, 7, 3)                        // nobody else comes
-	c.add(0, store.Cosigned{Signer: key.ID{9}}) // of an older one, after all
-	c.await(t.Context(), 6, 99)                 // a newer one is there: nobody cosigns that any more
-	var empty cosigners
-	empty.add(0, store.Cosigned{Signer: key.ID{1}})
-	empty.await(t.Context(), 0, 1)
 }
 
 func TestOperatorsCosign(t *testing.T) {

@@ -14,7 +14,6 @@ import (
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
-	"github.com/tucdesk/tucdesk/rendezvous/live"
 )
 
 // watched is a host that accepts every OPEN and keeps the other frames it gets.
@@ -264,7 +263,7 @@ func TestCutsNeverEndTheChannel(t *testing.T) {
 	w := c.newHost("web-1").watch(nil)
 	held := c.channelOf(w.host)
 	for range 3 * channel.QueueLength {
-		held.cut(live.Cut{Session: live.Session{ID: wire.NewSessionID()}, Code: refusal.KeyRevoked})
+		c.node.teams.Recut(held.team, w.host.key.ID(), wire.NewSessionID(), refusal.KeyRevoked)
 	}
 	if held.Context().Err() != nil {
 		t.Fatal("the channel ended")

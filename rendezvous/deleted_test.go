@@ -26,7 +26,7 @@ func TestK16DeletionDuringARegistrationLeavesNoChannel(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		c := found(t, n)
-		team := c.node.known(c.state.Team()).id
+		team := c.node.teams.Known(c.state.Team()).ID
 		for i := range 12 {
 			h := c.newHost(fmt.Sprintf("web-%d", i))
 			h.dial()
@@ -71,10 +71,10 @@ func TestK16ChannelOfADeletedAgentIsNotAttached(t *testing.T) {
 	if err := c.api.DeleteAgent(t.Context(), c.cred(policy.Admin), h.key.ID()); err != nil {
 		t.Fatal(err)
 	}
-	n := &newcomer{kid: h.key.ID(), team: held.team, state: *held.team.have.Load()}
+	n := &newcomer{kid: h.key.ID(), team: held.team, state: *held.team.Have()}
 	_, err := c.node.attach(t.Context(), channel.NewForTest(t.Context()), n, time.Now())
 	wantCode(t, err, refusal.KeyRevoked)
-	if c.node.bus.Online(held.team.id, h.key.ID()) {
+	if c.node.bus.Online(held.team.ID, h.key.ID()) {
 		t.Fatal("it is on the bus")
 	}
 }
@@ -82,7 +82,7 @@ func TestK16ChannelOfADeletedAgentIsNotAttached(t *testing.T) {
 // channelOf is the server's side of h's channel.
 func (c *crew) channelOf(h *host) (held *conn) {
 	c.t.Helper()
-	c.node.bus.Each(c.node.known(c.state.Team()).id, func(id key.ID, b bus.Conn) {
+	c.node.bus.Each(c.node.teams.Known(c.state.Team()).ID, func(id key.ID, b bus.Conn) {
 		if id == h.key.ID() {
 			held = b.(*conn)
 		}
@@ -101,7 +101,7 @@ func TestDeletionByAnotherNodeEndsTheChannel(t *testing.T) {
 	h := c.newHost("web-1")
 	h.dial()
 	held := c.channelOf(h)
-	err := c.node.store.InTx(t.Context(), held.team.id, func(tx *store.Tx) error { return tx.DeleteAgent(h.key.ID(), time.Now()) })
+	err := c.node.store.InTx(t.Context(), held.team.ID, func(tx *store.Tx) error { return tx.DeleteAgent(h.key.ID(), time.Now()) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestG6AgentThatIsNoMoreIsRelayedNoMore(t *testing.T) {
 		if refusal.Of(err) != tc.code {
 			t.Errorf("%s: the operator got %v, want %s", name, err, tc.code)
 		}
-		state := must(c.node.refresh(t.Context(), team)) // the agent's channel has ended, so ask behind it
+		state := must(c.node.teams.Refresh(t.Context(), team)) // the agent's channel has ended, so ask behind it
 		if _, err := c.node.renewal(t.Context(), tk, g.offer.Lease.Ticket, credential.Agent, state, time.Now()); refusal.Of(err) != tc.code {
 			t.Errorf("%s: the agent got %v, want %s", name, err, tc.code)
 		}
@@ -152,7 +152,7 @@ func TestReconnectsDoNotGrowTheLog(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
-	team := c.node.known(c.state.Team()).id
+	team := c.node.teams.Known(c.state.Team()).ID
 	again := func() {
 		t.Helper()
 		h.dial()
@@ -200,7 +200,7 @@ func TestForkedChainIsOneAlarm(t *testing.T) {
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
 	h.dial()
-	team := c.node.known(c.state.Team()).id
+	team := c.node.teams.Known(c.state.Team()).ID
 	err := c.node.store.InTx(t.Context(), team, func(tx *store.Tx) error { return tx.SetAuditHead(h.key.ID(), 7, key.Hash{7}) })
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 const (
@@ -82,12 +83,12 @@ func (s *Server) publish(c *call, req wire.RosterPublish, state *roster.State) e
 	if err := s.storeRoster(c, next, req.Update); err != nil {
 		return err
 	}
-	_, err = s.refresh(c.http.Context(), c.team) // verified as any node would, announced to agents
+	_, err = s.teams.Refresh(c.http.Context(), c.team) // verified as any node would, announced to agents
 	return err
 }
 
 func (s *Server) storeRoster(c *call, next chain.State, u wire.RosterUpdate) error {
-	return s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
+	return s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
 		err := tx.AppendRoster(next.Roster.Version()-1, u, next.Roster.PolicyHash(), append([]byte{}, next.Text...), c.now)
 		if err != nil {
 			return err
@@ -98,7 +99,7 @@ func (s *Server) storeRoster(c *call, next chain.State, u wire.RosterUpdate) err
 
 func (s *Server) tokens(c *call) (any, error) {
 	list := wire.TokenList{Tokens: []wire.TokenInfo{}}
-	err := s.store.View(c.http.Context(), c.team.id, func(tx *store.Tx) (err error) {
+	err := s.store.View(c.http.Context(), c.team.ID, func(tx *store.Tx) (err error) {
 		found, err := tx.Tokens()
 		list.Tokens = append(list.Tokens, found...)
 		return err
@@ -115,7 +116,7 @@ func (s *Server) publishToken(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
+	return nil, s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
 		err := tx.PublishToken(store.Token{ID: token.ID, Statement: req.Token, MaxUses: token.MaxUses, ExpiresAt: token.ExpiresAt}, c.now)
 		if err != nil {
 			return err
@@ -126,10 +127,10 @@ func (s *Server) publishToken(c *call) (any, error) {
 
 func (s *Server) agents(c *call) (any, error) {
 	list := wire.AgentList{Agents: []wire.AgentInfo{}}
-	err := s.store.View(c.http.Context(), c.team.id, func(tx *store.Tx) error {
+	err := s.store.View(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
 		found, next, err := tx.Agents(c.query.Get("after"), pageAgents)
 		for _, a := range found {
-			list.Agents = append(list.Agents, a.Info(s.bus.Online(c.team.id, a.Kid)))
+			list.Agents = append(list.Agents, a.Info(s.bus.Online(c.team.ID, a.Kid)))
 		}
 		list.Next = next
 		return err
@@ -147,7 +148,7 @@ func (s *Server) deleteAgent(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
+	err = s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
 		a, err := tx.Agent(id)
 		if err != nil {
 			return err
@@ -160,20 +161,20 @@ func (s *Server) deleteAgent(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.cut(c.team, c.now, func(l live.Session) refusal.Code {
+	s.teams.Cut(c.team, c.now, func(l live.Session) refusal.Code {
 		if l.Agent == id {
 			return refusal.KeyRevoked
 		}
 		return ""
 	})
-	s.endChannel(c.team.id, id, refusal.New(refusal.KeyRevoked, "this agent was deleted"))
+	s.endChannel(c.team.ID, id, refusal.New(refusal.KeyRevoked, "this agent was deleted"))
 	return nil, nil
 }
 
 // endChannel ends an agent's channel on this node with a last word to it. A
 // channel that is on its way to the bus finds out by itself, see registered.
-func (s *Server) endChannel(team principal.TeamID, agent key.ID, why error) {
-	s.bus.Each(team, func(id key.ID, held bus.Conn) {
+func (s *Server) endChannel(of principal.TeamID, agent key.ID, why error) {
+	s.bus.Each(of, func(id key.ID, held bus.Conn) {
 		if conn, ok := held.(*conn); ok && id == agent {
 			conn.End(why)
 		}
@@ -183,7 +184,7 @@ func (s *Server) endChannel(team principal.TeamID, agent key.ID, why error) {
 // certOf verifies what is stored about an agent by the roster of now.
 func certOf(state *roster.State, a store.Agent, c *call) (roster.AgentCert, error) {
 	if a.DeletedAt != 0 {
-		return roster.AgentCert{}, errNotFound()
+		return roster.AgentCert{}, team.NotFound()
 	}
 	return state.VerifyAgent(a.Token, a.Certificate, c.now)
 }

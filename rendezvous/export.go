@@ -8,7 +8,6 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
-	"github.com/tucdesk/tucdesk/internal/audit/ledger"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
@@ -27,25 +26,25 @@ func (s *Server) exportAudit(c *call) (any, error) {
 		return nil, refusal.New(refusal.TooMany, "other exports are under way; try again")
 	}
 	ctx := c.http.Context()
-	err := s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error {
-		return s.record(tx, c.state, c.entry(entry.AuditExport))
+	err := s.store.InTx(ctx, c.team.ID, func(tx *store.Tx) error {
+		return c.team.Log.Record(tx, c.state, c.entry(entry.AuditExport))
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := s.seal(ctx, c.team); err != nil {
+	if err := c.team.Log.Seal(ctx, c.state.Name); err != nil {
 		return nil, err
 	}
 	asked, err := s.askToCosign(ctx, c.team)
 	if err != nil {
 		return nil, err
 	}
-	l, err := ledger.New(c.state.Name, c.team.id.Wire(), s.keys.Audit)
+	l, err := c.team.Log.Ledger(c.state.Name)
 	if err != nil {
 		return nil, err
 	}
 	w := &stream{to: c.w, control: http.NewResponseController(c.w)}
-	src := cosignedSource{s.store.AuditSource(ctx, c.team.id), ctx, asked}
+	src := cosignedSource{s.store.AuditSource(ctx, c.team.ID), ctx, asked}
 	err = export.Write(w, src, l.Origin(), l.Keys()...)
 	switch {
 	case err == nil:

@@ -3,7 +3,6 @@ package rendezvous
 import (
 	"bytes"
 	"io"
-	"runtime"
 	"testing"
 	"time"
 
@@ -62,7 +61,7 @@ func exportVerifiesWhenRequestsAreForgotten(t *testing.T) {
 		t.Fatalf("%d requests", len(list))
 	}
 	c.node.prune(t.Context(), time.Now()) // nothing is old enough
-	err := c.node.store.InTx(t.Context(), c.node.known(c.state.Team()).id, func(tx *store.Tx) error {
+	err := c.node.store.InTx(t.Context(), c.node.teams.Known(c.state.Team()).ID, func(tx *store.Tx) error {
 		n, err := tx.PruneRequests(time.Now().Add(store.KeepSettled + time.Hour))
 		if n != 2 {
 			t.Errorf("%d requests were forgotten", n)
@@ -84,31 +83,5 @@ func exportVerifiesWhenRequestsAreForgotten(t *testing.T) {
 	report := must(verify.Export(bytes.NewReader(data), c.state.Fingerprint(), time.Now()))
 	for _, f := range report.Findings {
 		t.Errorf("finding: %+v", f)
-	}
-}
-
-// Who asks for a checkpoint while another call signs one waits for it: what it did
-// before must be covered when it is answered.
-func TestCheckpointWaitsForTheOneUnderWay(t *testing.T) {
-	t.Parallel()
-	c := found(t, startNode(t))
-	team := c.node.allTeams()[0]
-	team.sealing.Lock() // another call signs: it has taken note of what grew
-	team.grew.Store(false)
-	answered := make(chan error, 1)
-	go func() { answered <- c.node.seal(t.Context(), team) }()
-	for range 100 {
-		runtime.Gosched()
-	}
-	select {
-	case err := <-answered:
-		t.Errorf("answered before the other was done: %v", err)
-		team.sealing.Unlock()
-		return
-	default:
-	}
-	team.sealing.Unlock()
-	if err := <-answered; err != nil {
-		t.Error(err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 // call is one request on its way through the gate to its handler.
@@ -35,7 +36,7 @@ type call struct {
 
 	// Set from authToken on.
 	who   principal.Principal
-	team  *team
+	team  *team.Team
 	state chain.State     // the roster and policy that this call is judged by
 	op    roster.Operator // the caller's entry in it
 
@@ -68,7 +69,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				panic(p)
 			}
 			s.log.Error("a call panicked", "request", c.id, "panic", p, "stack", string(debug.Stack()))
-			s.count("panic")
+			s.metrics.Count("panic")
 			problem.Write(w, c.id, errors.New("panic"))
 		}
 	}()
@@ -83,7 +84,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refused(c, err)
 		return
 	}
-	s.count("answered")
+	s.metrics.Count("answered")
 	if a, ok := reply.(accepted); ok {
 		problem.JSON(w, http.StatusAccepted, a.reply)
 		return
@@ -95,13 +96,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // records it.
 func (s *Server) refused(c *call, err error) {
 	if errors.Is(err, errAnswered) {
-		s.count("answered")
+		s.metrics.Count("answered")
 		return
 	}
 	code := refusal.Of(err)
 	ours := code == "" || code == refusal.Unavailable // a refusal stays one, also of a caller who does not wait for it
 	if ours && errors.Is(c.http.Context().Err(), context.Canceled) {
-		s.count("gone") // whoever asked has hung up: there is nobody to answer, and nothing broke
+		s.metrics.Count("gone") // whoever asked has hung up: there is nobody to answer, and nothing broke
 		s.log.Debug("a caller went away", "request", c.id, "path", c.path())
 		return
 	}
@@ -110,9 +111,9 @@ func (s *Server) refused(c *call, err error) {
 		s.log.Error("a call met a fault", "request", c.id, "path", c.path(), "err", err)
 	}
 	if foreign := (*byAgent)(nil); errors.As(err, &foreign) {
-		s.count("refused_by_agent")
+		s.metrics.Count("refused_by_agent")
 	} else {
-		s.count("refused_" + string(code))
+		s.metrics.Count("refused_" + string(code))
 	}
 	s.recordRefusal(c, code)
 	if c.body == nil && c.http.ContentLength != 0 { // net/http reads on behind a refusal: not much, and not for long
@@ -208,10 +209,10 @@ func (s *Server) authenticate(c *call) error {
 	if !s.operators.Allow(who.Operator, c.now) { // before the database is asked: a flood costs one signature a call (attack B18)
 		return refusal.New(refusal.RateLimited, "too many calls with this key; wait a moment")
 	}
-	if c.team, err = s.teamOf(c.http.Context(), who.Team.Wire()); err != nil {
+	if c.team, err = s.teams.Find(c.http.Context(), who.Team.Wire()); err != nil {
 		return err
 	}
-	if c.state, err = s.refresh(c.http.Context(), c.team); err != nil {
+	if c.state, err = s.teams.Refresh(c.http.Context(), c.team); err != nil {
 		return err
 	}
 	op, err := c.state.Roster.Operator(who.Operator, c.now)
@@ -299,11 +300,7 @@ func readBody(c *call) error {
 func (c *call) hashVar(name string) (key.ID, error) {
 	id, err := key.ParseID(c.vars[name])
 	if err != nil {
-		return key.ID{}, errNotFound()
+		return key.ID{}, team.NotFound()
 	}
 	return id, nil
 }
-
-// errNotFound is the one answer for what does not exist and for what belongs to
-// another team (attack K10).
-func errNotFound() error { return refusal.New(refusal.NotFound, "no such thing") }

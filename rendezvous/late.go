@@ -52,7 +52,7 @@ func (s *Server) waitAfterAll(c *call, out outcome, n wire.ApprovalNeed, why err
 	out.decision.Effect, out.decision.Rule, out.decision.Approval = policy.NeedApproval, n.Rule, need
 	out.approvals, out.uses = nil, nil
 	var refused error
-	err = s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) (err error) {
+	err = s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) (err error) {
 		out.waits = nil
 		stored, err := tx.Request(c.open.hash)
 		switch {
@@ -69,7 +69,7 @@ func (s *Server) waitAfterAll(c *call, out outcome, n wire.ApprovalNeed, why err
 	if err = errors.Join(err, refused); err != nil {
 		return nil, err
 	}
-	s.noteDue(c.team, out.waits.ExpiresAt)
+	c.team.Due.Note(out.waits.ExpiresAt)
 	info := out.waits.Info()
 	return accepted{wire.SessionReply{Pending: &info}}, nil
 }

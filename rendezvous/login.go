@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 // health answers whoever asks. It says nothing about the server but that it can
@@ -45,7 +46,7 @@ func (s *Server) login(c *call) (any, error) {
 	if err := s.store.UseOnce(c.http.Context(), "login:"+kid.String(), login.ID, expires); err != nil {
 		return nil, err
 	}
-	token, end, err := s.issuer.Mint(principal.Principal{Team: c.team.id, Operator: kid, Email: c.op.Email, Person: c.op.Person, Role: c.op.Role}, c.now)
+	token, end, err := s.issuer.Mint(principal.Principal{Team: c.team.ID, Operator: kid, Email: c.op.Email, Person: c.op.Person, Role: c.op.Role}, c.now)
 	if err != nil {
 		return nil, err
 	}
@@ -62,13 +63,13 @@ func (s *Server) login(c *call) (any, error) {
 func (s *Server) openLogin(c *call, signed statement.Signed) (wire.Login, key.ID, error) {
 	var fault error
 	var op roster.Operator
-	var t *team
+	var t *team.Team
 	var state chain.State
 	login, kid, err := statement.OpenSelfSigned(signed, func(l wire.Login, kid key.ID) (statement.Verifier, error) {
-		if t, fault = s.teamOf(c.http.Context(), l.Team); fault != nil {
+		if t, fault = s.teams.Find(c.http.Context(), l.Team); fault != nil {
 			return nil, fault
 		}
-		if state, fault = s.refresh(c.http.Context(), t); fault != nil {
+		if state, fault = s.teams.Refresh(c.http.Context(), t); fault != nil {
 			return nil, fault
 		}
 		var err error
@@ -77,7 +78,7 @@ func (s *Server) openLogin(c *call, signed statement.Signed) (wire.Login, key.ID
 	})
 	if err == nil {
 		c.team, c.state, c.op = t, state, op
-		c.who = principal.Principal{Team: t.id, Operator: kid}
+		c.who = principal.Principal{Team: t.ID, Operator: kid}
 		return login, kid, nil
 	}
 	if fault != nil && refusal.Of(fault) != refusal.NotFound {

@@ -197,7 +197,7 @@ func TestK10OtherTeamsThingsDoNotExist(t *testing.T) {
 		}
 		// Nothing of theirs changed.
 		info := must(w.theirs.api.Request(t.Context(), w.theirs.cred(policy.Viewer), w.theirRequest, 0))
-		if info.State != wire.RequestPending || len(info.Approvals) != 0 || !w.mine.node.bus.Online(w.mine.node.known(w.theirs.state.Team()).id, w.theirHost.key.ID()) {
+		if info.State != wire.RequestPending || len(info.Approvals) != 0 || !w.mine.node.bus.Online(w.mine.node.teams.Known(w.theirs.state.Team()).ID, w.theirHost.key.ID()) {
 			t.Fatalf("their request is %q", info.State)
 		}
 	})

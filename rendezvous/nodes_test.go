@@ -82,19 +82,19 @@ func TestTeamOfAnotherNodeIsFoundAtOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, first *node) {
 		found(t, first)
 		other := first.second(t)
-		_, err := other.teamOf(t.Context(), wire.NewTeamID())
+		_, err := other.teams.Find(t.Context(), wire.NewTeamID())
 		wantCode(t, err, refusal.NotFound)
 		late := found(t, first).state.Team()
 		var asking sync.WaitGroup
 		for range 16 {
 			asking.Go(func() {
-				if _, err := other.teamOf(t.Context(), late); err != nil {
+				if _, err := other.teams.Find(t.Context(), late); err != nil {
 					t.Errorf("beside others: %v", err)
 				}
 			})
 		}
 		asking.Wait()
-		if n := len(other.allTeams()); n != 2 {
+		if n := len(other.teams.All()); n != 2 {
 			t.Errorf("the node has taken up %d teams", n)
 		}
 	})

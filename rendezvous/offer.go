@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 // visit is what offers are counted by: a count for the team alone would let a
@@ -38,15 +39,15 @@ func (s *Server) offerRoster(c *call) (any, error) {
 	next, err := c.state.Roster.Apply(req.Update, c.now)
 	switch {
 	case err == nil:
-		c.who = principal.Principal{Team: c.team.id, Operator: owner}
+		c.who = principal.Principal{Team: c.team.ID, Operator: owner}
 		return nil, s.publish(c, req, next)
 	case s.ownedBy(c.state.Roster, req.Update.Statement):
-		c.who = principal.Principal{Team: c.team.id, Operator: owner}
+		c.who = principal.Principal{Team: c.team.ID, Operator: owner}
 		return nil, err
 	case refusal.Of(err) == "":
 		return nil, err
 	}
-	return nil, errNotFound()
+	return nil, team.NotFound()
 }
 
 // openOffer finds the team that a roster claims to be of, and its first signer. The
@@ -59,10 +60,10 @@ func (s *Server) openOffer(c *call, signed statement.Signed) (owner key.ID, err 
 			found = refusal.New(refusal.RateLimited, "too many rosters from this network; wait a moment")
 			return nil, found
 		}
-		if c.team, found = s.teamOf(c.http.Context(), r.Team); found == nil {
-			c.state, found = s.refresh(c.http.Context(), c.team)
+		if c.team, found = s.teams.Find(c.http.Context(), r.Team); found == nil {
+			c.state, found = s.teams.Refresh(c.http.Context(), c.team)
 		}
-		return nil, errNotFound() // who must have signed is Apply's to find out
+		return nil, team.NotFound() // who must have signed is Apply's to find out
 	})
 	if found == nil && c.team == nil {
 		found = err // not a roster at all
@@ -78,7 +79,7 @@ func (s *Server) ownedBy(state *roster.State, signed statement.Signed) bool {
 				return o, nil
 			}
 		}
-		return nil, errNotFound()
+		return nil, team.NotFound()
 	})
 	return err == nil
 }

@@ -15,13 +15,14 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 // newcomer is a registration on its way to being verified.
 type newcomer struct {
 	frame wire.Register
 	reg   wire.Registration
-	team  *team
+	team  *team.Team
 	state chain.State
 	cert  roster.AgentCert
 	kid   key.ID
@@ -62,10 +63,10 @@ func readRegister(ctx context.Context, ch *channel.Conn) (*newcomer, error) {
 // names, and last that it was never used.
 func (s *Server) verifyRegistration(ctx context.Context, n *newcomer, binding key.Hash, now time.Time) error {
 	find := func(id wire.TeamID) (_ *roster.State, err error) {
-		if n.team, err = s.teamOf(ctx, id); err != nil {
+		if n.team, err = s.teams.Find(ctx, id); err != nil {
 			return nil, err
 		}
-		n.state, err = s.refresh(ctx, n.team)
+		n.state, err = s.teams.Refresh(ctx, n.team)
 		return n.state.Roster, err
 	}
 	agent, err := principal.FromRegistration(n.frame, find, s.keys.Access.ID(), binding, now)
@@ -88,7 +89,7 @@ func (s *Server) storeRegistration(ctx context.Context, n *newcomer, now time.Ti
 		Token: n.frame.Token, Certificate: n.frame.Certificate, Registration: n.frame.Registration,
 		Platform: n.frame.Platform, Hostname: n.frame.Hostname, Version: n.reg.ClientVersion,
 	}
-	return s.store.InTx(ctx, n.team.id, func(tx *store.Tx) error {
+	return s.store.InTx(ctx, n.team.ID, func(tx *store.Tx) error {
 		isNew, err := tx.RegisterAgent(a, now)
 		if err != nil {
 			return err
@@ -141,15 +142,15 @@ func (s *Server) attach(ctx context.Context, ch *channel.Conn, n *newcomer, now 
 		return nil, err
 	}
 	c.Send(wire.FrameRegistered, 0, reply)
-	detach, displaced := s.bus.Attach(n.team.id, n.kid, c)
+	detach, displaced := s.bus.Attach(n.team.ID, n.kid, c)
 	c.bound = detach
 	if err := c.registered(ctx); err != nil {
 		detach()
 		return nil, err
 	}
-	s.count("registered")
+	s.metrics.Count("registered")
 	if displaced {
-		s.count("displaced")
+		s.metrics.Count("displaced")
 	}
 	if displaced && s.alarms.Allow(n.kid, now) {
 		if err := s.recordDisplaced(ctx, n, now); err != nil {
@@ -163,7 +164,7 @@ func (s *Server) attach(ctx context.Context, ch *channel.Conn, n *newcomer, now 
 // on the bus: a deletion commits before it looks for channels there, so one of the
 // two sees the other, whichever comes first (attack K16).
 func (c *conn) registered(ctx context.Context) error {
-	return c.s.store.View(ctx, c.team.id, func(tx *store.Tx) error {
+	return c.s.store.View(ctx, c.team.ID, func(tx *store.Tx) error {
 		a, err := tx.Agent(c.agent)
 		if err == nil && a.DeletedAt != 0 {
 			err = refusal.New(refusal.KeyRevoked, "this agent was deleted")
@@ -214,13 +215,13 @@ func (c *conn) certified(st *roster.State) error {
 
 // verified opens the certificate by the roster in force.
 func (c *conn) verified() (roster.AgentCert, error) {
-	return c.team.have.Load().Roster.VerifyAgent(c.token, c.cert, time.Now())
+	return c.team.Have().Roster.VerifyAgent(c.token, c.cert, time.Now())
 }
 
 // catchUp sends what was published between the verification of a registration
 // and its place on the bus.
 func (c *conn) catchUp() {
-	if have := c.team.have.Load(); have != nil {
+	if have := c.team.Have(); have != nil {
 		c.follow(*have)
 	}
 }
@@ -230,14 +231,14 @@ func (c *conn) catchUp() {
 func (c *conn) wants(w wire.RosterWant) error {
 	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
 	defer cancel()
-	state, err := c.s.refresh(ctx, c.team)
+	state, err := c.s.teams.Refresh(ctx, c.team)
 	if err != nil {
 		return err
 	}
 	for _, u := range w.Ahead {
 		next, err := state.Roster.Apply(u, time.Now())
 		if err != nil {
-			c.s.count("ahead_" + string(problem.Code(err)))
+			c.s.metrics.Count("ahead_" + string(problem.Code(err)))
 			c.s.log.Warn("an agent's roster does not follow ours", "agent", c.agent.String(), "err", err)
 			break
 		}
@@ -261,7 +262,7 @@ func (c *conn) wants(w wire.RosterWant) error {
 // an agent carries none.
 func (s *Server) learn(ctx context.Context, c *conn, have chain.State, next *roster.State, u wire.RosterUpdate) (chain.State, error) {
 	after := chain.Of(s.keys.Access.ID(), next, have.Name)
-	err := s.store.InTx(ctx, c.team.id, func(tx *store.Tx) (err error) {
+	err := s.store.InTx(ctx, c.team.ID, func(tx *store.Tx) (err error) {
 		if next.PolicyHash() != have.Roster.PolicyHash() {
 			if _, err = tx.Policy(next.PolicyHash()); err != nil {
 				return err
@@ -273,10 +274,10 @@ func (s *Server) learn(ctx context.Context, c *conn, have chain.State, next *ros
 		return s.recordLearnt(tx, c, after)
 	})
 	if err != nil {
-		s.count("ahead_" + string(problem.Code(err)))
+		s.metrics.Count("ahead_" + string(problem.Code(err)))
 		return have, nil // an owner has to publish it here, with its policy
 	}
-	return s.refresh(ctx, c.team)
+	return s.teams.Refresh(ctx, c.team)
 }
 
 // alive notes an agent's answer to a heartbeat.
@@ -290,7 +291,7 @@ func (c *conn) alive() error {
 		c.s.log.Warn("noting an agent", "agent", c.agent.String(), "err", err)
 		return nil
 	}
-	state, err := c.s.refresh(ctx, c.team)
+	state, err := c.s.teams.Refresh(ctx, c.team)
 	if err != nil {
 		return nil
 	}
@@ -314,7 +315,7 @@ func (c *conn) note(ctx context.Context, now time.Time) error {
 	if !due {
 		return nil
 	}
-	return c.s.store.InTx(ctx, c.team.id, func(tx *store.Tx) error { return tx.SawAgent(c.agent, now) })
+	return c.s.store.InTx(ctx, c.team.ID, func(tx *store.Tx) error { return tx.SawAgent(c.agent, now) })
 }
 
 // beat sends a heartbeat with the version in force and the newest checkpoint.
@@ -324,7 +325,7 @@ func (c *conn) beat() {
 	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
 	defer cancel()
 	h := wire.Heartbeat{ServerTime: wire.At(time.Now())}
-	if have := c.team.have.Load(); have != nil {
+	if have := c.team.Have(); have != nil {
 		h.RosterVersion = have.Roster.Version()
 	}
 	h.Checkpoint = c.gossip(ctx)

@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 // signTicket makes what both ends of a new session show when they ask for their
@@ -27,12 +28,12 @@ func (s *Server) signTicket(t wire.RelayTicket) (statement.Signed, error) {
 func (s *Server) openTicket(signed statement.Signed) (wire.RelayTicket, error) {
 	t, _, err := statement.Open[wire.RelayTicket](signed, func(kid key.ID) (statement.Verifier, error) {
 		if kid != s.keys.Grant.ID() {
-			return nil, errNotFound()
+			return nil, team.NotFound()
 		}
 		return s.keys.Grant.Public(), nil
 	})
 	if err != nil {
-		return wire.RelayTicket{}, errNotFound()
+		return wire.RelayTicket{}, team.NotFound()
 	}
 	return t, nil
 }
@@ -56,37 +57,37 @@ func (s *Server) renewal(ctx context.Context, t wire.RelayTicket, signed stateme
 	if err := state.MayOpen(now); err != nil {
 		return wire.RelayRenewed{}, err
 	}
-	team, err := s.teamOf(ctx, t.Team)
+	of, err := s.teams.Find(ctx, t.Team)
 	if err != nil {
 		return wire.RelayRenewed{}, err
 	}
 	session := live.Session{ID: t.Session, Operator: t.Operator, Agent: t.Agent}
 	if err := state.MaySession(t.Operator, now); err != nil {
-		team.live.Put(session, now.Add(s.cfg.Relay.lifetime()), now) // also one from before a restart
-		s.cut(team, now, one(t.Session, problem.Code(err)))
+		of.Live.Put(session, now.Add(s.cfg.Relay.lifetime()), now) // also one from before a restart
+		s.teams.Cut(of, now, team.One(t.Session, problem.Code(err)))
 		return wire.RelayRenewed{}, err
 	}
-	if err := s.agentGood(ctx, team, t.Agent, state, now); err != nil {
+	if err := s.agentGood(ctx, of, t.Agent, state, now); err != nil {
 		return wire.RelayRenewed{}, err
 	}
-	if code := team.live.Ended(t.Session); code != "" {
+	if code := of.Live.Ended(t.Session); code != "" {
 		return wire.RelayRenewed{}, refusal.New(code, "this session was ended")
 	}
 	if t.EndsAt != 0 && !now.Before(t.EndsAt.Time()) {
 		return wire.RelayRenewed{}, refusal.New(refusal.Expired, "the session reached the longest duration that the policy allows")
 	}
 	r, lease := s.credentialOf(t, signed, role, now)
-	team.live.Put(session, r.ExpiresAt.Time(), now)
-	s.count("renewed")
+	of.Live.Put(session, r.ExpiresAt.Time(), now)
+	s.metrics.Count("renewed")
 	return wire.RelayRenewed{Relay: r, Lease: lease}, nil
 }
 
 // agentGood reports why an agent has no more sessions: it was deleted, or its
 // certificate does not hold by this roster. Whoever asks is an end of the session,
 // so there is nothing to hide.
-func (s *Server) agentGood(ctx context.Context, t *team, agent key.ID, state chain.State, now time.Time) error {
+func (s *Server) agentGood(ctx context.Context, t *team.Team, agent key.ID, state chain.State, now time.Time) error {
 	var a store.Agent
-	err := s.store.View(ctx, t.id, func(tx *store.Tx) (err error) {
+	err := s.store.View(ctx, t.ID, func(tx *store.Tx) (err error) {
 		a, err = tx.Agent(agent)
 		return err
 	})
@@ -111,7 +112,7 @@ func (s *Server) relaySubject(c *call) (subject, error) {
 		return subject{}, err
 	}
 	if t.Team != c.who.Team.Wire() || t.Operator != c.who.Operator || t.Session.String() != c.vars["session"] {
-		return subject{}, errNotFound()
+		return subject{}, team.NotFound()
 	}
 	c.renew = &renewCall{ticket: t, signed: body.Ticket}
 	return subject{session: t.Session, agent: t.Agent, request: t.RequestHash}, nil
@@ -141,7 +142,7 @@ func (c *conn) renew(f wire.Frame) error {
 	renewed, err := c.renewal(want.Ticket)
 	if err != nil {
 		code := problem.Code(err)
-		c.s.count("refused_" + string(code))
+		c.s.metrics.Count("refused_" + string(code))
 		c.s.log.Info("a relay credential was not renewed", "agent", c.agent.String(), "err", err)
 		c.Send(wire.FrameRefuse, f.ID, wire.Refuse{Code: code, Detail: "the relay credential is not renewed"})
 		return nil
@@ -155,12 +156,12 @@ func (c *conn) renewal(signed statement.Signed) (wire.RelayRenewed, error) {
 	if err != nil {
 		return wire.RelayRenewed{}, err
 	}
-	if t.Team != c.team.id.Wire() || t.Agent != c.agent {
-		return wire.RelayRenewed{}, errNotFound()
+	if t.Team != c.team.ID.Wire() || t.Agent != c.agent {
+		return wire.RelayRenewed{}, team.NotFound()
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
 	defer cancel()
-	state, err := c.s.refresh(ctx, c.team)
+	state, err := c.s.teams.Refresh(ctx, c.team)
 	if err != nil {
 		return wire.RelayRenewed{}, err
 	}

@@ -222,7 +222,7 @@ func TestExpiredRosterRenewsNothing(t *testing.T) {
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
 	tk := must(c.node.openTicket(g.reply.Lease.Ticket))
-	state := *c.node.known(c.state.Team()).have.Load()
+	state := *c.node.teams.Known(c.state.Team()).Have()
 	_, err := c.node.renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Operator, state, state.Roster.ExpiresAt().Add(time.Second))
 	wantCode(t, err, refusal.RosterExpired)
 }
@@ -234,7 +234,7 @@ func TestNoCredentialOutlivesTheSession(t *testing.T) {
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
 	tk := must(c.node.openTicket(g.reply.Lease.Ticket))
-	state := *c.node.known(c.state.Team()).have.Load()
+	state := *c.node.teams.Known(c.state.Team()).Have()
 	now := time.Now()
 	tk.EndsAt = wire.At(now.Add(90 * time.Minute))
 	for _, at := range []struct {

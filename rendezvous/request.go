@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 const (
@@ -67,7 +68,7 @@ func (s *Server) requests(c *call) (any, error) {
 		return nil, err
 	}
 	list := wire.RequestList{Requests: []wire.RequestInfo{}}
-	err := s.store.View(c.http.Context(), c.team.id, func(tx *store.Tx) error {
+	err := s.store.View(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
 		found, err := tx.Requests(pageRequests)
 		room := maxRequestList
 		for _, r := range found {
@@ -111,12 +112,12 @@ func (s *Server) request(c *call) (any, error) {
 }
 
 // lookAt reads a request; if its time is over, that is settled first.
-func (s *Server) lookAt(ctx context.Context, t *team, hash key.Hash) (r store.Request, err error) {
+func (s *Server) lookAt(ctx context.Context, t *team.Team, hash key.Hash) (r store.Request, err error) {
 	read := func(tx *store.Tx) error {
 		r, err = tx.Request(hash)
 		return err
 	}
-	if err := s.store.View(ctx, t.id, read); err != nil {
+	if err := s.store.View(ctx, t.ID, read); err != nil {
 		return r, err
 	}
 	open := r.State == wire.RequestPending || r.State == wire.RequestApproved
@@ -124,7 +125,7 @@ func (s *Server) lookAt(ctx context.Context, t *team, hash key.Hash) (r store.Re
 		if err := s.expire(ctx, t, now); err != nil {
 			return r, err
 		}
-		return r, s.store.View(ctx, t.id, read)
+		return r, s.store.View(ctx, t.ID, read)
 	}
 	return r, nil
 }
@@ -147,7 +148,7 @@ func (s *Server) approve(c *call) (any, error) {
 	}
 	var r store.Request
 	var late bool
-	err = s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
+	err = s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
 		stored, err := tx.Request(hash)
 		if err != nil {
 			return err
@@ -169,7 +170,7 @@ func (s *Server) approve(c *call) (any, error) {
 		return s.recordApproval(tx, c, r, decision, body.Approval)
 	})
 	if late { // too late for the request, not for what it opened
-		s.cut(c.team, c.now, one(r.Session, refusal.ApprovalDenied))
+		s.teams.Cut(c.team, c.now, team.One(r.Session, refusal.ApprovalDenied))
 	}
 	if err != nil {
 		return nil, err
@@ -235,7 +236,7 @@ func (s *Server) cancel(c *call) (any, error) {
 		return nil, err
 	}
 	var r store.Request
-	err = s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
+	err = s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
 		if r, err = tx.Request(hash); err != nil {
 			return err
 		}
@@ -253,23 +254,13 @@ func (s *Server) cancel(c *call) (any, error) {
 		return s.recordCancel(tx, c, r)
 	})
 	if refusal.Of(err) == refusal.ApprovalUsed {
-		s.cut(c.team, c.now, one(r.Session, refusal.ApprovalCancelled))
+		s.teams.Cut(c.team, c.now, team.One(r.Session, refusal.ApprovalCancelled))
 	}
 	if err != nil {
 		return nil, err
 	}
 	s.waiting.wake(hash)
 	return r.Info(), nil
-}
-
-// noteDue makes the sweep look at t when a request made here expires.
-func (s *Server) noteDue(t *team, at wire.Millis) {
-	for {
-		due := t.due.Load()
-		if due != 0 && due <= int64(at) || t.due.CompareAndSwap(due, int64(at)) {
-			return
-		}
-	}
 }
 
 // sweepUntilClosed runs the sweep as part of what Close waits for, because it uses
@@ -311,54 +302,53 @@ func (s *Server) prune(ctx context.Context, now time.Time) {
 	if err := s.store.Prune(ctx, now); err != nil && ctx.Err() == nil {
 		s.log.Warn("forgetting old ids", "err", err)
 	}
-	for _, t := range s.allTeams() {
-		err := s.store.InTx(ctx, t.id, func(tx *store.Tx) error {
+	for _, t := range s.teams.All() {
+		err := s.store.InTx(ctx, t.ID, func(tx *store.Tx) error {
 			if _, err := tx.PruneRequests(now); err != nil {
 				return err
 			}
 			return tx.PruneEnds(now)
 		})
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("forgetting settled requests and ended sessions", "team", t.id.String(), "err", err)
+			s.log.Warn("forgetting settled requests and ended sessions", "team", t.ID.String(), "err", err)
 		}
 	}
 }
 
 func (s *Server) sweepTeams(ctx context.Context, now time.Time) {
-	for _, t := range s.allTeams() {
-		due := t.due.Load()
-		if due == 0 || now.UnixMilli() < due {
+	for _, t := range s.teams.All() {
+		if !t.Due.Take(now) {
 			continue
 		}
-		t.due.Store(0)
 		if err := s.expire(ctx, t, now); err != nil && ctx.Err() == nil { // at the end of the server nothing broke
-			s.noteDue(t, wire.At(now.Add(sweepEvery)))
-			s.log.Warn("expiring requests", "team", t.id.String(), "err", err)
+			t.Due.Note(wire.At(now.Add(sweepEvery)))
+			s.log.Warn("expiring requests", "team", t.ID.String(), "err", err)
 		}
 	}
 }
 
 // sealTeams signs checkpoints for logs that grew, at most one a second for each.
 func (s *Server) sealTeams(ctx context.Context) {
-	for _, t := range s.allTeams() {
-		if t.have.Load() == nil {
+	for _, t := range s.teams.All() {
+		have := t.Have()
+		if have == nil {
 			continue
 		}
-		if err := s.seal(ctx, t); err != nil && ctx.Err() == nil {
-			s.log.Error("signing a checkpoint", "team", t.id.String(), "err", err)
+		if err := t.Log.Seal(ctx, have.Name); err != nil && ctx.Err() == nil {
+			s.log.Error("signing a checkpoint", "team", t.ID.String(), "err", err)
 		}
 	}
 }
 
 // expire moves what is over, records it, and notes when the next one is.
-func (s *Server) expire(ctx context.Context, t *team, now time.Time) error {
-	state, err := s.refresh(ctx, t)
+func (s *Server) expire(ctx context.Context, t *team.Team, now time.Time) error {
+	state, err := s.teams.Refresh(ctx, t)
 	if err != nil {
 		return err
 	}
 	var over []store.Request
 	var next wire.Millis
-	err = s.store.InTx(ctx, t.id, func(tx *store.Tx) error {
+	err = s.store.InTx(ctx, t.ID, func(tx *store.Tx) error {
 		over, next = nil, 0
 		hashes, err := tx.ExpireRequests(now)
 		if err != nil {
@@ -374,13 +364,13 @@ func (s *Server) expire(ctx context.Context, t *team, now time.Time) error {
 		if next, err = tx.NextDue(); err != nil || len(over) == 0 {
 			return err
 		}
-		return s.recordExpired(tx, state, over, now)
+		return recordExpired(tx, t, state, over, now)
 	})
 	if err != nil {
 		return err
 	}
 	if next != 0 {
-		s.noteDue(t, next)
+		t.Due.Note(next)
 	}
 	for _, r := range over {
 		s.waiting.wake(r.Hash)

@@ -21,10 +21,13 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
+	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/identity"
+	"github.com/tucdesk/tucdesk/rendezvous/metrics"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 // Deadlines and sizes of HTTP (attacks K1, K2, K4); our choice.
@@ -68,7 +71,8 @@ type Server struct {
 	large     chan struct{} // places for large bodies of strangers
 	exports   chan struct{}
 	waiting   waiters
-	metrics   counters
+	metrics   metrics.Counters
+	teams     team.Teams
 
 	base    context.Context // ends when the server closes; channels live in it
 	stop    context.CancelFunc
@@ -82,9 +86,6 @@ type Server struct {
 
 	connsMu sync.Mutex // guards conns, and the start of what runs against Close
 	conns   int
-
-	teamsMu sync.RWMutex // guards teams
-	teams   map[wire.TeamID]*team
 }
 
 // Open loads the keys that Create made, opens the database and begins to listen.
@@ -98,10 +99,11 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	if s.store, err = store.Open(ctx, cfg.Database); err != nil {
 		return nil, err
 	}
+	s.compose()
 	if err := s.listen(ctx); err != nil {
 		return nil, errors.Join(err, s.store.Close())
 	}
-	if err := s.listTeams(ctx); err != nil {
+	if err := s.teams.List(ctx); err != nil {
 		return nil, errors.Join(err, s.listener.Close(), s.store.Close())
 	}
 	return s, nil
@@ -131,12 +133,36 @@ func prepare(cfg Config) (*Server, error) {
 		sessions: rate.New[key.ID](rateSessions), pings: rate.New[key.ID](ratePings), pinging: rate.NewPlaces[key.ID](maxPinging), refusals: rate.New[key.ID](rateRefused),
 		arrivals: rate.New[key.ID](rateArrivals), alarms: rate.New[key.ID](rateAlarms),
 		larges: rate.New[netip.Prefix](rateLarge), offers: rate.New[visit](rateOffers),
-		large: make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}), teams: map[wire.TeamID]*team{},
+		large: make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}),
 	}
 	s.base, s.stop = context.WithCancel(context.Background())
 	s.calls, s.hurry = context.WithCancel(context.Background())
 	s.http = s.newHTTP()
 	return s, nil
+}
+
+// compose puts the parts of the server together, once there is a database.
+func (s *Server) compose() {
+	s.teams = team.Teams{Store: s.store, Keys: s.keys, Bus: s.bus, Metrics: &s.metrics, Log: s.log, Announce: s.announce}
+}
+
+// announce sends a new roster to every connected agent of the team, and ends the
+// channels of agents that it revokes.
+func (s *Server) announce(t *team.Team, next chain.State) {
+	s.bus.Each(t.ID, func(_ key.ID, c bus.Conn) {
+		if conn, ok := c.(*conn); ok {
+			conn.follow(next)
+		}
+	})
+}
+
+// Snapshot returns the counters since the start of the process: "answered",
+// "refused_<code>" for every refusal of ours, "refused_by_agent", "panic", "registered",
+// "displaced", "frames", and "connected", the agents there are now.
+func (s *Server) Snapshot() map[string]uint64 {
+	all := s.metrics.Snapshot()
+	all["connected"] = uint64(s.bus.Len())
+	return all
 }
 
 // newHTTP makes a server of HTTP/1.1 alone. Its callers make a few calls a minute
@@ -170,7 +196,7 @@ type quiet struct{ s *Server }
 
 // Write implements io.Writer.
 func (q quiet) Write(p []byte) (int, error) {
-	q.s.count("http_errors")
+	q.s.metrics.Count("http_errors")
 	return len(p), nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 const (
@@ -164,7 +165,7 @@ func (s *Server) decide(c *call) (outcome, error) {
 		if !errors.Is(err, errRosterMoved) {
 			return out, err
 		}
-		if c.state, err = s.refresh(c.http.Context(), c.team); err != nil {
+		if c.state, err = s.teams.Refresh(c.http.Context(), c.team); err != nil {
 			return outcome{}, err
 		}
 		if c.op, err = c.state.Roster.Operator(c.who.Operator, c.now); err != nil {
@@ -177,7 +178,7 @@ func (s *Server) decide(c *call) (outcome, error) {
 // spend uses up the request's id, unless the request is stored: that one is asked
 // for again when it was approved, and its state sees to it that it runs once.
 func (s *Server) spend(c *call) error {
-	err := s.store.View(c.http.Context(), c.team.id, func(tx *store.Tx) error {
+	err := s.store.View(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
 		_, err := tx.Request(c.open.hash)
 		return err
 	})
@@ -194,7 +195,7 @@ func (s *Server) spend(c *call) error {
 func (s *Server) decideOnce(c *call) (outcome, error) {
 	var out outcome
 	var refused error
-	err := s.store.InTx(c.http.Context(), c.team.id, func(tx *store.Tx) error {
+	err := s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
 		out, refused = outcome{}, nil
 		record, err := tx.Record()
 		if err != nil {
@@ -208,7 +209,7 @@ func (s *Server) decideOnce(c *call) (outcome, error) {
 		case err != nil:
 			return err
 		case !there:
-			return errNotFound()
+			return team.NotFound()
 		}
 		if out.agent, err = tx.Agent(c.open.req.Agent); err != nil {
 			return err
@@ -230,7 +231,7 @@ func (s *Server) decideOnce(c *call) (outcome, error) {
 		return outcome{}, refused
 	}
 	if out.waits != nil {
-		s.noteDue(c.team, out.waits.ExpiresAt)
+		c.team.Due.Note(out.waits.ExpiresAt)
 	}
 	return out, nil
 }
@@ -263,7 +264,7 @@ func (s *Server) settle(tx *store.Tx, c *call, out *outcome) (refused, fault err
 	if out.decision.Effect == policy.Deny {
 		return out.decision.Err(), nil
 	}
-	if !s.bus.Online(c.team.id, c.open.req.Agent) {
+	if !s.bus.Online(c.team.ID, c.open.req.Agent) {
 		return refusal.New(refusal.Offline, "the agent is not connected"), nil
 	}
 	stored, err := tx.Request(c.open.hash)
@@ -340,7 +341,7 @@ func (s *Server) introduce(c *call, out outcome) (any, error) {
 	isNew := s.begin(c, g)
 	ctx, cancel := context.WithTimeout(c.http.Context(), answerWithin)
 	defer cancel()
-	answer, err := s.bus.Ask(ctx, c.team.id, c.open.req.Agent, wire.Frame{Type: wire.FrameOpen, Body: body})
+	answer, err := s.bus.Ask(ctx, c.team.ID, c.open.req.Agent, wire.Frame{Type: wire.FrameOpen, Body: body})
 	var accept wire.Bytes
 	var need *wire.ApprovalNeed
 	if err == nil {
@@ -351,7 +352,7 @@ func (s *Server) introduce(c *call, out outcome) (any, error) {
 	}
 	if err != nil {
 		if isNew { // else it is the entry of a session that stands
-			c.team.live.Drop(c.open.req.Session)
+			c.team.Live.Drop(c.open.req.Session)
 		}
 		s.recordAgentRefusal(c, out, err)
 		if need != nil {

@@ -200,7 +200,7 @@ func oneOperatorCannotHideRequests(t *testing.T) {
 	if _, err := c.api.OpenSession(t.Context(), op.cred, victim); err != nil {
 		t.Fatal(err)
 	}
-	err := c.node.store.InTx(t.Context(), c.node.known(c.state.Team()).id, func(tx *store.Tx) error {
+	err := c.node.store.InTx(t.Context(), c.node.teams.Known(c.state.Team()).ID, func(tx *store.Tx) error {
 		big := c.request(op, h, func(r *wire.Request) { r.Reason = strings.Repeat("x", 40<<10) })
 		for i := range pageRequests { // settled, newer, 54 KiB each
 			r := store.Request{Hash: sha(fmt.Append(nil, i)), Session: wire.NewSessionID(), Operator: op.key.ID(), Agent: h.key.ID(), Statement: big.Request,

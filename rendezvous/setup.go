@@ -88,7 +88,7 @@ func (s *Server) setup(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.adopt(id).have.Store(&next)
+	s.teams.Found(id, next)
 	s.log.Info("a team was founded", "team", id.String(), "request", c.id)
 	return nil, nil
 }

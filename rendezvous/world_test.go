@@ -227,9 +227,9 @@ func (c *crew) login() {
 
 func (c *crew) mint(p *person, role policy.Role) {
 	c.t.Helper()
-	team := must(c.node.teamOf(c.t.Context(), c.state.Team()))
+	team := must(c.node.teams.Find(c.t.Context(), c.state.Team()))
 	op := must(c.state.Operator(p.key.ID(), time.Now()))
-	token, end, err := c.node.issuer.Mint(principal.Principal{Team: team.id, Operator: p.key.ID(), Email: op.Email, Person: op.Person, Role: role}, time.Now())
+	token, end, err := c.node.issuer.Mint(principal.Principal{Team: team.ID, Operator: p.key.ID(), Email: op.Email, Person: op.Person, Role: role}, time.Now())
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -371,9 +371,9 @@ func (c *crew) request(p *person, h *host, edit func(*wire.Request)) wire.Sessio
 // entries returns the team's log, decoded.
 func (c *crew) entries() []entry.Entry {
 	c.t.Helper()
-	t := c.node.known(c.state.Team())
+	t := c.node.teams.Known(c.state.Team())
 	var list []entry.Entry
-	err := c.node.store.View(context.Background(), t.id, func(tx *store.Tx) error {
+	err := c.node.store.View(context.Background(), t.ID, func(tx *store.Tx) error {
 		list = nil
 		size, err := tx.AuditSize()
 		if err != nil {

@@ -70,9 +70,12 @@ var table = []row{
 	{"rendezvous/problem", "internal/refusal internal/wire", ""},
 	{"rendezvous/live", "internal/refusal crypto/key internal/wire", ""},
 	{"rendezvous/channel", "internal/refusal internal/wire internal/rate rendezvous/strict rendezvous/problem", "github.com/coder/websocket"},
+	{"rendezvous/metrics", "", ""},
+	{"rendezvous/logbook", base + "internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger rendezvous/principal rendezvous/store rendezvous/chain", ""},
+	{"rendezvous/team", "internal/refusal crypto/key internal/wire rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity rendezvous/live rendezvous/channel rendezvous/logbook rendezvous/metrics", ""},
 	{"rendezvous/client", base + "internal/proxies", "github.com/coder/websocket"},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
-		"rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity internal/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
+		"rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity internal/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/metrics rendezvous/logbook rendezvous/team rendezvous/client", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},

@@ -24,6 +24,8 @@ type Conn interface {
 	Ask(ctx context.Context, f wire.Frame) (wire.Frame, error)
 	// Tell queues f, or closes the connection when it does not drain.
 	Tell(f wire.Frame)
+	// Offer queues f if there is room, and reports that; the connection goes on without.
+	Offer(f wire.Frame) bool
 	// Displace ends the connection because a newer one has the agent.
 	Displace()
 }

@@ -22,7 +22,8 @@ type line struct {
 func (l *line) Ask(context.Context, wire.Frame) (wire.Frame, error) {
 	return wire.Frame{Type: l.name}, nil
 }
-func (l *line) Tell(wire.Frame) {}
+func (l *line) Tell(wire.Frame)       {}
+func (l *line) Offer(wire.Frame) bool { return true }
 func (l *line) Displace() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -282,7 +282,8 @@ func (c *Conn) Tell(f wire.Frame) {
 	}
 }
 
-// Offer queues f if there is room, and reports that; the channel goes on without.
+// Offer queues f if there is room, and reports that; the channel goes on without. It
+// is part of bus.Conn.
 func (c *Conn) Offer(f wire.Frame) bool {
 	select {
 	case c.out <- f:
