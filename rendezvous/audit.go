@@ -14,21 +14,16 @@ import (
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/logbook"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
-// entry begins an entry about what the caller did.
-func (c *call) entry(typ entry.EventType) entry.Entry {
-	return entry.Entry{Type: typ, Time: wire.At(c.now),
-		Actor: entry.Actor{Kid: c.who.Operator, Email: c.op.Email, Person: c.op.Person}}
-}
-
-func (s *Server) recordLogin(c *call) error {
-	return s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
-		return c.team.Log.Record(tx, c.state, c.entry(entry.Login))
+func (s *Server) recordLogin(c *gate.Call) error {
+	return s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
+		return c.Team.Log.Record(tx, c.State, c.Entry(entry.Login))
 	})
 }
 
@@ -36,10 +31,10 @@ func (s *Server) recordFounding(tx *store.Tx, next chain.State, now time.Time) e
 	return logbook.Record(tx, s.keys.Audit, next, entry.Entry{Type: entry.TeamFound, Time: wire.At(now)})
 }
 
-func (s *Server) recordRoster(tx *store.Tx, c *call, next chain.State) error {
-	e := c.entry(entry.RosterPublish)
+func (s *Server) recordRoster(tx *store.Tx, c *gate.Call, next chain.State) error {
+	e := c.Entry(entry.RosterPublish)
 	e.Policy.Hash = next.Roster.PolicyHash()
-	return c.team.Log.Record(tx, next, e)
+	return c.Team.Log.Record(tx, next, e)
 }
 
 // recordLearnt names the agent that brought a roster as who did it.
@@ -48,19 +43,19 @@ func (s *Server) recordLearnt(tx *store.Tx, c *conn, next chain.State) error {
 		Actor: entry.Actor{Kid: c.agent}, Target: entry.Target{Agent: c.agent, Name: c.name}})
 }
 
-func (s *Server) recordToken(tx *store.Tx, c *call, _ roster.Token) error {
-	return c.team.Log.Record(tx, c.state, c.entry(entry.TokenPublish))
+func (s *Server) recordToken(tx *store.Tx, c *gate.Call, _ roster.Token) error {
+	return c.Team.Log.Record(tx, c.State, c.Entry(entry.TokenPublish))
 }
 
-func (s *Server) recordDelete(tx *store.Tx, c *call, a store.Agent) error {
-	e := c.entry(entry.AgentDelete)
+func (s *Server) recordDelete(tx *store.Tx, c *gate.Call, a store.Agent) error {
+	e := c.Entry(entry.AgentDelete)
 	e.Target = entry.Target{Agent: a.Kid, Name: a.Name}
-	return c.team.Log.Record(tx, c.state, e)
+	return c.Team.Log.Record(tx, c.State, e)
 }
 
 // recordDecision writes what became of a session request.
-func (s *Server) recordDecision(tx *store.Tx, c *call, out outcome, refused error) error {
-	e := c.entry(entry.SessionOpen)
+func (s *Server) recordDecision(tx *store.Tx, c *gate.Call, out outcome, refused error) error {
+	e := c.Entry(entry.SessionOpen)
 	switch {
 	case refused != nil:
 		e.Type, e.Refusal = entry.SessionDeny, problem.Code(refused)
@@ -70,48 +65,39 @@ func (s *Server) recordDecision(tx *store.Tx, c *call, out outcome, refused erro
 		e.Type = entry.RequestWait
 	}
 	e.Target = entry.Target{Agent: out.agent.Kid, Name: out.cert.Name}
-	e.Session, e.RequestHash = c.open.req.Session, c.open.hash
+	e.Session, e.RequestHash = c.Session.Request.Session, c.Session.Hash
 	e.Policy = entry.PolicyResult{Decision: out.decision.Effect.String(), Rule: out.decision.Rule,
 		Hash: out.decision.PolicyHash, Need: out.decision.Approval.Count}
-	e.Command = commandOf(c.open.req)
+	e.Command = c.Session.Command()
 	for _, u := range out.uses {
 		e.Approvals = append(e.Approvals, u.Hash)
 	}
-	return c.team.Log.Record(tx, c.state, e)
-}
-
-// commandOf is what was asked for; the log redacts it before it signs.
-func commandOf(req wire.Request) *entry.Command {
-	cmd := &entry.Command{Action: req.Action, User: req.Params.User, Argv: req.Params.Argv, Cwd: req.Params.Cwd, TTY: req.Params.TTY}
-	for _, v := range req.Params.Env {
-		cmd.EnvNames = append(cmd.EnvNames, v.Name)
-	}
-	return cmd
+	return c.Team.Log.Record(tx, c.State, e)
 }
 
 // recordAgentRefusal notes that an agent did not take what was granted. The
 // agent's own entry, with its reasons, comes by its own chain.
-func (s *Server) recordAgentRefusal(c *call, out outcome, refused error) {
-	err := s.store.InTx(context.WithoutCancel(c.http.Context()), c.team.ID, func(tx *store.Tx) error {
+func (s *Server) recordAgentRefusal(c *gate.Call, out outcome, refused error) {
+	err := s.store.InTx(context.WithoutCancel(c.HTTP.Context()), c.Team.ID, func(tx *store.Tx) error {
 		return s.recordDecision(tx, c, out, refused)
 	})
 	if err != nil {
-		s.log.Warn("recording an agent's refusal", "request", c.id, "err", err)
+		s.log.Warn("recording an agent's refusal", "request", c.ID, "err", err)
 	}
-	c.recorded = true
+	c.Recorded = true
 }
 
-func (s *Server) recordApproval(tx *store.Tx, c *call, r store.Request, a approval.Approval, signed statement.Signed) error {
-	e := c.entry(entry.RequestApprove)
+func (s *Server) recordApproval(tx *store.Tx, c *gate.Call, r store.Request, a approval.Approval, signed statement.Signed) error {
+	e := c.Entry(entry.RequestApprove)
 	if a.Decision == approval.Deny {
 		e.Type = entry.RequestDeny
 	}
 	e.Approvals = []key.Hash{signed.Hash()}
-	return c.team.Log.Record(tx, c.state, about(e, r))
+	return c.Team.Log.Record(tx, c.State, about(e, r))
 }
 
-func (s *Server) recordCancel(tx *store.Tx, c *call, r store.Request) error {
-	return c.team.Log.Record(tx, c.state, about(c.entry(entry.RequestCancel), r))
+func (s *Server) recordCancel(tx *store.Tx, c *gate.Call, r store.Request) error {
+	return c.Team.Log.Record(tx, c.State, about(c.Entry(entry.RequestCancel), r))
 }
 
 func about(e entry.Entry, r store.Request) entry.Entry {
@@ -162,32 +148,6 @@ func (s *Server) alarm(ctx context.Context, t *team.Team, agent key.ID, name str
 		return t.Log.Record(tx, *state, entry.Entry{Type: entry.Alarm, Time: wire.At(now), Actor: entry.Actor{Kid: agent},
 			Target: entry.Target{Agent: agent, Name: name}, Refusal: code})
 	})
-}
-
-// recordRefusal notes a call that a verified key was refused. How many is
-// limited, so that nobody fills the log by asking; the counters have them all.
-func (s *Server) recordRefusal(c *call, code refusal.Code) {
-	if c.who.Operator.IsZero() || c.recorded || code == refusal.RateLimited || code == refusal.Unavailable ||
-		!s.refusals.Allow(c.who.Operator, c.now) {
-		return
-	}
-	e := c.entry(entry.Alarm)
-	switch c.route.path {
-	case wire.PathSessions:
-		e.Type = entry.SessionDeny
-	case wire.PathLogin:
-		e.Type = entry.LoginRefuse
-	}
-	if c.open != nil {
-		e.Target.Agent, e.Session, e.RequestHash, e.Command = c.open.req.Agent, c.open.req.Session, c.open.hash, commandOf(c.open.req)
-	}
-	e.Refusal = code
-	err := s.store.InTx(context.WithoutCancel(c.http.Context()), c.team.ID, func(tx *store.Tx) error {
-		return c.team.Log.Record(tx, c.state, e)
-	})
-	if err != nil {
-		s.log.Warn("recording a refusal", "request", c.id, "err", err)
-	}
 }
 
 // takeAudit appends an agent's own entries. A gap is answered with where the log
@@ -309,15 +269,15 @@ func (c *conn) nowShown(g wire.AuditGossip) error {
 
 // checkpoint signs the log's present state first, so that whoever asks after an
 // act finds it covered.
-func (s *Server) checkpoint(c *call) (any, error) {
-	from, err := c.numberOf("from")
+func (s *Server) checkpoint(c *gate.Call) (any, error) {
+	from, err := c.NumberOf("from")
 	if err != nil {
 		return nil, err
 	}
-	name := c.team.Have().Name
-	if err := c.team.Log.Seal(c.http.Context(), name); err != nil {
+	name := c.Team.Have().Name
+	if err := c.Team.Log.Seal(c.HTTP.Context(), name); err != nil {
 		return nil, err
 	}
-	g, _, err := c.team.Log.Gossip(c.http.Context(), name, from)
+	g, _, err := c.Team.Log.Gossip(c.HTTP.Context(), name, from)
 	return g, err
 }

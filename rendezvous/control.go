@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
@@ -47,11 +48,11 @@ type conn struct {
 }
 
 // control upgrades a call to an agent's channel and serves it to its end.
-func (s *Server) control(c *call) (any, error) {
-	if err := channel.Check(c.http); err != nil {
+func (s *Server) control(c *gate.Call) (any, error) {
+	if err := channel.Check(c.HTTP); err != nil {
 		return nil, err
 	}
-	binding, err := channelBinding(c.http.TLS)
+	binding, err := c.Channel()
 	if err != nil {
 		return nil, err
 	}
@@ -60,13 +61,13 @@ func (s *Server) control(c *call) (any, error) {
 		return nil, err
 	}
 	defer leave()
-	ch, err := channel.Accept(s.base, c.w, c.http)
+	ch, err := channel.Accept(s.base, c.W, c.HTTP)
 	if err != nil {
-		return nil, errAnswered // by Accept
+		return nil, gate.ErrAnswered // by Accept
 	}
 	defer ch.Close()
 	s.serveControl(ch, c, binding)
-	return nil, errAnswered
+	return nil, gate.ErrAnswered
 }
 
 // enter counts a channel, also before it has registered, and refuses when there
@@ -85,11 +86,11 @@ func (s *Server) enter() (leave func(), err error) {
 	}, nil
 }
 
-func (s *Server) serveControl(ch *channel.Conn, c *call, binding key.Hash) {
+func (s *Server) serveControl(ch *channel.Conn, c *gate.Call, binding key.Hash) {
 	conn, err := s.admit(ch, binding)
 	if err != nil {
 		s.metrics.Count("refused_" + string(problem.Code(err)))
-		s.log.Info("an agent's registration was refused", "request", c.id, "err", err)
+		s.log.Info("an agent's registration was refused", "request", c.ID, "err", err)
 		ch.Refuse(err)
 		return
 	}

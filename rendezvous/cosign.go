@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/logbook"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
@@ -50,13 +51,13 @@ func (c *conn) takeCosignature(k wire.Cosignature) {
 }
 
 // cosign takes an operator's cosignature of a checkpoint that is in the database.
-func (s *Server) cosign(c *call) (any, error) {
+func (s *Server) cosign(c *gate.Call) (any, error) {
 	var k wire.Cosignature
-	if err := strict.Decode(c.body, &k); err != nil {
+	if err := strict.Decode(c.Body, &k); err != nil {
 		return nil, err
 	}
 	var notes []string
-	err := s.store.View(c.http.Context(), c.team.ID, func(tx *store.Tx) (err error) {
+	err := s.store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) (err error) {
 		notes, err = tx.Checkpoints(k.Size-1, 1)
 		return err
 	})
@@ -73,7 +74,7 @@ func (s *Server) cosign(c *call) (any, error) {
 	if shown.Size != k.Size {
 		return nil, refusal.New(refusal.NotFound, "no such checkpoint")
 	}
-	if err := logbook.TakeCosignature(c.team.Log, shown, k.Line, c.op.Key); err != nil {
+	if err := logbook.TakeCosignature(c.Team.Log, shown, k.Line, c.Op.Key); err != nil {
 		return nil, err
 	}
 	return struct{}{}, nil

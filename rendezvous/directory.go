@@ -1,14 +1,13 @@
 package rendezvous
 
 import (
-	"strconv"
-
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
@@ -27,36 +26,23 @@ const (
 	maxOpenRequests = 20
 )
 
-// numberOf reads a parameter that is "" or a number in its one spelling.
-func (c *call) numberOf(name string) (uint64, error) {
-	text := c.query.Get(name)
-	if text == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseUint(text, 10, 63)
-	if err != nil || strconv.FormatUint(n, 10) != text {
-		return 0, refusal.New(refusal.BadCursor, "%s: want a number", name)
-	}
-	return n, nil
-}
-
-func (s *Server) rosterNews(c *call) (any, error) {
-	from, err := c.numberOf("from")
+func (s *Server) rosterNews(c *gate.Call) (any, error) {
+	from, err := c.NumberOf("from")
 	if err != nil {
 		return nil, err
 	}
-	news, _ := c.state.News(from)
+	news, _ := c.State.News(from)
 	return news, nil
 }
 
 // publishRoster takes the next version if the owners signed it; who uploads it
 // does not matter.
-func (s *Server) publishRoster(c *call) (any, error) {
+func (s *Server) publishRoster(c *gate.Call) (any, error) {
 	var req wire.RosterPublish
-	if err := strict.Decode(c.body, &req); err != nil {
+	if err := strict.Decode(c.Body, &req); err != nil {
 		return nil, err
 	}
-	state, err := c.state.Roster.Apply(req.Update, c.now)
+	state, err := c.State.Roster.Apply(req.Update, c.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -65,31 +51,31 @@ func (s *Server) publishRoster(c *call) (any, error) {
 
 // publish stores a version that was verified, unless it is the one in force, and
 // tells everybody.
-func (s *Server) publish(c *call, req wire.RosterPublish, state *roster.State) error {
-	if state.Version() == c.state.Roster.Version() {
+func (s *Server) publish(c *gate.Call, req wire.RosterPublish, state *roster.State) error {
+	if state.Version() == c.State.Roster.Version() {
 		return nil // the same once more
 	}
 	text := []byte(req.Policy)
-	if len(text) == 0 && state.PolicyHash() == c.state.Roster.PolicyHash() {
-		text = c.state.Text
+	if len(text) == 0 && state.PolicyHash() == c.State.Roster.PolicyHash() {
+		text = c.State.Text
 	}
-	next, err := chain.With(s.keys.Access.ID(), state, c.state.Name, text)
+	next, err := chain.With(s.keys.Access.ID(), state, c.State.Name, text)
 	if err != nil {
 		return err
 	}
-	if next.Name != c.state.Name {
-		return refusal.New(refusal.BadName, "the roster renames this server, %q: its log is checked against that name", c.state.Name)
+	if next.Name != c.State.Name {
+		return refusal.New(refusal.BadName, "the roster renames this server, %q: its log is checked against that name", c.State.Name)
 	}
 	if err := s.storeRoster(c, next, req.Update); err != nil {
 		return err
 	}
-	_, err = s.teams.Refresh(c.http.Context(), c.team) // verified as any node would, announced to agents
+	_, err = s.teams.Refresh(c.HTTP.Context(), c.Team) // verified as any node would, announced to agents
 	return err
 }
 
-func (s *Server) storeRoster(c *call, next chain.State, u wire.RosterUpdate) error {
-	return s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
-		err := tx.AppendRoster(next.Roster.Version()-1, u, next.Roster.PolicyHash(), append([]byte{}, next.Text...), c.now)
+func (s *Server) storeRoster(c *gate.Call, next chain.State, u wire.RosterUpdate) error {
+	return s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
+		err := tx.AppendRoster(next.Roster.Version()-1, u, next.Roster.PolicyHash(), append([]byte{}, next.Text...), c.Now)
 		if err != nil {
 			return err
 		}
@@ -97,9 +83,9 @@ func (s *Server) storeRoster(c *call, next chain.State, u wire.RosterUpdate) err
 	})
 }
 
-func (s *Server) tokens(c *call) (any, error) {
+func (s *Server) tokens(c *gate.Call) (any, error) {
 	list := wire.TokenList{Tokens: []wire.TokenInfo{}}
-	err := s.store.View(c.http.Context(), c.team.ID, func(tx *store.Tx) (err error) {
+	err := s.store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) (err error) {
 		found, err := tx.Tokens()
 		list.Tokens = append(list.Tokens, found...)
 		return err
@@ -107,17 +93,17 @@ func (s *Server) tokens(c *call) (any, error) {
 	return list, err
 }
 
-func (s *Server) publishToken(c *call) (any, error) {
+func (s *Server) publishToken(c *gate.Call) (any, error) {
 	var req wire.TokenPublish
-	if err := strict.Decode(c.body, &req); err != nil {
+	if err := strict.Decode(c.Body, &req); err != nil {
 		return nil, err
 	}
-	token, err := c.state.Roster.VerifyToken(req.Token, c.now)
+	token, err := c.State.Roster.VerifyToken(req.Token, c.Now)
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
-		err := tx.PublishToken(store.Token{ID: token.ID, Statement: req.Token, MaxUses: token.MaxUses, ExpiresAt: token.ExpiresAt}, c.now)
+	return nil, s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
+		err := tx.PublishToken(store.Token{ID: token.ID, Statement: req.Token, MaxUses: token.MaxUses, ExpiresAt: token.ExpiresAt}, c.Now)
 		if err != nil {
 			return err
 		}
@@ -125,12 +111,12 @@ func (s *Server) publishToken(c *call) (any, error) {
 	})
 }
 
-func (s *Server) agents(c *call) (any, error) {
+func (s *Server) agents(c *gate.Call) (any, error) {
 	list := wire.AgentList{Agents: []wire.AgentInfo{}}
-	err := s.store.View(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
-		found, next, err := tx.Agents(c.query.Get("after"), pageAgents)
+	err := s.store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
+		found, next, err := tx.Agents(c.Query.Get("after"), pageAgents)
 		for _, a := range found {
-			list.Agents = append(list.Agents, a.Info(s.bus.Online(c.team.ID, a.Kid)))
+			list.Agents = append(list.Agents, a.Info(s.bus.Online(c.Team.ID, a.Kid)))
 		}
 		list.Next = next
 		return err
@@ -138,22 +124,22 @@ func (s *Server) agents(c *call) (any, error) {
 	return list, err
 }
 
-func (s *Server) agentSubject(c *call) (subject, error) {
-	id, err := c.hashVar("agent")
-	return subject{agent: id}, err
+func (s *Server) agentSubject(c *gate.Call) (gate.Subject, error) {
+	id, err := c.HashVar("agent")
+	return gate.Subject{Agent: id}, err
 }
 
-func (s *Server) deleteAgent(c *call) (any, error) {
-	id, err := c.hashVar("agent")
+func (s *Server) deleteAgent(c *gate.Call) (any, error) {
+	id, err := c.HashVar("agent")
 	if err != nil {
 		return nil, err
 	}
-	err = s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
+	err = s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
 		a, err := tx.Agent(id)
 		if err != nil {
 			return err
 		}
-		if err := tx.DeleteAgent(id, c.now); err != nil {
+		if err := tx.DeleteAgent(id, c.Now); err != nil {
 			return err
 		}
 		return s.recordDelete(tx, c, a)
@@ -161,13 +147,13 @@ func (s *Server) deleteAgent(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.teams.Cut(c.team, c.now, func(l live.Session) refusal.Code {
+	s.teams.Cut(c.Team, c.Now, func(l live.Session) refusal.Code {
 		if l.Agent == id {
 			return refusal.KeyRevoked
 		}
 		return ""
 	})
-	s.endChannel(c.team.ID, id, refusal.New(refusal.KeyRevoked, "this agent was deleted"))
+	s.endChannel(c.Team.ID, id, refusal.New(refusal.KeyRevoked, "this agent was deleted"))
 	return nil, nil
 }
 
@@ -182,9 +168,9 @@ func (s *Server) endChannel(of principal.TeamID, agent key.ID, why error) {
 }
 
 // certOf verifies what is stored about an agent by the roster of now.
-func certOf(state *roster.State, a store.Agent, c *call) (roster.AgentCert, error) {
+func certOf(state *roster.State, a store.Agent, c *gate.Call) (roster.AgentCert, error) {
 	if a.DeletedAt != 0 {
 		return roster.AgentCert{}, team.NotFound()
 	}
-	return state.VerifyAgent(a.Token, a.Certificate, c.now)
+	return state.VerifyAgent(a.Token, a.Certificate, c.Now)
 }

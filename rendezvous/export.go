@@ -9,6 +9,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
@@ -18,41 +19,41 @@ const maxExports = 4
 
 // exportAudit streams the log. The export is an act of its own and the last thing
 // that it shows.
-func (s *Server) exportAudit(c *call) (any, error) {
+func (s *Server) exportAudit(c *gate.Call) (any, error) {
 	select {
 	case s.exports <- struct{}{}:
 		defer func() { <-s.exports }()
 	default:
 		return nil, refusal.New(refusal.TooMany, "other exports are under way; try again")
 	}
-	ctx := c.http.Context()
-	err := s.store.InTx(ctx, c.team.ID, func(tx *store.Tx) error {
-		return c.team.Log.Record(tx, c.state, c.entry(entry.AuditExport))
+	ctx := c.HTTP.Context()
+	err := s.store.InTx(ctx, c.Team.ID, func(tx *store.Tx) error {
+		return c.Team.Log.Record(tx, c.State, c.Entry(entry.AuditExport))
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := c.team.Log.Seal(ctx, c.state.Name); err != nil {
+	if err := c.Team.Log.Seal(ctx, c.State.Name); err != nil {
 		return nil, err
 	}
-	asked, err := s.askToCosign(ctx, c.team)
+	asked, err := s.askToCosign(ctx, c.Team)
 	if err != nil {
 		return nil, err
 	}
-	l, err := c.team.Log.Ledger(c.state.Name)
+	l, err := c.Team.Log.Ledger(c.State.Name)
 	if err != nil {
 		return nil, err
 	}
-	w := &stream{to: c.w, control: http.NewResponseController(c.w)}
-	src := cosignedSource{s.store.AuditSource(ctx, c.team.ID), ctx, asked}
+	w := &stream{to: c.W, control: http.NewResponseController(c.W)}
+	src := cosignedSource{s.store.AuditSource(ctx, c.Team.ID), ctx, asked}
 	err = export.Write(w, src, l.Origin(), l.Keys()...)
 	switch {
 	case err == nil:
-		return nil, errAnswered
+		return nil, gate.ErrAnswered
 	case !w.begun:
 		return nil, err
 	}
-	s.log.Warn("an export broke off", "request", c.id, "err", err)
+	s.log.Warn("an export broke off", "request", c.ID, "err", err)
 	panic(http.ErrAbortHandler) // the reader sees a broken answer, not a short one
 }
 

@@ -119,9 +119,9 @@ func TestB18FloodingOperatorsLeaveOthersAlone(t *testing.T) {
 // BenchmarkB18RefusedOpen is what one OPEN beyond the limit costs the server: a
 // thousand of them per second must be nothing.
 func BenchmarkB18RefusedOpen(b *testing.B) {
-	c := found(b, startNodeWith(b, nil, func(s *Server) { s.operators = rate.New[key.ID](rate.Rate{PerSecond: 0, Burst: 10}) }))
+	c := found(b, startNodeWith(b, nil, func(s *Server) { s.gate.Operators = rate.New[key.ID](rate.Rate{PerSecond: 0, Burst: 10}) }))
 	p := c.people[policy.Operator]
-	for c.node.operators.Allow(p.key.ID(), time.Now()) { // use it up: nothing is filled in while it is measured
+	for c.node.gate.Operators.Allow(p.key.ID(), time.Now()) { // use it up: nothing is filled in while it is measured
 	}
 	body := must(strict.Encode(c.request(p, c.newHost("web-1"), nil)))
 	call := func() int {
@@ -144,7 +144,7 @@ func BenchmarkB18RefusedOpen(b *testing.B) {
 func BenchmarkB18OpenedSession(b *testing.B) {
 	c := found(b, startNodeWith(b, nil, func(s *Server) {
 		s.sessions = rate.New[key.ID](rate.Rate{PerSecond: 1e6, Burst: 1e6})
-		s.operators = rate.New[key.ID](rate.Rate{PerSecond: 1e6, Burst: 1e6})
+		s.gate.Operators = rate.New[key.ID](rate.Rate{PerSecond: 1e6, Burst: 1e6})
 	}))
 	h, p := c.newHost("web-1").accepting(), c.people[policy.Operator]
 	for b.Loop() {

@@ -42,28 +42,3 @@ func FuzzDecodeFrame(f *testing.F) {
 		_, _, _ = readAnswer(frame)
 	})
 }
-
-func FuzzFindRoute(f *testing.F) {
-	for _, r := range routes() {
-		f.Add(r.path)
-	}
-	f.Add("/v1//tokens")
-	f.Fuzz(func(t *testing.T, path string) {
-		for _, r := range routes() {
-			found, vars, _ := find(routes(), r.method, path)
-			if found == nil {
-				continue
-			}
-			filled := found.path
-			for name, value := range vars {
-				if value == "" || strings.Contains(value, "/") {
-					t.Fatalf("%q fills %s with %q", path, name, value)
-				}
-				filled = strings.Replace(filled, "{"+name+"}", value, 1)
-			}
-			if filled != path {
-				t.Fatalf("%q went to %q", path, found.path)
-			}
-		}
-	})
-}

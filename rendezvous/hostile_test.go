@@ -18,6 +18,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
@@ -138,7 +139,7 @@ func TestD1ProofMissingOrWrong(t *testing.T) {
 	a.want("wrong key", a.send(c.tokenCall(func(f *forged, _ *wire.Proof) { f.key = stranger })), 401, refusal.ProofInvalid)
 	a.want("key of a colleague", a.send(c.tokenCall(func(f *forged, _ *wire.Proof) { f.key = c.people[policy.Operator].key })), 401, refusal.ProofInvalid)
 	for name, text := range map[string]string{
-		"malformed": "!!!", "empty": "", "not a statement": "e30", "long": strings.Repeat("A", maxProof+1),
+		"malformed": "!!!", "empty": "", "not a statement": "e30", "long": strings.Repeat("A", gate.MaxProof+1),
 		"another statement": base64.RawURLEncoding.EncodeToString(c.signed),
 	} {
 		f := c.tokenCall(func(f *forged, _ *wire.Proof) { f.proof = nil })

@@ -19,6 +19,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 )
 
 // TestD6RequestSmuggling sends heads that two parsers could read in two ways, and
@@ -155,16 +156,16 @@ func slowBodiesKeepNobodyOut(t *testing.T) {
 		return conn
 	}
 	var slows []net.Conn
-	for range 3 * maxLarge {
-		slows = append(slows, slow(limitStranger+1), slow(limitStranger))
+	for range 3 * gate.MaxLarge {
+		slows = append(slows, slow(gate.LimitStranger+1), slow(gate.LimitStranger))
 	}
 	eventually(t, "one source has its share of the places", func() bool { return n.Snapshot()["refused_rate_limited"] > 0 })
-	if taken := len(n.large); taken > int(rateLarge.Burst) {
-		t.Errorf("one network holds %d of %d places", taken, maxLarge)
+	if taken := len(n.gate.Large); taken > int(rateLarge.Burst) {
+		t.Errorf("one network holds %d of %d places", taken, gate.MaxLarge)
 	}
 	start := time.Now()
 	found(t, n)
-	if d := time.Since(start); d > strangerWithin/2 {
+	if d := time.Since(start); d > gate.StrangerWithin/2 {
 		t.Errorf("a set-up beside them took %v", d)
 	}
 	var wg sync.WaitGroup
@@ -176,11 +177,11 @@ func slowBodiesKeepNobodyOut(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if d := time.Since(start); d > strangerWithin+5*time.Second {
+	if d := time.Since(start); d > gate.StrangerWithin+5*time.Second {
 		t.Errorf("the last one was cut off after %v", d)
 	}
-	if len(n.large) != 0 {
-		t.Errorf("%d places are still taken", len(n.large))
+	if len(n.gate.Large) != 0 {
+		t.Errorf("%d places are still taken", len(n.gate.Large))
 	}
 }
 
@@ -270,16 +271,16 @@ func TestCloseWaitsForHandlers(t *testing.T) {
 	var after error
 	n := startNodeWith(t, nil, func(s *Server) {
 		s.grace = 10 * time.Millisecond
-		s.routes = []route{{method: "GET", path: "/slow", handle: func(s *Server, c *call) (any, error) {
+		s.gate.Routes = []gate.Route{{Method: "GET", Path: "/slow", Handle: func(c *gate.Call) (any, error) {
 			defer close(left)
 			close(entered)
-			<-c.http.Context().Done()
+			<-c.HTTP.Context().Done()
 			select {
 			case <-closed:
 			case <-time.After(300 * time.Millisecond): // as long as its last query takes
 			}
-			after = s.store.Ping(context.WithoutCancel(c.http.Context()))
-			return nil, c.http.Context().Err()
+			after = s.store.Ping(context.WithoutCancel(c.HTTP.Context()))
+			return nil, c.HTTP.Context().Err()
 		}}}
 	})
 	conn := raw(t, n)

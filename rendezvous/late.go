@@ -9,6 +9,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
@@ -41,20 +42,20 @@ func policyRule(s string) bool {
 // (protocol 4.3). The agent has used up nothing, so the same OPEN may come again
 // with approvals. why is the agent's refusal, which is the answer if the request
 // cannot wait.
-func (s *Server) waitAfterAll(c *call, out outcome, n wire.ApprovalNeed, why error) (any, error) {
+func (s *Server) waitAfterAll(c *gate.Call, out outcome, n wire.ApprovalNeed, why error) (any, error) {
 	need, err := needOf(n)
 	if err != nil {
 		return nil, err
 	}
-	if c.now = time.Now(); !c.now.Before(c.open.req.ExpiresAt.Time()) {
+	if c.Now = time.Now(); !c.Now.Before(c.Session.Request.ExpiresAt.Time()) {
 		return nil, why
 	}
 	out.decision.Effect, out.decision.Rule, out.decision.Approval = policy.NeedApproval, n.Rule, need
 	out.approvals, out.uses = nil, nil
 	var refused error
-	err = s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) (err error) {
+	err = s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) (err error) {
 		out.waits = nil
-		stored, err := tx.Request(c.open.hash)
+		stored, err := tx.Request(c.Session.Hash)
 		switch {
 		case refusal.Of(err) == refusal.NotFound:
 			refused, err = s.wait(tx, c, &out)
@@ -69,22 +70,22 @@ func (s *Server) waitAfterAll(c *call, out outcome, n wire.ApprovalNeed, why err
 	if err = errors.Join(err, refused); err != nil {
 		return nil, err
 	}
-	c.team.Due.Note(out.waits.ExpiresAt)
+	c.Team.Due.Note(out.waits.ExpiresAt)
 	info := out.waits.Info()
-	return accepted{wire.SessionReply{Pending: &info}}, nil
+	return gate.Accepted{Reply: wire.SessionReply{Pending: &info}}, nil
 }
 
 // reopen lets a request that was approved, used and refused by its agent wait for
 // what the agent misses beyond what the policy asked for here. What people decided
 // stays: approvals count towards the new number.
-func (s *Server) reopen(tx *store.Tx, c *call, out *outcome, r store.Request) error {
+func (s *Server) reopen(tx *store.Tx, c *gate.Call, out *outcome, r store.Request) error {
 	need := out.decision.Approval
 	r.Need, r.Rule = max(r.Need, need.Count), out.decision.Rule
 	r.Roles = roleNames(rolesOf(r.Roles) & need.Roles)
 	if len(r.Roles) == 0 {
 		return refusal.New(refusal.PolicyDenied, "the approvals that server and agent ask for have no role in common")
 	}
-	if err := tx.ReopenRequest(r, c.now); err != nil {
+	if err := tx.ReopenRequest(r, c.Now); err != nil {
 		return err
 	}
 	r.State = wire.RequestPending

@@ -22,6 +22,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
@@ -83,7 +84,7 @@ func bodiesAndHeadersAreBounded(t *testing.T) {
 		}
 	}
 	cases.Wait()
-	big := bytes.Repeat([]byte("x"), limitSmall+1)
+	big := bytes.Repeat([]byte("x"), gate.LimitSmall+1)
 	a.want("over the route's limit", a.send(c.tokenCall(func(f *forged, _ *wire.Proof) { f.body = big })), 413, refusal.TooLarge)
 	a.want("body where none belongs", a.send(forged{method: "GET", target: wire.PathTokens, token: cred.Token, body: []byte("{}")}), 413, refusal.TooLarge)
 	nested := []byte(strings.Repeat("[", 15_000))
@@ -96,8 +97,8 @@ func bodiesAndHeadersAreBounded(t *testing.T) {
 func TestK15ErrorsShowARequestIDOnly(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNode(t))
-	c.node.routes = append([]route{{method: "GET", path: "/boom", handle: func(*Server, *call) (any, error) { panic("secret stack") }},
-		{method: "GET", path: "/sql", handle: func(*Server, *call) (any, error) { return nil, fmt.Errorf("SELECT secret FROM teams") }}}, c.node.routes...)
+	c.node.gate.Routes = append([]gate.Route{{Method: "GET", Path: "/boom", Handle: func(*gate.Call) (any, error) { panic("secret stack") }},
+		{Method: "GET", Path: "/sql", Handle: func(*gate.Call) (any, error) { return nil, fmt.Errorf("SELECT secret FROM teams") }}}, c.node.gate.Routes...)
 	a := attack(t, c.node)
 	for _, target := range []string{"/boom", "/sql"} {
 		got := a.send(forged{method: "GET", target: target})

@@ -1,7 +1,6 @@
 package rendezvous
 
 import (
-	"crypto/tls"
 	"net/http"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
@@ -19,8 +19,8 @@ import (
 
 // health answers whoever asks. It says nothing about the server but that it can
 // reach its database.
-func (s *Server) health(c *call) (any, error) {
-	if err := s.store.Ping(c.http.Context()); err != nil {
+func (s *Server) health(c *gate.Call) (any, error) {
+	if err := s.store.Ping(c.HTTP.Context()); err != nil {
 		return nil, err
 	}
 	return struct {
@@ -30,9 +30,9 @@ func (s *Server) health(c *call) (any, error) {
 
 // login gives a JWT for a proof of possession of a key in the roster. A team, a
 // key, a signature that are not right all get one answer (attack C15).
-func (s *Server) login(c *call) (any, error) {
+func (s *Server) login(c *gate.Call) (any, error) {
 	var req wire.LoginRequest
-	if err := strict.Decode(c.body, &req); err != nil {
+	if err := strict.Decode(c.Body, &req); err != nil {
 		return nil, err
 	}
 	login, kid, err := s.openLogin(c, req.Login)
@@ -43,42 +43,42 @@ func (s *Server) login(c *call) (any, error) {
 		return nil, err
 	}
 	expires := login.IssuedAt.Time().Add(2 * wire.ProofSkew)
-	if err := s.store.UseOnce(c.http.Context(), "login:"+kid.String(), login.ID, expires); err != nil {
+	if err := s.store.UseOnce(c.HTTP.Context(), "login:"+kid.String(), login.ID, expires); err != nil {
 		return nil, err
 	}
-	token, end, err := s.issuer.Mint(principal.Principal{Team: c.team.ID, Operator: kid, Email: c.op.Email, Person: c.op.Person, Role: c.op.Role}, c.now)
+	token, end, err := s.issuer.Mint(principal.Principal{Team: c.Team.ID, Operator: kid, Email: c.Op.Email, Person: c.Op.Person, Role: c.Op.Role}, c.Now)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.recordLogin(c); err != nil {
 		return nil, err
 	}
-	return wire.LoginReply{Token: token, ExpiresAt: end, ServerTime: wire.At(c.now),
-		RosterVersion: c.state.Roster.Version(), RosterHash: c.state.Roster.Hash()}, nil
+	return wire.LoginReply{Token: token, ExpiresAt: end, ServerTime: wire.At(c.Now),
+		RosterVersion: c.State.Roster.Version(), RosterHash: c.State.Roster.Hash()}, nil
 }
 
 // openLogin finds the team that the statement claims and verifies it with that
 // team's key. The team and roster entry it leaves in c are those of a caller who
 // has proved them.
-func (s *Server) openLogin(c *call, signed statement.Signed) (wire.Login, key.ID, error) {
+func (s *Server) openLogin(c *gate.Call, signed statement.Signed) (wire.Login, key.ID, error) {
 	var fault error
 	var op roster.Operator
 	var t *team.Team
 	var state chain.State
 	login, kid, err := statement.OpenSelfSigned(signed, func(l wire.Login, kid key.ID) (statement.Verifier, error) {
-		if t, fault = s.teams.Find(c.http.Context(), l.Team); fault != nil {
+		if t, fault = s.teams.Find(c.HTTP.Context(), l.Team); fault != nil {
 			return nil, fault
 		}
-		if state, fault = s.teams.Refresh(c.http.Context(), t); fault != nil {
+		if state, fault = s.teams.Refresh(c.HTTP.Context(), t); fault != nil {
 			return nil, fault
 		}
 		var err error
-		op, err = state.Roster.Operator(kid, c.now)
+		op, err = state.Roster.Operator(kid, c.Now)
 		return op.Key, err
 	})
 	if err == nil {
-		c.team, c.state, c.op = t, state, op
-		c.who = principal.Principal{Team: t.ID, Operator: kid}
+		c.Team, c.State, c.Op = t, state, op
+		c.Who = principal.Principal{Team: t.ID, Operator: kid}
 		return login, kid, nil
 	}
 	if fault != nil && refusal.Of(fault) != refusal.NotFound {
@@ -87,15 +87,15 @@ func (s *Server) openLogin(c *call, signed statement.Signed) (wire.Login, key.ID
 	return wire.Login{}, key.ID{}, refusal.New(refusal.NotLoggedIn, "this server knows no such team and key")
 }
 
-func (s *Server) checkLogin(c *call, login wire.Login) error {
-	if !s.operators.Allow(c.who.Operator, c.now) {
+func (s *Server) checkLogin(c *gate.Call, login wire.Login) error {
+	if !s.gate.Operators.Allow(c.Who.Operator, c.Now) {
 		return refusal.New(refusal.RateLimited, "too many logins with this key; wait a moment")
 	}
-	age := c.now.Sub(login.IssuedAt.Time())
+	age := c.Now.Sub(login.IssuedAt.Time())
 	if age > wire.ProofSkew || age < -wire.ProofSkew {
 		return refusal.New(refusal.ProofTimeSkew, "the login was made %s away from the server's time; set the clock", age.Abs().Truncate(time.Second))
 	}
-	channel, err := channelBinding(c.http.TLS)
+	channel, err := c.Channel()
 	if err != nil {
 		return err
 	}
@@ -103,16 +103,4 @@ func (s *Server) checkLogin(c *call, login wire.Login) error {
 		return problem.With(http.StatusUnauthorized, refusal.New(refusal.WrongChannel, "the login was made for another server or connection"))
 	}
 	return nil
-}
-
-// channelBinding is our end of what a login or registration signs (RFC 9266).
-func channelBinding(cs *tls.ConnectionState) (key.Hash, error) {
-	if cs == nil || cs.Version != tls.VersionTLS13 {
-		return key.Hash{}, refusal.New(refusal.WrongChannel, "the connection is not TLS 1.3")
-	}
-	raw, err := cs.ExportKeyingMaterial(wire.ExporterLabel, nil, len(key.Hash{}))
-	if err != nil {
-		return key.Hash{}, refusal.New(refusal.WrongChannel, "the connection has no exporter")
-	}
-	return key.Hash(raw), nil
 }

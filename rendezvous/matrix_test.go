@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
@@ -118,15 +119,15 @@ func (w *idor) approvalRow(id key.ID) (string, []byte, func(*wire.Proof)) {
 }
 
 // call makes the row's call for a thing, as mine's person of role.
-func (w *idor) call(a *attacker, r route, id key.ID) answer {
+func (w *idor) call(a *attacker, r gate.Route, id key.ID) answer {
 	cred := w.mine.cred(w.role)
-	target, body, edit := matrix[r.method+" "+r.path].named(w, id)
-	if strings.Contains(r.path, "{request}") {
-		target = strings.Replace(r.path, "{request}", id.String(), 1)
+	target, body, edit := matrix[r.Method+" "+r.Path].named(w, id)
+	if strings.Contains(r.Path, "{request}") {
+		target = strings.Replace(r.Path, "{request}", id.String(), 1)
 	}
-	f := forged{method: r.method, target: target, body: body, token: cred.Token, key: cred.Key}
-	if r.auth == authProof {
-		f.proof = a.node.proofFor(cred, r.method, target, body, r.action)
+	f := forged{method: r.Method, target: target, body: body, token: cred.Token, key: cred.Key}
+	if r.Auth == gate.Proof {
+		f.proof = a.node.proofFor(cred, r.Method, target, body, r.Action)
 		edit(f.proof)
 	}
 	return a.send(f)
@@ -135,26 +136,26 @@ func (w *idor) call(a *attacker, r route, id key.ID) answer {
 func TestK10EveryRouteHasARow(t *testing.T) {
 	t.Parallel()
 	have := map[string]bool{}
-	for _, r := range routes() {
-		name := r.method + " " + r.path
+	for _, r := range new(Server).routes() {
+		name := r.Method + " " + r.Path
 		row, ok := matrix[name]
 		have[name] = true
 		if !ok {
 			t.Errorf("route %s has no row in the matrix", name)
 		}
-		if (r.auth == authNone) != row.open {
-			t.Errorf("route %s: open %v, the matrix says %v", name, r.auth == authNone, row.open)
+		if (r.Auth == gate.Anybody) != row.open {
+			t.Errorf("route %s: open %v, the matrix says %v", name, r.Auth == gate.Anybody, row.open)
 		}
-		if strings.Contains(r.path, "{") && row.named == nil {
+		if strings.Contains(r.Path, "{") && row.named == nil {
 			t.Errorf("route %s names a thing, the matrix does not say how", name)
 		}
-		if r.auth != authNone && !r.role.Valid() {
+		if r.Auth != gate.Anybody && !r.Role.Valid() {
 			t.Errorf("route %s asks for no role", name)
 		}
-		if r.auth == authProof && r.action == "" {
+		if r.Auth == gate.Proof && r.Action == "" {
 			t.Errorf("route %s has a proof without an action", name)
 		}
-		if r.method != http.MethodGet && r.auth != authProof && !row.open {
+		if r.Method != http.MethodGet && r.Auth != gate.Proof && !row.open {
 			t.Errorf("route %s changes something without a proof", name)
 		}
 	}
@@ -172,23 +173,23 @@ func TestK10OtherTeamsThingsDoNotExist(t *testing.T) {
 	onBoth(t, func(t *testing.T, n *node) {
 		w := newIDOR(t, n)
 		a := attack(t, w.mine.node)
-		for _, r := range routes() {
-			row := matrix[r.method+" "+r.path]
+		for _, r := range new(Server).routes() {
+			row := matrix[r.Method+" "+r.Path]
 			if row.named == nil {
 				continue
 			}
 			theirs := w.theirHost.key.ID()
-			if strings.Contains(r.path, "{request}") {
+			if strings.Contains(r.Path, "{request}") {
 				theirs = w.theirRequest
 			}
 			for _, w.role = range allRoles {
-				name := r.method + " " + r.path + " as " + w.role.String()
+				name := r.Method + " " + r.Path + " as " + w.role.String()
 				other, random := w.call(a, r, theirs), w.call(a, r, key.ID(sha([]byte("nothing"))))
 				if other.status != random.status || other.problem.Code != random.problem.Code || other.problem.Detail != random.problem.Detail {
 					t.Errorf("%s: other team's %d %q %q, random %d %q %q", name, other.status, other.problem.Code, other.problem.Detail,
 						random.status, random.problem.Code, random.problem.Detail)
 				}
-				if w.role.AtLeast(r.role) {
+				if w.role.AtLeast(r.Role) {
 					a.want(name, other, 404, refusal.NotFound)
 				} else {
 					a.want(name, other, 403, refusal.Forbidden)
@@ -215,26 +216,26 @@ func TestC8ListsShowOnesOwnTeam(t *testing.T) {
 			"request": []byte(w.theirRequest.String()),
 			"agent":   []byte(w.theirHost.key.ID().String()),
 		}
-		for _, r := range routes() {
-			if r.method != http.MethodGet || r.auth == authNone || strings.Contains(r.path, "{") {
+		for _, r := range new(Server).routes() {
+			if r.Method != http.MethodGet || r.Auth == gate.Anybody || strings.Contains(r.Path, "{") {
 				continue
 			}
 			for _, role := range allRoles {
-				if !role.AtLeast(r.role) {
+				if !role.AtLeast(r.Role) {
 					continue
 				}
 				cred := w.mine.cred(role)
-				f := forged{method: "GET", target: r.path, token: cred.Token, key: cred.Key}
-				if r.auth == authProof {
-					f.proof = a.node.proofFor(cred, "GET", r.path, nil, r.action)
+				f := forged{method: "GET", target: r.Path, token: cred.Token, key: cred.Key}
+				if r.Auth == gate.Proof {
+					f.proof = a.node.proofFor(cred, "GET", r.Path, nil, r.Action)
 				}
 				got := a.send(f)
 				if got.status != 200 {
-					t.Errorf("%s as %s: %d %s", r.path, role, got.status, got.problem.Code)
+					t.Errorf("%s as %s: %d %s", r.Path, role, got.status, got.problem.Code)
 				}
 				for what, mark := range marks {
 					if bytes.Contains(got.body, mark) {
-						t.Errorf("%s shows their %s", r.path, what)
+						t.Errorf("%s shows their %s", r.Path, what)
 					}
 				}
 			}
@@ -251,15 +252,15 @@ func TestK10NoTokenNoAnswer(t *testing.T) {
 	onBoth(t, func(t *testing.T, n *node) {
 		w := newIDOR(t, n)
 		a := attack(t, w.mine.node)
-		for _, r := range routes() {
-			if r.auth == authNone {
+		for _, r := range new(Server).routes() {
+			if r.Auth == gate.Anybody {
 				continue
 			}
-			target := strings.NewReplacer("{agent}", w.ownHost.key.ID().String(), "{request}", w.ownRequest.String(), "{session}", wire.NewSessionID().String()).Replace(r.path)
-			a.want(r.path, a.send(forged{method: r.method, target: target}), 401, refusal.NotLoggedIn)
+			target := strings.NewReplacer("{agent}", w.ownHost.key.ID().String(), "{request}", w.ownRequest.String(), "{session}", wire.NewSessionID().String()).Replace(r.Path)
+			a.want(r.Path, a.send(forged{method: r.Method, target: target}), 401, refusal.NotLoggedIn)
 			for _, role := range allRoles {
-				if !role.AtLeast(r.role) {
-					a.want(r.path+" as "+role.String(), a.send(forged{method: r.method, target: target, token: w.mine.cred(role).Token}), 403, refusal.Forbidden)
+				if !role.AtLeast(r.Role) {
+					a.want(r.Path+" as "+role.String(), a.send(forged{method: r.Method, target: target, token: w.mine.cred(role).Token}), 403, refusal.Forbidden)
 				}
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
@@ -27,22 +28,22 @@ type visit struct {
 // of the one act that mends it. The checks are those of publishRoster. Whoever
 // brings something that no owner of the team has signed learns nothing, not even
 // that there is such a team (attack C15).
-func (s *Server) offerRoster(c *call) (any, error) {
+func (s *Server) offerRoster(c *gate.Call) (any, error) {
 	var req wire.RosterPublish
-	if err := strict.Decode(c.body, &req); err != nil {
+	if err := strict.Decode(c.Body, &req); err != nil {
 		return nil, err
 	}
 	owner, err := s.openOffer(c, req.Update.Statement)
 	if err != nil {
 		return nil, err
 	}
-	next, err := c.state.Roster.Apply(req.Update, c.now)
+	next, err := c.State.Roster.Apply(req.Update, c.Now)
 	switch {
 	case err == nil:
-		c.who = principal.Principal{Team: c.team.ID, Operator: owner}
+		c.Who = principal.Principal{Team: c.Team.ID, Operator: owner}
 		return nil, s.publish(c, req, next)
-	case s.ownedBy(c.state.Roster, req.Update.Statement):
-		c.who = principal.Principal{Team: c.team.ID, Operator: owner}
+	case s.ownedBy(c.State.Roster, req.Update.Statement):
+		c.Who = principal.Principal{Team: c.Team.ID, Operator: owner}
 		return nil, err
 	case refusal.Of(err) == "":
 		return nil, err
@@ -52,20 +53,20 @@ func (s *Server) offerRoster(c *call) (any, error) {
 
 // openOffer finds the team that a roster claims to be of, and its first signer. The
 // statement is not verified here.
-func (s *Server) openOffer(c *call, signed statement.Signed) (owner key.ID, err error) {
+func (s *Server) openOffer(c *gate.Call, signed statement.Signed) (owner key.ID, err error) {
 	var found error
 	_, _, err = statement.OpenSelfSigned(signed, func(r roster.Roster, kid key.ID) (statement.Verifier, error) {
 		owner = kid
-		if !s.offers.Allow(visit{rate.Source(c.http.RemoteAddr), r.Team}, c.now) {
+		if !s.offers.Allow(visit{rate.Source(c.HTTP.RemoteAddr), r.Team}, c.Now) {
 			found = refusal.New(refusal.RateLimited, "too many rosters from this network; wait a moment")
 			return nil, found
 		}
-		if c.team, found = s.teams.Find(c.http.Context(), r.Team); found == nil {
-			c.state, found = s.teams.Refresh(c.http.Context(), c.team)
+		if c.Team, found = s.teams.Find(c.HTTP.Context(), r.Team); found == nil {
+			c.State, found = s.teams.Refresh(c.HTTP.Context(), c.Team)
 		}
 		return nil, team.NotFound() // who must have signed is Apply's to find out
 	})
-	if found == nil && c.team == nil {
+	if found == nil && c.Team == nil {
 		found = err // not a roster at all
 	}
 	return owner, found

@@ -60,7 +60,7 @@ func TestOwnersAreNeverLockedOut(t *testing.T) {
 func TestC15OfferedRostersTellStrangersNothing(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNodeWith(t, nil, func(s *Server) {
-		s.offers, s.sources = rate.New[visit](rate.Rate{PerSecond: 1000, Burst: 1000}), rate.New[netip.Prefix](rate.Rate{PerSecond: 1000, Burst: 1000})
+		s.offers, s.gate.Sources = rate.New[visit](rate.Rate{PerSecond: 1000, Burst: 1000}), rate.New[netip.Prefix](rate.Rate{PerSecond: 1000, Burst: 1000})
 	}))
 	stranger := must(key.Generate[key.Owner]())
 	a := attack(t, c.node)

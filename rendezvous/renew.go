@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/live"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
@@ -102,31 +103,25 @@ func (s *Server) agentGood(ctx context.Context, t *team.Team, agent key.ID, stat
 }
 
 // relaySubject finds the caller's own session by its ticket.
-func (s *Server) relaySubject(c *call) (subject, error) {
+func (s *Server) relaySubject(c *gate.Call) (gate.Subject, error) {
 	var body wire.RelayWant
-	if err := strict.Decode(c.body, &body); err != nil {
-		return subject{}, err
+	if err := strict.Decode(c.Body, &body); err != nil {
+		return gate.Subject{}, err
 	}
 	t, err := s.openTicket(body.Ticket)
 	if err != nil {
-		return subject{}, err
+		return gate.Subject{}, err
 	}
-	if t.Team != c.who.Team.Wire() || t.Operator != c.who.Operator || t.Session.String() != c.vars["session"] {
-		return subject{}, team.NotFound()
+	if t.Team != c.Who.Team.Wire() || t.Operator != c.Who.Operator || t.Session.String() != c.Vars["session"] {
+		return gate.Subject{}, team.NotFound()
 	}
-	c.renew = &renewCall{ticket: t, signed: body.Ticket}
-	return subject{session: t.Session, agent: t.Agent, request: t.RequestHash}, nil
-}
-
-// renewCall is what relaySubject read, for renewRelay.
-type renewCall struct {
-	ticket wire.RelayTicket
-	signed statement.Signed
+	c.Ticket = &gate.Ticket{RelayTicket: t, Signed: body.Ticket}
+	return gate.Subject{Session: t.Session, Agent: t.Agent, Request: t.RequestHash}, nil
 }
 
 // renewRelay is an operator's call for the next credential of a session.
-func (s *Server) renewRelay(c *call) (any, error) {
-	return s.renewal(c.http.Context(), c.renew.ticket, c.renew.signed, credential.Operator, c.state, c.now)
+func (s *Server) renewRelay(c *gate.Call) (any, error) {
+	return s.renewal(c.HTTP.Context(), c.Ticket.RelayTicket, c.Ticket.Signed, credential.Operator, c.State, c.Now)
 }
 
 // renew answers an agent that asks for one of its sessions. A refusal is an

@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
@@ -63,12 +64,12 @@ func (w *waiters) wake(hash key.Hash) {
 // requests lists what there is room for, open requests first. A list that no
 // client would read, or one full of somebody's own requests, would keep approvers
 // from all others.
-func (s *Server) requests(c *call) (any, error) {
-	if err := s.expire(c.http.Context(), c.team, c.now); err != nil {
+func (s *Server) requests(c *gate.Call) (any, error) {
+	if err := s.expire(c.HTTP.Context(), c.Team, c.Now); err != nil {
 		return nil, err
 	}
 	list := wire.RequestList{Requests: []wire.RequestInfo{}}
-	err := s.store.View(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
+	err := s.store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
 		found, err := tx.Requests(pageRequests)
 		room := maxRequestList
 		for _, r := range found {
@@ -83,20 +84,20 @@ func (s *Server) requests(c *call) (any, error) {
 }
 
 // request returns one request, and waits while it is pending if asked to.
-func (s *Server) request(c *call) (any, error) {
-	hash, err := c.hashVar("request")
+func (s *Server) request(c *gate.Call) (any, error) {
+	hash, err := c.HashVar("request")
 	if err != nil {
 		return nil, err
 	}
-	seconds, err := c.numberOf("wait")
+	seconds, err := c.NumberOf("wait")
 	if err != nil {
 		return nil, err
 	}
-	end := c.now.Add(time.Duration(min(seconds, maxWait)) * time.Second)
+	end := c.Now.Add(time.Duration(min(seconds, maxWait)) * time.Second)
 	changed, done := s.waiting.wait(hash)
 	defer done()
 	for {
-		r, err := s.lookAt(c.http.Context(), c.team, hash)
+		r, err := s.lookAt(c.HTTP.Context(), c.Team, hash)
 		if err != nil || r.State != wire.RequestPending || !time.Now().Before(end) {
 			return r.Info(), err
 		}
@@ -105,8 +106,8 @@ func (s *Server) request(c *call) (any, error) {
 		case <-time.After(min(lookEvery, time.Until(end))):
 		case <-s.closing:
 			return r.Info(), nil
-		case <-c.http.Context().Done():
-			return nil, c.http.Context().Err()
+		case <-c.HTTP.Context().Done():
+			return nil, c.HTTP.Context().Err()
 		}
 	}
 }
@@ -130,47 +131,47 @@ func (s *Server) lookAt(ctx context.Context, t *team.Team, hash key.Hash) (r sto
 	return r, nil
 }
 
-func (s *Server) requestSubject(c *call) (subject, error) {
-	hash, err := c.hashVar("request")
-	return subject{request: hash}, err
+func (s *Server) requestSubject(c *gate.Call) (gate.Subject, error) {
+	hash, err := c.HashVar("request")
+	return gate.Subject{Request: hash}, err
 }
 
 // approve takes a signed decision. What it does to the request is settled in the
 // transaction that stores it, under the request's lock (attacks E12, K8).
-func (s *Server) approve(c *call) (any, error) {
-	hash, err := c.hashVar("request")
+func (s *Server) approve(c *gate.Call) (any, error) {
+	hash, err := c.HashVar("request")
 	if err != nil {
 		return nil, err
 	}
 	var body wire.ApprovalPublish
-	if err := strict.Decode(c.body, &body); err != nil {
+	if err := strict.Decode(c.Body, &body); err != nil {
 		return nil, err
 	}
 	var r store.Request
 	var late bool
-	err = s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
+	err = s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
 		stored, err := tx.Request(hash)
 		if err != nil {
 			return err
 		}
-		decision, err := c.readApproval(stored, body.Approval)
+		decision, err := readApproval(c, stored, body.Approval)
 		if err != nil {
 			return err
 		}
-		r, err = tx.AddApproval(store.Approval{Request: hash, ID: decision.ID, Approver: c.who.Operator,
-			Decision: string(decision.Decision), Statement: body.Approval}, c.now)
+		r, err = tx.AddApproval(store.Approval{Request: hash, ID: decision.ID, Approver: c.Who.Operator,
+			Decision: string(decision.Decision), Statement: body.Approval}, c.Now)
 		late = refusal.Of(err) == refusal.ApprovalUsed && decision.Decision == approval.Deny
 		if err != nil {
 			r = stored
 			return err
 		}
-		if err := c.conclude(tx, &r); err != nil {
+		if err := conclude(c, tx, &r); err != nil {
 			return err
 		}
 		return s.recordApproval(tx, c, r, decision, body.Approval)
 	})
 	if late { // too late for the request, not for what it opened
-		s.teams.Cut(c.team, c.now, team.One(r.Session, refusal.ApprovalDenied))
+		s.teams.Cut(c.Team, c.Now, team.One(r.Session, refusal.ApprovalDenied))
 	}
 	if err != nil {
 		return nil, err
@@ -181,20 +182,20 @@ func (s *Server) approve(c *call) (any, error) {
 
 // readApproval verifies one decision as the agent will: made by the caller, for
 // this request and content, by somebody who may.
-func (c *call) readApproval(r store.Request, signed statement.Signed) (approval.Approval, error) {
-	req, _, err := statement.Open[wire.Request](r.Statement, c.state.Roster.FindOperator(c.now))
+func readApproval(c *gate.Call, r store.Request, signed statement.Signed) (approval.Approval, error) {
+	req, _, err := statement.Open[wire.Request](r.Statement, c.State.Roster.FindOperator(c.Now))
 	if err != nil {
 		return approval.Approval{}, err
 	}
-	a, kid, err := statement.Open[approval.Approval](signed, c.state.Roster.FindOperator(c.now))
+	a, kid, err := statement.Open[approval.Approval](signed, c.State.Roster.FindOperator(c.Now))
 	if err != nil {
 		return a, err
 	}
-	if kid != c.who.Operator {
+	if kid != c.Who.Operator {
 		return a, refusal.New(refusal.NotYours, "the decision was signed by another key")
 	}
 	one := policy.Approval{Count: 1, Roles: rolesOf(r.Roles)}
-	_, err = approval.Check(c.state.Roster, req, r.Hash, one, []statement.Signed{signed}, c.now)
+	_, err = approval.Check(c.State.Roster, req, r.Hash, one, []statement.Signed{signed}, c.Now)
 	if refusal.Of(err) == refusal.ApprovalDenied && a.Decision == approval.Deny {
 		err = nil
 	}
@@ -202,12 +203,12 @@ func (c *call) readApproval(r store.Request, signed statement.Signed) (approval.
 }
 
 // conclude moves a request that has what it needs, or that somebody denied.
-func (c *call) conclude(tx *store.Tx, r *store.Request) error {
-	req, _, err := statement.Open[wire.Request](r.Statement, c.state.Roster.FindOperator(c.now))
+func conclude(c *gate.Call, tx *store.Tx, r *store.Request) error {
+	req, _, err := statement.Open[wire.Request](r.Statement, c.State.Roster.FindOperator(c.Now))
 	if err != nil {
 		return err
 	}
-	_, err = approval.Check(c.state.Roster, req, r.Hash, policy.Approval{Count: r.Need, Roles: rolesOf(r.Roles)}, r.Approvals, c.now)
+	_, err = approval.Check(c.State.Roster, req, r.Hash, policy.Approval{Count: r.Need, Roles: rolesOf(r.Roles)}, r.Approvals, c.Now)
 	next := r.State
 	switch {
 	case err == nil:
@@ -220,7 +221,7 @@ func (c *call) conclude(tx *store.Tx, r *store.Request) error {
 	if next == r.State {
 		return nil
 	}
-	if err := tx.SetRequestState(r.Hash, r.State, next, c.now); err != nil {
+	if err := tx.SetRequestState(r.Hash, r.State, next, c.Now); err != nil {
 		return err
 	}
 	r.State = next
@@ -230,31 +231,31 @@ func (c *call) conclude(tx *store.Tx, r *store.Request) error {
 // cancel withdraws a request; only whoever made it may. One that was used stays
 // so, and the refusal says it, but the session that it opened ends: the operator
 // has given up, perhaps in the very moment in which the agent accepted.
-func (s *Server) cancel(c *call) (any, error) {
-	hash, err := c.hashVar("request")
+func (s *Server) cancel(c *gate.Call) (any, error) {
+	hash, err := c.HashVar("request")
 	if err != nil {
 		return nil, err
 	}
 	var r store.Request
-	err = s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
+	err = s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
 		if r, err = tx.Request(hash); err != nil {
 			return err
 		}
-		if r.Operator != c.who.Operator {
+		if r.Operator != c.Who.Operator {
 			return refusal.New(refusal.NotYours, "only the requester may withdraw a request; others may deny it")
 		}
 		from := r.State
 		if from != wire.RequestApproved {
 			from = wire.RequestPending // any other state is named by the refusal
 		}
-		if err := tx.SetRequestState(hash, from, wire.RequestCancelled, c.now); err != nil {
+		if err := tx.SetRequestState(hash, from, wire.RequestCancelled, c.Now); err != nil {
 			return err
 		}
 		r.State = wire.RequestCancelled
 		return s.recordCancel(tx, c, r)
 	})
 	if refusal.Of(err) == refusal.ApprovalUsed {
-		s.teams.Cut(c.team, c.now, team.One(r.Session, refusal.ApprovalCancelled))
+		s.teams.Cut(c.Team, c.Now, team.One(r.Session, refusal.ApprovalCancelled))
 	}
 	if err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/identity"
 	"github.com/tucdesk/tucdesk/rendezvous/metrics"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
@@ -32,16 +33,12 @@ import (
 
 // Deadlines and sizes of HTTP (attacks K1, K2, K4); our choice.
 const (
-	headerWithin   = 5 * time.Second  // TLS handshake and header
-	requestWithin  = 60 * time.Second // header and body
-	replyWithin    = 60 * time.Second // handler and answer; above the longest wait
-	idleWithin     = 90 * time.Second // a kept connection without calls
-	stopWithin     = 10 * time.Second // calls under way, when the server stops
-	strangerWithin = 5 * time.Second  // body of a caller without a token
-	strangerPace   = 256 << 10        // bytes per second that a longer one gets beyond that
-	drainWithin    = time.Second      // of a body behind a refusal
-	maxHeader      = 32 << 10         // bytes
-	maxLarge       = 4                // large bodies of callers without a token at once, each up to wire.MaxBody
+	headerWithin  = 5 * time.Second  // TLS handshake and header
+	requestWithin = 60 * time.Second // header and body
+	replyWithin   = 60 * time.Second // handler and answer; above the longest wait
+	idleWithin    = 90 * time.Second // a kept connection without calls
+	stopWithin    = 10 * time.Second // calls under way, when the server stops
+	maxHeader     = 32 << 10         // bytes
 )
 
 // Server is one rendezvous process.
@@ -54,25 +51,20 @@ type Server struct {
 	issuer   *principal.Issuer
 	store    *store.Store
 	bus      *bus.Bus
-	routes   []route
+	gate     gate.Gate
 	listener net.Listener
 	http     *http.Server
 
-	sources   *rate.Limiter[netip.Prefix]
-	operators *rate.Limiter[key.ID]
-	sessions  *rate.Limiter[key.ID]
-	pings     *rate.Limiter[key.ID]
-	pinging   *rate.Places[key.ID] // pings whose agents have yet to answer
-	refusals  *rate.Limiter[key.ID]
-	arrivals  *rate.Limiter[key.ID]
-	alarms    *rate.Limiter[key.ID]
-	larges    *rate.Limiter[netip.Prefix]
-	offers    *rate.Limiter[visit]
-	large     chan struct{} // places for large bodies of strangers
-	exports   chan struct{}
-	waiting   waiters
-	metrics   metrics.Counters
-	teams     team.Teams
+	sessions *rate.Limiter[key.ID]
+	pings    *rate.Limiter[key.ID]
+	pinging  *rate.Places[key.ID] // pings whose agents have yet to answer
+	arrivals *rate.Limiter[key.ID]
+	alarms   *rate.Limiter[key.ID]
+	offers   *rate.Limiter[visit]
+	exports  chan struct{}
+	waiting  waiters
+	metrics  metrics.Counters
+	teams    team.Teams
 
 	base    context.Context // ends when the server closes; channels live in it
 	stop    context.CancelFunc
@@ -127,13 +119,12 @@ func prepare(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, keys: k, relay: secret, routes: routes(),
+		cfg: cfg, log: cfg.Log, keys: k, relay: secret,
 		audience: client.Audience(k.Access.ID(), host), issuer: principal.NewIssuer(k.Access), bus: bus.New(),
-		sources: rate.New[netip.Prefix](rateSource), operators: rate.New[key.ID](rateOperator),
-		sessions: rate.New[key.ID](rateSessions), pings: rate.New[key.ID](ratePings), pinging: rate.NewPlaces[key.ID](maxPinging), refusals: rate.New[key.ID](rateRefused),
+		sessions: rate.New[key.ID](rateSessions), pings: rate.New[key.ID](ratePings), pinging: rate.NewPlaces[key.ID](maxPinging),
 		arrivals: rate.New[key.ID](rateArrivals), alarms: rate.New[key.ID](rateAlarms),
-		larges: rate.New[netip.Prefix](rateLarge), offers: rate.New[visit](rateOffers),
-		large: make(chan struct{}, maxLarge), exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}),
+		offers:  rate.New[visit](rateOffers),
+		exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}),
 	}
 	s.base, s.stop = context.WithCancel(context.Background())
 	s.calls, s.hurry = context.WithCancel(context.Background())
@@ -144,6 +135,11 @@ func prepare(cfg Config) (*Server, error) {
 // compose puts the parts of the server together, once there is a database.
 func (s *Server) compose() {
 	s.teams = team.Teams{Store: s.store, Keys: s.keys, Bus: s.bus, Metrics: &s.metrics, Log: s.log, Announce: s.announce}
+	s.gate = gate.Gate{
+		Routes: s.routes(), Store: s.store, Teams: &s.teams, Issuer: s.issuer, Audience: s.audience, Metrics: &s.metrics, Log: s.log, Hold: s.hold,
+		Sources: rate.New[netip.Prefix](rateSource), Larges: rate.New[netip.Prefix](rateLarge),
+		Operators: rate.New[key.ID](rateOperator), Refusals: rate.New[key.ID](rateRefused), Large: make(chan struct{}, gate.MaxLarge),
+	}
 }
 
 // announce sends a new roster to every connected agent of the team, and ends the
@@ -189,6 +185,18 @@ func (s *Server) newHTTP() *http.Server {
 		},
 		ErrorLog: log.New(quiet{s}, "", 0),
 	}
+}
+
+// relayPath is hop.WebSocketPath: the one path that is not ours.
+const relayPath = "/relay"
+
+// ServeHTTP hands a request to the relay beside the server, or to the gate.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.cfg.RelayWeb != nil && r.RequestURI == relayPath { // exactly, as every path here
+		s.cfg.RelayWeb.ServeHTTP(w, r) // limits and time are the relay's own
+		return
+	}
+	s.gate.ServeHTTP(w, r)
 }
 
 // quiet counts what net/http complains of, which is what strangers send.

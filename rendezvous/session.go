@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -16,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
@@ -42,33 +42,25 @@ const (
 	maxOpen = 4 << 10 // bytes of M1; the largest suite has 1,304 (protocol 2.4)
 )
 
-// sessionCall is a session request after its statement was verified.
-type sessionCall struct {
-	req    wire.Request
-	hash   key.Hash
-	signed statement.Signed
-	open   wire.Bytes // M1
-}
-
 // sessionSubject reads and verifies the request, so that the proof can be held
 // against what it asks for.
-func (s *Server) sessionSubject(c *call) (subject, error) {
+func (s *Server) sessionSubject(c *gate.Call) (gate.Subject, error) {
 	var body wire.SessionOpen
-	if err := strict.Decode(c.body, &body); err != nil {
-		return subject{}, err
+	if err := strict.Decode(c.Body, &body); err != nil {
+		return gate.Subject{}, err
 	}
 	if len(body.Open) == 0 || len(body.Open) > maxOpen {
-		return subject{}, refusal.New(refusal.BadMessage, "the OPEN message has 1 to %d bytes", maxOpen)
+		return gate.Subject{}, refusal.New(refusal.BadMessage, "the OPEN message has 1 to %d bytes", maxOpen)
 	}
-	req, kid, err := statement.Open[wire.Request](body.Request, c.state.Roster.FindOperator(c.now))
+	req, kid, err := statement.Open[wire.Request](body.Request, c.State.Roster.FindOperator(c.Now))
 	if err != nil {
-		return subject{}, err
+		return gate.Subject{}, err
 	}
-	if kid != c.who.Operator || req.Operator != kid || req.Team != c.who.Team.Wire() {
-		return subject{}, refusal.New(refusal.NotYours, "the request was signed by another key or for another team")
+	if kid != c.Who.Operator || req.Operator != kid || req.Team != c.Who.Team.Wire() {
+		return gate.Subject{}, refusal.New(refusal.NotYours, "the request was signed by another key or for another team")
 	}
-	c.open = &sessionCall{req: req, hash: body.Request.Hash(), signed: body.Request, open: body.Open}
-	return subject{session: req.Session, agent: req.Agent, request: c.open.hash}, nil
+	c.Session = &gate.Session{Request: req, Hash: body.Request.Hash(), Signed: body.Request, Open: body.Open}
+	return gate.Subject{Session: req.Session, Agent: req.Agent, Request: c.Session.Hash}, nil
 }
 
 // outcome is what became of a session request in its transaction.
@@ -83,7 +75,7 @@ type outcome struct {
 }
 
 // openSession decides, records, and asks the agent. The agent decides again.
-func (s *Server) openSession(c *call) (any, error) {
+func (s *Server) openSession(c *gate.Call) (any, error) {
 	leave, err := s.mayOpenNow(c)
 	if err != nil {
 		return nil, err
@@ -98,7 +90,7 @@ func (s *Server) openSession(c *call) (any, error) {
 	}
 	if out.waits != nil {
 		info := out.waits.Info()
-		return accepted{wire.SessionReply{Pending: &info}}, nil
+		return gate.Accepted{Reply: wire.SessionReply{Pending: &info}}, nil
 	}
 	return s.introduce(c, out)
 }
@@ -107,10 +99,10 @@ func (s *Server) openSession(c *call) (any, error) {
 // themselves and more narrowly: they need nobody's approval and little right, and
 // each costs an agent a process and a relay a place, so a script that pings must
 // neither fill those nor keep its operator from sessions.
-func (s *Server) mayOpenNow(c *call) (leave func(), err error) {
-	operator := c.who.Operator
-	if c.open.req.Action != wire.Ping {
-		if !s.sessions.Allow(operator, c.now) {
+func (s *Server) mayOpenNow(c *gate.Call) (leave func(), err error) {
+	operator := c.Who.Operator
+	if c.Session.Request.Action != wire.Ping {
+		if !s.sessions.Allow(operator, c.Now) {
 			return nil, refusal.New(refusal.RateLimited, "too many sessions opened with this key; wait a moment")
 		}
 		return func() {}, nil
@@ -119,7 +111,7 @@ func (s *Server) mayOpenNow(c *call) (leave func(), err error) {
 	if !ok {
 		return nil, refusal.New(refusal.TooMany, "%d pings of this key wait for an answer; let one end first", maxPinging)
 	}
-	if !s.pings.Allow(operator, c.now) {
+	if !s.pings.Allow(operator, c.Now) {
 		leave()
 		return nil, refusal.New(refusal.RateLimited, "too many pings with this key; wait a moment")
 	}
@@ -129,13 +121,13 @@ func (s *Server) mayOpenNow(c *call) (leave func(), err error) {
 // checkRequest compares the request with the clock and with the roster in force
 // here. Whether the agent is up to date is the agent's to find out (protocol 3.3,
 // freeze): the request names the operator's version, and lies are not possible.
-func (s *Server) checkRequest(c *call) error {
-	req, st := c.open.req, c.state.Roster
+func (s *Server) checkRequest(c *gate.Call) error {
+	req, st := c.Session.Request, c.State.Roster
 	life := req.ExpiresAt.Time().Sub(req.IssuedAt.Time())
 	switch {
-	case req.IssuedAt.Time().After(c.now.Add(wire.ClockSkew)):
+	case req.IssuedAt.Time().After(c.Now.Add(wire.ClockSkew)):
 		return refusal.New(refusal.NotYetValid, "the request was made in the future; set the clock")
-	case !c.now.Before(req.ExpiresAt.Time()):
+	case !c.Now.Before(req.ExpiresAt.Time()):
 		return refusal.New(refusal.Expired, "the request has expired")
 	case life <= 0 || life > wire.GatedRequestLifetime:
 		return refusal.New(refusal.BadTime, "a request lives at most %v", wire.GatedRequestLifetime)
@@ -146,7 +138,7 @@ func (s *Server) checkRequest(c *call) error {
 	case req.RosterVersion == st.Version() && req.PolicyHash != st.PolicyHash():
 		return refusal.New(refusal.PolicyMismatch, "the request names another policy than the roster")
 	}
-	return c.state.MayOpen(c.now)
+	return c.State.MayOpen(c.Now)
 }
 
 // errRosterMoved makes decide start over: the roster changed between the check
@@ -156,7 +148,7 @@ var errRosterMoved = errors.New("the roster changed meanwhile")
 // maxMoves bounds how often; our choice.
 const maxMoves = 3
 
-func (s *Server) decide(c *call) (outcome, error) {
+func (s *Server) decide(c *gate.Call) (outcome, error) {
 	if err := s.spend(c); err != nil {
 		return outcome{}, err
 	}
@@ -165,10 +157,10 @@ func (s *Server) decide(c *call) (outcome, error) {
 		if !errors.Is(err, errRosterMoved) {
 			return out, err
 		}
-		if c.state, err = s.teams.Refresh(c.http.Context(), c.team); err != nil {
+		if c.State, err = s.teams.Refresh(c.HTTP.Context(), c.Team); err != nil {
 			return outcome{}, err
 		}
-		if c.op, err = c.state.Roster.Operator(c.who.Operator, c.now); err != nil {
+		if c.Op, err = c.State.Roster.Operator(c.Who.Operator, c.Now); err != nil {
 			return outcome{}, problem.With(http.StatusUnauthorized, err)
 		}
 	}
@@ -177,47 +169,47 @@ func (s *Server) decide(c *call) (outcome, error) {
 
 // spend uses up the request's id, unless the request is stored: that one is asked
 // for again when it was approved, and its state sees to it that it runs once.
-func (s *Server) spend(c *call) error {
-	err := s.store.View(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
-		_, err := tx.Request(c.open.hash)
+func (s *Server) spend(c *gate.Call) error {
+	err := s.store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
+		_, err := tx.Request(c.Session.Hash)
 		return err
 	})
 	if refusal.Of(err) != refusal.NotFound {
 		return err
 	}
-	expires := c.open.req.ExpiresAt.Time().Add(wire.ClockSkew)
-	return s.store.UseOnce(c.http.Context(), "request:"+c.who.Operator.String(), c.open.req.ID, expires)
+	expires := c.Session.Request.ExpiresAt.Time().Add(wire.ClockSkew)
+	return s.store.UseOnce(c.HTTP.Context(), "request:"+c.Who.Operator.String(), c.Session.Request.ID, expires)
 }
 
 // decideOnce looks up the agent, asks the policy, moves the request and records
 // all that in one transaction. A refusal that must be recorded is carried out of
 // the transaction beside it, because an error would roll the record back.
-func (s *Server) decideOnce(c *call) (outcome, error) {
+func (s *Server) decideOnce(c *gate.Call) (outcome, error) {
 	var out outcome
 	var refused error
-	err := s.store.InTx(c.http.Context(), c.team.ID, func(tx *store.Tx) error {
+	err := s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
 		out, refused = outcome{}, nil
 		record, err := tx.Record()
 		if err != nil {
 			return err
 		}
-		if record.RosterVersion != c.state.Roster.Version() {
+		if record.RosterVersion != c.State.Roster.Version() {
 			return errRosterMoved
 		}
 		// Locked, so that no deletion overtakes what is decided here (attack K16).
-		switch there, err := tx.LockAgent(c.open.req.Agent); {
+		switch there, err := tx.LockAgent(c.Session.Request.Agent); {
 		case err != nil:
 			return err
 		case !there:
 			return team.NotFound()
 		}
-		if out.agent, err = tx.Agent(c.open.req.Agent); err != nil {
+		if out.agent, err = tx.Agent(c.Session.Request.Agent); err != nil {
 			return err
 		}
-		if out.cert, err = certOf(c.state.Roster, out.agent, c); err != nil {
+		if out.cert, err = certOf(c.State.Roster, out.agent, c); err != nil {
 			return err
 		}
-		out.decision = c.ask(out.cert)
+		out.decision = ask(c, out.cert)
 		if refused, err = s.settle(tx, c, &out); err != nil {
 			return err
 		}
@@ -227,26 +219,26 @@ func (s *Server) decideOnce(c *call) (outcome, error) {
 		return outcome{}, err
 	}
 	if refused != nil {
-		c.recorded = true
+		c.Recorded = true
 		return outcome{}, refused
 	}
 	if out.waits != nil {
-		c.team.Due.Note(out.waits.ExpiresAt)
+		c.Team.Due.Note(out.waits.ExpiresAt)
 	}
 	return out, nil
 }
 
 // ask puts the policy's question: facts from roster, certificate and request
 // only, never from what an agent says about itself (attack F7).
-func (c *call) ask(cert roster.AgentCert) policy.Decision {
-	if c.state.Rules == nil {
+func ask(c *gate.Call, cert roster.AgentCert) policy.Decision {
+	if c.State.Rules == nil {
 		return policy.Decision{Code: refusal.PolicyDenied, Reason: "the team has no policy yet"}
 	}
-	req := c.open.req
+	req := c.Session.Request
 	q := policy.Request{
 		Action: policy.Action(req.Action), Unresolved: true, Cwd: string(req.Params.Cwd), User: req.Params.User,
 		Agent: cert.Name, Tags: cert.Tags,
-		Operator: c.who.Operator, Email: c.op.Email, Person: c.op.Person, Role: c.op.Role,
+		Operator: c.Who.Operator, Email: c.Op.Email, Person: c.Op.Person, Role: c.Op.Role,
 	}
 	for _, a := range req.Params.Argv {
 		q.Argv = append(q.Argv, a)
@@ -254,20 +246,20 @@ func (c *call) ask(cert roster.AgentCert) policy.Decision {
 	for _, v := range req.Params.Env {
 		q.Env = append(q.Env, v.Name)
 	}
-	return c.state.Rules.Decide(&q, c.now)
+	return c.State.Rules.Decide(&q, c.Now)
 }
 
 // settle turns the policy's answer into what happens to this request now. A
 // request that was stored once goes by its stored state, whatever the policy says
 // since: a denial is not undone by a milder rule.
-func (s *Server) settle(tx *store.Tx, c *call, out *outcome) (refused, fault error) {
+func (s *Server) settle(tx *store.Tx, c *gate.Call, out *outcome) (refused, fault error) {
 	if out.decision.Effect == policy.Deny {
 		return out.decision.Err(), nil
 	}
-	if !s.bus.Online(c.team.ID, c.open.req.Agent) {
+	if !s.bus.Online(c.Team.ID, c.Session.Request.Agent) {
 		return refusal.New(refusal.Offline, "the agent is not connected"), nil
 	}
-	stored, err := tx.Request(c.open.hash)
+	stored, err := tx.Request(c.Session.Hash)
 	switch {
 	case refusal.Of(err) == refusal.NotFound && out.decision.Effect == policy.Allow:
 		return nil, nil // its id was spent by spend
@@ -280,13 +272,13 @@ func (s *Server) settle(tx *store.Tx, c *call, out *outcome) (refused, fault err
 }
 
 // wait stores a request until people have decided about it.
-func (s *Server) wait(tx *store.Tx, c *call, out *outcome) (refused, fault error) {
-	req := c.open.req
+func (s *Server) wait(tx *store.Tx, c *gate.Call, out *outcome) (refused, fault error) {
+	req := c.Session.Request
 	r := store.Request{
-		Hash: c.open.hash, Session: req.Session, Operator: req.Operator, Agent: req.Agent,
-		Statement: c.open.signed, Open: c.open.open, State: wire.RequestPending, Rule: out.decision.Rule,
+		Hash: c.Session.Hash, Session: req.Session, Operator: req.Operator, Agent: req.Agent,
+		Statement: c.Session.Signed, Open: c.Session.Open, State: wire.RequestPending, Rule: out.decision.Rule,
 		Need: out.decision.Approval.Count, Roles: roleNames(out.decision.Approval.Roles),
-		CreatedAt: wire.At(c.now), ExpiresAt: req.ExpiresAt, Approvals: []statement.Signed{},
+		CreatedAt: wire.At(c.Now), ExpiresAt: req.ExpiresAt, Approvals: []statement.Signed{},
 	}
 	open, err := tx.OpenRequests(req.Operator)
 	if err != nil {
@@ -306,42 +298,42 @@ func (s *Server) wait(tx *store.Tx, c *call, out *outcome) (refused, fault error
 // resume goes on with a stored request. The approvals are judged again by the
 // roster of now (attack E13), and approved becomes used in one statement, so that
 // of two calls one goes on (attack E12).
-func (s *Server) resume(tx *store.Tx, c *call, out *outcome, r store.Request) (refused, fault error) {
+func (s *Server) resume(tx *store.Tx, c *gate.Call, out *outcome, r store.Request) (refused, fault error) {
 	switch r.State {
 	case wire.RequestPending:
 		out.waits = &r
 		return nil, nil
 	case wire.RequestApproved:
 	default:
-		return tx.SetRequestState(r.Hash, wire.RequestApproved, wire.RequestUsed, c.now), nil // says why not
+		return tx.SetRequestState(r.Hash, wire.RequestApproved, wire.RequestUsed, c.Now), nil // says why not
 	}
 	need := policy.Approval{Count: r.Need, Roles: rolesOf(r.Roles)}
 	if out.decision.Effect == policy.NeedApproval {
 		need = policy.Approval{Count: max(need.Count, out.decision.Approval.Count), Roles: need.Roles & out.decision.Approval.Roles}
 	}
-	uses, err := approval.Check(c.state.Roster, c.open.req, r.Hash, need, r.Approvals, c.now)
+	uses, err := approval.Check(c.State.Roster, c.Session.Request, r.Hash, need, r.Approvals, c.Now)
 	if err != nil {
 		return err, nil
 	}
 	out.approvals, out.uses = r.Approvals, uses
-	return nil, tx.SetRequestState(r.Hash, wire.RequestApproved, wire.RequestUsed, c.now)
+	return nil, tx.SetRequestState(r.Hash, wire.RequestApproved, wire.RequestUsed, c.Now)
 }
 
 // introduce mints the grant and relay credentials, puts the request to the agent
 // and passes on what it says.
-func (s *Server) introduce(c *call, out outcome) (any, error) {
+func (s *Server) introduce(c *gate.Call, out outcome) (any, error) {
 	g, err := s.grant(c, out)
 	if err != nil {
 		return nil, err
 	}
-	body, err := channel.Body(wire.OpenSession{Request: c.open.signed, Open: c.open.open, Grant: g.grant, Approvals: out.approvals, Lease: g.lease})
+	body, err := channel.Body(wire.OpenSession{Request: c.Session.Signed, Open: c.Session.Open, Grant: g.grant, Approvals: out.approvals, Lease: g.lease})
 	if err != nil {
 		return nil, err
 	}
 	isNew := s.begin(c, g)
-	ctx, cancel := context.WithTimeout(c.http.Context(), answerWithin)
+	ctx, cancel := context.WithTimeout(c.HTTP.Context(), answerWithin)
 	defer cancel()
-	answer, err := s.bus.Ask(ctx, c.team.ID, c.open.req.Agent, wire.Frame{Type: wire.FrameOpen, Body: body})
+	answer, err := s.bus.Ask(ctx, c.Team.ID, c.Session.Request.Agent, wire.Frame{Type: wire.FrameOpen, Body: body})
 	var accept wire.Bytes
 	var need *wire.ApprovalNeed
 	if err == nil {
@@ -352,7 +344,7 @@ func (s *Server) introduce(c *call, out outcome) (any, error) {
 	}
 	if err != nil {
 		if isNew { // else it is the entry of a session that stands
-			c.team.Live.Drop(c.open.req.Session)
+			c.Team.Live.Drop(c.Session.Request.Session)
 		}
 		s.recordAgentRefusal(c, out, err)
 		if need != nil {
@@ -371,14 +363,14 @@ type granted struct {
 	lease    wire.Lease // of both credentials
 }
 
-func (s *Server) grant(c *call, out outcome) (g granted, err error) {
+func (s *Server) grant(c *gate.Call, out outcome) (g granted, err error) {
 	if len(s.cfg.Endpoints) == 0 {
 		return g, refusal.New(refusal.RelayFailed, "this server has no relay configured")
 	}
 	now := time.Now()
-	req := c.open.req
+	req := c.Session.Request
 	t := wire.RelayTicket{
-		IssuedAt: wire.At(now), Team: c.who.Team.Wire(), Session: req.Session, RequestHash: c.open.hash,
+		IssuedAt: wire.At(now), Team: c.Who.Team.Wire(), Session: req.Session, RequestHash: c.Session.Hash,
 		Operator: req.Operator, Agent: req.Agent, Pair: wire.NewNonce(),
 	}
 	limit := out.decision.Limits.Session
@@ -429,17 +421,10 @@ func readAnswer(f wire.Frame) (accept wire.Bytes, need *wire.ApprovalNeed, err e
 		if r.Code != refusal.ApprovalRequired && r.Code != refusal.NotEnoughApprovers {
 			r.Need = nil
 		}
-		return nil, r.Need, &byAgent{problem.With(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: client.Harmless("the agent refused: "+r.Detail, maxDetail)})}
+		return nil, r.Need, &gate.ByAgent{Err: problem.With(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: client.Harmless("the agent refused: "+r.Detail, maxDetail)})}
 	}
 	return nil, nil, refusal.New(refusal.ProtocolError, "the agent answered with a frame of another kind")
 }
-
-// byAgent is a refusal in an agent's words. It is counted under one name: agents
-// must not choose the names of our counters, of which there would be no end.
-type byAgent struct{ error }
-
-// Unwrap gives the refusal.
-func (b *byAgent) Unwrap() error { return b.error }
 
 func roleNames(set policy.RoleSet) []string {
 	names := []string{}

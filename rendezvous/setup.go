@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/identity"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
@@ -69,12 +70,12 @@ func (s *Server) Founded(ctx context.Context) (bool, error) {
 // setup founds a team for the owner who signed the setup statement and knows the
 // code. Once the code is used the answer is that of a path that does not exist
 // (attack G12).
-func (s *Server) setup(c *call) (any, error) {
+func (s *Server) setup(c *gate.Call) (any, error) {
 	var req wire.SetupRequest
-	if err := strict.Decode(c.body, &req); err != nil {
+	if err := strict.Decode(c.Body, &req); err != nil {
 		return nil, err
 	}
-	next, err := s.verifyFounding(req, c.now)
+	next, err := s.verifyFounding(req, c.Now)
 	if err != nil {
 		return nil, problem.With(http.StatusForbidden, err)
 	}
@@ -82,14 +83,14 @@ func (s *Server) setup(c *call) (any, error) {
 		Code: roster.SetupCodeHash(req.Code), Team: next.Roster.Team(), Root: req.Root, Setup: req.Setup,
 		Updates: req.Roster, PolicyHash: next.Roster.PolicyHash(), Policy: append([]byte{}, req.Policy...),
 	}
-	id, err := s.store.FoundTeam(c.http.Context(), founding, c.now, func(tx *store.Tx) error {
-		return s.recordFounding(tx, next, c.now)
+	id, err := s.store.FoundTeam(c.HTTP.Context(), founding, c.Now, func(tx *store.Tx) error {
+		return s.recordFounding(tx, next, c.Now)
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.teams.Found(id, next)
-	s.log.Info("a team was founded", "team", id.String(), "request", c.id)
+	s.log.Info("a team was founded", "team", id.String(), "request", c.ID)
 	return nil, nil
 }
 

@@ -1,4 +1,4 @@
-package rendezvous
+package gate
 
 import (
 	"crypto/sha256"
@@ -11,51 +11,44 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
-// maxProof caps the header: a 4 KiB payload in base64 inside an envelope that is
+// MaxProof caps the header: a 4 KiB payload in base64 inside an envelope that is
 // itself base64.
-const maxProof = 9 << 10
-
-// subject is what a call is about; the proof must name the same.
-type subject struct {
-	session wire.SessionID
-	agent   key.ID
-	request key.Hash
-}
+const MaxProof = 9 << 10
 
 // checkProof verifies that the key of the token signed this very call (protocol
 // 4.2). Everything is compared as exact text or bytes. The nonce is used up last,
 // in the database, so that a proof that is refused for another reason can not be
 // burnt by whoever copied it, and a restart forgets nothing (attack D8).
-func (s *Server) checkProof(c *call) error {
+func (g *Gate) checkProof(c *Call) error {
 	p, err := openProof(c)
 	if err != nil {
 		return err
 	}
-	age := c.now.Sub(p.IssuedAt.Time())
+	age := c.Now.Sub(p.IssuedAt.Time())
 	if age > wire.ProofSkew || age < -wire.ProofSkew {
 		return refusal.New(refusal.ProofTimeSkew, "the proof was made %s away from the server's time; set the clock",
 			age.Abs().Truncate(time.Second))
 	}
-	var about subject
-	if c.route.subject != nil {
-		if about, err = c.route.subject(s, c); err != nil {
+	var about Subject
+	if c.Route.Subject != nil {
+		if about, err = c.Route.Subject(c); err != nil {
 			return err
 		}
 	}
-	if what := s.proofDiffers(c, p, about); what != "" {
+	if what := g.proofDiffers(c, p, about); what != "" {
 		return refusal.New(refusal.ProofMismatch, "the proof was made for another %s", what)
 	}
 	expires := p.IssuedAt.Time().Add(2 * wire.ProofSkew)
-	return s.store.UseOnce(c.http.Context(), "proof:"+c.who.Operator.String(), p.ID, expires)
+	return g.Store.UseOnce(c.HTTP.Context(), "proof:"+c.Who.Operator.String(), p.ID, expires)
 }
 
-func openProof(c *call) (wire.Proof, error) {
-	headers := c.http.Header[wire.ProofHeader]
+func openProof(c *Call) (wire.Proof, error) {
+	headers := c.HTTP.Header[wire.ProofHeader]
 	if len(headers) == 0 {
 		return wire.Proof{}, refusal.New(refusal.ProofRequired, "this call needs a proof")
 	}
 	invalid := refusal.New(refusal.ProofInvalid, "the proof is not one by the key of this session")
-	if len(headers) != 1 || len(headers[0]) > maxProof {
+	if len(headers) != 1 || len(headers[0]) > MaxProof {
 		return wire.Proof{}, invalid
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(headers[0])
@@ -63,10 +56,10 @@ func openProof(c *call) (wire.Proof, error) {
 		return wire.Proof{}, invalid
 	}
 	p, _, err := statement.Open[wire.Proof](raw, func(kid key.ID) (statement.Verifier, error) {
-		if kid != c.who.Operator { // the JWT's cnf
+		if kid != c.Who.Operator { // the JWT's cnf
 			return nil, invalid
 		}
-		return c.op.Key, nil
+		return c.Op.Key, nil
 	})
 	if err != nil {
 		return wire.Proof{}, invalid
@@ -75,28 +68,28 @@ func openProof(c *call) (wire.Proof, error) {
 }
 
 // proofDiffers names the first field that is not what this call is, or "".
-func (s *Server) proofDiffers(c *call, p wire.Proof, about subject) string {
-	token := c.http.Header["Authorization"][0][len("Bearer "):]
+func (g *Gate) proofDiffers(c *Call, p wire.Proof, about Subject) string {
+	token := c.HTTP.Header["Authorization"][0][len("Bearer "):]
 	switch {
-	case p.Audience != s.audience:
+	case p.Audience != g.Audience:
 		return "server"
-	case p.Method != c.http.Method:
+	case p.Method != c.HTTP.Method:
 		return "method"
-	case p.Target != c.http.RequestURI:
+	case p.Target != c.HTTP.RequestURI:
 		return "path or query"
-	case p.Body != sha256.Sum256(c.body):
+	case p.Body != sha256.Sum256(c.Body):
 		return "body"
 	case p.Token != sha256.Sum256([]byte(token)):
 		return "token"
-	case p.Context.Action != c.route.action:
+	case p.Context.Action != c.Route.Action:
 		return "action"
-	case p.Context.Team != c.who.Team.Wire():
+	case p.Context.Team != c.Who.Team.Wire():
 		return "team"
-	case p.Context.Agent != about.agent:
+	case p.Context.Agent != about.Agent:
 		return "agent"
-	case p.Context.RequestHash != about.request:
+	case p.Context.RequestHash != about.Request:
 		return "request"
-	case p.Session != about.session:
+	case p.Session != about.Session:
 		return "session"
 	}
 	return ""

@@ -1,0 +1,199 @@
+// Package gate is the way of a call into its handler. Everything about a call that
+// can be decided before its handler runs is decided here, in this order, and the
+// first check that fails answers:
+//
+//	rate of the source          calls without a token only
+//	request target              plain characters, exact match with a route
+//	JWT                         once, in the Authorization header; package principal
+//	rate of the key             one operator cannot take the service from others
+//	roster                      the key is in it now; its role of now counts, not the token's
+//	body                        announced length, size limit of the route, JSON only, in time
+//	proof                       protocol 4.2, on every route that changes or exports something
+//
+// What a handler does with the call is not known here.
+//
+// Source: design 6, protocol 4.2, 4.3.
+package gate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/rate"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/rendezvous/metrics"
+	"github.com/tucdesk/tucdesk/rendezvous/principal"
+	"github.com/tucdesk/tucdesk/rendezvous/problem"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
+)
+
+// Times and places of bodies (attack K1); our choice.
+const (
+	// StrangerWithin is how long the body of a caller without a token may take.
+	StrangerWithin = 5 * time.Second
+
+	// MaxLarge is how many large bodies of callers without a token are read at once,
+	// each up to wire.MaxBody.
+	MaxLarge = 4
+
+	strangerPace = 256 << 10   // bytes per second that a longer one gets beyond StrangerWithin
+	drainWithin  = time.Second // of a body behind a refusal
+)
+
+// Gate serves a table of routes. Its fields are set before the first call and not
+// changed; all are required. All methods are safe for concurrent use.
+type Gate struct {
+	Routes   []Route
+	Store    *store.Store
+	Teams    *team.Teams
+	Issuer   *principal.Issuer
+	Audience string // what proofs must be made out to
+	Metrics  *metrics.Counters
+	Log      *slog.Logger
+
+	Sources   *rate.Limiter[netip.Prefix] // calls without a token, by source network
+	Larges    *rate.Limiter[netip.Prefix] // large ones of them
+	Operators *rate.Limiter[key.ID]       // calls, by operator key
+	Refusals  *rate.Limiter[key.ID]       // entries in the log about them
+	Large     chan struct{}               // MaxLarge places for large bodies of strangers
+
+	// Hold takes a call among those that the server waits for when it closes, or
+	// refuses it because it does.
+	Hold func() (end func(), err error)
+}
+
+// ServeHTTP is the way in. A panic ends one call, not the server, and its stack
+// goes to the log alone (attack K15).
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &Call{HTTP: r, W: w, ID: wire.NewNonce().String(), Now: time.Now(), control: http.NewResponseController(w)}
+	problem.Guard(w.Header(), c.ID)
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			g.Log.Error("a call panicked", "request", c.ID, "panic", p, "stack", string(debug.Stack()))
+			g.Metrics.Count("panic")
+			problem.Write(w, c.ID, errors.New("panic"))
+		}
+	}()
+	end, err := g.Hold()
+	if err != nil {
+		g.refused(c, err)
+		return
+	}
+	defer end()
+	reply, err := g.pass(c)
+	if err != nil {
+		g.refused(c, err)
+		return
+	}
+	g.Metrics.Count("answered")
+	if a, ok := reply.(Accepted); ok {
+		problem.JSON(w, http.StatusAccepted, a.Reply)
+		return
+	}
+	problem.JSON(w, http.StatusOK, reply)
+}
+
+// refused answers with err, counts it and, where a verified caller is known,
+// records it.
+func (g *Gate) refused(c *Call, err error) {
+	if errors.Is(err, ErrAnswered) {
+		g.Metrics.Count("answered")
+		return
+	}
+	code := refusal.Of(err)
+	ours := code == "" || code == refusal.Unavailable // a refusal stays one, also of a caller who does not wait for it
+	if ours && errors.Is(c.HTTP.Context().Err(), context.Canceled) {
+		g.Metrics.Count("gone") // whoever asked has hung up: there is nobody to answer, and nothing broke
+		g.Log.Debug("a caller went away", "request", c.ID, "path", c.path())
+		return
+	}
+	if code == "" {
+		code = refusal.Unavailable
+		g.Log.Error("a call met a fault", "request", c.ID, "path", c.path(), "err", err)
+	}
+	if foreign := (*ByAgent)(nil); errors.As(err, &foreign) {
+		g.Metrics.Count("refused_by_agent")
+	} else {
+		g.Metrics.Count("refused_" + string(code))
+	}
+	g.record(c, code)
+	if c.Body == nil && c.HTTP.ContentLength != 0 { // net/http reads on behind a refusal: not much, and not for long
+		if c.HTTP.ContentLength < 0 || c.HTTP.ContentLength > LimitSmall {
+			c.W.Header().Set("Connection", "close") // small bodies may be drained: a handshake would cost us more
+		}
+		_ = c.control.SetReadDeadline(time.Now().Add(drainWithin)) // a connection that has none is gone
+	}
+	problem.Write(c.W, c.ID, err)
+}
+
+// pass takes a call through the checks that the package comment lists.
+func (g *Gate) pass(c *Call) (any, error) {
+	if err := g.findRoute(c); err != nil {
+		return nil, err
+	}
+	if c.Route.Auth == Anybody {
+		if c.Route.Path != wire.PathHealth && !g.Sources.Allow(rate.Source(c.HTTP.RemoteAddr), c.Now) {
+			return nil, refusal.New(refusal.RateLimited, "too many calls from this network; wait a moment")
+		}
+	} else if err := g.authenticate(c); err != nil {
+		return nil, err
+	}
+	release, err := g.takeBody(c)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if c.Route.Auth == Proof {
+		if err := g.checkProof(c); err != nil {
+			return nil, err
+		}
+	}
+	return c.Route.Handle(c)
+}
+
+// authenticate takes the token from the one place where it may stand. Cookies,
+// queries and bodies are not looked at, so no page can make a browser send it.
+func (g *Gate) authenticate(c *Call) error {
+	headers := c.HTTP.Header["Authorization"]
+	if len(headers) == 0 {
+		return refusal.New(refusal.NotLoggedIn, "log in first")
+	}
+	token, ok := strings.CutPrefix(headers[0], "Bearer ")
+	if len(headers) != 1 || !ok {
+		return problem.With(http.StatusUnauthorized, refusal.New(refusal.BadToken, "want one Authorization header with a bearer token"))
+	}
+	who, err := g.Issuer.Verify(token, c.Now)
+	if err != nil {
+		return problem.With(http.StatusUnauthorized, err)
+	}
+	if !g.Operators.Allow(who.Operator, c.Now) { // before the database is asked: a flood costs one signature a call (attack B18)
+		return refusal.New(refusal.RateLimited, "too many calls with this key; wait a moment")
+	}
+	if c.Team, err = g.Teams.Find(c.HTTP.Context(), who.Team.Wire()); err != nil {
+		return err
+	}
+	if c.State, err = g.Teams.Refresh(c.HTTP.Context(), c.Team); err != nil {
+		return err
+	}
+	op, err := c.State.Roster.Operator(who.Operator, c.Now)
+	if err != nil { // a token outlives its operator by no second (attack C12)
+		return problem.With(http.StatusUnauthorized, err)
+	}
+	c.Who, c.Op = who, op
+	if !op.Role.AtLeast(c.Route.Role) {
+		return refusal.New(refusal.Forbidden, "this takes the role %s; yours is %s", c.Route.Role, op.Role)
+	}
+	return nil
+}
