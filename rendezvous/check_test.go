@@ -7,6 +7,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/rendezvous/lease"
 )
 
 func TestCredentialForCheckingRelaysReachesNobody(t *testing.T) {
@@ -21,7 +22,7 @@ func TestCredentialForCheckingRelaysReachesNobody(t *testing.T) {
 		}
 		now := time.Now()
 		name, err := credential.Check(r.Relay.Username, now)
-		if err != nil || name.Role != credential.Operator || name.Expires.Sub(now) > checkLifetime || seen[name.Pair] {
+		if err != nil || name.Role != credential.Operator || name.Expires.Sub(now) > lease.CheckLifetime || seen[name.Pair] {
 			t.Errorf("%v, %v, seen %v", name, err, seen[name.Pair])
 		}
 		if string(credential.Password(n.relay, r.Relay.Username)) != string(r.Relay.Password) || len(r.Relay.Endpoints) != len(n.cfg.Endpoints) {

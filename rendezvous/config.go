@@ -145,6 +145,15 @@ func (x External) check() error {
 	return nil
 }
 
+// endpoints are the relays as grants carry them.
+func (c Config) endpoints() []wire.RelayEndpoint {
+	list := make([]wire.RelayEndpoint, len(c.Endpoints))
+	for i, e := range c.Endpoints {
+		list[i] = e.endpoint()
+	}
+	return list
+}
+
 // endpoint is x as grants carry it; x was checked.
 func (x External) endpoint() wire.RelayEndpoint {
 	e := wire.RelayEndpoint{UDP: x.UDP, TCP: x.TCP, TLS: x.TLS, DTLS: x.DTLS, WebSocket: x.WebSocket}

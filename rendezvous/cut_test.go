@@ -193,7 +193,7 @@ func TestG6LostRightCutsAfterARestart(t *testing.T) {
 	if f := third.next(); f.Type != wire.FrameRoster {
 		t.Fatalf("%s: the server remembers what it cannot", f.Type)
 	}
-	tk := must(c.node.openTicket(reply.Lease.Ticket))
+	tk := must(c.node.leases.OpenTicket(reply.Lease.Ticket))
 	held := c.channelOf(w.host)
 	_, err := held.renewal(reply.Lease.Ticket)
 	wantCode(t, err, refusal.WrongRole)

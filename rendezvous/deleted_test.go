@@ -133,7 +133,7 @@ func TestG6AgentThatIsNoMoreIsRelayedNoMore(t *testing.T) {
 		c := found(t, startNode(t))
 		g := c.granted("web-1")
 		team := c.channelOf(g.host).team
-		tk := must(c.node.openTicket(g.offer.Lease.Ticket))
+		tk := must(c.node.leases.OpenTicket(g.offer.Lease.Ticket))
 		must(g.renew())
 		tc.end(g)
 		_, err := g.renew()
@@ -141,7 +141,7 @@ func TestG6AgentThatIsNoMoreIsRelayedNoMore(t *testing.T) {
 			t.Errorf("%s: the operator got %v, want %s", name, err, tc.code)
 		}
 		state := must(c.node.teams.Refresh(t.Context(), team)) // the agent's channel has ended, so ask behind it
-		if _, err := c.node.renewal(t.Context(), tk, g.offer.Lease.Ticket, credential.Agent, state, time.Now()); refusal.Of(err) != tc.code {
+		if _, err := c.node.leases.Renewal(t.Context(), tk, g.offer.Lease.Ticket, credential.Agent, state, time.Now()); refusal.Of(err) != tc.code {
 			t.Errorf("%s: the agent got %v, want %s", name, err, tc.code)
 		}
 	}

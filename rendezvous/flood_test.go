@@ -63,7 +63,7 @@ func (c *crew) flood(people []*person, h *host, calls int) (passed int64) {
 // few is narrow enough to be met by a test that does not keep everybody else waiting.
 var few = rate.Rate{PerSecond: 2, Burst: 20}
 
-func fewSessions(s *Server) { s.sessions = rate.New[key.ID](few) }
+func fewSessions(s *Server) { s.leases.Sessions = rate.New[key.ID](few) }
 
 // What honest tools do at once: a play on 200 machines, then a hundred commands one
 // after the other, ten in a second.
@@ -143,7 +143,7 @@ func BenchmarkB18RefusedOpen(b *testing.B) {
 // the client's and the agent's part of the calls in the same process.
 func BenchmarkB18OpenedSession(b *testing.B) {
 	c := found(b, startNodeWith(b, nil, func(s *Server) {
-		s.sessions = rate.New[key.ID](rate.Rate{PerSecond: 1e6, Burst: 1e6})
+		s.leases.Sessions = rate.New[key.ID](rate.Rate{PerSecond: 1e6, Burst: 1e6})
 		s.gate.Operators = rate.New[key.ID](rate.Rate{PerSecond: 1e6, Burst: 1e6})
 	}))
 	h, p := c.newHost("web-1").accepting(), c.people[policy.Operator]

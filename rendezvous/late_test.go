@@ -140,7 +140,7 @@ func TestHostileNeeds(t *testing.T) {
 // Requests that agents ask for count like any other of their operator.
 func TestAgentsNeedsAreBounded(t *testing.T) {
 	t.Parallel()
-	c := found(t, startNodeWith(t, nil, func(s *Server) { s.sessions = rate.New[key.ID](rate.Rate{PerSecond: 1000, Burst: 1000}) }))
+	c := found(t, startNodeWith(t, nil, func(s *Server) { s.leases.Sessions = rate.New[key.ID](rate.Rate{PerSecond: 1000, Burst: 1000}) }))
 	h := c.newHost("web-1").needing(wire.ApprovalNeed{Rule: "r", Count: 1, Roles: []string{"admin"}})
 	op := c.people[policy.Operator]
 	for range maxOpenRequests {

@@ -94,7 +94,7 @@ func (w *idor) sessionRow(id key.ID) (string, []byte, func(*wire.Proof)) {
 // one that nobody has signed.
 func (w *idor) relayRow(id key.ID) (string, []byte, func(*wire.Proof)) {
 	ticket := wire.RelayTicket{Team: w.theirs.state.Team(), Session: wire.NewSessionID(), Operator: w.theirs.people[policy.Operator].key.ID(), Agent: id}
-	signed := must(w.mine.node.signTicket(ticket))
+	signed := must(w.mine.node.leases.SignTicket(ticket))
 	if id != w.theirHost.key.ID() {
 		signed = sign(w.mine.t, must(key.Generate[key.Grant]()), ticket)
 	}

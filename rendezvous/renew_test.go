@@ -160,28 +160,6 @@ func sessionOf(g *granting) wire.SessionID {
 	return req.Session
 }
 
-func TestM9AlteredTicketsAreNotFound(t *testing.T) {
-	t.Parallel()
-	n := startNode(t)
-	good := must(n.signTicket(wire.RelayTicket{Session: wire.NewSessionID(), Pair: wire.NewNonce()}))
-	if _, err := n.openTicket(good); err != nil {
-		t.Fatal(err)
-	}
-	for i := range good {
-		for _, bit := range []byte{1, 0x20, 0x80} {
-			bad := append(statement.Signed(nil), good...)
-			bad[i] ^= bit
-			if _, err := n.openTicket(bad); refusal.Of(err) != refusal.NotFound {
-				t.Fatalf("byte %d ^ %#x: %v", i, bit, err)
-			}
-		}
-	}
-	forged := sign(t, must(key.Generate[key.Grant]()), wire.RelayTicket{})
-	if _, err := n.openTicket(forged); refusal.Of(err) != refusal.NotFound {
-		t.Fatal(err)
-	}
-}
-
 func TestG6WhoLostTheirRightRenewsNothing(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNode(t))
@@ -221,9 +199,9 @@ func TestExpiredRosterRenewsNothing(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
-	tk := must(c.node.openTicket(g.reply.Lease.Ticket))
+	tk := must(c.node.leases.OpenTicket(g.reply.Lease.Ticket))
 	state := *c.node.teams.Known(c.state.Team()).Have()
-	_, err := c.node.renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Operator, state, state.Roster.ExpiresAt().Add(time.Second))
+	_, err := c.node.leases.Renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Operator, state, state.Roster.ExpiresAt().Add(time.Second))
 	wantCode(t, err, refusal.RosterExpired)
 }
 
@@ -233,7 +211,7 @@ func TestNoCredentialOutlivesTheSession(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNode(t))
 	g := c.granted("web-1")
-	tk := must(c.node.openTicket(g.reply.Lease.Ticket))
+	tk := must(c.node.leases.OpenTicket(g.reply.Lease.Ticket))
 	state := *c.node.teams.Known(c.state.Team()).Have()
 	now := time.Now()
 	tk.EndsAt = wire.At(now.Add(90 * time.Minute))
@@ -241,7 +219,7 @@ func TestNoCredentialOutlivesTheSession(t *testing.T) {
 		after, life time.Duration
 		more        bool
 	}{{0, time.Hour, true}, {29 * time.Minute, time.Hour, true}, {30 * time.Minute, time.Hour, false}, {89 * time.Minute, time.Minute, false}} {
-		r, err := c.node.renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Agent, state, now.Add(at.after))
+		r, err := c.node.leases.Renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Agent, state, now.Add(at.after))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +228,7 @@ func TestNoCredentialOutlivesTheSession(t *testing.T) {
 			t.Errorf("after %v: lives %v, ticket %v", at.after, left, r.Lease.Ticket != nil)
 		}
 	}
-	_, err := c.node.renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Agent, state, now.Add(90*time.Minute))
+	_, err := c.node.leases.Renewal(t.Context(), tk, g.reply.Lease.Ticket, credential.Agent, state, now.Add(90*time.Minute))
 	wantCode(t, err, refusal.Expired)
 }
 

@@ -34,12 +34,12 @@ func (s *Server) routes() []gate.Route {
 		{Method: http.MethodPost, Path: wire.PathSessions, Auth: gate.Proof, Role: policy.Operator,
 			Action: wire.ActSession, Limit: gate.LimitRequest, Subject: s.sessionSubject, Handle: s.openSession},
 		{Method: http.MethodPost, Path: wire.PathRelay, Auth: gate.Proof, Role: policy.Operator,
-			Action: wire.ActRenew, Limit: gate.LimitSmall, Subject: s.relaySubject, Handle: s.renewRelay},
+			Action: wire.ActRenew, Limit: gate.LimitSmall, Subject: s.leases.Subject, Handle: s.leases.Renew},
 		{Method: http.MethodGet, Path: wire.PathEnd, Auth: gate.Token, Role: policy.Operator,
 			Query: []string{"agent"}, Handle: s.sessionEnd},
 
 		{Method: http.MethodPost, Path: wire.PathRelayCheck, Auth: gate.Proof, Role: policy.Viewer,
-			Action: wire.ActCheck, Handle: s.checkRelays},
+			Action: wire.ActCheck, Handle: s.leases.Check},
 
 		{Method: http.MethodGet, Path: wire.PathRequests, Auth: gate.Token, Role: policy.Viewer, Handle: s.requests},
 		{Method: http.MethodGet, Path: wire.PathRequest, Auth: gate.Token, Role: policy.Viewer,

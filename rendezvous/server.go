@@ -25,6 +25,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/identity"
+	"github.com/tucdesk/tucdesk/rendezvous/lease"
 	"github.com/tucdesk/tucdesk/rendezvous/metrics"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
@@ -55,7 +56,6 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 
-	sessions *rate.Limiter[key.ID]
 	pings    *rate.Limiter[key.ID]
 	pinging  *rate.Places[key.ID] // pings whose agents have yet to answer
 	arrivals *rate.Limiter[key.ID]
@@ -65,6 +65,7 @@ type Server struct {
 	waiting  waiters
 	metrics  metrics.Counters
 	teams    team.Teams
+	leases   lease.Desk
 
 	base    context.Context // ends when the server closes; channels live in it
 	stop    context.CancelFunc
@@ -121,7 +122,7 @@ func prepare(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, keys: k, relay: secret,
 		audience: client.Audience(k.Access.ID(), host), issuer: principal.NewIssuer(k.Access), bus: bus.New(),
-		sessions: rate.New[key.ID](rateSessions), pings: rate.New[key.ID](ratePings), pinging: rate.NewPlaces[key.ID](maxPinging),
+		pings: rate.New[key.ID](ratePings), pinging: rate.NewPlaces[key.ID](maxPinging),
 		arrivals: rate.New[key.ID](rateArrivals), alarms: rate.New[key.ID](rateAlarms),
 		offers:  rate.New[visit](rateOffers),
 		exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}),
@@ -135,6 +136,10 @@ func prepare(cfg Config) (*Server, error) {
 // compose puts the parts of the server together, once there is a database.
 func (s *Server) compose() {
 	s.teams = team.Teams{Store: s.store, Keys: s.keys, Bus: s.bus, Metrics: &s.metrics, Log: s.log, Announce: s.announce}
+	s.leases = lease.Desk{
+		Store: s.store, Teams: &s.teams, Keys: s.keys, Metrics: &s.metrics, Log: s.log,
+		Secret: s.relay, Endpoints: s.cfg.endpoints(), Lifetime: s.cfg.Relay.lifetime(), Sessions: rate.New[key.ID](rateSessions),
+	}
 	s.gate = gate.Gate{
 		Routes: s.routes(), Store: s.store, Teams: &s.teams, Issuer: s.issuer, Audience: s.audience, Metrics: &s.metrics, Log: s.log, Hold: s.hold,
 		Sources: rate.New[netip.Prefix](rateSource), Larges: rate.New[netip.Prefix](rateLarge),

@@ -102,7 +102,7 @@ func (s *Server) openSession(c *gate.Call) (any, error) {
 func (s *Server) mayOpenNow(c *gate.Call) (leave func(), err error) {
 	operator := c.Who.Operator
 	if c.Session.Request.Action != wire.Ping {
-		if !s.sessions.Allow(operator, c.Now) {
+		if !s.leases.Sessions.Allow(operator, c.Now) {
 			return nil, refusal.New(refusal.RateLimited, "too many sessions opened with this key; wait a moment")
 		}
 		return func() {}, nil
@@ -364,7 +364,7 @@ type granted struct {
 }
 
 func (s *Server) grant(c *gate.Call, out outcome) (g granted, err error) {
-	if len(s.cfg.Endpoints) == 0 {
+	if len(s.leases.Endpoints) == 0 {
 		return g, refusal.New(refusal.RelayFailed, "this server has no relay configured")
 	}
 	now := time.Now()
@@ -380,26 +380,18 @@ func (s *Server) grant(c *gate.Call, out outcome) (g granted, err error) {
 	if limit > 0 {
 		t.EndsAt = wire.At(now.Add(limit))
 	}
-	ticket, err := s.signTicket(t)
+	ticket, err := s.leases.SignTicket(t)
 	if err != nil {
 		return g, err
 	}
-	agent, _ := s.credentialOf(t, ticket, credential.Agent, now)
-	g.operator, g.lease = s.credentialOf(t, ticket, credential.Operator, now)
+	agent, _ := s.leases.Credential(t, ticket, credential.Agent, now)
+	g.operator, g.lease = s.leases.Credential(t, ticket, credential.Operator, now)
 	g.grant, err = statement.Sign(s.keys.Grant, wire.Grant{
 		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(wire.GrantLifetime)),
 		Team: t.Team, RequestHash: t.RequestHash, Agent: t.Agent,
 		Rule: out.decision.Rule, PolicyHash: out.decision.PolicyHash, Relay: agent,
 	})
 	return g, err
-}
-
-func (s *Server) relayOf(c credential.Credential) wire.Relay {
-	list := make([]wire.RelayEndpoint, len(s.cfg.Endpoints))
-	for i, e := range s.cfg.Endpoints {
-		list[i] = e.endpoint()
-	}
-	return wire.Relay{Endpoints: list, Username: c.Username, Password: c.Password, ExpiresAt: wire.At(c.ExpiresAt)}
 }
 
 // readAnswer takes an agent's accept, or its refusal as the error: code and
