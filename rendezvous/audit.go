@@ -10,8 +10,6 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
-	"github.com/tucdesk/tucdesk/policy"
-	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
@@ -85,36 +83,6 @@ func (s *Server) recordAgentRefusal(c *gate.Call, out outcome, refused error) {
 		s.log.Warn("recording an agent's refusal", "request", c.ID, "err", err)
 	}
 	c.Recorded = true
-}
-
-func (s *Server) recordApproval(tx *store.Tx, c *gate.Call, r store.Request, a approval.Approval, signed statement.Signed) error {
-	e := c.Entry(entry.RequestApprove)
-	if a.Decision == approval.Deny {
-		e.Type = entry.RequestDeny
-	}
-	e.Approvals = []key.Hash{signed.Hash()}
-	return c.Team.Log.Record(tx, c.State, about(e, r))
-}
-
-func (s *Server) recordCancel(tx *store.Tx, c *gate.Call, r store.Request) error {
-	return c.Team.Log.Record(tx, c.State, about(c.Entry(entry.RequestCancel), r))
-}
-
-func about(e entry.Entry, r store.Request) entry.Entry {
-	e.Target.Agent, e.Session, e.RequestHash = r.Agent, r.Session, r.Hash
-	e.Policy = entry.PolicyResult{Decision: policy.NeedApproval.String(), Rule: r.Rule, Need: r.Need}
-	return e
-}
-
-func recordExpired(tx *store.Tx, t *team.Team, state chain.State, over []store.Request, now time.Time) error {
-	for _, r := range over {
-		e := about(entry.Entry{Type: entry.RequestExpire, Time: wire.At(now), Actor: entry.Actor{Kid: r.Operator}}, r)
-		e.Refusal = refusal.ApprovalExpired
-		if err := t.Log.Record(tx, state, e); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // recordRegistration writes a join or a connection, and raises the alarm when the

@@ -15,16 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
-const (
-	pageAgents   = 200 // agents in one answer; our choice
-	pageRequests = 200 // requests in one answer; our choice
-
-	// maxRequestList bounds the statements of one such answer, in bytes: well below
-	// what a client reads. maxOpenRequests are those of one operator that wait at
-	// once, so that nobody fills the list. Our choice.
-	maxRequestList  = 8 << 20
-	maxOpenRequests = 20
-)
+const pageAgents = 200 // agents in one answer; our choice
 
 func (s *Server) rosterNews(c *gate.Call) (any, error) {
 	from, err := c.NumberOf("from")

@@ -10,8 +10,9 @@
 // no request type has a team field that is read (attack C16).
 //
 // Files: config and create make a server; server puts it together; routes is the table
-// of handlers; request is the queue of approvals; control and register are the agents'
-// side. Packages below know nothing of the server: gate is the way into a handler, lease what sessions show to relays, team
+// of handlers; sweep is what happens unasked; control and register are the agents'
+// side. Packages below know nothing of the server: gate is the way into a handler, requests what waits for
+// people, lease what sessions show to relays, team
 // holds the teams of this process, logbook what their logs say, identity the server's
 // keys, chain the rosters of a team, channel the frames of one agent's connection,
 // strict how bodies are read, problem how refusals are answered, live which sessions

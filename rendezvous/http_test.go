@@ -220,11 +220,7 @@ func TestHangingUpIsNoError(t *testing.T) {
 		_, err := c.api.Request(ctx, c.cred(policy.Operator), open.Request.Hash(), 20*time.Second)
 		done <- err
 	}()
-	eventually(t, "it waits", func() bool {
-		n.waiting.mu.Lock()
-		defer n.waiting.mu.Unlock()
-		return len(n.waiting.calls) > 0
-	})
+	eventually(t, "it waits", func() bool { return n.requests.WaitingForTest() > 0 })
 	cancel()
 	<-done
 	eventually(t, "it is noticed", func() bool { return n.Snapshot()["gone"] == 1 })

@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
+	"github.com/tucdesk/tucdesk/rendezvous/requests"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
@@ -20,7 +21,7 @@ const maxRule = 64
 // needOf reads what an agent misses. It is a peer's word, and may ask for anything
 // but what nobody could give.
 func needOf(n wire.ApprovalNeed) (policy.Approval, error) {
-	need := policy.Approval{Count: n.Count, Roles: rolesOf(n.Roles)}
+	need := policy.Approval{Count: n.Count, Roles: requests.Roles(n.Roles)}
 	if n.Count < 1 || n.Count > approval.MaxApprovals || need.Roles == 0 || len(n.Rule) > maxRule || !policyRule(n.Rule) {
 		return need, refusal.New(refusal.ProtocolError, "the agent asks for approvals that nobody could give")
 	}
@@ -81,7 +82,7 @@ func (s *Server) waitAfterAll(c *gate.Call, out outcome, n wire.ApprovalNeed, wh
 func (s *Server) reopen(tx *store.Tx, c *gate.Call, out *outcome, r store.Request) error {
 	need := out.decision.Approval
 	r.Need, r.Rule = max(r.Need, need.Count), out.decision.Rule
-	r.Roles = roleNames(rolesOf(r.Roles) & need.Roles)
+	r.Roles = requests.RoleNames(requests.Roles(r.Roles) & need.Roles)
 	if len(r.Roles) == 0 {
 		return refusal.New(refusal.PolicyDenied, "the approvals that server and agent ask for have no role in common")
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/rendezvous/requests"
 )
 
 // needing serves h as an agent that finds out by itself what it needs.
@@ -143,7 +144,7 @@ func TestAgentsNeedsAreBounded(t *testing.T) {
 	c := found(t, startNodeWith(t, nil, func(s *Server) { s.leases.Sessions = rate.New[key.ID](rate.Rate{PerSecond: 1000, Burst: 1000}) }))
 	h := c.newHost("web-1").needing(wire.ApprovalNeed{Rule: "r", Count: 1, Roles: []string{"admin"}})
 	op := c.people[policy.Operator]
-	for range maxOpenRequests {
+	for range requests.MaxOpen {
 		must(c.api.OpenSession(t.Context(), op.cred, c.request(op, h, nil)))
 	}
 	_, err := c.api.OpenSession(t.Context(), op.cred, c.request(op, h, nil))

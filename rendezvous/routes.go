@@ -41,13 +41,13 @@ func (s *Server) routes() []gate.Route {
 		{Method: http.MethodPost, Path: wire.PathRelayCheck, Auth: gate.Proof, Role: policy.Viewer,
 			Action: wire.ActCheck, Handle: s.leases.Check},
 
-		{Method: http.MethodGet, Path: wire.PathRequests, Auth: gate.Token, Role: policy.Viewer, Handle: s.requests},
+		{Method: http.MethodGet, Path: wire.PathRequests, Auth: gate.Token, Role: policy.Viewer, Handle: s.requests.List},
 		{Method: http.MethodGet, Path: wire.PathRequest, Auth: gate.Token, Role: policy.Viewer,
-			Query: []string{"wait"}, Handle: s.request},
+			Query: []string{"wait"}, Handle: s.requests.Request},
 		{Method: http.MethodPost, Path: wire.PathApprovals, Auth: gate.Proof, Role: policy.Operator,
-			Action: wire.ActApprove, Limit: gate.LimitRequest, Subject: s.requestSubject, Handle: s.approve},
+			Action: wire.ActApprove, Limit: gate.LimitRequest, Subject: s.requests.Subject, Handle: s.requests.Approve},
 		{Method: http.MethodPost, Path: wire.PathCancel, Auth: gate.Proof, Role: policy.Operator,
-			Action: wire.ActCancel, Subject: s.requestSubject, Handle: s.cancel},
+			Action: wire.ActCancel, Subject: s.requests.Subject, Handle: s.requests.Cancel},
 
 		{Method: http.MethodGet, Path: wire.PathAudit, Auth: gate.Proof, Role: policy.Admin,
 			Action: wire.ActAudit, Handle: s.exportAudit},

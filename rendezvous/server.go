@@ -28,6 +28,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/lease"
 	"github.com/tucdesk/tucdesk/rendezvous/metrics"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
+	"github.com/tucdesk/tucdesk/rendezvous/requests"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
@@ -62,10 +63,10 @@ type Server struct {
 	alarms   *rate.Limiter[key.ID]
 	offers   *rate.Limiter[visit]
 	exports  chan struct{}
-	waiting  waiters
 	metrics  metrics.Counters
 	teams    team.Teams
 	leases   lease.Desk
+	requests requests.Queue
 
 	base    context.Context // ends when the server closes; channels live in it
 	stop    context.CancelFunc
@@ -140,6 +141,7 @@ func (s *Server) compose() {
 		Store: s.store, Teams: &s.teams, Keys: s.keys, Metrics: &s.metrics, Log: s.log,
 		Secret: s.relay, Endpoints: s.cfg.endpoints(), Lifetime: s.cfg.Relay.lifetime(), Sessions: rate.New[key.ID](rateSessions),
 	}
+	s.requests = requests.Queue{Store: s.store, Teams: &s.teams, Log: s.log, Closing: s.closing}
 	s.gate = gate.Gate{
 		Routes: s.routes(), Store: s.store, Teams: &s.teams, Issuer: s.issuer, Audience: s.audience, Metrics: &s.metrics, Log: s.log, Hold: s.hold,
 		Sources: rate.New[netip.Prefix](rateSource), Larges: rate.New[netip.Prefix](rateLarge),

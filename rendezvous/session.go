@@ -17,6 +17,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
+	"github.com/tucdesk/tucdesk/rendezvous/requests"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
@@ -277,22 +278,13 @@ func (s *Server) wait(tx *store.Tx, c *gate.Call, out *outcome) (refused, fault 
 	r := store.Request{
 		Hash: c.Session.Hash, Session: req.Session, Operator: req.Operator, Agent: req.Agent,
 		Statement: c.Session.Signed, Open: c.Session.Open, State: wire.RequestPending, Rule: out.decision.Rule,
-		Need: out.decision.Approval.Count, Roles: roleNames(out.decision.Approval.Roles),
+		Need: out.decision.Approval.Count, Roles: requests.RoleNames(out.decision.Approval.Roles),
 		CreatedAt: wire.At(c.Now), ExpiresAt: req.ExpiresAt, Approvals: []statement.Signed{},
 	}
-	open, err := tx.OpenRequests(req.Operator)
-	if err != nil {
-		return nil, err
+	if refused, fault = requests.Put(tx, r); refused == nil {
+		out.waits, out.isNew = &r, true
 	}
-	if open >= maxOpenRequests {
-		return refusal.New(refusal.TooMany, "%d of your requests wait already; cancel some", open), nil
-	}
-	err = tx.PutRequest(r)
-	if refusal.Of(err) == refusal.Replay {
-		return err, nil
-	}
-	out.waits, out.isNew = &r, true
-	return nil, err
+	return refused, fault
 }
 
 // resume goes on with a stored request. The approvals are judged again by the
@@ -307,7 +299,7 @@ func (s *Server) resume(tx *store.Tx, c *gate.Call, out *outcome, r store.Reques
 	default:
 		return tx.SetRequestState(r.Hash, wire.RequestApproved, wire.RequestUsed, c.Now), nil // says why not
 	}
-	need := policy.Approval{Count: r.Need, Roles: rolesOf(r.Roles)}
+	need := policy.Approval{Count: r.Need, Roles: requests.Roles(r.Roles)}
 	if out.decision.Effect == policy.NeedApproval {
 		need = policy.Approval{Count: max(need.Count, out.decision.Approval.Count), Roles: need.Roles & out.decision.Approval.Roles}
 	}
@@ -416,26 +408,4 @@ func readAnswer(f wire.Frame) (accept wire.Bytes, need *wire.ApprovalNeed, err e
 		return nil, r.Need, &gate.ByAgent{Err: problem.With(http.StatusForbidden, &refusal.Error{Code: r.Code, Detail: client.Harmless("the agent refused: "+r.Detail, maxDetail)})}
 	}
 	return nil, nil, refusal.New(refusal.ProtocolError, "the agent answered with a frame of another kind")
-}
-
-func roleNames(set policy.RoleSet) []string {
-	names := []string{}
-	for r := policy.Viewer; r <= policy.Owner; r++ {
-		if set.Has(r) {
-			names = append(names, r.String())
-		}
-	}
-	return names
-}
-
-// rolesOf reads what roleNames wrote; a name that no longer exists drops out,
-// which asks for more, never for less.
-func rolesOf(names []string) policy.RoleSet {
-	var list []policy.Role
-	for _, n := range names {
-		if r, err := policy.ParseRole(n); err == nil {
-			list = append(list, r)
-		}
-	}
-	return policy.Roles(list...)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/requests"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
@@ -202,7 +203,7 @@ func oneOperatorCannotHideRequests(t *testing.T) {
 	}
 	err := c.node.store.InTx(t.Context(), c.node.teams.Known(c.state.Team()).ID, func(tx *store.Tx) error {
 		big := c.request(op, h, func(r *wire.Request) { r.Reason = strings.Repeat("x", 40<<10) })
-		for i := range pageRequests { // settled, newer, 54 KiB each
+		for i := range requests.PageLength { // settled, newer, 54 KiB each
 			r := store.Request{Hash: sha(fmt.Append(nil, i)), Session: wire.NewSessionID(), Operator: op.key.ID(), Agent: h.key.ID(), Statement: big.Request,
 				Open: big.Open, State: wire.RequestDenied, Roles: []string{}, CreatedAt: wire.At(time.Now()) + wire.Millis(1000+i), ExpiresAt: wire.At(time.Now().Add(time.Hour))}
 			if err := tx.PutRequest(r); err != nil {
@@ -215,17 +216,17 @@ func oneOperatorCannotHideRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, err := c.api.Requests(t.Context(), ap.cred)
-	if err != nil || len(list) < 100 || len(list) >= pageRequests || list[0].Hash != victim.Request.Hash() {
+	if err != nil || len(list) < 100 || len(list) >= requests.PageLength || list[0].Hash != victim.Request.Hash() {
 		t.Fatalf("%d requests, %v", len(list), err)
 	}
-	for range maxOpenRequests {
+	for range requests.MaxOpen {
 		eventually(t, "the request is answered", func() bool {
 			_, err = c.api.OpenSession(t.Context(), op.cred, gated(c, h))
 			return refusal.Of(err) != refusal.RateLimited
 		})
 	}
 	if refusal.Of(err) != refusal.TooMany {
-		t.Errorf("request %d: %v", maxOpenRequests+1, err)
+		t.Errorf("request %d: %v", requests.MaxOpen+1, err)
 	}
 }
 
