@@ -11,10 +11,10 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/logbook"
-	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
@@ -49,40 +49,6 @@ func (s *Server) recordDelete(tx *store.Tx, c *gate.Call, a store.Agent) error {
 	e := c.Entry(entry.AgentDelete)
 	e.Target = entry.Target{Agent: a.Kid, Name: a.Name}
 	return c.Team.Log.Record(tx, c.State, e)
-}
-
-// recordDecision writes what became of a session request.
-func (s *Server) recordDecision(tx *store.Tx, c *gate.Call, out outcome, refused error) error {
-	e := c.Entry(entry.SessionOpen)
-	switch {
-	case refused != nil:
-		e.Type, e.Refusal = entry.SessionDeny, problem.Code(refused)
-	case out.waits != nil && !out.isNew:
-		return nil // asked again while it waits: nothing happened
-	case out.waits != nil:
-		e.Type = entry.RequestWait
-	}
-	e.Target = entry.Target{Agent: out.agent.Kid, Name: out.cert.Name}
-	e.Session, e.RequestHash = c.Session.Request.Session, c.Session.Hash
-	e.Policy = entry.PolicyResult{Decision: out.decision.Effect.String(), Rule: out.decision.Rule,
-		Hash: out.decision.PolicyHash, Need: out.decision.Approval.Count}
-	e.Command = c.Session.Command()
-	for _, u := range out.uses {
-		e.Approvals = append(e.Approvals, u.Hash)
-	}
-	return c.Team.Log.Record(tx, c.State, e)
-}
-
-// recordAgentRefusal notes that an agent did not take what was granted. The
-// agent's own entry, with its reasons, comes by its own chain.
-func (s *Server) recordAgentRefusal(c *gate.Call, out outcome, refused error) {
-	err := s.store.InTx(context.WithoutCancel(c.HTTP.Context()), c.Team.ID, func(tx *store.Tx) error {
-		return s.recordDecision(tx, c, out, refused)
-	})
-	if err != nil {
-		s.log.Warn("recording an agent's refusal", "request", c.ID, "err", err)
-	}
-	c.Recorded = true
 }
 
 // recordRegistration writes a join or a connection, and raises the alarm when the
@@ -122,7 +88,7 @@ func (s *Server) alarm(ctx context.Context, t *team.Team, agent key.ID, name str
 // stands, so that the agent can send what is missing; anything else that does not
 // fit is an alarm, and the channel ends.
 func (c *conn) takeAudit(batch wire.AuditEntries) error {
-	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
+	ctx, cancel := context.WithTimeout(c.Context(), bus.AnswerWithin)
 	defer cancel()
 	cert, err := c.verified()
 	if err != nil {

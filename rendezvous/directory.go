@@ -12,7 +12,6 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
-	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
 const pageAgents = 200 // agents in one answer; our choice
@@ -156,12 +155,4 @@ func (s *Server) endChannel(of principal.TeamID, agent key.ID, why error) {
 			conn.End(why)
 		}
 	})
-}
-
-// certOf verifies what is stored about an agent by the roster of now.
-func certOf(state *roster.State, a store.Agent, c *gate.Call) (roster.AgentCert, error) {
-	if a.DeletedAt != 0 {
-		return roster.AgentCert{}, team.NotFound()
-	}
-	return state.VerifyAgent(a.Token, a.Certificate, c.Now)
 }

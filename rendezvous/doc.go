@@ -11,7 +11,7 @@
 //
 // Files: config and create make a server; server puts it together; routes is the table
 // of handlers; sweep is what happens unasked; control and register are the agents'
-// side. Packages below know nothing of the server: gate is the way into a handler, requests what waits for
+// side. Packages below know nothing of the server: gate is the way into a handler, sessions how one is opened, requests what waits for
 // people, lease what sessions show to relays, team
 // holds the teams of this process, logbook what their logs say, identity the server's
 // keys, chain the rosters of a team, channel the frames of one agent's connection,

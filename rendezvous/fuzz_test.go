@@ -7,6 +7,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
+	"github.com/tucdesk/tucdesk/rendezvous/sessions"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
@@ -39,6 +40,6 @@ func FuzzDecodeFrame(f *testing.F) {
 		for _, into := range []any{&h, &w, &e} {
 			_ = strict.Decode(frame.Body, into)
 		}
-		_, _, _ = readAnswer(frame)
+		_, _, _ = sessions.ReadAnswer(frame)
 	})
 }

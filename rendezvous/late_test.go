@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/rendezvous/requests"
+	"github.com/tucdesk/tucdesk/rendezvous/sessions"
 )
 
 // needing serves h as an agent that finds out by itself what it needs.
@@ -103,7 +104,7 @@ func TestHostileNeeds(t *testing.T) {
 		"too many":     func(n *wire.ApprovalNeed) { n.Count = approval.MaxApprovals + 1 },
 		"nobody":       func(n *wire.ApprovalNeed) { n.Roles = nil },
 		"unknown role": func(n *wire.ApprovalNeed) { n.Roles = []string{"root"} },
-		"long rule":    func(n *wire.ApprovalNeed) { n.Rule = strings.Repeat("x", maxRule+1) },
+		"long rule":    func(n *wire.ApprovalNeed) { n.Rule = strings.Repeat("x", sessions.MaxRule+1) },
 		"escapes":      func(n *wire.ApprovalNeed) { n.Rule = "\x1b[2J" },
 	} {
 		n := good

@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/rendezvous/sessions"
 )
 
 func (c *crew) ping(p *person, h *host) wire.SessionOpen {
@@ -22,12 +23,12 @@ func TestB18PingsHaveARateOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n *node) {
 		c := found(t, n)
-		n.pings = rate.New[key.ID](rate.Rate{PerSecond: 0.001, Burst: 3})
+		n.sessions.Pings = rate.New[key.ID](rate.Rate{PerSecond: 0.001, Burst: 3})
 		h := c.newHost("web-1").accepting()
 		op, other := c.people[policy.Operator], c.people[policy.Admin]
 		for range 3 {
 			reply := must(c.api.OpenSession(t.Context(), op.cred, c.ping(op, h)))
-			if left := time.Until(reply.Relay.ExpiresAt.Time()); left > pingLife || reply.Lease.Ticket != nil {
+			if left := time.Until(reply.Relay.ExpiresAt.Time()); left > sessions.PingLife || reply.Lease.Ticket != nil {
 				t.Errorf("a ping has a relay for %v, and a ticket of %d bytes", left, len(reply.Lease.Ticket))
 			}
 		}
@@ -48,13 +49,13 @@ func TestH8PingsAtOnceAreBounded(t *testing.T) {
 	quiet.dial()
 	op := c.people[policy.Operator]
 	var waiting sync.WaitGroup
-	for range maxPinging {
+	for range sessions.MaxPinging {
 		waiting.Go(func() {
 			_, _ = c.api.OpenSession(t.Context(), op.cred, c.ping(op, quiet))
 		})
 	}
 	eventually(t, "all are under way", func() bool {
-		leave, ok := c.node.pinging.Enter(op.key.ID())
+		leave, ok := c.node.sessions.Pinging.Enter(op.key.ID())
 		if ok {
 			leave()
 		}

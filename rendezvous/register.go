@@ -9,6 +9,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
@@ -229,7 +230,7 @@ func (c *conn) catchUp() {
 // wants answers an agent that is behind, and learns from one that is ahead: an
 // honest party carries news past a server that withholds it (protocol 3.3).
 func (c *conn) wants(w wire.RosterWant) error {
-	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
+	ctx, cancel := context.WithTimeout(c.Context(), bus.AnswerWithin)
 	defer cancel()
 	state, err := c.s.teams.Refresh(ctx, c.team)
 	if err != nil {
@@ -282,7 +283,7 @@ func (s *Server) learn(ctx context.Context, c *conn, have chain.State, next *ros
 
 // alive notes an agent's answer to a heartbeat.
 func (c *conn) alive() error {
-	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
+	ctx, cancel := context.WithTimeout(c.Context(), bus.AnswerWithin)
 	defer cancel()
 	switch err := c.note(ctx, time.Now()); {
 	case refusal.Of(err) == refusal.KeyRevoked: // deleted by way of another node
@@ -322,7 +323,7 @@ func (c *conn) note(ctx context.Context, now time.Time) error {
 func (c *conn) beat() {
 	c.showing.Lock()
 	defer c.showing.Unlock()
-	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
+	ctx, cancel := context.WithTimeout(c.Context(), bus.AnswerWithin)
 	defer cancel()
 	h := wire.Heartbeat{ServerTime: wire.At(time.Now())}
 	if have := c.team.Have(); have != nil {

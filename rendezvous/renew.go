@@ -8,6 +8,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
@@ -43,7 +44,7 @@ func (c *conn) renewal(signed statement.Signed) (wire.RelayRenewed, error) {
 	if t.Team != c.team.ID.Wire() || t.Agent != c.agent {
 		return wire.RelayRenewed{}, team.NotFound()
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), answerWithin)
+	ctx, cancel := context.WithTimeout(c.Context(), bus.AnswerWithin)
 	defer cancel()
 	state, err := c.s.teams.Refresh(ctx, c.team)
 	if err != nil {

@@ -32,11 +32,11 @@ func (s *Server) routes() []gate.Route {
 			Action: wire.ActAgent, Subject: s.agentSubject, Handle: s.deleteAgent},
 
 		{Method: http.MethodPost, Path: wire.PathSessions, Auth: gate.Proof, Role: policy.Operator,
-			Action: wire.ActSession, Limit: gate.LimitRequest, Subject: s.sessionSubject, Handle: s.openSession},
+			Action: wire.ActSession, Limit: gate.LimitRequest, Subject: s.sessions.Subject, Handle: s.sessions.Open},
 		{Method: http.MethodPost, Path: wire.PathRelay, Auth: gate.Proof, Role: policy.Operator,
 			Action: wire.ActRenew, Limit: gate.LimitSmall, Subject: s.leases.Subject, Handle: s.leases.Renew},
 		{Method: http.MethodGet, Path: wire.PathEnd, Auth: gate.Token, Role: policy.Operator,
-			Query: []string{"agent"}, Handle: s.sessionEnd},
+			Query: []string{"agent"}, Handle: s.sessions.Ended},
 
 		{Method: http.MethodPost, Path: wire.PathRelayCheck, Auth: gate.Proof, Role: policy.Viewer,
 			Action: wire.ActCheck, Handle: s.leases.Check},

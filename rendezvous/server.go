@@ -29,6 +29,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/metrics"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/requests"
+	"github.com/tucdesk/tucdesk/rendezvous/sessions"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
@@ -57,8 +58,6 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 
-	pings    *rate.Limiter[key.ID]
-	pinging  *rate.Places[key.ID] // pings whose agents have yet to answer
 	arrivals *rate.Limiter[key.ID]
 	alarms   *rate.Limiter[key.ID]
 	offers   *rate.Limiter[visit]
@@ -67,6 +66,7 @@ type Server struct {
 	teams    team.Teams
 	leases   lease.Desk
 	requests requests.Queue
+	sessions sessions.Desk
 
 	base    context.Context // ends when the server closes; channels live in it
 	stop    context.CancelFunc
@@ -123,7 +123,7 @@ func prepare(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, keys: k, relay: secret,
 		audience: client.Audience(k.Access.ID(), host), issuer: principal.NewIssuer(k.Access), bus: bus.New(),
-		pings: rate.New[key.ID](ratePings), pinging: rate.NewPlaces[key.ID](maxPinging),
+
 		arrivals: rate.New[key.ID](rateArrivals), alarms: rate.New[key.ID](rateAlarms),
 		offers:  rate.New[visit](rateOffers),
 		exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}),
@@ -142,6 +142,10 @@ func (s *Server) compose() {
 		Secret: s.relay, Endpoints: s.cfg.endpoints(), Lifetime: s.cfg.Relay.lifetime(), Sessions: rate.New[key.ID](rateSessions),
 	}
 	s.requests = requests.Queue{Store: s.store, Teams: &s.teams, Log: s.log, Closing: s.closing}
+	s.sessions = sessions.Desk{
+		Store: s.store, Teams: &s.teams, Bus: s.bus, Keys: s.keys, Leases: &s.leases, Log: s.log,
+		Pings: rate.New[key.ID](ratePings), Pinging: rate.NewPlaces[key.ID](sessions.MaxPinging),
+	}
 	s.gate = gate.Gate{
 		Routes: s.routes(), Store: s.store, Teams: &s.teams, Issuer: s.issuer, Audience: s.audience, Metrics: &s.metrics, Log: s.log, Hold: s.hold,
 		Sources: rate.New[netip.Prefix](rateSource), Larges: rate.New[netip.Prefix](rateLarge),

@@ -10,12 +10,17 @@ package bus
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 )
+
+// AnswerWithin is how long an agent may take to answer a question; our choice, below
+// the client's own limit of a call.
+const AnswerWithin = 20 * time.Second
 
 // Conn is one agent's control channel, an edge of the process. Its methods are
 // safe for concurrent use.

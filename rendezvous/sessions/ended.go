@@ -1,4 +1,4 @@
-package rendezvous
+package sessions
 
 import (
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -9,11 +9,11 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
-// sessionEnd answers an operator to whose session no way leads any more: a session
+// Ended answers an operator to whose session no way leads any more: a session
 // process that was killed, or a machine that lost its power, could not say goodbye.
 // The word is the agent's, signed for its log, so this server can withhold it and
 // not make it up. To others than its operator it is as if there were no such session.
-func (s *Server) sessionEnd(c *gate.Call) (any, error) {
+func (d *Desk) Ended(c *gate.Call) (any, error) {
 	var session wire.SessionID
 	if session.UnmarshalText([]byte(c.Vars["session"])) != nil {
 		return nil, team.NotFound()
@@ -23,7 +23,7 @@ func (s *Server) sessionEnd(c *gate.Call) (any, error) {
 		return nil, refusal.New(refusal.BadRequest, "agent: want a key id")
 	}
 	var ended wire.SessionEnded
-	err = s.store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) (err error) {
+	err = d.Store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) (err error) {
 		if _, err := tx.Agent(agent); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package rendezvous
+package sessions
 
 import (
 	"errors"
@@ -14,15 +14,11 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
 
-// maxRule bounds the name of a rule that an agent reports, in bytes; policy names
-// are shorter.
-const maxRule = 64
-
 // needOf reads what an agent misses. It is a peer's word, and may ask for anything
 // but what nobody could give.
 func needOf(n wire.ApprovalNeed) (policy.Approval, error) {
 	need := policy.Approval{Count: n.Count, Roles: requests.Roles(n.Roles)}
-	if n.Count < 1 || n.Count > approval.MaxApprovals || need.Roles == 0 || len(n.Rule) > maxRule || !policyRule(n.Rule) {
+	if n.Count < 1 || n.Count > approval.MaxApprovals || need.Roles == 0 || len(n.Rule) > MaxRule || !policyRule(n.Rule) {
 		return need, refusal.New(refusal.ProtocolError, "the agent asks for approvals that nobody could give")
 	}
 	return need, nil
@@ -43,7 +39,7 @@ func policyRule(s string) bool {
 // (protocol 4.3). The agent has used up nothing, so the same OPEN may come again
 // with approvals. why is the agent's refusal, which is the answer if the request
 // cannot wait.
-func (s *Server) waitAfterAll(c *gate.Call, out outcome, n wire.ApprovalNeed, why error) (any, error) {
+func (d *Desk) waitAfterAll(c *gate.Call, out outcome, n wire.ApprovalNeed, why error) (any, error) {
 	need, err := needOf(n)
 	if err != nil {
 		return nil, err
@@ -54,19 +50,19 @@ func (s *Server) waitAfterAll(c *gate.Call, out outcome, n wire.ApprovalNeed, wh
 	out.decision.Effect, out.decision.Rule, out.decision.Approval = policy.NeedApproval, n.Rule, need
 	out.approvals, out.uses = nil, nil
 	var refused error
-	err = s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) (err error) {
+	err = d.Store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) (err error) {
 		out.waits = nil
 		stored, err := tx.Request(c.Session.Hash)
 		switch {
 		case refusal.Of(err) == refusal.NotFound:
-			refused, err = s.wait(tx, c, &out)
+			refused, err = d.wait(tx, c, &out)
 		case err == nil:
-			refused, err = nil, s.reopen(tx, c, &out, stored)
+			refused, err = nil, d.reopen(tx, c, &out, stored)
 		}
 		if err != nil || refused != nil {
 			return err
 		}
-		return s.recordDecision(tx, c, out, nil)
+		return d.recordDecision(tx, c, out, nil)
 	})
 	if err = errors.Join(err, refused); err != nil {
 		return nil, err
@@ -79,7 +75,7 @@ func (s *Server) waitAfterAll(c *gate.Call, out outcome, n wire.ApprovalNeed, wh
 // reopen lets a request that was approved, used and refused by its agent wait for
 // what the agent misses beyond what the policy asked for here. What people decided
 // stays: approvals count towards the new number.
-func (s *Server) reopen(tx *store.Tx, c *gate.Call, out *outcome, r store.Request) error {
+func (d *Desk) reopen(tx *store.Tx, c *gate.Call, out *outcome, r store.Request) error {
 	need := out.decision.Approval
 	r.Need, r.Rule = max(r.Need, need.Count), out.decision.Rule
 	r.Roles = requests.RoleNames(requests.Roles(r.Roles) & need.Roles)
