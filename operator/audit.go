@@ -55,18 +55,18 @@ func exportLog(ctx context.Context, a *account.Account, tio *cli.IO, to destinat
 	if err := a.Gossip(ctx); err != nil {
 		return err
 	}
-	seen := newProgress(tio, name != "")
-	defer seen.end()
-	seen.show("waiting for the server, which asks machines to cosign the log")
+	seen := verb.NewProgress(tio, name != "")
+	defer seen.End()
+	seen.Show("waiting for the server, which asks machines to cosign the log")
 	log, err := a.Server.AuditExport(ctx, a.Credentials)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	if err := to.write(tio.Out, seen.reader(ctx, log, "exported", 0)); err != nil {
+	if err := to.write(tio.Out, seen.Reader(ctx, log, "exported", 0)); err != nil {
 		return cmp.Or(ctx.Err(), err)
 	}
-	seen.end()
+	seen.End()
 	if name != "" {
 		tio.Say("check it with: tucdesk audit verify %s", name)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
 // How a report ends the program: what was tampered with comes before what is missing
@@ -42,35 +43,6 @@ func TestVerdictsHaveTheirStatus(t *testing.T) {
 	}
 }
 
-// A script gets no line of progress; a person's terminal is left as it was.
-func TestProgressIsForPeople(t *testing.T) {
-	var out bytes.Buffer
-	pipe := newProgress(&cli.IO{Err: &out}, true)
-	if _, err := io.Copy(io.Discard, pipe.reader(t.Context(), strings.NewReader("log"), "verified", 3)); err != nil {
-		t.Fatal(err)
-	}
-	pipe.end()
-	if out.Len() != 0 {
-		t.Errorf("a script reads %q", out.String())
-	}
-	for _, size := range []int64{0, 3} {
-		out.Reset()
-		p := &progress{to: &out}
-		if _, err := io.Copy(io.Discard, p.reader(t.Context(), strings.NewReader("log"), "verified", size)); err != nil {
-			t.Fatal(err)
-		}
-		p.end()
-		p.end()
-		lines := strings.Split(out.String(), "\r")
-		if want := map[int64]string{0: "verified 0.0 MB", 3: "verified 100% of 0.0 MB"}[size]; strings.TrimSpace(lines[1]) != want {
-			t.Errorf("%q, not %q", lines, want)
-		}
-		if last := lines[len(lines)-2]; strings.TrimSpace(last) != "" || len(last) < len(lines[1]) || strings.Contains(out.String(), "\n") {
-			t.Errorf("left on the terminal: %q", lines)
-		}
-	}
-}
-
 // endless is a log that never ends, and calls after a while.
 type endless struct {
 	left int
@@ -96,7 +68,7 @@ func TestBrokenExportLeavesNothing(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "log")
 			ctx, cancel := context.WithCancel(t.Context())
-			err := to(path).write(nil, (&progress{}).reader(ctx, &endless{9, cancel}, "exported", 0))
+			err := to(path).write(nil, (&verb.Progress{}).Reader(ctx, &endless{9, cancel}, "exported", 0))
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("after Ctrl-C: %v", err)
 			}

@@ -80,7 +80,7 @@ func (o *auditVerify) judge(r verify.Report) error {
 	verdict := r.Verdict()
 	switch {
 	case verdict == verify.Broken:
-		return &cli.Error{Err: fmt.Errorf("%d findings: this log was tampered with or is not whole", len(r.Findings)+r.More), Exit: cli.ExitFailed,
+		return &cli.Error{Err: fmt.Errorf("%s: this log was tampered with or is not whole", cli.Count(len(r.Findings)+r.More, "finding")), Exit: cli.ExitFailed,
 			Hints: []string{"keep the file; show it to an owner"}}
 	case r.Cosigners < o.cosigners:
 		return &cli.Error{Err: fmt.Errorf("%d have cosigned the newest checkpoint, not %d", r.Cosigners, o.cosigners), Exit: cli.ExitFailed,
@@ -94,10 +94,10 @@ func (o *auditVerify) judge(r verify.Report) error {
 
 // verifyExport reads standard input, a file or a folder of tiles.
 func verifyExport(ctx context.Context, tio *cli.IO, name string, fingerprint key.Hash, known []string) (verify.Report, error) {
-	seen := newProgress(tio, true)
-	defer seen.end()
+	seen := verb.NewProgress(tio, true)
+	defer seen.End()
 	check := func(r io.Reader, size int64) (verify.Report, error) {
-		return verify.Export(seen.reader(ctx, r, "verified", size), fingerprint, time.Now(), known...)
+		return verify.Export(seen.Reader(ctx, r, "verified", size), fingerprint, time.Now(), known...)
 	}
 	if name == "-" {
 		return check(tio.In, 0)
@@ -208,10 +208,11 @@ func printReport(tio *cli.IO, r verify.Report) {
 		}
 		fmt.Fprintf(tio.Out, "%s: %s: %s\n", where, f.Code, terminal.Escape(f.Detail))
 	}
-	fmt.Fprintf(tio.Out, "%d entries of %d machines, %d checkpoints, roster version %d, root %s\n", r.Size, r.Hosts, r.Checkpoints, r.RosterVersion, r.Root)
-	fmt.Fprintf(tio.Out, "%d have cosigned the newest checkpoint, somebody %d of %d checkpoints\n", r.Cosigners, len(r.Cosigned), r.Checkpoints)
+	fmt.Fprintf(tio.Out, "%s of %s, %s, roster version %d, root %s\n",
+		cli.Count(r.Size, "entry"), cli.Count(r.Hosts, "machine"), cli.Count(r.Checkpoints, "checkpoint"), r.RosterVersion, r.Root)
+	fmt.Fprintf(tio.Out, "%d have cosigned the newest checkpoint, somebody %d of %s\n", r.Cosigners, len(r.Cosigned), cli.Count(r.Checkpoints, "checkpoint"))
 	if r.Gaps > 0 {
-		fmt.Fprintf(tio.Out, "%d gaps that machines marked themselves, because they were cut off for too long\n", r.Gaps)
+		fmt.Fprintf(tio.Out, "%s that machines marked themselves, because they were cut off for too long\n", cli.Count(r.Gaps, "gap"))
 	}
 	switch r.Verdict() {
 	case verify.Holds:

@@ -137,10 +137,10 @@ func testRules(io *cli.IO, name string, results []policy.Result, asJSON bool) er
 			return err
 		}
 	} else {
-		fmt.Fprintf(io.Out, "%d expectations, %d failed\n", len(results), failed)
+		fmt.Fprintf(io.Out, "%s, %d failed\n", cli.Count(len(results), "expectation"), failed)
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d expectations failed", failed, len(results))
+		return fmt.Errorf("%d of %s failed", failed, cli.Count(len(results), "expectation"))
 	}
 	return nil
 }

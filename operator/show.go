@@ -92,7 +92,7 @@ func (o *listing) print(io *cli.IO, hosts []hostView, tags []string) error {
 	}
 	return verb.Table(io, []any{"NAME", "STATE", "LAST SEEN", "TAGS", "SYSTEM"}, func(row func(...any)) {
 		for _, h := range hosts {
-			row(h.Name, onlineText(h.Online), h.LastSeen.Format(time.RFC3339), strings.Join(h.Tags, ","), h.Platform)
+			row(h.Name, onlineText(h.Online), cli.When(h.LastSeen), strings.Join(h.Tags, ","), h.Platform)
 		}
 	})
 }
@@ -166,7 +166,7 @@ func status(ctx context.Context, a *account.Account, io *cli.IO, asJSON, details
 		state = "not reachable"
 	}
 	fmt.Fprintf(io.Out, "you       %s, role %s, key %s\nserver    %s, %s\nteam      %s\nroster    version %d, expires %s\n",
-		terminal.Escape(v.Email), v.Role, v.Key.ShortCode(), terminal.Escape(v.Server), state, v.Fingerprint, v.RosterVersion, v.RosterExpires.Format(time.RFC3339))
+		terminal.Escape(v.Email), v.Role, v.Key.ShortCode(), terminal.Escape(v.Server), state, v.Fingerprint, v.RosterVersion, cli.When(v.RosterExpires))
 	if details {
 		return errors.Join(showSessions(io, v.Sessions, time.Now()), failed)
 	}
@@ -190,7 +190,7 @@ func showSessions(io *cli.IO, list []live.Session, now time.Time) error {
 			if s.Lost {
 				path, trip = "no way", "-"
 			}
-			row(s.Host, s.Action, s.PID, s.Since.Format(time.RFC3339), path, trip, ago(now, s.PathSince), s.BytesIn, s.BytesOut, ago(now, s.Heard), s.OpenFailed)
+			row(s.Host, s.Action, s.PID, cli.When(s.Since), path, trip, ago(now, s.PathSince), s.BytesIn, s.BytesOut, ago(now, s.Heard), s.OpenFailed)
 		}
 	})
 }

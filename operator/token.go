@@ -117,7 +117,7 @@ func (o *tokenCreate) print(io *cli.IO, v tokenView) error {
 		return nil
 	}
 	fmt.Fprintln(io.Out, v.Join)
-	io.Say("\nGood for %s until %s. On the machine, as root:\n\n  tucdesk-agent join TOKEN\n  tucdesk-agent run", cli.Count(v.Uses, "machine"), v.Expires.Format(time.RFC3339))
+	io.Say("\nGood for %s until %s. On the machine, as root:\n\n  tucdesk-agent join TOKEN\n  tucdesk-agent run", cli.Count(v.Uses, "machine"), cli.When(v.Expires))
 	return nil
 }
 
@@ -159,7 +159,7 @@ func listTokens(ctx context.Context, a *account.Account, io *cli.IO, asJSON bool
 	}
 	return verb.Table(io, []any{"TOKEN", "USED", "EXPIRES", "TAGS"}, func(row func(...any)) {
 		for _, l := range lines {
-			row(l.ID.String(), fmt.Sprintf("%d of %d", l.Used, l.Uses), l.Expires.Format(time.RFC3339), strings.Join(l.Tags, ","))
+			row(l.ID.String(), fmt.Sprintf("%d of %d", l.Used, l.Uses), cli.When(l.Expires), strings.Join(l.Tags, ","))
 		}
 	})
 }

@@ -81,4 +81,4 @@ func describe(s agent.Status, now time.Time) string {
 	return b.String()
 }
 
-func when(m interface{ Time() time.Time }) string { return m.Time().Local().Format(time.DateTime) }
+func when(m interface{ Time() time.Time }) string { return cli.When(m.Time()) }

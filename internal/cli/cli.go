@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -207,12 +208,24 @@ func meant(cmd *cobra.Command, typed string) (hints []string) {
 	return hints
 }
 
-// Count is n of a thing, such as "1 machine" or "2 machines".
-func Count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
+// Count is n of a thing, such as "1 machine", "2 machines" or "3 entries".
+func Count[N int | int64 | uint64](n N, thing string) string {
+	if stem, y := strings.CutSuffix(thing, "y"); n != 1 && y && !strings.ContainsAny(stem[max(0, len(stem)-1):], "aeo") { // keys, days and ways keep it
+		thing = stem + "ies"
+	} else if n != 1 {
+		thing += "s"
 	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
+// When is a moment for people, in the one form that all programs of ours print, take
+// and log: RFC 3339, in UTC so that two people on the phone compare the same digits,
+// to the second. No moment, which the messages have as 0, is "never".
+func When(t time.Time) string {
+	if t.Unix() <= 0 {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
 }
 
 func indent(example string) string {

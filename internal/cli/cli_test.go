@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -265,5 +266,29 @@ func TestEveryProgramSaysItsVersion(t *testing.T) {
 	alone := &cli.Command{Use: "alone", Run: func(context.Context, *cli.IO, []string) error { return errors.New("ran") }}
 	if status := cli.Run(context.Background(), &cli.IO{Out: &out, Err: &out}, alone, []string{"version"}); status != 0 || !strings.HasPrefix(out.String(), "alone ") {
 		t.Errorf("status %d, printed %q", status, out.String())
+	}
+}
+
+func TestTimesHaveOneForm(t *testing.T) {
+	for want, at := range map[string]time.Time{
+		"never": {}, "2001-09-09T01:46:40Z": time.Unix(1e9, 999).In(time.FixedZone("far", 9*3600)),
+	} {
+		if got := cli.When(at); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := cli.When(time.UnixMilli(0)); got != "never" {
+		t.Errorf("a message's zero is %q", got)
+	}
+}
+
+func TestCountHasTheRightPlural(t *testing.T) {
+	for want, got := range map[string]string{
+		"1 machine": cli.Count(1, "machine"), "0 machines": cli.Count(0, "machine"), "2 entries": cli.Count(int64(2), "entry"), "1 entry": cli.Count(int64(1), "entry"),
+		"3 keys": cli.Count(uint64(3), "key"), "0 days": cli.Count(0, "day"), "2 ways": cli.Count(2, "way"),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

@@ -300,7 +300,7 @@ func (a *Account) Warnings(now time.Time) []string {
 	case left <= 0:
 		return []string{"the team's roster has expired; machines refuse new sessions until an owner runs: tucdesk team renew"}
 	case left < ExpiryWarning:
-		return []string{fmt.Sprintf("the team's roster expires in %d days; an owner renews it with: tucdesk team renew", int(left.Hours()/24))}
+		return []string{fmt.Sprintf("the team's roster expires in %s; an owner renews it with: tucdesk team renew", cli.Count(int(left.Hours()/24), "day"))}
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func createOwner(ctx context.Context, o *owners.Options, io *cli.IO) error {
 	if home.Has(account.OwnerKeyFile) {
 		return &cli.Error{Err: fmt.Errorf("there is an owner key in %q: %w", home.Dir, fs.ErrExist), Hints: []string{"tucdesk owner show"}}
 	}
-	owner, err := o.Create(ctx, home)
+	owner, err := o.Create(ctx, io, home)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func showOwners(a *account.Account, io *cli.IO, asJSON bool) error {
 	if asJSON {
 		return io.PrintJSON(v)
 	}
-	fmt.Fprintf(io.Out, "%d of %d owners must sign, as of roster version %d\n\n", v.Threshold, len(v.Owners), v.Version)
+	fmt.Fprintf(io.Out, "%d of %s must sign, as of roster version %d\n\n", v.Threshold, cli.Count(len(v.Owners), "owner"), v.Version)
 	return verb.Table(io, []any{"CODE", "WHOSE", "OWNER KEY"}, func(row func(...any)) {
 		for _, k := range v.Owners {
 			row(k.Code, whose(k.Is), k.Owner)

@@ -68,7 +68,7 @@ func ShowTeam(a *account.Account, io *cli.IO, asJSON bool) error {
 		return io.PrintJSON(v)
 	}
 	fmt.Fprintf(io.Out, "fingerprint  %s\nroster       version %d, expires %s\nowners       %d, of which %d must sign\nprograms     %s\nservers      %s\nteam string  %s\n\n",
-		v.Fingerprint, v.Version, v.Expires.Format(time.RFC3339), v.Owners, v.Threshold, atLeast(v.MinVersion), terminal.Escape(strings.Join(v.Servers, ", ")), v.TeamString)
+		v.Fingerprint, v.Version, cli.When(v.Expires), v.Owners, v.Threshold, atLeast(v.MinVersion), terminal.Escape(strings.Join(v.Servers, ", ")), v.TeamString)
 	return verb.Table(io, []any{"EMAIL", "ROLE", "KEY"}, func(row func(...any)) {
 		for _, m := range v.Operators {
 			role := m.Role

@@ -68,7 +68,7 @@ func (o *Options) Owner(ctx context.Context, io *cli.IO, home account.Home) (key
 		if err != nil {
 			return key.Private[key.Owner]{}, err
 		}
-		owner, err := vault.Open(home.Path(account.OwnerKeyFile), pass)
+		owner, err := unlock(io, home.Path(account.OwnerKeyFile), pass)
 		clear(pass)
 		if err == nil {
 			noteOwn(home, owner.ID())
@@ -78,6 +78,23 @@ func (o *Options) Owner(ctx context.Context, io *cli.IO, home account.Home) (key
 		}
 		io.Say("%v; try again", err)
 	}
+}
+
+// unlock opens the file. It is made to take seconds, of a slow machine ten, in which a
+// person who sees nothing would think that the passphrase was not taken.
+func unlock(io *cli.IO, path string, pass []byte) (key.Private[key.Owner], error) {
+	busy := verb.NewProgress(io, true)
+	defer busy.End()
+	busy.Show("unlocking the owner key, which is slow on purpose...")
+	return vault.Open(path, pass)
+}
+
+// lock writes the file, which takes as long.
+func lock(io *cli.IO, path string, pass []byte, owner key.Private[key.Owner]) error {
+	busy := verb.NewProgress(io, true)
+	defer busy.End()
+	busy.Show("locking the owner key, which is slow on purpose...")
+	return vault.Create(path, pass, owner)
 }
 
 func (o *Options) readPassphrase(ctx context.Context, prompt string) ([]byte, error) {
@@ -98,7 +115,7 @@ func (o *Options) readPassphrase(ctx context.Context, prompt string) ([]byte, er
 
 // Create makes an owner key on this machine, locked by a new passphrase. An error
 // leaves no key.
-func (o *Options) Create(ctx context.Context, home account.Home) (owner key.Private[key.Owner], err error) {
+func (o *Options) Create(ctx context.Context, io *cli.IO, home account.Home) (owner key.Private[key.Owner], err error) {
 	pass, err := o.newPassphrase(ctx)
 	if err != nil {
 		return owner, err
@@ -110,7 +127,7 @@ func (o *Options) Create(ctx context.Context, home account.Home) (owner key.Priv
 	if owner, err = key.Generate[key.Owner](); err != nil {
 		return owner, err
 	}
-	if err := vault.Create(home.Path(account.OwnerKeyFile), pass, owner); err != nil {
+	if err := lock(io, home.Path(account.OwnerKeyFile), pass, owner); err != nil {
 		return owner, err
 	}
 	noteOwn(home, owner.ID())
@@ -121,7 +138,7 @@ func (o *Options) Create(ctx context.Context, home account.Home) (owner key.Priv
 // is one; otherwise it makes one, and fresh says so.
 func (o *Options) OwnerOrNew(ctx context.Context, io *cli.IO, home account.Home) (owner key.Private[key.Owner], fresh bool, err error) {
 	if o.recovery == "" && !home.Has(account.OwnerKeyFile) {
-		owner, err = o.Create(ctx, home)
+		owner, err = o.Create(ctx, io, home)
 		return owner, err == nil, err
 	}
 	if owner, err = o.Owner(ctx, io, home); err != nil {

@@ -71,3 +71,15 @@ func TestShortCodeIsComparedBeforeAKeyGoesIn(t *testing.T) {
 		}
 	}
 }
+
+// That the key takes seconds to open is said to a person at a terminal, never to a
+// script that reads what the program says.
+func TestScriptReadsNothingOfTheUnlocking(t *testing.T) {
+	home := account.Home{Dir: t.TempDir()}
+	teamtest.LockedOwner(t, home)
+	var out, talk bytes.Buffer
+	o := Options{passphrase: teamtest.Write(t, "pass", "correct horse\n", 0o600)}
+	if _, err := o.Owner(t.Context(), &cli.IO{Out: &out, Err: &talk}, home); err != nil || out.Len()+talk.Len() > 0 {
+		t.Errorf("%v, printed %q, said %q", err, out.String(), talk.String())
+	}
+}

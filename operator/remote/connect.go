@@ -193,7 +193,7 @@ func wait(ctx context.Context, a *account.Account, io *cli.IO, r *signedRequest,
 	short := hash.String()[:request.ShortHash]
 	w := request.Waiting{Info: info, Request: r.request, Hash: hash, Host: r.machine.Cert.Name}
 	io.Say("request %s waits for an approval: %s on %s", short, w.Command(), w.Host)
-	io.Say("  needs %s, until %s", terminal.Escape(request.Needs(info)), r.request.ExpiresAt.Time().Format(time.RFC3339))
+	io.Say("  needs %s, until %s", terminal.Escape(request.Needs(info)), cli.When(r.request.ExpiresAt.Time()))
 	if noWait {
 		return withdraw(ctx, a, hash, notWaiting())
 	}

@@ -250,7 +250,7 @@ func eventText(e forward.Event, host string) string {
 	case forward.Opened:
 		text = fmt.Sprintf("#%d from %s to %s", e.Conn.ID, e.Conn.From, e.Conn.To)
 	case forward.Closed:
-		text = fmt.Sprintf("#%d closed after %s, %d bytes sent, %d received", e.Conn.ID, short(time.Since(e.Conn.Since)), e.Taken, e.Given)
+		text = fmt.Sprintf("#%d closed after %s, %s sent, %d received", e.Conn.ID, short(time.Since(e.Conn.Since)), cli.Count(e.Taken, "byte"), e.Given)
 	case forward.Refused:
 		text = fmt.Sprintf("refused, from %s to %s: %v", e.Conn.From, e.Conn.To, e.Err)
 		if e.At != "" {

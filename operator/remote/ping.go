@@ -270,7 +270,7 @@ func (p *pings) summary() error {
 	if p.becameDirect > 0 {
 		direct = "direct " + short(p.becameDirect.Round(time.Millisecond)) + " after the session stood"
 	}
-	_, err := fmt.Fprintf(p.io.Out, "%s: %d of %d answered; %g/%g/%g ms least/median/most; %s; %d changes of path; session after %s\n",
-		terminal.Escape(p.host), s.Answered, s.Sent, s.MinMillis, s.MedianMillis, s.MaxMillis, direct, changes, short(p.conn.setup))
+	_, err := fmt.Fprintf(p.io.Out, "%s: %d of %d answered; %g/%g/%g ms least/median/most; %s; %s of path; session after %s\n",
+		terminal.Escape(p.host), s.Answered, s.Sent, s.MinMillis, s.MedianMillis, s.MaxMillis, direct, cli.Count(changes, "change"), short(p.conn.setup))
 	return err
 }

@@ -195,12 +195,12 @@ func printShells(tio *cli.IO, list []keptShell) error {
 		for _, s := range list {
 			state, until := "attached", "-"
 			if !s.Attached && s.Left != nil {
-				state = "left at " + s.Left.Local().Format(time.DateTime)
+				state = "left at " + cli.When(*s.Left)
 			}
 			if s.Until != nil {
-				until = s.Until.Local().Format(time.DateTime)
+				until = cli.When(*s.Until)
 			}
-			row(s.Name, s.Host, s.User, s.Since.Local().Format(time.DateTime), state, until)
+			row(s.Name, s.Host, s.User, cli.When(s.Since), state, until)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
@@ -195,15 +196,15 @@ func (o *opened) line() string {
 			break
 		}
 	}
-	fmt.Fprintf(&b, "; second %s; %d changes; %s", second, changes, counted(o.Stats()))
+	fmt.Fprintf(&b, "; second %s; %s; %s", second, cli.Count(changes, "change"), counted(o.Stats()))
 	return b.String()
 }
 
 // counted is what became of datagrams and packets. Who is attacked hears it here as
 // well, not only the machine's administrator (attack A14).
 func counted(s session.Stats) string {
-	text := fmt.Sprintf("%d datagrams, %d of them twice, and %d that did not open; %d packets sent, %d of them lost",
-		s.Opened, s.Replayed, s.OpenFailed, s.Streams.Sent, s.Streams.Lost)
+	text := fmt.Sprintf("%s, %d of them twice, and %d that did not open; %s sent, %d of them lost",
+		cli.Count(s.Opened, "datagram"), s.Replayed, s.OpenFailed, cli.Count(s.Streams.Sent, "packet"), s.Streams.Lost)
 	if s.Alarm {
 		text += "; ALARM: somebody sends forged datagrams; none gets in"
 	}

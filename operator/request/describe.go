@@ -11,6 +11,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -122,7 +123,7 @@ func (w Waiting) print(out io.Writer) {
 	}
 	line("reason", verb.OrDefault(w.Request.Reason, "none given"))
 	line("needs", Needs(w.Info))
-	line("until", w.Request.ExpiresAt.Time().Format(time.RFC3339))
+	line("until", cli.When(w.Request.ExpiresAt.Time()))
 	for _, d := range w.doubts() {
 		fmt.Fprintf(out, "WARNING    %s\n", d)
 	}

@@ -117,7 +117,7 @@ func listRequests(ctx context.Context, a *account.Account, tio *cli.IO, asJSON b
 	}
 	return verb.Table(tio, []any{"REQUEST", "STATE", "WHO", "MACHINE", "UNTIL", "COMMAND"}, func(row func(...any)) {
 		for _, w := range all {
-			row(w.Hash.String()[:ShortHash], string(w.Info.State), w.email, w.Host, w.Request.ExpiresAt.Time().Format(time.RFC3339), verb.Shown(short(w.Command())))
+			row(w.Hash.String()[:ShortHash], string(w.Info.State), w.email, w.Host, cli.When(w.Request.ExpiresAt.Time()), verb.Shown(short(w.Command())))
 		}
 	})
 }

@@ -131,9 +131,5 @@ func sshFolder() (folder, error) {
 	if err != nil {
 		return "", fmt.Errorf("finding ~/.ssh: %v", err)
 	}
-	dir := filepath.Join(home, ".ssh")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("creating %q: %v", dir, err)
-	}
-	return folder(dir), nil
+	return folder(filepath.Join(home, ".ssh")), nil
 }

@@ -41,7 +41,8 @@ func (f folder) install(text string) error {
 	return f.write(append([]byte(include), config...), mode)
 }
 
-// uninstall takes back what install did. What is not there is no error.
+// uninstall takes back what install did, and leaves no empty file or folder behind.
+// What is not there is no error.
 func (f folder) uninstall() error {
 	config, mode, err := f.read()
 	if err != nil {
@@ -54,12 +55,26 @@ func (f folder) uninstall() error {
 				kept = append(kept, line...)
 			}
 		}
-		if err := f.write(kept, mode); err != nil {
+		if err := f.keep(kept, mode); err != nil {
 			return err
 		}
 	}
 	if err := os.Remove(f.dropIn()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing %q: %v", f.dropIn(), err)
+	}
+	_ = os.Remove(filepath.Dir(f.dropIn())) // unless others have something in it
+	return nil
+}
+
+// keep writes what is the person's own; a file in which only our line stood goes. A
+// link stays, since it leads to something that others may read.
+func (f folder) keep(own []byte, mode fs.FileMode) error {
+	info, err := os.Lstat(f.config())
+	if err != nil || len(bytes.TrimSpace(own)) > 0 || !info.Mode().IsRegular() {
+		return f.write(own, mode)
+	}
+	if err := os.Remove(f.config()); err != nil {
+		return fmt.Errorf("removing %q: %v", f.config(), err)
 	}
 	return nil
 }

@@ -50,6 +50,39 @@ func TestInstallIncludesOnceAndUninstallLeavesTheFileAsItWas(t *testing.T) {
 	}
 }
 
+// Where there was nothing before, nothing is left: not an empty file or folder either.
+func TestUninstallLeavesNothingThatWasNotThere(t *testing.T) {
+	f := folder(filepath.Join(t.TempDir(), ".ssh"))
+	if err := f.uninstall(); err != nil {
+		t.Errorf("where nothing was installed: %v", err)
+	}
+	if _, err := os.Stat(string(f)); !os.IsNotExist(err) {
+		t.Errorf("it made %q: %v", f, err)
+	}
+	if err := f.install("x\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.uninstall(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(string(f)); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if err := f.install("x\n"); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(filepath.Dir(f.dropIn()), "work")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.uninstall(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Errorf("a file of the person's own: %v", err)
+	}
+}
+
 func TestInstallKeepsALinkedConfigurationALink(t *testing.T) {
 	f := folder(t.TempDir())
 	real := filepath.Join(t.TempDir(), "dotfiles-config")
