@@ -23,6 +23,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/agents"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
@@ -444,9 +445,7 @@ func brokenFramesEndTheChannel(t *testing.T) {
 	}
 	cases.Wait()
 	eventually(t, "channels are gone", func() bool {
-		n.connsMu.Lock()
-		defer n.connsMu.Unlock()
-		return n.conns == 0
+		return n.agents.ConnsForTest() == 0
 	})
 }
 
@@ -464,7 +463,7 @@ func silentChannelIsClosed(t *testing.T) {
 	ws, _ := socket(t, n, nil, wire.ControlProtocol)
 	start := time.Now()
 	lastWord(t, ws)
-	if d := time.Since(start); d > registerWithin+3*time.Second {
+	if d := time.Since(start); d > agents.RegisterWithin+3*time.Second {
 		t.Fatalf("closed after %v", d)
 	}
 }
@@ -556,17 +555,17 @@ func TestHeartbeatsAreAnsweredAndNotedNowAndThen(t *testing.T) {
 		}
 	}
 	eventually(t, "frames were read", func() bool { return c.node.Snapshot()["frames"] >= 3 })
-	var held *conn
-	c.node.bus.Each(c.node.teams.Known(c.state.Team()).ID, func(_ key.ID, b bus.Conn) { held = b.(*conn) })
-	later := time.Now().Add(noteEvery)
-	if err := held.note(t.Context(), later); err != nil {
+	var held *agents.Conn
+	c.node.bus.Each(c.node.teams.Known(c.state.Team()).ID, func(_ key.ID, b bus.Conn) { held = b.(*agents.Conn) })
+	later := time.Now().Add(agents.NoteEvery)
+	if err := held.NoteForTest(t.Context(), later); err != nil {
 		t.Fatal(err)
 	}
 	list := must(c.api.Agents(t.Context(), c.cred(policy.Viewer), ""))
 	if list.Agents[0].LastSeen != wire.At(later) {
 		t.Fatalf("last seen %v, want %v", list.Agents[0].LastSeen.Time(), later)
 	}
-	held.beat()
+	held.Beat()
 	f, err := h.ctl.Receive(t.Context())
 	var beat wire.Heartbeat
 	if err != nil || f.Type != wire.FrameHeartbeat || json.Unmarshal(f.Body, &beat) != nil || beat.RosterVersion != 1 {

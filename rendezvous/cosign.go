@@ -2,14 +2,13 @@ package rendezvous
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
-	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/rendezvous/agents"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/logbook"
@@ -22,33 +21,6 @@ import (
 // The log is on its way meanwhile. Our choice: one that is there answers in a round
 // trip, and what a silent one may cost a small export is 2 s.
 const cosignWithin = 2 * time.Second
-
-// maxShown is of how many checkpoints a channel remembers that its agent was shown
-// them: an answer may cross with a newer one. Our choice.
-const maxShown = 8
-
-// takeCosignature takes an agent's word on a checkpoint that it was shown here. One
-// that does not hold is dropped: it harms nobody, and nobody would believe it.
-func (c *conn) takeCosignature(k wire.Cosignature) {
-	if k.Line == "" {
-		return
-	}
-	cert, err := c.verified()
-	if err != nil {
-		return
-	}
-	c.mu.Lock()
-	i := slices.IndexFunc(c.shown, func(h tree.Head) bool { return h.Size == k.Size })
-	var head tree.Head
-	if i >= 0 {
-		head = c.shown[i]
-	}
-	c.mu.Unlock()
-	origin := checkpoint.Origin(c.team.Have().Name, c.team.ID.Wire())
-	if logbook.TakeCosignature(c.team.Log, checkpoint.Checkpoint{Origin: origin, Head: head}, k.Line, cert.Agent) != nil {
-		c.s.metrics.Count("cosignature_refused")
-	}
-}
 
 // cosign takes an operator's cosignature of a checkpoint that is in the database.
 func (s *Server) cosign(c *gate.Call) (any, error) {
@@ -88,14 +60,14 @@ func (s *Server) askToCosign(ctx context.Context, t *team.Team) (*asked, error) 
 	if err != nil {
 		return nil, err
 	}
-	var list []*conn
+	var list []*agents.Conn
 	s.bus.Each(t.ID, func(_ key.ID, held bus.Conn) {
-		if c, ok := held.(*conn); ok && len(list) < checkpoint.MaxCosigners {
+		if c, ok := held.(*agents.Conn); ok && len(list) < checkpoint.MaxCosigners {
 			list = append(list, c)
 		}
 	})
 	for _, c := range list {
-		c.beat()
+		c.Beat()
 	}
 	return &asked{team: t, size: int64(size), n: len(list), until: time.Now().Add(cosignWithin)}, nil
 }

@@ -211,6 +211,6 @@ func TestEntriesAreAnsweredWithProofs(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		c.channelOf(h).beat() // crosses with the next batch
+		c.channelOf(h).Beat() // crosses with the next batch
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
 )
 
@@ -194,11 +195,14 @@ func TestG6LostRightCutsAfterARestart(t *testing.T) {
 		t.Fatalf("%s: the server remembers what it cannot", f.Type)
 	}
 	tk := must(c.node.leases.OpenTicket(reply.Lease.Ticket))
-	held := c.channelOf(w.host)
-	_, err := held.renewal(reply.Lease.Ticket)
+	asks := func() error {
+		_, err := c.node.leases.Renewal(t.Context(), tk, reply.Lease.Ticket, credential.Agent, *c.node.teams.Known(c.state.Team()).Have(), time.Now())
+		return err
+	}
+	err := asks()
 	wantCode(t, err, refusal.WrongRole)
 	third.wantCut(idOf(c.people[policy.Approver], late), refusal.WrongRole)
-	_, err = held.renewal(reply.Lease.Ticket)
+	err = asks()
 	wantCode(t, err, refusal.WrongRole)
 	if tk.Session != idOf(c.people[policy.Approver], late) {
 		t.Fatal("another ticket")
@@ -263,7 +267,7 @@ func TestCutsNeverEndTheChannel(t *testing.T) {
 	w := c.newHost("web-1").watch(nil)
 	held := c.channelOf(w.host)
 	for range 3 * channel.QueueLength {
-		c.node.teams.Recut(held.team, w.host.key.ID(), wire.NewSessionID(), refusal.KeyRevoked)
+		c.node.teams.Recut(c.node.teams.Known(c.state.Team()), w.host.key.ID(), wire.NewSessionID(), refusal.KeyRevoked)
 	}
 	if held.Context().Err() != nil {
 		t.Fatal("the channel ended")

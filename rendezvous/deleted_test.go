@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/rendezvous/agents"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/channel"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
@@ -45,7 +46,7 @@ func TestK16DeletionDuringARegistrationLeavesNoChannel(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.node.endChannel(team, h.key.ID(), refusal.New(refusal.KeyRevoked, "deleted"))
+			c.node.agents.End(team, h.key.ID(), refusal.New(refusal.KeyRevoked, "deleted"))
 			d := <-done
 			if d.ctl != nil { // it was faster: then it is told
 				if _, err := d.ctl.Receive(t.Context()); refusal.Of(err) != refusal.KeyRevoked {
@@ -67,24 +68,23 @@ func TestK16ChannelOfADeletedAgentIsNotAttached(t *testing.T) {
 	c := found(t, startNode(t))
 	h := c.newHost("web-1")
 	h.dial()
-	held := c.channelOf(h)
 	if err := c.api.DeleteAgent(t.Context(), c.cred(policy.Admin), h.key.ID()); err != nil {
 		t.Fatal(err)
 	}
-	n := &newcomer{kid: h.key.ID(), team: held.team, state: *held.team.Have()}
-	_, err := c.node.attach(t.Context(), channel.NewForTest(t.Context()), n, time.Now())
+	team := c.node.teams.Known(c.state.Team())
+	err := c.node.agents.AttachForTest(t.Context(), channel.NewForTest(t.Context()), team, h.key.ID(), *team.Have())
 	wantCode(t, err, refusal.KeyRevoked)
-	if c.node.bus.Online(held.team.ID, h.key.ID()) {
+	if c.node.bus.Online(team.ID, h.key.ID()) {
 		t.Fatal("it is on the bus")
 	}
 }
 
 // channelOf is the server's side of h's channel.
-func (c *crew) channelOf(h *host) (held *conn) {
+func (c *crew) channelOf(h *host) (held *agents.Conn) {
 	c.t.Helper()
 	c.node.bus.Each(c.node.teams.Known(c.state.Team()).ID, func(id key.ID, b bus.Conn) {
 		if id == h.key.ID() {
-			held = b.(*conn)
+			held = b.(*agents.Conn)
 		}
 	})
 	if held == nil {
@@ -101,13 +101,11 @@ func TestDeletionByAnotherNodeEndsTheChannel(t *testing.T) {
 	h := c.newHost("web-1")
 	h.dial()
 	held := c.channelOf(h)
-	err := c.node.store.InTx(t.Context(), held.team.ID, func(tx *store.Tx) error { return tx.DeleteAgent(h.key.ID(), time.Now()) })
+	err := c.node.store.InTx(t.Context(), c.node.teams.Known(c.state.Team()).ID, func(tx *store.Tx) error { return tx.DeleteAgent(h.key.ID(), time.Now()) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	held.mu.Lock()
-	held.noted = time.Time{}
-	held.mu.Unlock()
+	held.NoteNextForTest()
 	body := must(json.Marshal(wire.HeartbeatReply{RosterVersion: 1}))
 	if err := h.ctl.Send(t.Context(), wire.Frame{Type: wire.FrameHeartbeat, Body: body}); err != nil {
 		t.Fatal(err)
@@ -132,7 +130,7 @@ func TestG6AgentThatIsNoMoreIsRelayedNoMore(t *testing.T) {
 	} {
 		c := found(t, startNode(t))
 		g := c.granted("web-1")
-		team := c.channelOf(g.host).team
+		team := c.node.teams.Known(c.state.Team())
 		tk := must(c.node.leases.OpenTicket(g.offer.Lease.Ticket))
 		must(g.renew())
 		tc.end(g)
@@ -172,11 +170,11 @@ func TestReconnectsDoNotGrowTheLog(t *testing.T) {
 	if all := c.entries(); len(all) != size+1 || all[size].Type != entry.AgentConnect {
 		t.Fatalf("%d entries for another version", len(all)-size)
 	}
-	n := &newcomer{kid: h.key.ID(), frame: wire.Register{Platform: "linux/amd64", Hostname: h.name}, reg: wire.Registration{ClientVersion: "next"}}
+	frame, reg := wire.Register{Platform: "linux/amd64", Hostname: h.name}, wire.Registration{ClientVersion: "next"}
 	err := c.node.store.InTx(t.Context(), team, func(tx *store.Tx) error {
 		for days := range 3 { // it would be said tomorrow, once, and the day after
 			for _, first := range []bool{days > 0, false} {
-				if is, err := n.notable(tx, time.Now().AddDate(0, 0, days)); err != nil || is != first {
+				if is, err := agents.NotableForTest(tx, h.key.ID(), frame, reg, time.Now().AddDate(0, 0, days)); err != nil || is != first {
 					t.Errorf("after %d days: %v, %v", days, is, err)
 				}
 			}

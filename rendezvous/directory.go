@@ -1,20 +1,14 @@
 package rendezvous
 
 import (
-	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
-	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
-	"github.com/tucdesk/tucdesk/rendezvous/live"
-	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
-
-const pageAgents = 200 // agents in one answer; our choice
 
 func (s *Server) rosterNews(c *gate.Call) (any, error) {
 	from, err := c.NumberOf("from")
@@ -98,61 +92,5 @@ func (s *Server) publishToken(c *gate.Call) (any, error) {
 			return err
 		}
 		return s.recordToken(tx, c, token)
-	})
-}
-
-func (s *Server) agents(c *gate.Call) (any, error) {
-	list := wire.AgentList{Agents: []wire.AgentInfo{}}
-	err := s.store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
-		found, next, err := tx.Agents(c.Query.Get("after"), pageAgents)
-		for _, a := range found {
-			list.Agents = append(list.Agents, a.Info(s.bus.Online(c.Team.ID, a.Kid)))
-		}
-		list.Next = next
-		return err
-	})
-	return list, err
-}
-
-func (s *Server) agentSubject(c *gate.Call) (gate.Subject, error) {
-	id, err := c.HashVar("agent")
-	return gate.Subject{Agent: id}, err
-}
-
-func (s *Server) deleteAgent(c *gate.Call) (any, error) {
-	id, err := c.HashVar("agent")
-	if err != nil {
-		return nil, err
-	}
-	err = s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
-		a, err := tx.Agent(id)
-		if err != nil {
-			return err
-		}
-		if err := tx.DeleteAgent(id, c.Now); err != nil {
-			return err
-		}
-		return s.recordDelete(tx, c, a)
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.teams.Cut(c.Team, c.Now, func(l live.Session) refusal.Code {
-		if l.Agent == id {
-			return refusal.KeyRevoked
-		}
-		return ""
-	})
-	s.endChannel(c.Team.ID, id, refusal.New(refusal.KeyRevoked, "this agent was deleted"))
-	return nil, nil
-}
-
-// endChannel ends an agent's channel on this node with a last word to it. A
-// channel that is on its way to the bus finds out by itself, see registered.
-func (s *Server) endChannel(of principal.TeamID, agent key.ID, why error) {
-	s.bus.Each(of, func(id key.ID, held bus.Conn) {
-		if conn, ok := held.(*conn); ok && id == agent {
-			conn.End(why)
-		}
 	})
 }

@@ -10,13 +10,13 @@
 // no request type has a team field that is read (attack C16).
 //
 // Files: config and create make a server; server puts it together; routes is the table
-// of handlers; sweep is what happens unasked; control and register are the agents'
-// side. Packages below know nothing of the server: gate is the way into a handler, sessions how one is opened, requests what waits for
-// people, lease what sessions show to relays, team
-// holds the teams of this process, logbook what their logs say, identity the server's
-// keys, chain the rosters of a team, channel the frames of one agent's connection,
-// strict how bodies are read, problem how refusals are answered, live which sessions
-// can be cut.
+// of handlers; sweep is what happens unasked. Packages below know nothing of the server:
+// gate is the way into a handler, sessions how one is opened, requests what waits for
+// people, lease what sessions show to relays, agents what machines say and are told,
+// team holds the teams of this process, logbook what their logs say, identity the
+// server's keys, chain the rosters of a team, channel the frames of one agent's
+// connection, strict how bodies are read, problem how refusals are answered, live which
+// sessions can be cut.
 //
 // Source: design 6, protocol 2.11, 3, 4.2, 4.3.
 package rendezvous

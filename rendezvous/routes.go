@@ -12,7 +12,7 @@ import (
 func (s *Server) routes() []gate.Route {
 	return []gate.Route{
 		{Method: http.MethodGet, Path: wire.PathHealth, Handle: s.health},
-		{Method: http.MethodGet, Path: wire.ControlPath, Handle: s.control},
+		{Method: http.MethodGet, Path: wire.ControlPath, Handle: s.agents.Control},
 		{Method: http.MethodPost, Path: wire.PathSetup, Limit: gate.LimitLarge, Handle: s.setup},
 		{Method: http.MethodPost, Path: wire.PathLogin, Limit: gate.LimitSmall, Handle: s.login},
 
@@ -27,9 +27,9 @@ func (s *Server) routes() []gate.Route {
 			Action: wire.ActToken, Limit: gate.LimitSmall, Handle: s.publishToken},
 
 		{Method: http.MethodGet, Path: wire.PathAgents, Auth: gate.Token, Role: policy.Viewer,
-			Query: []string{"after"}, Handle: s.agents},
+			Query: []string{"after"}, Handle: s.agents.List},
 		{Method: http.MethodDelete, Path: wire.PathAgent, Auth: gate.Proof, Role: policy.Admin,
-			Action: wire.ActAgent, Subject: s.agentSubject, Handle: s.deleteAgent},
+			Action: wire.ActAgent, Subject: s.agents.Subject, Handle: s.agents.Delete},
 
 		{Method: http.MethodPost, Path: wire.PathSessions, Auth: gate.Proof, Role: policy.Operator,
 			Action: wire.ActSession, Limit: gate.LimitRequest, Subject: s.sessions.Subject, Handle: s.sessions.Open},

@@ -20,8 +20,8 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay/credential"
+	"github.com/tucdesk/tucdesk/rendezvous/agents"
 	"github.com/tucdesk/tucdesk/rendezvous/bus"
-	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/identity"
@@ -58,8 +58,6 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 
-	arrivals *rate.Limiter[key.ID]
-	alarms   *rate.Limiter[key.ID]
 	offers   *rate.Limiter[visit]
 	exports  chan struct{}
 	metrics  metrics.Counters
@@ -67,6 +65,7 @@ type Server struct {
 	leases   lease.Desk
 	requests requests.Queue
 	sessions sessions.Desk
+	agents   agents.Desk
 
 	base    context.Context // ends when the server closes; channels live in it
 	stop    context.CancelFunc
@@ -78,8 +77,7 @@ type Server struct {
 	closed  error
 	running sync.WaitGroup // whatever uses the database: calls, control channels, the sweep
 
-	connsMu sync.Mutex // guards conns, and the start of what runs against Close
-	conns   int
+	holding sync.Mutex // guards the start of what runs against Close
 }
 
 // Open loads the keys that Create made, opens the database and begins to listen.
@@ -124,7 +122,6 @@ func prepare(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, keys: k, relay: secret,
 		audience: client.Audience(k.Access.ID(), host), issuer: principal.NewIssuer(k.Access), bus: bus.New(),
 
-		arrivals: rate.New[key.ID](rateArrivals), alarms: rate.New[key.ID](rateAlarms),
 		offers:  rate.New[visit](rateOffers),
 		exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}),
 	}
@@ -136,7 +133,7 @@ func prepare(cfg Config) (*Server, error) {
 
 // compose puts the parts of the server together, once there is a database.
 func (s *Server) compose() {
-	s.teams = team.Teams{Store: s.store, Keys: s.keys, Bus: s.bus, Metrics: &s.metrics, Log: s.log, Announce: s.announce}
+	s.teams = team.Teams{Store: s.store, Keys: s.keys, Bus: s.bus, Metrics: &s.metrics, Log: s.log, Announce: s.agents.Announce}
 	s.leases = lease.Desk{
 		Store: s.store, Teams: &s.teams, Keys: s.keys, Metrics: &s.metrics, Log: s.log,
 		Secret: s.relay, Endpoints: s.cfg.endpoints(), Lifetime: s.cfg.Relay.lifetime(), Sessions: rate.New[key.ID](rateSessions),
@@ -146,21 +143,15 @@ func (s *Server) compose() {
 		Store: s.store, Teams: &s.teams, Bus: s.bus, Keys: s.keys, Leases: &s.leases, Log: s.log,
 		Pings: rate.New[key.ID](ratePings), Pinging: rate.NewPlaces[key.ID](sessions.MaxPinging),
 	}
+	s.agents = agents.Desk{
+		Store: s.store, Teams: &s.teams, Bus: s.bus, Keys: s.keys, Leases: &s.leases, Metrics: &s.metrics, Log: s.log, Life: s.base,
+		Arrivals: rate.New[key.ID](rateArrivals), Alarms: rate.New[key.ID](rateAlarms),
+	}
 	s.gate = gate.Gate{
 		Routes: s.routes(), Store: s.store, Teams: &s.teams, Issuer: s.issuer, Audience: s.audience, Metrics: &s.metrics, Log: s.log, Hold: s.hold,
 		Sources: rate.New[netip.Prefix](rateSource), Larges: rate.New[netip.Prefix](rateLarge),
 		Operators: rate.New[key.ID](rateOperator), Refusals: rate.New[key.ID](rateRefused), Large: make(chan struct{}, gate.MaxLarge),
 	}
-}
-
-// announce sends a new roster to every connected agent of the team, and ends the
-// channels of agents that it revokes.
-func (s *Server) announce(t *team.Team, next chain.State) {
-	s.bus.Each(t.ID, func(_ key.ID, c bus.Conn) {
-		if conn, ok := c.(*conn); ok {
-			conn.follow(next)
-		}
-	})
 }
 
 // Snapshot returns the counters since the start of the process: "answered",
@@ -272,9 +263,9 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Close() error {
 	s.close.Do(func() {
 		close(s.closing)
-		s.connsMu.Lock()
+		s.holding.Lock()
 		s.stop()
-		s.connsMu.Unlock()
+		s.holding.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), s.grace)
 		defer cancel()
 		err := s.http.Shutdown(ctx)
@@ -292,8 +283,8 @@ func (s *Server) Close() error {
 // hold takes whoever calls it among those that Close waits for, and refuses when
 // the server closes.
 func (s *Server) hold() (end func(), err error) {
-	s.connsMu.Lock()
-	defer s.connsMu.Unlock()
+	s.holding.Lock()
+	defer s.holding.Unlock()
 	if s.base.Err() != nil {
 		return nil, refusal.New(refusal.Unavailable, "the server is closing")
 	}

@@ -1,4 +1,4 @@
-package rendezvous
+package agents
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 
 // renew answers an agent that asks for one of its sessions. A refusal is an
 // answer, not the end of the channel: the roster may just have changed.
-func (c *conn) renew(f wire.Frame) error {
+func (c *Conn) renew(f wire.Frame) error {
 	var want wire.RelayWant
 	if f.ID == 0 {
 		return refusal.New(refusal.ProtocolError, "a question without an id")
@@ -27,8 +27,8 @@ func (c *conn) renew(f wire.Frame) error {
 	renewed, err := c.renewal(want.Ticket)
 	if err != nil {
 		code := problem.Code(err)
-		c.s.metrics.Count("refused_" + string(code))
-		c.s.log.Info("a relay credential was not renewed", "agent", c.agent.String(), "err", err)
+		c.desk.Metrics.Count("refused_" + string(code))
+		c.desk.Log.Info("a relay credential was not renewed", "agent", c.agent.String(), "err", err)
 		c.Send(wire.FrameRefuse, f.ID, wire.Refuse{Code: code, Detail: "the relay credential is not renewed"})
 		return nil
 	}
@@ -36,8 +36,8 @@ func (c *conn) renew(f wire.Frame) error {
 	return nil
 }
 
-func (c *conn) renewal(signed statement.Signed) (wire.RelayRenewed, error) {
-	t, err := c.s.leases.OpenTicket(signed)
+func (c *Conn) renewal(signed statement.Signed) (wire.RelayRenewed, error) {
+	t, err := c.desk.Leases.OpenTicket(signed)
 	if err != nil {
 		return wire.RelayRenewed{}, err
 	}
@@ -46,9 +46,9 @@ func (c *conn) renewal(signed statement.Signed) (wire.RelayRenewed, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), bus.AnswerWithin)
 	defer cancel()
-	state, err := c.s.teams.Refresh(ctx, c.team)
+	state, err := c.desk.Teams.Refresh(ctx, c.team)
 	if err != nil {
 		return wire.RelayRenewed{}, err
 	}
-	return c.s.leases.Renewal(ctx, t, signed, credential.Agent, state, time.Now())
+	return c.desk.Leases.Renewal(ctx, t, signed, credential.Agent, state, time.Now())
 }
