@@ -11,6 +11,7 @@ const (
 	pmpAddress  = 0
 	pmpMapUDP   = 1
 	pmpResponse = 128
+	pmpVersion  = 1 // the result that says: not this version
 )
 
 // Forwarding makes the router answer NAT-PMP at its inner address, and forward
@@ -39,23 +40,25 @@ func (r *NAT) asksLocked(f *frame) bool {
 	}
 	q := f.b[f.head:]
 	switch {
+	case len(q) >= 2 && q[0] != 0: // PCP, as section 9 of RFC 6887 wants it answered
+		r.replyLocked(f, q[1], pmpVersion, nil)
 	case len(q) == 2 && q[1] == pmpAddress:
 		ip := r.addr.As4()
-		r.replyLocked(f, pmpAddress, ip[:])
+		r.replyLocked(f, pmpAddress, 0, ip[:])
 	case len(q) == 12 && q[1] == pmpMapUDP:
 		port, life := binary.BigEndian.Uint16(q[4:]), binary.BigEndian.Uint32(q[8:])
 		outer := r.forwardLocked(f, netip.AddrPortFrom(f.src.Addr(), port), life > 0)
 		b := binary.BigEndian.AppendUint16(nil, port)
 		b = binary.BigEndian.AppendUint16(b, outer)
-		r.replyLocked(f, pmpMapUDP, binary.BigEndian.AppendUint32(b, life))
+		r.replyLocked(f, pmpMapUDP, 0, binary.BigEndian.AppendUint32(b, life))
 	}
 	return true
 }
 
 // replyLocked sends an answer to who asked.
-func (r *NAT) replyLocked(f *frame, op byte, body []byte) {
+func (r *NAT) replyLocked(f *frame, op, result byte, body []byte) {
 	c := f.clone(f)
-	c.b = append(c.b[:c.head:c.head], 0, op|pmpResponse, 0, 0, 0, 0, 0, 1) // version, answer, no error, a second after its start
+	c.b = append(c.b[:c.head:c.head], 0, op|pmpResponse, 0, result, 0, 0, 0, 1) // version, answer, result, a second after its start
 	c.b = append(c.b, body...)
 	c.single()
 	binary.BigEndian.PutUint16(c.b[c.l4+4:], uint16(len(c.b)-c.l4))

@@ -4,9 +4,10 @@
 //
 // # Who is asked, and what an answer is worth
 //
-// The gateway of the IPv4 default route is asked, and nobody else: NAT-PMP (RFC
-// 6886) first, a datagram each way, then UPnP (WANIPConnection), whose discovery
-// anybody in the network may answer. Nothing of that is authenticated. So an answer
+// The gateway of the IPv4 default route is asked, and nobody else: PCP (RFC 6887)
+// first, then what it replaced, NAT-PMP (RFC 6886), a datagram each way, then UPnP
+// (WANIPConnection), whose discovery anybody in the network may answer. Nothing of
+// that is authenticated. So an answer
 // is a hint where the other end may try to reach us, which it checks inside the
 // seal before data goes there, and which has the budget of any address that a peer
 // names (package path). Whoever forges it can take away a direct path that would
@@ -16,6 +17,7 @@
 // belongs to the process of one session, which is also the process that asks: the
 // parsers here run without rights.
 //
+//	answer of PCP         1,100 bytes at most
 //	answer of NAT-PMP     16 bytes at most
 //	answer to a search    maxReply bytes, from the gateway's address alone
 //	description, SOAP     maxBody bytes, from the gateway's address alone
@@ -45,6 +47,9 @@ const (
 	askAgain = 5 * time.Minute
 	// askSoon is between two tries to renew one.
 	askSoon = 30 * time.Second
+	// lookEvery is between two looks whether a router that can say so has forgotten
+	// what it agreed to.
+	lookEvery = time.Minute
 	// searchLimit bounds one try, farewellLimit giving a mapping back.
 	searchLimit   = 3 * time.Second
 	farewellLimit = 500 * time.Millisecond
@@ -81,9 +86,8 @@ func Run(ctx context.Context, cfg Config, again <-chan struct{}) {
 	}
 	k := keeper{cfg: cfg}
 	defer k.giveBack()
-	for {
-		wait := k.renew(ctx)
-		t := time.NewTimer(wait)
+	for due := time.Now().Add(k.renew(ctx)); ; {
+		t := time.NewTimer(k.pause(due))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -91,8 +95,30 @@ func Run(ctx context.Context, cfg Config, again <-chan struct{}) {
 		case <-again:
 			t.Stop()
 		case <-t.C:
+			if time.Now().Before(due) && k.stands(ctx) {
+				continue
+			}
 		}
+		due = time.Now().Add(k.renew(ctx))
 	}
+}
+
+// pause is how long nothing is asked, at most until due.
+func (k *keeper) pause(due time.Time) time.Duration {
+	if k.held.stands == nil {
+		return time.Until(due)
+	}
+	return min(time.Until(due), lookEvery)
+}
+
+// stands is true unless the router says otherwise.
+func (k *keeper) stands(ctx context.Context) bool {
+	if k.held.stands == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, searchLimit)
+	defer cancel()
+	return k.held.stands(ctx)
 }
 
 // mapping is one that a router has agreed to.
@@ -101,9 +127,11 @@ type mapping struct {
 	life     time.Duration
 	// release gives it back.
 	release func(context.Context) error
+	// stands asks whether the router remembers it; nil where that cannot be asked.
+	stands func(context.Context) bool
 }
 
-// protocol is one way to ask: natPMP or uPnP. wish is the outer port of the mapping
+// protocol is one way to ask: pcp.ask, natPMP or uPnP. wish is the outer port of the mapping
 // that is to be renewed, 0 if there is none. When it fails that mapping still
 // stands, and none has been added as far as can be seen to.
 type protocol func(ctx context.Context, g Gateway, port, wish uint16) (mapping, error)
@@ -112,6 +140,7 @@ type protocol func(ctx context.Context, g Gateway, port, wish uint16) (mapping, 
 type keeper struct {
 	cfg  Config
 	at   Gateway
+	pcp  pcp
 	ask  protocol  // that has worked; nil before
 	held mapping   // external is zero when there is none
 	end  time.Time // when held ends unless it is renewed
@@ -154,14 +183,14 @@ func (k *keeper) find() error {
 		return err
 	}
 	if g != k.at {
-		k.at, k.ask, k.held = g, nil, mapping{}
+		k.at, k.pcp, k.ask, k.held = g, pcp{}, nil, mapping{}
 	}
 	return g.check()
 }
 
 // try asks by the protocol that has worked, or by each.
 func (k *keeper) try(ctx context.Context) error {
-	list := []protocol{natPMP, uPnP}
+	list := []protocol{k.pcp.ask, natPMP, uPnP}
 	if k.ask != nil {
 		list = []protocol{k.ask}
 	}
