@@ -34,13 +34,17 @@ func build(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/", "./cmd/tucdesk", "./cmd/tucdesk-agent", "./cmd/tucdesk-server", "./cmd/tucdesk-relay")
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	env := append(os.Environ(), "CGO_ENABLED=0")
 	if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" {
-		cmd.Env = append(cmd.Env, "GOEXPERIMENT=runtimesecret")
+		env = append(env, "GOEXPERIMENT=runtimesecret")
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the programs: %v\n%s", err, out)
+	for _, name := range []string{"tucdesk", "tucdesk-agent", "tucdesk-server", "tucdesk-relay"} {
+		// What "go run" has linked the go command keeps; "go build" links again.
+		cmd := exec.CommandContext(ctx, "go", "run", "-trimpath", "-ldflags=-s -w", "-exec", "cp", "./cmd/"+name, filepath.Join(dir, name))
+		cmd.Dir, cmd.Env = root, env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("building %q: %v\n%s", name, err, out)
+		}
 	}
 	return dir, nil
 }
