@@ -83,6 +83,7 @@ func Run(ctx context.Context, io *IO, root *Command, args []string) int {
 	tree.SetArgs(args)
 	tree.SetOut(io.Out)
 	tree.SetErr(io.Err)
+	fixBash(tree)
 	err := tree.ExecuteContext(ctx)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		if more := new(Error); errors.As(err, &more) { // something stays behind that a person has to know of
