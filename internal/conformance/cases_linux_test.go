@@ -16,9 +16,11 @@ const (
 	masters  = "ControlMaster"
 	forwards = "Forwards"
 	files    = "scp and sftp"
+	full     = "A disk that is full"
 	walled   = "Folders of the policy"
 	others   = "rsync, git and tar"
 	tools    = "Ansible and sshfs"
+	rootless = "An agent that is not root"
 	refused  = "What is refused, and how"
 )
 
@@ -81,6 +83,9 @@ var cases = []testCase{
 	{forwards, "-A behind a ControlMaster, on a terminal", `eval $(ssh-agent) >o; ssh-keygen -q -t ed25519 -N "" -C mine -f k; ssh-add -q k; master -A $H; ssh -S m -A -tt $H 'ssh-add -l | cut -d " " -f 3' </dev/null 2>/dev/null; kill $SSH_AGENT_PID`, "mine\n", "", 0},
 	{forwards, "-J through a machine to somebody else's sshd", `mkdir -p /run/sshd; ssh-keygen -q -t ed25519 -N "" -f hk; ssh-keygen -q -t ed25519 -N "" -f id; printf '%s\n' "Port $P1" "ListenAddress 127.0.0.1" "HostKey $D/hk" "AuthorizedKeysFile $D/id.pub" "StrictModes no" "PidFile none" >sc
 		/usr/sbin/sshd -D -f "$D/sc" 2>/dev/null & until (: </dev/tcp/127.0.0.1/$P1) 2>/dev/null; do sleep 0.05; done; ssh -J $H -i id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -p $P1 root@127.0.0.1 'echo through'; kill %1`, "through\n", "", 0},
+	{forwards, "-J through a machine to another one", `ssh -J ro.tucdesk $H 'echo there; exit 4'; s=$?; scp -J ro.tucdesk $H:"$BIG" x; cmp "$BIG" x && echo same; exit $s`, "there\nsame\n", "", 4},
+	{forwards, "-J through two", `ssh -J ro.tucdesk,closed.tucdesk @agent@$H 'echo there'`, "there\n", "", 0},
+	{forwards, "-J to a machine that is not there", `ssh -J ro.tucdesk nosuch.tucdesk id`, "", "not_found", 255},
 	{forwards, "nothing listens there", `ssh -W 127.0.0.1:1 $H </dev/null`, "", "connection refused", 255},
 
 	{files, "scp there", `scp "$BIG" $H:$D/x; cmp "$BIG" x && echo same`, "same\n", "", 0},
@@ -89,6 +94,7 @@ var cases = []testCase{
 	{files, "scp -r", `mkdir -p a/b; echo 1 >a/b/c; echo 2 >a/d; scp -r a $H:$D/z; diff -r a z && echo same`, "same\n", "", 0},
 	{files, "scp -p", `echo 1 >a; chmod 640 a; touch -d @1000000000 a; scp -p a $H:$D/b; stat -c '%a %Y' b`, "640 1000000000\n", "", 0},
 	{files, "scp -3", `scp -3 $H:"$BIG" $H:$D/x; cmp "$BIG" x && echo same`, "same\n", "", 0},
+	{files, "scp -3 between two machines", `scp -3 ro.tucdesk:"$BIG" $H:$D/x; cmp "$BIG" x && echo same; scp -3 $H:"$BIG" ro.tucdesk:$D/y || ls`, "same\nx\n", "ermission denied", 0},
 	{files, "names with spaces", `echo 1 >'a  b'; scp 'a  b' "$H:$D/c  d"; cat 'c  d'`, "1\n", "", 0},
 	{files, "patterns", `touch x1 x2 y; mkdir to; scp "$H:$D/x*" to/; ls to`, "x1\nx2\n", "", 0},
 	{files, "what is not there", `scp $H:$D/none x`, "", "No such file or directory", 1},
@@ -100,6 +106,11 @@ var cases = []testCase{
 	{files, "large reads and writes", `printf 'get %s x\nput x %s/y\n' "$BIG" "$D" >b; sftp -vvv -b b $H 2>e >/dev/null; grep -o 'Received data 0 -> 261119' e; cmp "$BIG" y && echo same`, "Received data 0 -> 261119\nsame\n", "", 0},
 	{files, "the home of somebody else", `scp "$H:~nobody/x" y`, "", "homes of other users are not told", 1},
 	{files, "free space", `printf 'df %s\n' "$D" | sftp -b - $H | grep -c Avail`, "1\n", "", 0},
+
+	{full, "tucdesk cp, when it can be known before", `echo old >$SMALL/a; tucdesk cp "$BIG" web:$SMALL/a; s=$?; cat $SMALL/a; ls -A $SMALL | grep -c part; exit $s`, "old\n0\n", "no_space", 1},
+	{full, "tucdesk cp of a stream", `echo old >$SMALL/b; tucdesk cp - web:$SMALL/b <"$BIG"; s=$?; cat $SMALL/b; ls -A $SMALL | grep -c part; exit $s`, "old\n0\n", "no space left on device", 1},
+	{full, "scp", `echo old >$SMALL/c; scp "$BIG" $H:$SMALL/c; s=$?; cmp -n 1000 "$BIG" $SMALL/c && echo torn; rm $SMALL/c; exit $s`, "torn\n", "write remote", 1},
+	{full, "sftp put", `printf 'put %s %s/d\n' "$BIG" $SMALL | sftp -b - $H >/dev/null; s=$?; cmp -n 1000 "$BIG" $SMALL/d && echo torn; rm $SMALL/d; exit $s`, "torn\n", "write remote", 1},
 
 	{walled, "sftp reads in its folders", `mkdir -p "$ROOTS/out/s"; echo data >"$ROOTS/out/s/f"; printf 'cd s\nls\nget f\n' | sftp -b - walled.tucdesk | grep -v '>'; cat f`, "f  \ndata\n", "", 0},
 	{walled, "and nowhere else", `printf -- '-get /etc/passwd\n-ls /etc\n-get %s/out/../big\n' "$ROOTS" | sftp -b - walled.tucdesk >/dev/null; ls`, "", "", 0},
@@ -125,6 +136,13 @@ var cases = []testCase{
 	{tools, "Ansible, async, left alone and asked for later", `j=$(play -B 60 -P 0 -m shell -a 'sleep 2; echo done' | grep -o 'ansible_job_id": "[^"]*' | cut -d '"' -f 3); until play -m async_status -a "jid=$j" >o && grep -q '"finished": 1' o; do sleep 0.2; done; grep -o '"stdout": "done"' o`, "\"stdout\": \"done\"\n", "", 0},
 	{tools, "sshfs", `mkdir a m; sshfs -F "$CONF" -o BatchMode=yes $H:$D/a m; cp "$BIG" m/x; mv m/x m/y; mkdir m/d; chmod 600 m/y; ln -s y m/l; cmp "$BIG" m/l && ls m; fusermount3 -u m; stat -c %a a/y`, "d\nl\ny\n600\n", "", 0},
 
+	{rootless, "runs programs as its own user", `tucdesk exec plain -- id -un`, "nobody\n", "", 0},
+	{rootless, "and as nobody else", `tucdesk exec --user root plain -- id; echo $?; ssh nosuchuser@plain.tucdesk id`, "253\n", "user_not_allowed", 253},
+	{rootless, "sftp, as its own user", `printf 'cd %s\nput %s x\nls -ln x\n-put %s /x\n' "$PLAIN" "$BIG" "$BIG" | sftp -b - plain.tucdesk | grep -o '65534.*5000000'; cmp "$BIG" "$PLAIN/x" && echo same`, "65534    65534     5000000\nsame\n", "ermission denied", 0},
+	{rootless, "tucdesk cp, as its own user", `tucdesk cp "$BIG" plain:$PLAIN/y; cmp "$BIG" "$PLAIN/y" && echo same; tucdesk cp "$BIG" plain:/x`, "same\n", "file_denied", 1},
+	{rootless, "forwards", `ssh -W 127.0.0.1:$PORT plain.tucdesk </dev/null | cmp - "$BIG" && echo same`, "same\n", "", 0},
+	{rootless, "programs in the background", `tucdesk exec plain -- sh -c 'setsid sleep 61 >/dev/null 2>&1 </dev/null & sleep 0.3; echo $!' >p; sleep 3; kill $(cat p) && echo ran`, "ran\n", "", 0},
+
 	{refused, "another user than the policy lets in", `ssh nobody@$H id`, "", "user_not_allowed", 253},
 	{refused, "a machine that is not there", `ssh nosuch.tucdesk id`, "", "not_found", 255},
 	{refused, "an approval is waited for, and says so", `ssh prod.tucdesk id 2>e & until grep -q "tucdesk requests approve" e; do sleep 0.05; done; cat e >&2; echo waits`, "waits\n", "waits for an approval", 0},
@@ -132,9 +150,10 @@ var cases = []testCase{
 	{refused, "programs that outlive their session, where a rule blocks that", `p=$(ssh closed.tucdesk 'setsid sleep 60 >/dev/null 2>&1 </dev/null & echo $!'); while kill -0 $p 2>/dev/null; do sleep 0.05; done; echo ended`, "ended\n", "", 0},
 	{refused, "more of a command than fits", `ssh $H "true $(head -c 60000 /dev/zero | tr '\0' x)"`, "", "30,000 bytes", 1},
 	{refused, "mosh, which wants a way of its own", `mosh --ssh="ssh -F $CONF -o BatchMode=yes" $H true </dev/null >/dev/null`, "", "Did not find remote IP address", 10},
+	{refused, "mosh that asks the machine for its address", `mosh --experimental-remote-ip=remote --ssh="ssh -F $CONF -o BatchMode=yes" $H true </dev/null | grep -o 'mosh needs a port of its own'`, "mosh needs a port of its own\n", "Did not find remote IP address", 0},
 	{refused, "a forward that a rule blocks", `ssh -W 127.0.0.1:$PORT closed.tucdesk </dev/null`, "", "blocked by rule sealed", 255},
 	{refused, "an agent that a rule keeps here", `eval $(ssh-agent) >o; ssh -A closed.tucdesk 'echo "runs <${SSH_AUTH_SOCK-}>"'; kill $SSH_AGENT_PID`, "runs <>\n", "the SSH agent is not lent: policy_denied: blocked by rule sealed", 0},
-	{refused, "a copy within the machine over sftp", `printf -- '-cp %s %s/x\n' "$BIG" "$D" | sftp -b - $H; ls`, "", "does not support copy-data", 0},
+	{refused, "a copy within the machine over sftp", `printf -- '-cp %s %s/x\n' "$BIG" "$D" | sftp -b - $H >/dev/null; ls`, "", "does not support copy-data", 0},
 	{refused, "files where no rule has them", `sftp -b /dev/null closed.tucdesk`, "", "no allow rule", 255},
 	{refused, "writing where files are only read", `scp ro.tucdesk:"$BIG" x && cmp "$BIG" x && echo read; scp x ro.tucdesk:$D/y || ls`, "read\nx\n", "", 0},
 	{refused, "cloud metadata", `ssh -W 169.254.169.254:80 $H </dev/null`, "", "no forward goes to cloud metadata", 255},

@@ -20,7 +20,7 @@ const table = "../../docs/SSH-COMPAT.md"
 // prelude is what every case begins with. $H is the machine that lets everything
 // through, $D an empty folder, $BIG five megabytes, $PORT a server on the machine
 // that sends them, $SOCK the same as a socket, $P1 and $P2 free ports, $ROOTS the
-// folder where the policy names sockets.
+// folder where the policy names sockets, $PLAIN one of nobody's, $SMALL a disk of two megabytes.
 const prelude = `set -u
 cd "$D"
 ssh() { command ssh -F "$CONF" -o BatchMode=yes "$@"; }
@@ -77,7 +77,13 @@ func (r *rig) check(t *testing.T, c testCase, port string) {
 		files[i] = f
 	}
 	cmd := exec.Command("bash", "-c", prelude+c.script)
-	cmd.Env = append(r.env, "CONF="+r.path("config"), "BIG="+r.path("big"), "SOCK="+r.path("sender.sock"), "PORT="+port, "H=web.tucdesk", "D="+dir, "ROOTS="+r.dir)
+	cmd.Env = append(r.env, "CONF="+r.path("config"), "BIG="+r.path("big"), "SOCK="+r.path("sender.sock"), "PORT="+port, "H=web.tucdesk", "D="+dir, "ROOTS="+r.dir, "PLAIN="+r.plain)
+	if c.area == rootless {
+		needsRoot(t)
+	}
+	if c.area == full {
+		cmd.Env = append(cmd.Env, "SMALL="+smallDisk(t))
+	}
 	for i := range 2 {
 		_, p, _ := net.SplitHostPort(freeAddr(t))
 		cmd.Env = append(cmd.Env, fmt.Sprintf("P%d=%s", i+1, p))

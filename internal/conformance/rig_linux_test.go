@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -64,6 +65,13 @@ where.tags_any = ["in"]
 actions = ["copy-read"]
 roots = ["ROOTS/out"]
 
+[[allow]]
+id = "rootless"
+who.roles = ["operator", "admin"]
+where.tags_any = ["plain"]
+actions = ["shell", "exec", "copy", "forward", "background"]
+users = ["@agent", "nobody", "root", "nosuchuser"]
+
 [[block]]
 id = "sealed"
 where.tags_any = ["closed"]
@@ -79,6 +87,8 @@ type rig struct {
 	dir string
 	bin string
 	env []string
+
+	plain string // folder of the agent that is not root; "" without one
 }
 
 // needs skips the test where a program is missing, and fails it in CI.
@@ -109,12 +119,21 @@ func newRig(t *testing.T) *rig {
 	for name, tags := range map[string]string{"web": "web,zone=a", "ro": "ro", "closed": "closed", "prod": "prod", "walled": "in"} {
 		r.machine(name, tags)
 	}
+	r.rootless()
 	big := make([]byte, 5_000_000)
 	rand.Read(big)
 	r.write("big", string(big))
 	r.run(nil, "tucdesk", "ssh-config", "--install")
 	r.write("config", "Include "+r.path("home", ".ssh", "config.d", "tucdesk")+"\n")
 	return r
+}
+
+// program is where one of ours is, or the path that was given.
+func (r *rig) program(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(r.bin, name)
 }
 
 func (r *rig) path(parts ...string) string {
@@ -131,8 +150,13 @@ func (r *rig) write(name, text string) {
 // run types one command of ann's and returns its output.
 func (r *rig) run(in io.Reader, name string, args ...string) string {
 	r.t.Helper()
-	cmd := exec.Command(filepath.Join(r.bin, name), args...)
-	cmd.Env, cmd.Stdin = r.env, in
+	return r.runAs(nil, in, name, args...)
+}
+
+func (r *rig) runAs(as *syscall.Credential, in io.Reader, name string, args ...string) string {
+	r.t.Helper()
+	cmd := exec.Command(r.program(name), args...)
+	cmd.Env, cmd.Stdin, cmd.SysProcAttr = r.env, in, &syscall.SysProcAttr{Credential: as}
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
@@ -145,12 +169,17 @@ func (r *rig) run(in io.Reader, name string, args ...string) string {
 // start runs a program until the test's end. Its words are in log.
 func (r *rig) start(log, name string, args ...string) {
 	r.t.Helper()
+	r.startAs(nil, log, name, args...)
+}
+
+func (r *rig) startAs(as *syscall.Credential, log, name string, args ...string) {
+	r.t.Helper()
 	f, err := os.Create(r.path(log))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(r.bin, name), args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = r.env, f, f
+	cmd := exec.Command(r.program(name), args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = r.env, f, f, &syscall.SysProcAttr{Credential: as}
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -190,14 +219,45 @@ func (r *rig) serve() {
 	r.write("passphrase", rand.Text()+"\n")
 	r.start("server.log", "tucdesk-server", "run", "--state", r.path("server"), "--config", r.path("server.toml"), "--url", "https://"+addr)
 	setup := r.says("server.log", "tucdesk-setup:")
-	r.run(nil, "tucdesk", "team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "web,ro,closed,prod,in,zone=a", "--policy", r.path("policy.toml"), "--passphrase-file", r.path("passphrase"), setup)
+	r.run(nil, "tucdesk", "team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "web,ro,closed,prod,in,plain,zone=a", "--policy", r.path("policy.toml"), "--passphrase-file", r.path("passphrase"), setup)
 }
 
 func (r *rig) machine(name, tags string) {
+	r.agent(name, tags, r.path(name), nil)
+}
+
+// agent joins and starts one, as somebody else than us if as is given.
+func (r *rig) agent(name, tags, state string, as *syscall.Credential) {
 	token := r.run(nil, "tucdesk", "token", "create", "--quiet", "--tags", tags)
-	r.run(strings.NewReader(token), "tucdesk-agent", "join", "--state", r.path(name), "--name", name, "-")
-	r.start(name+".log", "tucdesk-agent", "run", "--state", r.path(name))
+	program := "tucdesk-agent"
+	if as != nil {
+		program = filepath.Join(filepath.Dir(state), program)
+	}
+	r.runAs(as, strings.NewReader(token), program, "join", "--state", state, "--name", name, "-")
+	r.startAs(as, name+".log", program, "run", "--state", state)
 	r.says(name+".log", "msg=connected")
+}
+
+// nobody is the user of an agent that is not root; every system has it.
+var nobody = syscall.Credential{Uid: 65534, Gid: 65534}
+
+// rootless starts the machine "plain", whose agent is nobody's, in a folder of nobody's
+// own with a program that it may run. Only root can do that.
+func (r *rig) rootless() {
+	if os.Geteuid() != 0 {
+		return
+	}
+	dir, err := os.MkdirTemp("", "tucdesk-plain-")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	program, err := os.ReadFile(programs.Path(r.t, "tucdesk-agent"))
+	r.plain = dir
+	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, "tucdesk-agent"), program, 0o755), os.Chown(dir, int(nobody.Uid), int(nobody.Gid))); err != nil {
+		r.t.Fatal(err)
+	}
+	r.agent("plain", "plain", filepath.Join(dir, "state"), &nobody)
 }
 
 // freeAddr is a port that is free for TCP and UDP.
@@ -256,4 +316,33 @@ func (r *rig) sender() (port string) {
 	})
 	_, port, _ = net.SplitHostPort(tcp.Addr().String())
 	return port
+}
+
+// smallDisk mounts one of two megabytes until the test's end.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("small", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "size=2m,mode=700"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("mounting a small disk: %v", err)
+		}
+		t.Skipf("mounting a small disk: %v: run the test as root", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Errorf("unmounting it: %v", err)
+		}
+	})
+	return dir
+}
+
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("only root can start an agent as somebody else")
+	}
+	t.Skip("only root can start an agent as somebody else: run the test as root")
 }

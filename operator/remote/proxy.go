@@ -71,10 +71,17 @@ func (p *proxy) run(ctx context.Context) error {
 		return err
 	}
 	rules := a.Rules
-	return sshfront.Serve(ctx, sshfront.Config{
+	cfg := sshfront.Config{
 		Key: hostKey, Open: p.open, Report: cli.Report, Talk: p.io.Err,
 		Env: func(name string) bool { return rules != nil && rules.EnvAllowed(name) },
-	}, p.io.In, stdout{p.io.Out})
+	}
+	cfg.Other = func(machine string) sshfront.Config {
+		other, there := cfg, *p
+		there.host = machine
+		other.Open = there.open
+		return other
+	}
+	return sshfront.Serve(ctx, cfg, p.io.In, stdout{p.io.Out})
 }
 
 // stdout is our standard output with the Close that a connection has.

@@ -35,6 +35,9 @@ const version = "SSH-2.0-OpenSSH_extensions_TucDesk"
 // always sends a name, so "nobody in particular" needs one; it is that of policies.
 const SelfUser = "@agent"
 
+// sshPort is where ssh expects a server behind a jump.
+const sshPort = 22
+
 const (
 	// Suffix marks the names of machines that ssh hands to us.
 	Suffix = ".tucdesk"
@@ -68,6 +71,9 @@ type Config struct {
 	Report func(w io.Writer, err error) int
 	// Talk is where the person reads what belongs to no channel, if anywhere.
 	Talk io.Writer
+	// Other is the Config for another machine of the team, by its name without Suffix.
+	// It is asked when somebody jumps through this machine to that one (ssh -J).
+	Other func(machine string) Config
 }
 
 // front is one SSH connection.

@@ -202,3 +202,46 @@ func TestSizesAreCutToWhatASessionCarries(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+func TestMoshIsRefusedByName(t *testing.T) {
+	c, asked := serve(t, SelfUser)
+	for _, line := range []string{
+		"mosh-server new -s -c 256 -l LC_ALL=C.UTF-8",
+		`sh -c '[ -n "$SSH_CONNECTION" ] && printf "\nMOSH SSH_CONNECTION %s\n" "$SSH_CONNECTION"' ; mosh-server new -s`,
+	} {
+		s, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := s.CombinedOutput(line)
+		if err == nil || !strings.Contains(string(out), "mosh needs a port of its own") {
+			t.Errorf("%q says %q, %v", line, out, err)
+		}
+	}
+	select {
+	case a := <-asked:
+		t.Errorf("a session is asked for: %+v", a)
+	default:
+	}
+}
+
+// A jump to another machine of the team is a session of its own to that one; everything
+// else is the machine's to connect.
+func TestAJumpToAMachineOfTheTeamIsServedHere(t *testing.T) {
+	for _, c := range []struct {
+		opening session.Opening
+		machine string
+		is      bool
+	}{
+		{session.Opening{Kind: session.DirectTCP, Host: "web.tucdesk", Port: 22}, "web", true},
+		{session.Opening{Kind: session.DirectTCP, Host: "WEB.tucdesk", Port: 22}, "web", true},
+		{session.Opening{Kind: session.DirectTCP, Host: "web.tucdesk", Port: 80}, "web", false},
+		{session.Opening{Kind: session.DirectTCP, Host: "tucdesk", Port: 22}, "tucdesk", false},
+		{session.Opening{Kind: session.DirectTCP, Host: "127.0.0.1", Port: 22}, "127.0.0.1", false},
+		{session.Opening{Kind: session.DirectSocket, Host: "/run/x.tucdesk", Port: 22}, "/run/x", false},
+	} {
+		if machine, is := ofTeam(c.opening); machine != c.machine || is != c.is {
+			t.Errorf("%+v: %q, %v", c.opening, machine, is)
+		}
+	}
+}

@@ -257,6 +257,9 @@ func (p *program) exitStatus(code int) {
 }
 
 func (p *program) play(ctx context.Context, a Ask) (session.Exit, error) {
+	if startsMosh(a) {
+		return session.Exit{}, refusal.New(refusal.BadArgument, "mosh needs a port of its own at the machine, and machines here have none that is open; ssh through tucdesk, and tucdesk ssh, survive sleep and a change of network without it")
+	}
 	s, err := p.front.cfg.Open(ctx, a, p.talk())
 	if err != nil {
 		return session.Exit{}, err
@@ -274,6 +277,16 @@ func (p *program) play(ctx context.Context, a Ask) (session.Exit, error) {
 		return session.Exit{}, err
 	}
 	return p.join(ctx, ch)
+}
+
+// startsMosh recognises the line by which mosh starts its server, without and with the
+// question for the address in front of it.
+func startsMosh(a Ask) bool {
+	if a.Action != wire.Shell || len(a.Params.Argv) == 0 {
+		return false
+	}
+	line := a.Params.Argv[0]
+	return bytes.HasPrefix(line, []byte("mosh-server new ")) || bytes.Contains(line, []byte(`printf "\nMOSH SSH_CONNECTION %s\n"`))
 }
 
 func (p *program) begin(ctx context.Context, ch *session.Channel, a Ask) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
@@ -79,6 +80,10 @@ func (t *tunnels) direct(ctx context.Context, c ssh.NewChannel) {
 		_ = c.Reject(ssh.ConnectionFailed, err.Error())
 		return
 	}
+	if machine, is := ofTeam(o); is {
+		t.jump(ctx, c, machine)
+		return
+	}
 	s, err := t.session(ctx)
 	if err != nil {
 		t.reject(c, err)
@@ -98,6 +103,27 @@ func (t *tunnels) direct(ctx context.Context, c ssh.NewChannel) {
 	stop := context.AfterFunc(ctx, func() { _ = p.Close() })
 	defer stop()
 	join.Both(p, ch)
+}
+
+// ofTeam reports whether a connection is to the SSH server of a machine that only we
+// know, and to which.
+func ofTeam(o session.Opening) (machine string, is bool) {
+	machine, is = strings.CutSuffix(strings.ToLower(o.Host), Suffix)
+	return machine, is && o.Kind == session.DirectTCP && o.Port == sshPort
+}
+
+// jump serves another machine in place of a connection to it. A machine of the team is
+// reached from here, by a session of its own; the one that was to be jumped through
+// could not even find its name.
+func (t *tunnels) jump(ctx context.Context, c ssh.NewChannel, machine string) {
+	ch, requests, err := c.Accept()
+	if err != nil {
+		return
+	}
+	go ssh.DiscardRequests(requests) // it ends with the channel
+	cfg := t.front.cfg.Other(machine)
+	cfg.Talk = t.front.cfg.Talk
+	_ = Serve(ctx, cfg, ch, ch) // its client has seen why it failed
 }
 
 func parseDirect(c ssh.NewChannel) (session.Opening, error) {
