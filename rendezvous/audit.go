@@ -5,7 +5,6 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/wire"
-	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/logbook"
@@ -20,16 +19,6 @@ func (s *Server) recordLogin(c *gate.Call) error {
 
 func (s *Server) recordFounding(tx *store.Tx, next chain.State, now time.Time) error {
 	return logbook.Record(tx, s.keys.Audit, next, entry.Entry{Type: entry.TeamFound, Time: wire.At(now)})
-}
-
-func (s *Server) recordRoster(tx *store.Tx, c *gate.Call, next chain.State) error {
-	e := c.Entry(entry.RosterPublish)
-	e.Policy.Hash = next.Roster.PolicyHash()
-	return c.Team.Log.Record(tx, next, e)
-}
-
-func (s *Server) recordToken(tx *store.Tx, c *gate.Call, _ roster.Token) error {
-	return c.Team.Log.Record(tx, c.State, c.Entry(entry.TokenPublish))
 }
 
 // checkpoint signs the log's present state first, so that whoever asks after an

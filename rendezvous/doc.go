@@ -13,6 +13,7 @@
 // of handlers; sweep is what happens unasked. Packages below know nothing of the server:
 // gate is the way into a handler, sessions how one is opened, requests what waits for
 // people, lease what sessions show to relays, agents what machines say and are told,
+// rosters how a new one is published,
 // team holds the teams of this process, logbook what their logs say, identity the
 // server's keys, chain the rosters of a team, channel the frames of one agent's
 // connection, strict how bodies are read, problem how refusals are answered, live which

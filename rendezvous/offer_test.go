@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/rosters"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
@@ -60,7 +61,7 @@ func TestOwnersAreNeverLockedOut(t *testing.T) {
 func TestC15OfferedRostersTellStrangersNothing(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNodeWith(t, nil, func(s *Server) {
-		s.offers, s.gate.Sources = rate.New[visit](rate.Rate{PerSecond: 1000, Burst: 1000}), rate.New[netip.Prefix](rate.Rate{PerSecond: 1000, Burst: 1000})
+		s.rosters.Offers, s.gate.Sources = rate.New[rosters.Visit](rate.Rate{PerSecond: 1000, Burst: 1000}), rate.New[netip.Prefix](rate.Rate{PerSecond: 1000, Burst: 1000})
 	}))
 	stranger := must(key.Generate[key.Owner]())
 	a := attack(t, c.node)
@@ -151,7 +152,7 @@ func TestOfferedRostersAreCounted(t *testing.T) {
 		wantCode(t, c.api.OfferRoster(t.Context(), junk), refusal.NotFound)
 	}
 	wantCode(t, c.api.OfferRoster(t.Context(), junk), refusal.RateLimited)
-	if !c.node.offers.Allow(visit{rate.Source("192.0.2.1:1"), c.state.Team()}, time.Now()) {
+	if !c.node.rosters.Offers.Allow(rosters.Visit{Source: rate.Source("192.0.2.1:1"), Team: c.state.Team()}, time.Now()) {
 		t.Error("a stranger used up the owners' share from elsewhere")
 	}
 }

@@ -17,14 +17,14 @@ func (s *Server) routes() []gate.Route {
 		{Method: http.MethodPost, Path: wire.PathLogin, Limit: gate.LimitSmall, Handle: s.login},
 
 		{Method: http.MethodGet, Path: wire.PathRoster, Auth: gate.Token, Role: policy.Viewer,
-			Query: []string{"from"}, Handle: s.rosterNews},
+			Query: []string{"from"}, Handle: s.rosters.News},
 		{Method: http.MethodPost, Path: wire.PathRoster, Auth: gate.Proof, Role: policy.Operator,
-			Action: wire.ActRoster, Limit: gate.LimitLarge, Handle: s.publishRoster},
-		{Method: http.MethodPost, Path: wire.PathOffer, Limit: gate.LimitLarge, Handle: s.offerRoster},
+			Action: wire.ActRoster, Limit: gate.LimitLarge, Handle: s.rosters.Publish},
+		{Method: http.MethodPost, Path: wire.PathOffer, Limit: gate.LimitLarge, Handle: s.rosters.Offer},
 
-		{Method: http.MethodGet, Path: wire.PathTokens, Auth: gate.Token, Role: policy.Viewer, Handle: s.tokens},
+		{Method: http.MethodGet, Path: wire.PathTokens, Auth: gate.Token, Role: policy.Viewer, Handle: s.rosters.Tokens},
 		{Method: http.MethodPost, Path: wire.PathTokens, Auth: gate.Proof, Role: policy.Operator,
-			Action: wire.ActToken, Limit: gate.LimitSmall, Handle: s.publishToken},
+			Action: wire.ActToken, Limit: gate.LimitSmall, Handle: s.rosters.PublishToken},
 
 		{Method: http.MethodGet, Path: wire.PathAgents, Auth: gate.Token, Role: policy.Viewer,
 			Query: []string{"after"}, Handle: s.agents.List},

@@ -29,6 +29,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/metrics"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/requests"
+	"github.com/tucdesk/tucdesk/rendezvous/rosters"
 	"github.com/tucdesk/tucdesk/rendezvous/sessions"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
@@ -58,7 +59,6 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 
-	offers   *rate.Limiter[visit]
 	exports  chan struct{}
 	metrics  metrics.Counters
 	teams    team.Teams
@@ -66,6 +66,7 @@ type Server struct {
 	requests requests.Queue
 	sessions sessions.Desk
 	agents   agents.Desk
+	rosters  rosters.Desk
 
 	base    context.Context // ends when the server closes; channels live in it
 	stop    context.CancelFunc
@@ -122,7 +123,6 @@ func prepare(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, keys: k, relay: secret,
 		audience: client.Audience(k.Access.ID(), host), issuer: principal.NewIssuer(k.Access), bus: bus.New(),
 
-		offers:  rate.New[visit](rateOffers),
 		exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}),
 	}
 	s.base, s.stop = context.WithCancel(context.Background())
@@ -147,6 +147,7 @@ func (s *Server) compose() {
 		Store: s.store, Teams: &s.teams, Bus: s.bus, Keys: s.keys, Leases: &s.leases, Metrics: &s.metrics, Log: s.log, Life: s.base,
 		Arrivals: rate.New[key.ID](rateArrivals), Alarms: rate.New[key.ID](rateAlarms),
 	}
+	s.rosters = rosters.Desk{Store: s.store, Teams: &s.teams, Keys: s.keys, Offers: rate.New[rosters.Visit](rateOffers)}
 	s.gate = gate.Gate{
 		Routes: s.routes(), Store: s.store, Teams: &s.teams, Issuer: s.issuer, Audience: s.audience, Metrics: &s.metrics, Log: s.log, Hold: s.hold,
 		Sources: rate.New[netip.Prefix](rateSource), Larges: rate.New[netip.Prefix](rateLarge),

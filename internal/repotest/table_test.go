@@ -79,8 +79,9 @@ var table = []row{
 	{"rendezvous/client", base + "internal/proxies", "github.com/coder/websocket"},
 	{"rendezvous/sessions", base + "policy policy/roster policy/approval internal/audit/entry internal/rate relay/credential rendezvous/store rendezvous/bus rendezvous/identity rendezvous/live rendezvous/channel rendezvous/problem rendezvous/strict rendezvous/client rendezvous/team rendezvous/gate rendezvous/lease rendezvous/requests", ""},
 	{"rendezvous/agents", base + "policy/roster relay/credential internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/rate rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/metrics rendezvous/logbook rendezvous/team rendezvous/gate rendezvous/lease", ""},
+	{"rendezvous/rosters", base + "policy/roster internal/audit/entry internal/rate rendezvous/principal rendezvous/store rendezvous/chain rendezvous/identity rendezvous/strict rendezvous/team rendezvous/gate", ""},
 	{"rendezvous", base + "crypto/replay policy policy/roster policy/approval internal/keyfile internal/conf internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/ledger internal/audit/export relay/credential " +
-		"rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity internal/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/metrics rendezvous/logbook rendezvous/team rendezvous/gate rendezvous/lease rendezvous/requests rendezvous/client rendezvous/sessions rendezvous/agents", "github.com/coder/websocket golang.org/x/sync"},
+		"rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity internal/rate rendezvous/strict rendezvous/problem rendezvous/live rendezvous/channel rendezvous/metrics rendezvous/logbook rendezvous/team rendezvous/gate rendezvous/lease rendezvous/requests rendezvous/client rendezvous/sessions rendezvous/agents rendezvous/rosters", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
 	{"internal/path", "internal/refusal", ""},

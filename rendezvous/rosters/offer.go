@@ -1,4 +1,4 @@
-package rendezvous
+package rosters
 
 import (
 	"net/netip"
@@ -15,25 +15,25 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
-// visit is what offers are counted by: a count for the team alone would let a
+// Visit is what offers are counted by: a count for the team alone would let a
 // stranger use up the owners' share.
-type visit struct {
-	source netip.Prefix
-	team   wire.TeamID
+type Visit struct {
+	Source netip.Prefix
+	Team   wire.TeamID
 }
 
-// offerRoster takes the next version of a roster from whoever brings it, without a
+// Offer takes the next version of a roster from whoever brings it, without a
 // login. The owners' signatures are all that counts, and a login takes an operator
 // key: owners whose operator keys are revoked, lost or expired would be locked out
-// of the one act that mends it. The checks are those of publishRoster. Whoever
+// of the one act that mends it. The checks are those of Publish. Whoever
 // brings something that no owner of the team has signed learns nothing, not even
 // that there is such a team (attack C15).
-func (s *Server) offerRoster(c *gate.Call) (any, error) {
+func (d *Desk) Offer(c *gate.Call) (any, error) {
 	var req wire.RosterPublish
 	if err := strict.Decode(c.Body, &req); err != nil {
 		return nil, err
 	}
-	owner, err := s.openOffer(c, req.Update.Statement)
+	owner, err := d.openOffer(c, req.Update.Statement)
 	if err != nil {
 		return nil, err
 	}
@@ -41,8 +41,8 @@ func (s *Server) offerRoster(c *gate.Call) (any, error) {
 	switch {
 	case err == nil:
 		c.Who = principal.Principal{Team: c.Team.ID, Operator: owner}
-		return nil, s.publish(c, req, next)
-	case s.ownedBy(c.State.Roster, req.Update.Statement):
+		return nil, d.publish(c, req, next)
+	case d.ownedBy(c.State.Roster, req.Update.Statement):
 		c.Who = principal.Principal{Team: c.Team.ID, Operator: owner}
 		return nil, err
 	case refusal.Of(err) == "":
@@ -53,16 +53,16 @@ func (s *Server) offerRoster(c *gate.Call) (any, error) {
 
 // openOffer finds the team that a roster claims to be of, and its first signer. The
 // statement is not verified here.
-func (s *Server) openOffer(c *gate.Call, signed statement.Signed) (owner key.ID, err error) {
+func (d *Desk) openOffer(c *gate.Call, signed statement.Signed) (owner key.ID, err error) {
 	var found error
 	_, _, err = statement.OpenSelfSigned(signed, func(r roster.Roster, kid key.ID) (statement.Verifier, error) {
 		owner = kid
-		if !s.offers.Allow(visit{rate.Source(c.HTTP.RemoteAddr), r.Team}, c.Now) {
+		if !d.Offers.Allow(Visit{rate.Source(c.HTTP.RemoteAddr), r.Team}, c.Now) {
 			found = refusal.New(refusal.RateLimited, "too many rosters from this network; wait a moment")
 			return nil, found
 		}
-		if c.Team, found = s.teams.Find(c.HTTP.Context(), r.Team); found == nil {
-			c.State, found = s.teams.Refresh(c.HTTP.Context(), c.Team)
+		if c.Team, found = d.Teams.Find(c.HTTP.Context(), r.Team); found == nil {
+			c.State, found = d.Teams.Refresh(c.HTTP.Context(), c.Team)
 		}
 		return nil, team.NotFound() // who must have signed is Apply's to find out
 	})
@@ -73,7 +73,7 @@ func (s *Server) openOffer(c *gate.Call, signed statement.Signed) (owner key.ID,
 }
 
 // ownedBy reports whether one of the team's present owners made the statement.
-func (s *Server) ownedBy(state *roster.State, signed statement.Signed) bool {
+func (d *Desk) ownedBy(state *roster.State, signed statement.Signed) bool {
 	_, _, err := statement.Open[roster.Roster](signed, func(kid key.ID) (statement.Verifier, error) {
 		for _, o := range state.Roster().Owners {
 			if o.ID() == kid {
