@@ -122,7 +122,6 @@ func prepare(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, keys: k, relay: secret,
 		audience: client.Audience(k.Access.ID(), host), issuer: principal.NewIssuer(k.Access), bus: bus.New(),
-
 		exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}),
 	}
 	s.base, s.stop = context.WithCancel(context.Background())

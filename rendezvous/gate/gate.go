@@ -115,8 +115,8 @@ func (g *Gate) refused(c *Call, err error) {
 	code := refusal.Of(err)
 	ours := code == "" || code == refusal.Unavailable // a refusal stays one, also of a caller who does not wait for it
 	if ours && errors.Is(c.HTTP.Context().Err(), context.Canceled) {
-		g.Metrics.Count("gone") // whoever asked has hung up: there is nobody to answer, and nothing broke
-		g.Log.Debug("a caller went away", "request", c.ID, "path", c.path())
+		g.Log.Debug("a caller went away", "request", c.ID, "path", c.path()) // there is nobody to answer, and nothing broke
+		g.Metrics.Count("gone")
 		return
 	}
 	if code == "" {
