@@ -18,6 +18,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/rendezvous/logview"
 )
 
 // cosigning answers heartbeats with a cosignature, as edit leaves it.
@@ -111,7 +112,7 @@ func TestSilentAgentHoldsUpOnlyTheEndOfAnExport(t *testing.T) {
 		defer r.Close()
 		in := &firstByte{Reader: r}
 		data := must(io.ReadAll(in))
-		if took := time.Since(in.at); took < cosignWithin/2 {
+		if took := time.Since(in.at); took < logview.CosignWithin/2 {
 			t.Errorf("the answer began %v before its end: the wait came first", took)
 		}
 		report := must(verify.Export(bytes.NewReader(data), c.state.Fingerprint(), time.Now()))

@@ -10,14 +10,15 @@
 // no request type has a team field that is read (attack C16).
 //
 // Files: config and create make a server; server puts it together; routes is the table
-// of handlers; sweep is what happens unasked. Packages below know nothing of the server:
-// gate is the way into a handler, sessions how one is opened, requests what waits for
-// people, lease what sessions show to relays, agents what machines say and are told,
-// rosters how a new one is published,
-// team holds the teams of this process, logbook what their logs say, identity the
-// server's keys, chain the rosters of a team, channel the frames of one agent's
-// connection, strict how bodies are read, problem how refusals are answered, live which
-// sessions can be cut.
+// of handlers; setup and login are for those whom no roster has vouched for yet; sweep is
+// what happens unasked. Packages below know nothing of the server. Calls come by way of
+// gate to sessions (how one is opened), requests (what waits for people), lease (what
+// sessions show to relays), rosters (how a new one is published), logview (what people
+// see of the log) and agents (what machines say and are told). Below those, team holds
+// the teams of this process, logbook what their logs say, live which sessions can be cut,
+// chain the rosters of a team, channel the frames of one agent's connection, bus who is
+// connected, identity the server's keys; strict is how bodies are read, problem how
+// refusals are answered.
 //
 // Source: design 6, protocol 2.11, 3, 4.2, 4.3.
 package rendezvous

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -13,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
@@ -50,7 +52,10 @@ func (s *Server) login(c *gate.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.recordLogin(c); err != nil {
+	err = s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
+		return c.Team.Log.Record(tx, c.State, c.Entry(entry.Login))
+	})
+	if err != nil {
 		return nil, err
 	}
 	return wire.LoginReply{Token: token, ExpiresAt: end, ServerTime: wire.At(c.Now),

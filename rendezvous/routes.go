@@ -50,10 +50,10 @@ func (s *Server) routes() []gate.Route {
 			Action: wire.ActCancel, Subject: s.requests.Subject, Handle: s.requests.Cancel},
 
 		{Method: http.MethodGet, Path: wire.PathAudit, Auth: gate.Proof, Role: policy.Admin,
-			Action: wire.ActAudit, Handle: s.exportAudit},
+			Action: wire.ActAudit, Handle: s.logs.Export},
 		{Method: http.MethodGet, Path: wire.PathCheckpoint, Auth: gate.Token, Role: policy.Viewer,
-			Query: []string{"from"}, Handle: s.checkpoint},
+			Query: []string{"from"}, Handle: s.logs.Checkpoint},
 		{Method: http.MethodPost, Path: wire.PathCheckpoint, Auth: gate.Proof, Role: policy.Viewer,
-			Action: wire.ActCosign, Limit: gate.LimitSmall, Handle: s.cosign},
+			Action: wire.ActCosign, Limit: gate.LimitSmall, Handle: s.logs.Cosign},
 	}
 }

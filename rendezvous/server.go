@@ -26,6 +26,7 @@ import (
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/identity"
 	"github.com/tucdesk/tucdesk/rendezvous/lease"
+	"github.com/tucdesk/tucdesk/rendezvous/logview"
 	"github.com/tucdesk/tucdesk/rendezvous/metrics"
 	"github.com/tucdesk/tucdesk/rendezvous/principal"
 	"github.com/tucdesk/tucdesk/rendezvous/requests"
@@ -59,7 +60,6 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 
-	exports  chan struct{}
 	metrics  metrics.Counters
 	teams    team.Teams
 	leases   lease.Desk
@@ -67,6 +67,7 @@ type Server struct {
 	sessions sessions.Desk
 	agents   agents.Desk
 	rosters  rosters.Desk
+	logs     logview.Desk
 
 	base    context.Context // ends when the server closes; channels live in it
 	stop    context.CancelFunc
@@ -122,7 +123,7 @@ func prepare(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, keys: k, relay: secret,
 		audience: client.Audience(k.Access.ID(), host), issuer: principal.NewIssuer(k.Access), bus: bus.New(),
-		exports: make(chan struct{}, maxExports), grace: stopWithin, closing: make(chan struct{}),
+		grace: stopWithin, closing: make(chan struct{}),
 	}
 	s.base, s.stop = context.WithCancel(context.Background())
 	s.calls, s.hurry = context.WithCancel(context.Background())
@@ -147,6 +148,7 @@ func (s *Server) compose() {
 		Arrivals: rate.New[key.ID](rateArrivals), Alarms: rate.New[key.ID](rateAlarms),
 	}
 	s.rosters = rosters.Desk{Store: s.store, Teams: &s.teams, Keys: s.keys, Offers: rate.New[rosters.Visit](rateOffers)}
+	s.logs = logview.Desk{Store: s.store, Bus: s.bus, Log: s.log, Exports: make(chan struct{}, logview.MaxExports)}
 	s.gate = gate.Gate{
 		Routes: s.routes(), Store: s.store, Teams: &s.teams, Issuer: s.issuer, Audience: s.audience, Metrics: &s.metrics, Log: s.log, Hold: s.hold,
 		Sources: rate.New[netip.Prefix](rateSource), Larges: rate.New[netip.Prefix](rateLarge),

@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/rendezvous/chain"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/identity"
+	"github.com/tucdesk/tucdesk/rendezvous/logbook"
 	"github.com/tucdesk/tucdesk/rendezvous/problem"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
@@ -84,7 +86,7 @@ func (s *Server) setup(c *gate.Call) (any, error) {
 		Updates: req.Roster, PolicyHash: next.Roster.PolicyHash(), Policy: append([]byte{}, req.Policy...),
 	}
 	id, err := s.store.FoundTeam(c.HTTP.Context(), founding, c.Now, func(tx *store.Tx) error {
-		return s.recordFounding(tx, next, c.Now)
+		return logbook.Record(tx, s.keys.Audit, next, entry.Entry{Type: entry.TeamFound, Time: wire.At(c.Now)})
 	})
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package rendezvous
+package logview
 
 import (
 	"context"
@@ -6,28 +6,29 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/rendezvous/agents"
+	"github.com/tucdesk/tucdesk/rendezvous/bus"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
+	"github.com/tucdesk/tucdesk/rendezvous/team"
 )
 
-// maxExports is how many exports run at once on this process; each holds a page
-// of the log. Our choice.
-const maxExports = 4
-
-// exportAudit streams the log. The export is an act of its own and the last thing
+// Export streams the log. The export is an act of its own and the last thing
 // that it shows.
-func (s *Server) exportAudit(c *gate.Call) (any, error) {
+func (d *Desk) Export(c *gate.Call) (any, error) {
 	select {
-	case s.exports <- struct{}{}:
-		defer func() { <-s.exports }()
+	case d.Exports <- struct{}{}:
+		defer func() { <-d.Exports }()
 	default:
 		return nil, refusal.New(refusal.TooMany, "other exports are under way; try again")
 	}
 	ctx := c.HTTP.Context()
-	err := s.store.InTx(ctx, c.Team.ID, func(tx *store.Tx) error {
+	err := d.Store.InTx(ctx, c.Team.ID, func(tx *store.Tx) error {
 		return c.Team.Log.Record(tx, c.State, c.Entry(entry.AuditExport))
 	})
 	if err != nil {
@@ -36,7 +37,7 @@ func (s *Server) exportAudit(c *gate.Call) (any, error) {
 	if err := c.Team.Log.Seal(ctx, c.State.Name); err != nil {
 		return nil, err
 	}
-	asked, err := s.askToCosign(ctx, c.Team)
+	asked, err := d.askToCosign(ctx, c.Team)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +46,7 @@ func (s *Server) exportAudit(c *gate.Call) (any, error) {
 		return nil, err
 	}
 	w := &stream{to: c.W, control: http.NewResponseController(c.W)}
-	src := cosignedSource{s.store.AuditSource(ctx, c.Team.ID), ctx, asked}
+	src := cosignedSource{d.Store.AuditSource(ctx, c.Team.ID), ctx, asked}
 	err = export.Write(w, src, l.Origin(), l.Keys()...)
 	switch {
 	case err == nil:
@@ -53,7 +54,7 @@ func (s *Server) exportAudit(c *gate.Call) (any, error) {
 	case !w.begun:
 		return nil, err
 	}
-	s.log.Warn("an export broke off", "request", c.ID, "err", err)
+	d.Log.Warn("an export broke off", "request", c.ID, "err", err)
 	panic(http.ErrAbortHandler) // the reader sees a broken answer, not a short one
 }
 
@@ -85,7 +86,7 @@ type stream struct {
 
 // Write implements io.Writer.
 func (w *stream) Write(p []byte) (int, error) {
-	if err := w.control.SetWriteDeadline(time.Now().Add(replyWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := w.control.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
 	if !w.begun {
@@ -98,4 +99,42 @@ func (w *stream) Write(p []byte) (int, error) {
 		err = flushed
 	}
 	return n, err
+}
+
+// askToCosign shows the newest checkpoint to agents that are connected here: an
+// export is worth more when others have seen where it ends. It waits for nobody;
+// what it returns does.
+func (d *Desk) askToCosign(ctx context.Context, t *team.Team) (*asked, error) {
+	_, size, err := t.Log.Gossip(ctx, t.Have().Name, 0)
+	if err != nil {
+		return nil, err
+	}
+	var list []*agents.Conn
+	d.Bus.Each(t.ID, func(_ key.ID, held bus.Conn) {
+		if c, ok := held.(*agents.Conn); ok && len(list) < checkpoint.MaxCosigners {
+			list = append(list, c)
+		}
+	})
+	for _, c := range list {
+		c.Beat()
+	}
+	return &asked{team: t, size: int64(size), n: len(list), until: time.Now().Add(CosignWithin)}, nil
+}
+
+// asked is how many were asked to cosign a checkpoint, and until when they may.
+type asked struct {
+	team  *team.Team
+	size  int64
+	n     int
+	until time.Time
+}
+
+// answered waits for those who have not answered yet, and stores what came.
+func (a *asked) answered(ctx context.Context) error {
+	if a.n > 0 {
+		within, cancel := context.WithDeadline(ctx, a.until)
+		defer cancel()
+		a.team.Log.AwaitCosigned(within, a.size, a.n)
+	}
+	return a.team.Log.StoreCosigned(ctx)
 }
