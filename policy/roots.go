@@ -56,8 +56,12 @@ func bothRoots(a, b []string) []string {
 // direction, or "". Who writes the outer one is one mistake of ours, or one program
 // of the machine that follows links, away from choosing what the inner one is.
 func (r *Rules) nested(x *rule) string {
+	if len(x.roots) == 0 {
+		return "" // most rules, and each would be held against all the others
+	}
+	directions := Copy.bit()
 	for _, y := range r.rules {
-		if y == x || x.actions&Copy.bit() == y.actions&Copy.bit() {
+		if y == x || x.actions&directions == y.actions&directions {
 			continue
 		}
 		for _, inner := range x.roots {
