@@ -79,6 +79,7 @@ type Agent struct {
 	left     leftovers
 	running  sync.WaitGroup          // session goroutines
 	refusals *rate.Limiter[struct{}] // that are written into the audit log
+	ways     ways
 
 	up       uplink
 	asked    questions
@@ -112,6 +113,7 @@ func Open(dir string, cfg Config) (*Agent, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.ways.path = filepath.Join(dir, waysFile)
 	a.openLogins(cfg.Logins)
 	if err := a.openPAM(cfg.PAM); err != nil {
 		return nil, err

@@ -50,6 +50,7 @@ type live struct {
 	stream *os.File // for the holder of a kept shell: what the session process has the other end of; else nil
 	begun  time.Time
 
+	told   int           // ways that the child has told of; of serve's goroutine
 	forged atomic.Uint64 // datagrams that did not open, as the child counts them; 0 before the alarm
 
 	cutOnce sync.Once
@@ -185,7 +186,7 @@ func (s *live) run() {
 func (s *live) tell() error {
 	r := &s.question.Request
 	return s.pair.SendJSON(pair.FrameJob, pair.Job{
-		Index: s.handshake.Index(), Relay: s.question.Grant.Relay, Proxies: s.agent.proxies, Map: s.agent.mapPorts, Action: r.Action, Argv: r.Params.Argv,
+		Index: s.handshake.Index(), Relay: s.question.Grant.Relay, Proxies: s.agent.proxies, Map: s.agent.mapPorts, Way: s.agent.ways.last(), Action: r.Action, Argv: r.Params.Argv,
 		File: s.question.File, Dir: wire.Bytes(s.question.Dir), Env: r.Params.Env, TTY: r.Params.TTY, Account: s.question.Account, Keep: r.Params.Keep, PAM: s.agent.runuser != "",
 	})
 }
@@ -221,6 +222,9 @@ func (s *live) handle(f pair.Frame, timer *time.Timer) error {
 	}
 	if f.Type == pair.FrameForged && s.confirmed {
 		return s.alarm(f.Body)
+	}
+	if f.Type == pair.FrameWay {
+		return s.reached(f.Body)
 	}
 	if f.Type == pair.FrameAsk {
 		return s.asked(f.Body, time.Now())

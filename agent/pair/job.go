@@ -16,6 +16,7 @@ type Job struct {
 	Relay   wire.Relay       `json:"relay"`
 	Proxies proxies.Settings `json:"proxies"` // on the way to relays
 	Map     bool             `json:"map"`     // ask the router to forward a port to the session
+	Way     string           `json:"way"`     // by which a relay was reached last in this network; "" is unknown
 	Action  wire.Action      `json:"action"`
 	Argv    []wire.Bytes     `json:"argv"` // Exec
 	File    process.File     `json:"file"` // Exec

@@ -22,6 +22,7 @@
 //	19    closed     to parent   256      JSON: why the session ended
 //	20    forged     to parent   64       JSON: how many datagrams did not open
 //	21    ask        to parent   4 KiB    JSON: may this be read, written, reached, listened at?
+//	22    way        to parent   16       the kind of way by which a relay was reached in this network
 //
 // The child allocates on the relay while the operator's ACCEPT is still on its
 // way, and knows no key until the supervisor has checked CONFIRM. The supervisor
@@ -59,6 +60,7 @@ const (
 	FrameClosed   FrameType = 19
 	FrameForged   FrameType = 20
 	FrameAsk      FrameType = 21
+	FrameWay      FrameType = 22
 )
 
 const frameHead = 5
@@ -84,6 +86,8 @@ func (t FrameType) limit() int {
 		return 4 << 10
 	case FrameClosed:
 		return 256
+	case FrameWay:
+		return 16
 	}
 	return -1
 }

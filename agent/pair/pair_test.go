@@ -23,7 +23,7 @@ func (*memory) Close() error { return nil }
 
 func TestPairTakesItsOwnFramesOnly(t *testing.T) {
 	for typ := range FrameType(32) {
-		toChild, toParent := typ >= FrameJob && typ <= FrameAnswer, typ >= FrameConfirm && typ <= FrameAsk
+		toChild, toParent := typ >= FrameJob && typ <= FrameAnswer, typ >= FrameConfirm && typ <= FrameWay
 		var m memory
 		if err := Supervisor(&m).Send(typ, nil); (err == nil) != toChild {
 			t.Errorf("the supervisor sends frame %d: %v", typ, err)
@@ -42,7 +42,7 @@ func TestPairTakesItsOwnFramesOnly(t *testing.T) {
 }
 
 func TestPairBoundsWhatItReads(t *testing.T) {
-	for _, typ := range []FrameType{FrameConfirm, FrameStarted, FrameExited, FrameClosed, FrameForged, FrameAsk} {
+	for _, typ := range []FrameType{FrameConfirm, FrameStarted, FrameExited, FrameClosed, FrameForged, FrameAsk, FrameWay} {
 		var m memory
 		head := binary.BigEndian.AppendUint32([]byte{byte(typ)}, uint32(typ.limit()+1))
 		m.Write(append(head, make([]byte, typ.limit()+1)...))

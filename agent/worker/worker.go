@@ -119,7 +119,7 @@ func (w *worker) listen() {
 
 // session opens the link, waits for the operator and serves it.
 func (w *worker) session(ctx context.Context) error {
-	l, err := link.Open(ctx, link.Config{Relay: w.job.Relay, Direct: true, Map: w.job.Map, Proxy: w.job.Proxies.Choose()})
+	l, err := link.Open(ctx, link.Config{Relay: w.job.Relay, Direct: true, Map: w.job.Map, Proxy: w.job.Proxies.Choose(), Remember: w.ways()})
 	if err != nil {
 		return w.cause(ctx, err)
 	}

@@ -48,10 +48,7 @@ func newNetwork(loopback bool) *network {
 // look reads the addresses and reports whether anything has changed.
 func (n *network) look() bool {
 	addrs := hostAddrs(n.loopback)
-	// Where packets to the world leave from; nothing is sent to these, which are
-	// nobody's (RFC 5737, RFC 3849).
-	four := source(netip.MustParseAddrPort("192.0.2.1:9"))
-	six := source(netip.MustParseAddrPort("[2001:db8::1]:9"))
+	four, six := outward()
 	all := fmt.Sprint(addrs, four, six)
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -70,6 +67,16 @@ func (n *network) fingerprint() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.print
+}
+
+// CurrentNetwork names the network that this machine is in, as a Memory is asked for
+// it: by a short hash.
+func CurrentNetwork() string { return fingerprint(outward()) }
+
+// outward is where packets to the world leave from; nothing is sent to these, which
+// are nobody's (RFC 5737, RFC 3849).
+func outward() (four, six netip.Addr) {
+	return source(netip.MustParseAddrPort("192.0.2.1:9")), source(netip.MustParseAddrPort("[2001:db8::1]:9"))
 }
 
 // fingerprint names a network by the prefixes of our addresses in it: an address

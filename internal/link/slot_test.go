@@ -273,10 +273,10 @@ func TestChoiceIsRememberedForTheNetwork(t *testing.T) {
 			t.Errorf("remembered %q", got)
 		}
 	}
-	for i := range 3 * maxNetworks {
+	for i := range 3 * MaxNetworks {
 		m.Store(fmt.Sprint(i), RelayUDP)
 	}
-	if n := len(m.(*memory).kinds); n > maxNetworks {
+	if n := len(m.(*memory).kinds); n > MaxNetworks {
 		t.Errorf("%d networks", n)
 	}
 }

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/tucdesk/tucdesk/internal/link"
@@ -10,11 +9,7 @@ import (
 
 // networksFile keeps which way to a relay worked last in which network, so that
 // the next session begins with it. It says nothing of the network but a hash.
-const (
-	networksFile    = "networks.json"
-	maxNetworksFile = 16 << 10
-	maxNetworks     = 64 // entries; our choice
-)
+const networksFile = "networks.json"
 
 // networks is link.Memory in a file of the state folder. A damaged file is no
 // memory, and is replaced. Of two processes that write at once one is forgotten,
@@ -24,51 +19,28 @@ type networks struct {
 	mu   sync.Mutex // serialises what this process does to the file
 }
 
-// known is one entry; the first of the file was used last.
-type known struct {
-	Network string    `json:"network"`
-	Kind    link.Kind `json:"kind"`
-}
-
 func networksIn(home account.Home) *networks { return &networks{home: home} }
 
 // Load returns "" for a network that it does not know.
 func (n *networks) Load(network string) link.Kind {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, k := range n.readLocked() {
-		if k.Network == network {
-			return k.Kind
-		}
-	}
-	return ""
+	return n.readLocked().Load(network)
 }
 
-// Store writes only what is new, or would soon be forgotten although it is used.
+// Store writes only what is new.
 func (n *networks) Store(network string, kind link.Kind) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	list := n.readLocked()
-	if i := slices.IndexFunc(list, func(k known) bool { return k.Network == network }); i >= 0 {
-		if list[i].Kind == kind && i < maxNetworks/2 {
-			return
-		}
-		list = slices.Delete(list, i, i+1)
+	if list, changed := n.readLocked().With(network, kind); changed {
+		_ = n.home.WriteJSON(networksFile, list) // a hint that is lost is learnt again
 	}
-	list = slices.Insert(list, 0, known{network, kind})
-	_ = n.home.WriteJSON(networksFile, list[:min(len(list), maxNetworks)]) // a hint that is lost is learnt again
 }
 
-func (n *networks) readLocked() []known {
-	var list []known
-	if n.home.ReadJSON(networksFile, maxNetworksFile, &list) != nil || len(list) > maxNetworks {
+func (n *networks) readLocked() link.Networks {
+	var list link.Networks
+	if n.home.ReadJSON(networksFile, link.MaxNetworksFile, &list) != nil {
 		return nil
 	}
-	return slices.DeleteFunc(list, func(k known) bool {
-		switch k.Kind {
-		case link.RelayUDP, link.RelayTCP, link.RelayTLS, link.RelayDTLS, link.RelayWebSocket:
-			return false
-		}
-		return true
-	})
+	return list.Clean()
 }

@@ -64,7 +64,7 @@ func TestNetworksAreRememberedAndBounded(t *testing.T) {
 		t.Error("knows a network without a file")
 	}
 	m.Store("home", link.RelayTLS)
-	for i := range 2 * maxNetworks {
+	for i := range 2 * link.MaxNetworks {
 		m.Store(fmt.Sprint("cafe ", i), link.RelayTCP)
 		m.Store("home", link.RelayTLS) // what is used stays
 	}
@@ -72,10 +72,10 @@ func TestNetworksAreRememberedAndBounded(t *testing.T) {
 	if got := again.Load("home"); got != link.RelayTLS {
 		t.Errorf("home by %q", got)
 	}
-	if got := again.Load(fmt.Sprint("cafe ", 2*maxNetworks-1)); got != link.RelayTCP {
+	if got := again.Load(fmt.Sprint("cafe ", 2*link.MaxNetworks-1)); got != link.RelayTCP {
 		t.Errorf("the newest by %q", got)
 	}
-	if n := len(again.readLocked()); n != maxNetworks {
+	if n := len(again.readLocked()); n != link.MaxNetworks {
 		t.Errorf("%d entries", n)
 	}
 }
@@ -83,7 +83,7 @@ func TestNetworksAreRememberedAndBounded(t *testing.T) {
 func TestDamagedFileOfNetworksIsReplaced(t *testing.T) {
 	home := account.Home{Dir: t.TempDir()}
 	m := networksIn(home)
-	for _, text := range []string{"", "{", `{"a":1}`, `[{"network":"home","kind":"pigeon"}]`, strings.Repeat("[", maxNetworksFile+1)} {
+	for _, text := range []string{"", "{", `{"a":1}`, `[{"network":"home","kind":"pigeon"}]`, strings.Repeat("[", link.MaxNetworksFile+1)} {
 		if err := os.WriteFile(home.Path(networksFile), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
