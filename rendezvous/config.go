@@ -67,8 +67,8 @@ type Config struct {
 	// /relay; nil where the relay runs elsewhere.
 	RelayWeb http.Handler `toml:"-"`
 
-	// Log receives the server's records; nil discards them. Records name ids,
-	// never people, tokens or content.
+	// Log receives the server's records; nil discards them. Records name ids
+	// and machines, never people, tokens or content.
 	Log *slog.Logger `toml:"-"`
 }
 

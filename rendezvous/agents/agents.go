@@ -101,10 +101,15 @@ func (d *Desk) serveControl(ch *channel.Conn, c *gate.Call, binding key.Hash) {
 		ch.Refuse(err)
 		return
 	}
+	log := d.Log.With("team", conn.team.ID.String(), "agent", conn.agent.String(), "name", conn.name)
+	if conn.joins { // on a channel that lasts for its registration alone; the team's log has the join
+		log = slog.New(slog.DiscardHandler)
+	}
+	log.Info("an agent has connected")
 	why := ch.Serve(channel.Handler{
 		Begin: conn.catchUp, Seen: func() { d.Metrics.Count("frames") }, Frame: conn.handle, Beat: conn.Beat, Gone: conn.bound,
 	})
-	d.Log.Info("an agent has left", "team", conn.team.ID.String(), "agent", conn.agent.String(), "why", why)
+	log.Info("an agent has left", "why", why)
 }
 
 // Announce sends a new roster to every connected agent of the team, and ends the

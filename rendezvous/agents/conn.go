@@ -29,6 +29,7 @@ type Conn struct {
 	team  *team.Team
 	agent key.ID
 	name  string
+	joins bool // its first registration ever
 	token statement.Signed
 	cert  statement.Signed
 	bound func() // takes the channel off the bus

@@ -26,6 +26,7 @@ type newcomer struct {
 	state chain.State
 	cert  roster.AgentCert
 	kid   key.ID
+	joins bool // it was not in the registry
 }
 
 // admit reads the first frame and checks the registration in it (protocol 2.11).
@@ -94,6 +95,7 @@ func (d *Desk) storeRegistration(ctx context.Context, n *newcomer, now time.Time
 		if err != nil {
 			return err
 		}
+		n.joins = isNew
 		if isNew { // joining, not only coming back: the token must be good today
 			if _, err := n.state.Roster.VerifyToken(n.frame.Token, now); err != nil {
 				return err
@@ -136,7 +138,7 @@ func (d *Desk) attach(ctx context.Context, ch *channel.Conn, n *newcomer, now ti
 	news, _ := n.state.News(n.frame.Roster)
 	reply := wire.Registered{ServerTime: wire.At(now), Roster: news, Heartbeat: wire.Millis(wire.HeartbeatEvery.Milliseconds())}
 	c := &Conn{Conn: ch, desk: d, team: n.team, agent: n.kid,
-		name: n.cert.Name, token: n.frame.Token, cert: n.frame.Certificate, noted: now, seen: n.frame.Seen, checked: n.state.Roster.Version()}
+		name: n.cert.Name, joins: n.joins, token: n.frame.Token, cert: n.frame.Certificate, noted: now, seen: n.frame.Seen, checked: n.state.Roster.Version()}
 	c.has = max(n.frame.Roster, lastOf(news, n.frame.Roster))
 	if err := c.firstGossip(ctx, &reply); err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -205,12 +206,25 @@ func (c *Conn) next(ctx context.Context) (wire.Frame, error) {
 		if errors.Is(err, websocket.ErrMessageTooBig) {
 			return wire.Frame{}, refusal.New(refusal.TooLarge, "a frame has at most %d bytes", wire.MaxFrame)
 		}
-		return wire.Frame{}, refusal.New(refusal.Unreachable, "the agent's connection ended")
+		return wire.Frame{}, refusal.New(refusal.Unreachable, "%s", ending(ctx, err))
 	}
 	if typ != websocket.MessageBinary {
 		return wire.Frame{}, refusal.New(refusal.ProtocolError, "frames are binary messages")
 	}
 	return Decode(raw)
+}
+
+// ending says how a connection ended, for whoever reads the server's log: a machine
+// that was stopped, one that went silent and a network that broke are looked for in
+// different places.
+func ending(ctx context.Context, err error) string {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return "nothing came from the agent in time"
+	case errors.Is(err, io.EOF), websocket.CloseStatus(err) != -1:
+		return "the agent closed the connection"
+	}
+	return "the agent's connection ended"
 }
 
 // Decode reads one frame; what its body holds is not looked at.
