@@ -34,7 +34,7 @@ func Generate[R key.Role]() key.Private[R] { return Must(key.Generate[R]()) }
 // Team is a team with its owner's key at hand, and the state folder of one of
 // its operators, ann. Nothing listens at its server's address.
 type Team struct {
-	owner    key.Private[key.Owner]
+	Owner    key.Private[key.Owner] // the one who founds and proposes
 	Ann, Bob key.Private[key.Operator]
 	Enroller key.Private[key.Enroller]
 	audit    key.Private[key.Audit]
@@ -48,18 +48,27 @@ type Team struct {
 // NewTeam founds a team of one owner.
 func NewTeam(t *testing.T) *Team {
 	t.Helper()
+	return NewTeamOf(t)
+}
+
+// NewTeamOf founds a team of that many owners more, all of whom must sign.
+func NewTeamOf(t *testing.T, more ...key.Private[key.Owner]) *Team {
+	t.Helper()
 	home := account.Home{Dir: t.TempDir()}
 	m := &Team{
-		owner: Generate[key.Owner](), Bob: Generate[key.Operator](), Enroller: Generate[key.Enroller](), audit: Generate[key.Audit](),
+		Owner: Generate[key.Owner](), Bob: Generate[key.Operator](), Enroller: Generate[key.Enroller](), audit: Generate[key.Audit](),
 		Text: policy.Default(), Home: home,
 	}
 	m.Ann = Must(keyfile.CreateKey[key.Operator](home.Path(account.OperatorKeyFile)))
-	m.Root = roster.Root{Team: wire.NewTeamID(), Name: "test", Owners: []key.Public[key.Owner]{m.owner.Public()}, Threshold: 1}
-	m.signed = Must(roster.SignRoot(m.owner, m.Root))
+	m.Root = roster.Root{Team: wire.NewTeamID(), Name: "test", Owners: []key.Public[key.Owner]{m.Owner.Public()}, Threshold: 1 + len(more)}
+	for _, o := range more {
+		m.Root.Owners = append(m.Root.Owners, o.Public())
+	}
+	m.signed = Must(roster.SignRoot(m.Owner, m.Root))
 	access := Generate[key.Access]().Public()
 	keys := wire.ServerKeys{Access: access, Grant: Generate[key.Grant]().Public(), Audit: m.audit.Public(), TLS: sha256.Sum256(nil)}
 	const url = "https://127.0.0.1:1"
-	m.first = Must(roster.Sign(m.owner, roster.First(m.Root, m.signed.Hash(), func(r *roster.Roster) {
+	m.first = Must(roster.Sign(m.Owner, roster.First(m.Root, m.signed.Hash(), func(r *roster.Roster) {
 		r.Renew(time.Now(), roster.DefaultLifetime)
 		r.Servers = []roster.Server{{Name: "main", URL: url, Keys: keys}}
 		r.Operators = []roster.Operator{
@@ -69,6 +78,9 @@ func NewTeam(t *testing.T) *Team {
 		r.Enrollers = []roster.Enroller{{Key: m.Enroller.Public(), Tags: []string{"prod"}, MaxLifetime: 3600}}
 		r.PolicyHash = sha256.Sum256(m.Text)
 	})))
+	for _, o := range more {
+		m.first = Must(roster.Cosign(o, m.first))
+	}
 	err := home.WriteJSON(account.TeamFile, account.Membership{URL: url, Pin: keys.TLS, Access: access.ID(), Team: m.Root.Team, Fingerprint: m.signed.Hash(), Root: m.signed})
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +109,7 @@ func (m *Team) Account(t *testing.T) *account.Account {
 
 // Next is the roster after a's, changed by edit and signed.
 func (m *Team) Next(a *account.Account, edit func(*roster.Roster)) wire.RosterUpdate {
-	return Must(roster.Sign(m.owner, roster.Next(a.State, func(r *roster.Roster) {
+	return Must(roster.Sign(m.Owner, roster.Next(a.State, func(r *roster.Roster) {
 		r.Renew(time.Now(), roster.DefaultLifetime)
 		edit(r)
 	})))
