@@ -12,11 +12,11 @@ type Role uint8
 
 // The roles, least first. The zero Role is none of them and matches no rule.
 const (
-	Viewer Role = 1 + iota
-	Operator
-	Approver
-	Admin
-	Owner
+	Viewer   Role = 1 + iota // reads what the team may read
+	Operator                 // opens sessions, and approves where a rule names the role
+	Approver                 // as an operator; the role that rules are meant to name for approvals
+	Admin                    // deletes agents and exports the log as well
+	Owner                    // as an admin; rosters are signed with an owner key, which is another and needs no role
 )
 
 var roleNames = [...]string{Viewer: "viewer", Operator: "operator", Approver: "approver", Admin: "admin", Owner: "owner"}

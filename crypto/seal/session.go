@@ -33,24 +33,24 @@ const (
 // Limits of one key, from protocol 2.7. At the soft limit NeedsRekey says so, at
 // the hard limit Seal refuses.
 const (
-	SoftDatagrams = 1 << 24
-	HardDatagrams = 1 << 26
-	SoftBytes     = 16 << 30 // plaintext bytes
-	HardBytes     = 64 << 30
-	SoftAge       = 10 * time.Minute
-	HardAge       = 15 * time.Minute
+	SoftDatagrams = 1 << 24          // sealed
+	HardDatagrams = 1 << 26          // sealed
+	SoftBytes     = 16 << 30         // plaintext bytes
+	HardBytes     = 64 << 30         // plaintext bytes
+	SoftAge       = 10 * time.Minute // since the epoch began
+	HardAge       = 15 * time.Minute // since the epoch began
 
 	// FailedAlarm is the number of failed opens of one key from which Stats
 	// reports an alarm; FailedClose the one at which the session closes itself.
 	FailedAlarm = 1 << 20
-	FailedClose = 1 << 36
+	FailedClose = 1 << 36 // failed opens
 )
 
 // Grace of the old epoch after the peer was seen in the new one: whichever ends
 // first. From protocol 2.7.
 const (
-	GraceTime      = 10 * time.Second
-	GraceDatagrams = 2048
+	GraceTime      = 10 * time.Second // from when the new epoch was seen
+	GraceDatagrams = 2048             // that the old one may still open
 )
 
 // ErrClosed is returned by every method of a closed session.
@@ -68,8 +68,8 @@ type Side uint8
 
 // The sides.
 const (
-	Operator Side = iota + 1
-	Agent
+	Operator Side = iota + 1 // opened the session
+	Agent                    // accepted it
 )
 
 // Session seals and opens the datagrams of one session. Every method is safe for

@@ -24,8 +24,8 @@ type Decision string
 
 // The decisions.
 const (
-	Approve Decision = "approve"
-	Deny    Decision = "deny"
+	Approve Decision = "approve" // counts towards what the rule needs, once for each person
+	Deny    Decision = "deny"    // ends the request, however many have approved
 )
 
 // Approval is one person's decision on one request (protocol 4.3).

@@ -12,11 +12,11 @@ import (
 // Limits on what a statement may list; our choice, so that the largest roster
 // stays below the 4 MiB of protocol 4.1 and every check below a second.
 const (
-	MaxOwners       = 32
-	MaxServers      = 32
-	MaxOperators    = 10_000
-	MaxEnrollers    = 256
-	MaxRevoked      = 20_000
+	MaxOwners       = 32        // of a team
+	MaxServers      = 32        // of a roster
+	MaxOperators    = 10_000    // of a roster
+	MaxEnrollers    = 256       // of a roster
+	MaxRevoked      = 20_000    // keys that a roster takes back
 	MaxTags         = 64        // of an enroller, a token or a certificate
 	MaxCosignatures = MaxOwners // of one update, beyond its own signature
 	MaxUses         = 100_000   // of one join token

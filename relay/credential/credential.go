@@ -53,9 +53,12 @@ const (
 
 // Errors of Check. The texts never hold the user name: it comes from strangers.
 var (
+	// ErrMalformed: another version, field or spelling than Mint's.
 	ErrMalformed = errors.New("relay credential: user name is not one that rendezvous makes")
-	ErrExpired   = errors.New("relay credential: expired")
-	ErrTooLong   = errors.New("relay credential: lives longer than a credential may")
+	// ErrExpired: the expiry in the name has passed; ask rendezvous for the next.
+	ErrExpired = errors.New("relay credential: expired")
+	// ErrTooLong: it expires later than MaxLifetime from now, beyond MaxSkew.
+	ErrTooLong = errors.New("relay credential: lives longer than a credential may")
 )
 
 // Secret is shared by rendezvous and relays. It never prints and is not
@@ -110,8 +113,8 @@ type Role byte
 
 // The two roles, as they stand in the user name.
 const (
-	Operator Role = 'o'
-	Agent    Role = 'a'
+	Operator Role = 'o' // whoever opened the session
+	Agent    Role = 'a' // the machine
 )
 
 // Other returns the opposite role.

@@ -11,8 +11,8 @@ import (
 // Caps on open stream connections. Our choice: at most some 2 KiB are held for a
 // connection that has not sent a frame.
 const (
-	DefaultMaxConns     = 20000
-	DefaultMaxPerSource = 256
+	DefaultMaxConns     = 20000 // in total
+	DefaultMaxPerSource = 256   // of one IPv4 address or one IPv6 /64
 )
 
 // Gate counts the open connections of each source and in total. Listeners that

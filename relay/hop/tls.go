@@ -13,14 +13,14 @@ import (
 // Application protocols of the TLS port (RFC 7443; RFC 7301). A client that names
 // none gets TURN.
 const (
-	ProtoTURN = "stun.turn"
-	ProtoHTTP = "http/1.1" // for the WebSocket
+	ProtoTURN = "stun.turn" // frames of TURN over TCP
+	ProtoHTTP = "http/1.1"  // for the WebSocket
 )
 
 // Where a server's HTTPS port leads to its relay, and the subprotocol spoken there.
 const (
-	WebSocketPath  = "/relay"
-	WebSocketProto = "tucdesk-relay.v1"
+	WebSocketPath  = "/relay"           // exactly, with no query
+	WebSocketProto = "tucdesk-relay.v1" // a stream in binary messages, whose boundaries mean nothing
 )
 
 // ServerTLS returns the configuration of the relay's TLS port. Sessions are not

@@ -34,9 +34,10 @@ const (
 	// QueueLength is how many messages may wait to be written.
 	QueueLength = 64
 
-	// FramesPerSecond and FramesAtOnce bound what an agent says unasked.
+	// FramesPerSecond and FramesAtOnce bound what an agent says unasked: as many in the
+	// long run, and in one burst.
 	FramesPerSecond = 20
-	FramesAtOnce    = 200
+	FramesAtOnce    = 200 // see FramesPerSecond
 
 	writeWithin = 30 * time.Second // one message, also the largest roster on a slow line
 	maxAsked    = 256              // questions to one agent without an answer yet

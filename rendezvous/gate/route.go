@@ -25,10 +25,10 @@ const (
 
 // Limits of a route's body in bytes; our choice where wire says nothing. 0 takes none.
 const (
-	LimitSmall    = 16 << 10  // a login, a token, an approval that repeats a request
-	LimitStranger = 64 << 10  // what a caller without a token may send without one of the places for large bodies
-	LimitRequest  = 160 << 10 // a session request of 64 KiB in base64, and M1
-	LimitLarge    = wire.MaxBody
+	LimitSmall    = 16 << 10     // a login, a token, an approval that repeats a request
+	LimitStranger = 64 << 10     // what a caller without a token may send without one of the places for large bodies
+	LimitRequest  = 160 << 10    // a session request of 64 KiB in base64, and M1
+	LimitLarge    = wire.MaxBody // a roster with its policy, or a team with its history
 )
 
 // Route is one row of the table: how a call is taken, and by whom.

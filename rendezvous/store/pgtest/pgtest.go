@@ -26,8 +26,8 @@ import (
 // The roles of a cluster: one that may do everything, and the one that owns the
 // databases of the tests.
 const (
-	Boss = "boss"
-	Role = "tucdesk"
+	Boss = "boss"    // makes and drops databases
+	Role = "tucdesk" // what the server connects as: no superuser, and bound by row-level security
 )
 
 // startWithin bounds the start of a cluster, and every command to it; our choice.
