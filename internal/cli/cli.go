@@ -25,28 +25,28 @@ import (
 
 // Command is one verb, or a noun with verbs below it.
 type Command struct {
-	Use      string // name and arguments, "exec HOST -- ARGV..."
-	Short    string // one line without a full stop
-	Long     string // what it does, when it refuses, what it leaves behind
-	Example  string // lines that work as they stand
-	Hidden   bool   // not for people: started by our own programs
-	Flags    func(*flag.FlagSet)
-	MinArgs  int
-	MaxArgs  int // -1: any number
-	Run      func(ctx context.Context, io *IO, args []string) error
-	Complete func(ctx context.Context, typed string) []string // candidates for the first argument
-	Again    func() bool                                      // whether flags may stand right behind the first argument too, as with ssh
-	Files    bool                                             // the other arguments, or all of them, are files
-	Mixed    bool                                             // every argument is a file, or begins with a candidate
-	Sub      []*Command
+	Use      string                                                 // name and arguments, "exec HOST -- ARGV..."
+	Short    string                                                 // one line without a full stop
+	Long     string                                                 // what it does, when it refuses, what it leaves behind
+	Example  string                                                 // lines that work as they stand
+	Hidden   bool                                                   // not for people: started by our own programs
+	Flags    func(*flag.FlagSet)                                    // defines them, when the tree is built
+	MinArgs  int                                                    // fewer are a wrong command line
+	MaxArgs  int                                                    // -1: any number
+	Run      func(ctx context.Context, io *IO, args []string) error // nil for a noun, which shows its verbs
+	Complete func(ctx context.Context, typed string) []string       // candidates for the first argument
+	Again    func() bool                                            // whether flags may stand right behind the first argument too, as with ssh
+	Files    bool                                                   // the other arguments, or all of them, are files
+	Mixed    bool                                                   // every argument is a file, or begins with a candidate
+	Sub      []*Command                                             // the verbs below
 }
 
 // IO is where a command reads and writes. Out takes the answer and nothing
 // else, Err the talk.
 type IO struct {
-	In  *os.File
-	Out io.Writer
-	Err io.Writer
+	In  *os.File  // a file, so that it can be asked whether it is a terminal
+	Out io.Writer // the answer and nothing else
+	Err io.Writer // the talk
 }
 
 // Say writes a line of talk.

@@ -29,7 +29,7 @@ const (
 
 // Error is an error with what to do next and how to exit.
 type Error struct {
-	Err   error
+	Err   error    // what happened; never nil
 	Hints []string // commands or sentences, most useful first
 	Exit  int      // 0: by the refusal in Err's chain
 }

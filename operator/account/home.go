@@ -44,27 +44,27 @@ type Home struct {
 
 // The files of the folder.
 const (
-	OperatorKeyFile = "operator.key"
-	OwnerKeyFile    = "owner.age"
-	EnrollerKeyFile = "enroller.key"
-	TeamFile        = "team.json"
-	RosterFile      = "roster"
-	PolicyFile      = "policy.toml"
-	LoginFile       = "login.json"
-	agentsFile      = "agents.json"
-	FoundingFile    = "founding.json"
-	AuditSeenFile   = "audit.seen"
-	OwnerNotesFile  = "owners.json"
+	OperatorKeyFile = "operator.key"  // who this operator is; made by login or team init
+	OwnerKeyFile    = "owner.age"     // an owner's key, locked by a passphrase (package vault)
+	EnrollerKeyFile = "enroller.key"  // signs join tokens; where the team was founded
+	TeamFile        = "team.json"     // Membership: which team, and its pins
+	RosterFile      = "roster"        // the chain of rosters, verified again at each start
+	PolicyFile      = "policy.toml"   // the rules in force, as text; believed when the roster binds its hash
+	LoginFile       = "login.json"    // SavedLogin: a JWT that lives for minutes
+	agentsFile      = "agents.json"   // the machines as last seen; can be fetched again
+	FoundingFile    = "founding.json" // a founding that waits for other owners' signatures
+	AuditSeenFile   = "audit.seen"    // the newest checkpoint of the log that was seen (package witness)
+	OwnerNotesFile  = "owners.json"   // which owner keys were made or opened here; for people only
 )
 
 // Sizes of what is read back from the folder; our choice, above what the
 // formats allow.
 const (
-	MaxTeamFile   = 64 << 10
-	maxRosterFile = 64 << 20
-	MaxPolicyFile = 2 << 20
-	maxLoginFile  = 16 << 10
-	maxAgentsFile = 64 << 20
+	MaxTeamFile   = 64 << 10 // bytes, of a Membership
+	maxRosterFile = 64 << 20 // bytes, of a chain
+	MaxPolicyFile = 2 << 20  // bytes, of the rules as text
+	maxLoginFile  = 16 << 10 // bytes, of a SavedLogin
+	maxAgentsFile = 64 << 20 // bytes, of the server's list
 )
 
 // DefaultDir is where the state lies unless --state says otherwise:

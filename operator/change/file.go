@@ -27,7 +27,7 @@ const (
 // File is a pending change as it is handed from owner to owner. It holds no
 // secret, and nothing in it is believed before Open has verified it.
 type File struct {
-	Root   statement.Signed    `json:"root"`
+	Root   statement.Signed    `json:"root"`   // the team's root; the pinned fingerprint is its hash
 	Chain  []wire.RosterUpdate `json:"chain"`  // all versions before the change; [] when that is too much
 	Update wire.RosterUpdate   `json:"update"` // the change, with the signatures so far
 	Policy wire.Bytes          `json:"policy"` // the new rules; "" when they stay

@@ -66,7 +66,7 @@ func (o *Output) Close() {
 
 // Streams are those of one machine. One goroutine may write to each.
 type Streams struct {
-	Out, Err io.Writer
+	Out, Err io.Writer // what the program on the machine prints
 	Talk     io.Writer // our own words about this machine
 	closers  []func() error
 }

@@ -9,14 +9,14 @@ import (
 
 // Machine is one that could be meant.
 type Machine struct {
-	Name string
-	Tags []string
+	Name string   // by its verified certificate
+	Tags []string // likewise; labels are those of the form label=value
 }
 
 // Target is one that is meant, with the login user that was asked for with it.
 type Target struct {
 	User string // "" is unsaid
-	Name string
+	Name string // of the machine, without a user or a suffix
 }
 
 // String is "[user@]name".

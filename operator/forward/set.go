@@ -36,22 +36,22 @@ const (
 // Event is something that happened to a forward. From and the text of Err may come
 // from the machine and are not escaped.
 type Event struct {
-	Type  EventType
-	Spec  Spec
-	At    string // where is listened
-	Conn  Connection
-	Taken int64 // bytes from who connected, of a closed connection
-	Given int64 // and to it
-	Err   error
+	Type  EventType  // what happened
+	Spec  Spec       // the forward that it happened to
+	At    string     // where is listened
+	Conn  Connection // of Opened, Closed and Refused; its ID is 0 where it was refused
+	Taken int64      // bytes from who connected, of a closed connection
+	Given int64      // and to it
+	Err   error      // of Refused alone
 }
 
 // Connection is one forwarded connection.
 type Connection struct {
-	ID    uint64 // counts from 1
-	Spec  Spec
-	From  string
-	To    string
-	Since time.Time
+	ID    uint64    // counts from 1
+	Spec  Spec      // the forward that it came by
+	From  string    // who connected, as an address or in words
+	To    string    // what was connected to
+	Since time.Time // when both sides stood
 }
 
 // Config is what a Set is made with.

@@ -42,8 +42,8 @@ func (a Address) String() string {
 
 // Spec is one forward.
 type Spec struct {
-	Way    Way
-	Listen Address
+	Way    Way     // which side listens
+	Listen Address // where; of port 0 the system chooses one
 	To     Address // zero: SOCKS clients say where
 }
 

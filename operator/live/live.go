@@ -49,23 +49,23 @@ const (
 
 // Session is what a process says of one of its sessions. The JSON names stay.
 type Session struct {
-	PID     int       `json:"pid"`
-	Host    string    `json:"host"`
-	Action  string    `json:"action"`
-	User    string    `json:"user"` // login user at the host; "" is the agent's own
-	Session string    `json:"session"`
-	Since   time.Time `json:"since"`
+	PID     int       `json:"pid"`     // of the process that answers
+	Host    string    `json:"host"`    // name of the machine
+	Action  string    `json:"action"`  // of its request: "shell", "exec", "copy", "forward", "ping"
+	User    string    `json:"user"`    // login user at the host; "" is the agent's own
+	Session string    `json:"session"` // its id, in hex, as the logs have it
+	Since   time.Time `json:"since"`   // when it stood
 
-	Lost      bool      `json:"lost"`      // nothing gets through: what is sent waits
-	PathSince time.Time `json:"pathSince"` // the present path, or none
-	Kind      string    `json:"kind"`      // "direct", "relay-udp", …; "" while lost
-	Name      string    `json:"name"`      // of the relay, or the host's address
-	RTTMillis float64   `json:"rttMillis"` // 0: not measured yet
-	Heard     time.Time `json:"lastHeard"` // zero is never
-	BytesIn   uint64    `json:"bytesIn"`
-	BytesOut  uint64    `json:"bytesOut"`
-	Changes   int       `json:"pathChanges"`
-	Paths     []Path    `json:"paths"`
+	Lost      bool      `json:"lost"`        // nothing gets through: what is sent waits
+	PathSince time.Time `json:"pathSince"`   // the present path, or none
+	Kind      string    `json:"kind"`        // "direct", "relay-udp", …; "" while lost
+	Name      string    `json:"name"`        // of the relay, or the host's address
+	RTTMillis float64   `json:"rttMillis"`   // 0: not measured yet
+	Heard     time.Time `json:"lastHeard"`   // zero is never
+	BytesIn   uint64    `json:"bytesIn"`     // received in datagrams, sealed, by all paths
+	BytesOut  uint64    `json:"bytesOut"`    // sent, likewise
+	Changes   int       `json:"pathChanges"` // of the path, losses among them
+	Paths     []Path    `json:"paths"`       // all that are known, the chosen one first
 
 	// Datagrams that came and did not open, and whether they are so many under one key
 	// that somebody sends them on purpose (attack A14). None of them got in.
@@ -75,15 +75,15 @@ type Session struct {
 
 // Path is one way to the other end, in use or not.
 type Path struct {
-	Kind      string    `json:"kind"`
-	Name      string    `json:"name"`
-	Chosen    bool      `json:"chosen"`
-	Live      bool      `json:"live"` // data could go here now
-	RTTMillis float64   `json:"rttMillis"`
-	Heard     time.Time `json:"lastHeard"`
-	BytesIn   uint64    `json:"bytesIn"`
-	BytesOut  uint64    `json:"bytesOut"`
-	Why       string    `json:"why"`
+	Kind      string    `json:"kind"`      // as Session.Kind
+	Name      string    `json:"name"`      // as Session.Name
+	Chosen    bool      `json:"chosen"`    // data goes here
+	Live      bool      `json:"live"`      // data could go here now
+	RTTMillis float64   `json:"rttMillis"` // 0: not measured yet
+	Heard     time.Time `json:"lastHeard"` // zero is never
+	BytesIn   uint64    `json:"bytesIn"`   // received in datagrams, sealed
+	BytesOut  uint64    `json:"bytesOut"`  // sent, likewise
+	Why       string    `json:"why"`       // the decision in words, for people
 
 	// Challenges that went out on it, and those that were not answered before a
 	// younger one was: an estimate of its losses, both ways together.

@@ -22,13 +22,13 @@ import (
 
 // View is a change that waits, as JSON.
 type View struct {
-	File      string   `json:"pending"`
-	Version   uint64   `json:"rosterVersion"`
-	Changes   []string `json:"changes"` // escaped as on the terminal
-	Signed    []key.ID `json:"signed"`
-	Short     int      `json:"signaturesMissing"`
-	Owners    []key.ID `json:"owners"` // who may give them
-	Published bool     `json:"published"`
+	File      string   `json:"pending"`           // where it waits
+	Version   uint64   `json:"rosterVersion"`     // of the roster once it is in force
+	Changes   []string `json:"changes"`           // escaped as on the terminal
+	Signed    []key.ID `json:"signed"`            // by these keys so far
+	Short     int      `json:"signaturesMissing"` // how many more have to sign
+	Owners    []key.ID `json:"owners"`            // who may give them
+	Published bool     `json:"published"`         // it is in force by this very command
 }
 
 // NewView describes c, which waits in file. rules is the text in force, nil when it

@@ -14,7 +14,7 @@ import (
 
 // FilesAsk is what a session for files is asked for with.
 type FilesAsk struct {
-	Host   string
+	Host   string // name of the machine
 	User   string // "" is the user that the agent runs as
 	Reason string // for an approver, and the log
 	NoWait bool   // rather than wait for an approval, withdraw the request

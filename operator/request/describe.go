@@ -24,11 +24,11 @@ import (
 // signed it stands in the roster, and its hash is computed here. What the server
 // says besides (state, rule, who agreed) is shown as the server's word.
 type Waiting struct {
-	Info    wire.RequestInfo
-	Request wire.Request
-	Hash    key.Hash
-	email   string // of the requester, from the roster
-	Host    string // from the machine's verified certificate; "" when it is not known
+	Info    wire.RequestInfo // the server's word: state, rule, who has to agree
+	Request wire.Request     // verified, by whose key the roster says
+	Hash    key.Hash         // of its statement, computed here; an approval names it
+	email   string           // of the requester, from the roster
+	Host    string           // from the machine's verified certificate; "" when it is not known
 }
 
 // openRequest verifies what the server shows; hosts are from hostNames.

@@ -38,10 +38,10 @@ type Reason byte
 
 // The reasons of RFC 1928, section 6, that we have a use for.
 const (
-	Granted    Reason = 0
-	Failed     Reason = 1
-	NotAllowed Reason = 2
-	Refused    Reason = 5
+	Granted    Reason = 0 // the connection stands
+	Failed     Reason = 1 // something went wrong, nothing in particular
+	NotAllowed Reason = 2 // the policy has no rule for the target
+	Refused    Reason = 5 // nobody answers at the target
 	noCommand  Reason = 7
 	noAddress  Reason = 8
 )
@@ -65,8 +65,8 @@ var errMalformed = errors.New("socks: malformed request")
 // Request is what a client wants: one TCP connection to Host, a name or an address
 // without brackets, and Port.
 type Request struct {
-	Host string
-	Port uint16
+	Host string // as the client sent it; not resolved here
+	Port uint16 // likewise
 
 	version byte
 	w       io.Writer

@@ -28,6 +28,7 @@ type block struct {
 	names   []string // bare names of machines
 }
 
+// String is the text for ssh's configuration.
 func (b block) String() string {
 	hosts := append([]string{"*" + sshfront.Suffix}, b.names...)
 	null := "/dev/null"

@@ -73,22 +73,22 @@ func (t EventType) ByAgent() bool {
 // Entry is one thing that happened (protocol 5.2). Fields that do not apply are
 // zero. Secrets never enter: whoever signs an entry redacts it first.
 type Entry struct {
-	ID            wire.Nonce     `json:"jti"` // drawn when the entry is signed
-	Type          EventType      `json:"event"`
-	Time          wire.Millis    `json:"iat"`      // by the signer's clock
-	Team          wire.TeamID    `json:"team"`     // set when the entry is signed
-	Seq           uint64         `json:"seq"`      // in the signer's own chain, from 1; set when the entry is signed
-	Previous      key.Hash       `json:"previous"` // of the signer's entry Seq-1; zero for the first
-	Actor         Actor          `json:"actor"`
-	Target        Target         `json:"target"`
+	ID            wire.Nonce     `json:"jti"`           // drawn when the entry is signed
+	Type          EventType      `json:"event"`         // what happened
+	Time          wire.Millis    `json:"iat"`           // by the signer's clock
+	Team          wire.TeamID    `json:"team"`          // set when the entry is signed
+	Seq           uint64         `json:"seq"`           // in the signer's own chain, from 1; set when the entry is signed
+	Previous      key.Hash       `json:"previous"`      // of the signer's entry Seq-1; zero for the first
+	Actor         Actor          `json:"actor"`         // who did it
+	Target        Target         `json:"target"`        // the machine that it was done to
 	Session       wire.SessionID `json:"session"`       // as the operator drew it; another operator may have drawn the same
 	RequestHash   key.Hash       `json:"requestHash"`   // of the session request's statement
 	RosterVersion uint64         `json:"rosterVersion"` // in force at the signer
-	Policy        PolicyResult   `json:"policy"`
-	Command       *Command       `json:"command"`   // null where nothing was to run
-	Approvals     []key.Hash     `json:"approvals"` // of the approval statements that were counted
-	Refusal       refusal.Code   `json:"refusal"`   // why not, "" when nothing was refused
-	Gap           *Gap           `json:"gap"`       // of SpoolGap alone
+	Policy        PolicyResult   `json:"policy"`        // what the policy answered
+	Command       *Command       `json:"command"`       // null where nothing was to run
+	Approvals     []key.Hash     `json:"approvals"`     // of the approval statements that were counted
+	Refusal       refusal.Code   `json:"refusal"`       // why not, "" when nothing was refused
+	Gap           *Gap           `json:"gap"`           // of SpoolGap alone
 }
 
 // Kind says how an Entry is signed. A batch of one must fit into a control
@@ -109,8 +109,8 @@ type Actor struct {
 
 // Target is the host it was done to.
 type Target struct {
-	Agent key.ID `json:"agent"`
-	Name  string `json:"name"` // in its certificate
+	Agent key.ID `json:"agent"` // the machine's key
+	Name  string `json:"name"`  // in its certificate
 }
 
 // PolicyResult is what the policy answered.
@@ -126,12 +126,12 @@ const NeedsApproval = "approval"
 
 // Command is what ran, or should have.
 type Command struct {
-	Action   wire.Action  `json:"action"`
-	User     string       `json:"user"`     // account on the machine; "" where the request left it open
-	Argv     []wire.Bytes `json:"argv"`     // redacted
-	Cwd      wire.Bytes   `json:"cwd"`      // redacted
-	EnvNames []string     `json:"envNames"` // of variables that were set; values are not recorded
-	TTY      bool         `json:"tty"`
+	Action   wire.Action  `json:"action"`         // as the request has it
+	User     string       `json:"user"`           // account on the machine; "" where the request left it open
+	Argv     []wire.Bytes `json:"argv"`           // redacted
+	Cwd      wire.Bytes   `json:"cwd"`            // redacted
+	EnvNames []string     `json:"envNames"`       // of variables that were set; values are not recorded
+	TTY      bool         `json:"tty"`            // it had a pseudo-terminal
 	Keep     *wire.Keep   `json:"keep,omitempty"` // of a kept shell
 	Cut      bool         `json:"cut"`            // something was shortened to fit
 	ExitCode *int         `json:"exitCode"`       // null while running or after a signal

@@ -9,7 +9,7 @@ import (
 
 // Report is what Export found.
 type Report struct {
-	Team          wire.TeamID
+	Team          wire.TeamID          // as its root says
 	Fingerprint   key.Hash             // that the reader gave
 	Origin        string               // name of the log (protocol 5.1)
 	Size          int64                // entries read
