@@ -47,7 +47,7 @@ func policyExplainCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, ask) })
+			return o.WithRoster(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, ask) })
 		},
 	}
 }
@@ -87,9 +87,6 @@ func (o *policyExplain) read(args []string) (q asked, err error) {
 }
 
 func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account.Account, ask asked) error {
-	if err := a.Refresh(ctx); err != nil {
-		return err
-	}
 	if err := a.NeedRules(); err != nil {
 		return err
 	}

@@ -28,12 +28,7 @@ func policyShowCommand() *cli.Command {
 	return &cli.Command{
 		Use: "show", Short: "Print the rules in force", Example: "tucdesk policy show > policy.toml", Flags: o.Flags,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.WithAccount(ctx, io, func(a *account.Account) error {
-				if err := a.Refresh(ctx); err != nil {
-					return err
-				}
-				return a.ShowPolicy(io)
-			})
+			return o.WithRoster(ctx, io, func(a *account.Account) error { return a.ShowPolicy(io) })
 		},
 	}
 }

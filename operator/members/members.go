@@ -114,10 +114,7 @@ func operatorListCommand() *cli.Command {
 	return &cli.Command{
 		Use: "ls", Short: "List the team's people and their keys", Example: "tucdesk operator ls --json", Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.WithAccount(ctx, io, func(a *account.Account) error {
-				if err := a.Refresh(ctx); err != nil {
-					return err
-				}
+			return o.WithRoster(ctx, io, func(a *account.Account) error {
 				v, err := view(a)
 				if err != nil {
 					return err

@@ -114,12 +114,7 @@ func ownerListCommand() *cli.Command {
 			"is known where the team was founded. Of all others the codes tell.",
 		Example: "tucdesk owner ls\ntucdesk owner ls --json",
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.WithAccount(ctx, io, func(a *account.Account) error {
-				if err := a.Refresh(ctx); err != nil {
-					return err
-				}
-				return showOwners(a, io, o.JSON)
-			})
+			return o.WithRoster(ctx, io, func(a *account.Account) error { return showOwners(a, io, o.JSON) })
 		},
 	}
 }

@@ -19,14 +19,19 @@ func TeamShowCommand() *cli.Command {
 		Use: "show", Short: "Show the team's fingerprint, members, servers and expiry", Example: "tucdesk team show\ntucdesk team show --json",
 		Flags: o.JSONFlag,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.WithAccount(ctx, io, func(a *account.Account) error {
-				if err := a.Refresh(ctx); err != nil {
-					return err
-				}
-				return ShowTeam(a, io, o.JSON)
-			})
+			return o.WithRoster(ctx, io, func(a *account.Account) error { return ShowTeam(a, io, o.JSON) })
 		},
 	}
+}
+
+// changeTeam changes the roster by edit and shows what the team is then.
+func changeTeam(ctx context.Context, io *cli.IO, o *owners.Options, edit func(*roster.Roster)) error {
+	return o.WithOwner(ctx, io, func(a *account.Account) error {
+		if err := o.Change(ctx, io, a, nil, edit); err != nil {
+			return err
+		}
+		return ShowTeam(a, io, o.JSON)
+	})
 }
 
 // TeamRenewCommand is the verb team renew.
@@ -38,12 +43,7 @@ func TeamRenewCommand() *cli.Command {
 		Example: "tucdesk team renew\ntucdesk team renew --passphrase-file /run/secrets/owner",
 		Flags:   o.ChangeFlags,
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
-			return o.WithOwner(ctx, io, func(a *account.Account) error {
-				if err := o.Change(ctx, io, a, nil, func(*roster.Roster) {}); err != nil {
-					return err
-				}
-				return ShowTeam(a, io, o.JSON)
-			})
+			return changeTeam(ctx, io, &o, func(*roster.Roster) {})
 		},
 	}
 }
@@ -62,12 +62,7 @@ func TeamMinVersionCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return o.WithOwner(ctx, io, func(a *account.Account) error {
-				if err := o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.MinVersion = least }); err != nil {
-					return err
-				}
-				return ShowTeam(a, io, o.JSON)
-			})
+			return changeTeam(ctx, io, &o, func(r *roster.Roster) { r.MinVersion = least })
 		},
 	}
 }

@@ -57,6 +57,16 @@ func (o *Options) WithAccount(ctx context.Context, io *cli.IO, f func(*account.A
 	})
 }
 
+// WithRoster is WithAccount with the newest roster and rules that the server has.
+func (o *Options) WithRoster(ctx context.Context, io *cli.IO, f func(*account.Account) error) error {
+	return o.WithAccount(ctx, io, func(a *account.Account) error {
+		if err := a.Refresh(ctx); err != nil {
+			return err
+		}
+		return f(a)
+	})
+}
+
 // Offline opens the account and runs f without having spoken to the server.
 func (o *Options) Offline(io *cli.IO, f func(*account.Account) error) error {
 	home, err := o.Home()
