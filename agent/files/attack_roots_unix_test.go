@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/pkg/sftp"
+
+	"github.com/tucdesk/tucdesk/internal/confine"
 )
 
 // steps are requests of which an attack needs each; the refusal of any ends it.
@@ -55,11 +57,11 @@ func TestI3FoldersOfThePolicyStayWhatTheyAre(t *testing.T) {
 	dir := t.TempDir()
 	write(t, "open", dir, "srv", "a", "pub", "file")
 	write(t, "", dir, "srv", "x", "file")
-	if err := os.Symlink("srv", dir+"/alias"); err != nil { // the policy may name it by a link
+	if err := os.Symlink("srv", dir+"/alias"); err != nil { // the policy may name it by a link, which opens nothing and still has its place
 		t.Fatal(err)
 	}
 	srv := dir + "/srv"
-	c := client(t, Config{Home: srv, Read: tree(t, dir+"/alias/a/pub", dir+"/alias/later"), Write: tree(t, srv)})
+	c := client(t, Config{Home: srv, Read: tree(t, srv+"/a/pub", dir+"/alias/a/pub", dir+"/alias/later"), Write: tree(t, srv)})
 	for name, err := range map[string]error{
 		"rename":              c.Rename("a/pub", "a/old"),
 		"posix-rename":        c.PosixRename("a/pub", "a/old"),
@@ -78,7 +80,7 @@ func TestI3FoldersOfThePolicyStayWhatTheyAre(t *testing.T) {
 			t.Errorf("%s is done", name)
 		}
 	}
-	if got := holds(c, dir+"/alias/a/pub/file"); got != "open" {
+	if got := holds(c, srv+"/a/pub/file"); got != "open" {
 		t.Errorf("the file holds %q", got)
 	}
 	if err := c.Mkdir("later"); err != nil {
@@ -86,6 +88,31 @@ func TestI3FoldersOfThePolicyStayWhatTheyAre(t *testing.T) {
 	}
 	if c.PosixRename("x/file", "later/file") == nil {
 		t.Error("what may not be read moves to where the next session reads it")
+	}
+}
+
+// Another program of the machine, or a person with a shell, exchanges a folder of the
+// policy for a link: sessions after that get nothing through it.
+func TestI3ARootThatAnotherProgramMadeALinkOpensNothing(t *testing.T) {
+	dir := t.TempDir()
+	write(t, "secret", dir, "secret", "key")
+	if err := os.Symlink("secret", dir+"/pub"); err != nil {
+		t.Fatal(err)
+	}
+	for _, roots := range [][]string{{dir + "/pub"}, {dir + "/pub/"}, {dir + "/secret/../pub"}} {
+		if x, err := confine.Open(roots); err == nil {
+			t.Errorf("%q opens something", roots)
+		} else {
+			x.Close()
+		}
+	}
+	write(t, "open", dir, "srv", "file")
+	c := client(t, Config{Home: dir, Read: tree(t, dir+"/pub", dir+"/srv")})
+	if got := holds(c, dir+"/pub/key"); got == "secret" {
+		t.Error("reads outside")
+	}
+	if got := holds(c, dir+"/srv/file"); got != "open" {
+		t.Errorf("the other folder's file is %q", got)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pkg/sftp"
 
+	"github.com/tucdesk/tucdesk/internal/confine"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -34,7 +35,7 @@ func (h *handler) change(r *sftp.Request) error {
 	}
 	switch r.Method {
 	case "Mkdir":
-		return p.in.Mkdir(p.rel, fs.ModePerm)
+		return p.In.Mkdir(p.Rel, fs.ModePerm)
 	case "Rmdir", "Remove":
 		if err := h.fixed(p); err != nil {
 			return err
@@ -46,15 +47,15 @@ func (h *handler) change(r *sftp.Request) error {
 
 // remove takes away a folder or something else, as the client asked: a script that
 // removes a file must not take a folder with it.
-func remove(p place, folder bool) error {
-	info, err := p.in.Lstat(p.rel)
+func remove(p confine.Place, folder bool) error {
+	info, err := p.In.Lstat(p.Rel)
 	if err != nil {
 		return err
 	}
-	if info.IsDir() != folder || p.rel == "." {
+	if info.IsDir() != folder || p.Rel == "." {
 		return refusal.New(refusal.BadFile, "a folder is removed as a folder, and everything else as a file")
 	}
-	return p.in.Remove(p.rel)
+	return p.In.Remove(p.Rel)
 }
 
 // PosixRename renames over what is there.
@@ -72,7 +73,7 @@ func (h *handler) move(r *sftp.Request, over bool) error {
 	if _, err := in.Lstat(to); err == nil && !over {
 		return fs.ErrExist
 	}
-	if err := stays(in, from, to); err != nil {
+	if err := confine.Stays(in, from, to); err != nil {
 		return err
 	}
 	return in.Rename(from, to)
@@ -93,7 +94,7 @@ func (h *handler) link(r *sftp.Request) error {
 // two finds what a file is called and is to be called. Both names have to lie where
 // changes are allowed: a second name for a file that may only be read would make it
 // one that can be written. And what cannot be read must not get a name at which it can.
-func (h *handler) two(from, to string) (in folder, first, second string, err error) {
+func (h *handler) two(from, to string) (in confine.Folder, first, second string, err error) {
 	a, err := h.writing(from, false)
 	if err != nil {
 		return nil, "", "", err
@@ -105,16 +106,16 @@ func (h *handler) two(from, to string) (in folder, first, second string, err err
 	if err := errors.Join(h.fixed(a), h.fixed(b), h.shown(a, b)); err != nil {
 		return nil, "", "", err
 	}
-	return h.cfg.Write.together(a, b)
+	return h.cfg.Write.Together(a, b)
 }
 
 // shown refuses the name b for what lies at a when it could be read only there.
-func (h *handler) shown(a, b place) error {
-	after, err := h.cfg.Read.shows(b)
+func (h *handler) shown(a, b confine.Place) error {
+	after, err := h.cfg.Read.Shows(b)
 	if err != nil || !after {
 		return err
 	}
-	if before, err := h.cfg.Read.shows(a); err != nil || before {
+	if before, err := h.cfg.Read.Shows(a); err != nil || before {
 		return err
 	}
 	return errNoRead
@@ -130,10 +131,10 @@ func (h *handler) symlink(r *sftp.Request) error {
 	if err := h.fixed(p); err != nil {
 		return err
 	}
-	if err := h.cfg.Write.leads(p, target); err != nil {
+	if err := h.cfg.Write.Leads(p, target); err != nil {
 		return err
 	}
-	return p.in.Symlink(target, p.rel)
+	return p.In.Symlink(target, p.Rel)
 }
 
 // setstat sets a size, a mode and times.
@@ -142,7 +143,7 @@ func (h *handler) setstat(r *sftp.Request) error {
 	if err != nil {
 		return err
 	}
-	info, err := p.in.Stat(p.rel)
+	info, err := p.In.Stat(p.Rel)
 	if err != nil {
 		return err
 	}
@@ -159,12 +160,12 @@ func (h *handler) setstat(r *sftp.Request) error {
 		}
 	}
 	if wants.Permissions {
-		if err := p.in.Chmod(p.rel, modeFor(info, a.FileMode())); err != nil {
+		if err := p.In.Chmod(p.Rel, modeFor(info, a.FileMode())); err != nil {
 			return err
 		}
 	}
 	if wants.Acmodtime {
-		return p.in.Chtimes(p.rel, time.Unix(int64(a.Atime), 0), time.Unix(int64(a.Mtime), 0))
+		return p.In.Chtimes(p.Rel, time.Unix(int64(a.Atime), 0), time.Unix(int64(a.Mtime), 0))
 	}
 	return nil
 }
@@ -179,7 +180,7 @@ func modeFor(info fs.FileInfo, mode fs.FileMode) fs.FileMode {
 	return mode
 }
 
-func (h *handler) truncate(p place, size int64) error {
+func (h *handler) truncate(p confine.Place, size int64) error {
 	f, err := h.open(p, os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -197,12 +198,12 @@ func (h *handler) StatVFS(r *sftp.Request) (*sftp.StatVFS, error) {
 	if err != nil {
 		return nil, denied(err)
 	}
-	if info, err := p.in.Stat(p.rel); err != nil {
+	if info, err := p.In.Stat(p.Rel); err != nil {
 		return nil, err
 	} else if !info.IsDir() { // opening a folder does nothing to it
-		p.rel = filepath.Dir(p.rel)
+		p.Rel = filepath.Dir(p.Rel)
 	}
-	d, err := p.in.OpenFile(p.rel, os.O_RDONLY|noWait, 0)
+	d, err := p.In.OpenFile(p.Rel, os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -39,9 +39,9 @@ const (
 )
 
 const (
-	maxPacket   = 256 << 10                 // the library's; also OpenSSH's
-	maxData     = maxPacket - 1024          // of one read or write, as OpenSSH's server says it
-	maxExtended = 4<<10 + maxPath + maxPath // of an extended request: two paths and a name; our choice
+	maxPacket   = 256 << 10        // the library's; also OpenSSH's
+	maxData     = maxPacket - 1024 // of one read or write, as OpenSSH's server says it
+	maxExtended = 12 << 10         // of an extended request, which is two paths and a name; our choice
 )
 
 // offered is what VERSION says besides what the library does.

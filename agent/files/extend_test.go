@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/tucdesk/tucdesk/internal/confine"
 )
 
 // serveEnv makes the test binary an SFTP server on its standard streams, for the folder
@@ -20,7 +22,7 @@ const serveEnv = "TUCDESK_TEST_SFTP"
 
 // actAsServer is what OpenSSH's sftp starts with -D.
 func actAsServer(home string) int {
-	read, err := Open(nil)
+	read, err := confine.Open(nil)
 	if err == nil {
 		err = Serve(os.Stdin, os.Stdout, Config{Home: home, Read: read, Write: read})
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/pkg/sftp"
 
+	"github.com/tucdesk/tucdesk/internal/confine"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -31,9 +32,9 @@ const maxOpen = 512
 
 // Config is one client's access. Serve does not close the trees.
 type Config struct {
-	Home  string // where relative paths begin, if it may be seen; otherwise in the first tree
-	Read  *Tree  // what may be read; nil for nothing
-	Write *Tree  // what may be changed; nil for nothing
+	Home  string        // where relative paths begin, if it may be seen; otherwise in the first tree
+	Read  *confine.Tree // what may be read; nil for nothing
+	Write *confine.Tree // what may be changed; nil for nothing
 }
 
 // conn is the two halves of a channel as one.
@@ -48,7 +49,7 @@ func (conn) Close() error { return nil }
 // Serve answers the client's requests until it ends its input, or one of the two
 // fails. Files that are open then are closed.
 func Serve(in io.Reader, out io.Writer, cfg Config) error {
-	if cfg.Read.empty() && cfg.Write.empty() {
+	if cfg.Read.Empty() && cfg.Write.Empty() {
 		return refusal.New(refusal.PolicyDenied, "no files may be read or written")
 	}
 	h := &handler{cfg: cfg, places: make(chan struct{}, maxOpen)}
@@ -65,13 +66,13 @@ func Serve(in io.Reader, out io.Writer, cfg Config) error {
 
 // start is where relative paths begin.
 func (c Config) start() string {
-	for _, t := range []*Tree{c.Read, c.Write} {
-		if t != nil && t.holds(c.Home) {
+	for _, t := range []*confine.Tree{c.Read, c.Write} {
+		if t != nil && t.Holds(c.Home) {
 			return c.Home
 		}
 	}
-	if !c.Read.empty() {
-		return c.Read.roots[0].path
+	if !c.Read.Empty() {
+		return c.Read.First()
 	}
-	return c.Write.roots[0].path
+	return c.Write.First()
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/pkg/sftp"
 	"go.uber.org/goleak"
+
+	"github.com/tucdesk/tucdesk/internal/confine"
 )
 
 func TestMain(m *testing.M) {
@@ -23,9 +25,9 @@ func TestMain(m *testing.M) {
 }
 
 // tree opens folders for a test; none is everything.
-func tree(t *testing.T, roots ...string) *Tree {
+func tree(t *testing.T, roots ...string) *confine.Tree {
 	t.Helper()
-	x, err := Open(roots)
+	x, err := confine.Open(roots)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,10 +263,10 @@ func TestFoldersOfThePolicyThatAreNotThereAreLeftOut(t *testing.T) {
 	if got := holds(c, "f"); got != "here" { // relative paths begin in the first one
 		t.Errorf("reads %q", got)
 	}
-	if _, err := Open([]string{filepath.Join(dir, "b")}); err == nil {
+	if _, err := confine.Open([]string{filepath.Join(dir, "b")}); err == nil {
 		t.Error("opens nothing")
 	}
-	if _, err := Open([]string{}); err == nil { // and not everything
+	if _, err := confine.Open([]string{}); err == nil { // and not everything
 		t.Error("opens an empty list")
 	}
 	names, err := c.ReadDir(".")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pkg/sftp"
 
+	"github.com/tucdesk/tucdesk/internal/confine"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -43,28 +44,28 @@ func denied(err error) error {
 }
 
 // reading finds what is to be read.
-func (h *handler) reading(name string, follow bool) (place, error) {
+func (h *handler) reading(name string, follow bool) (confine.Place, error) {
 	if h.cfg.Read == nil {
-		return place{}, errNoRead
+		return confine.Place{}, errNoRead
 	}
-	return h.cfg.Read.find(local(name), follow)
+	return h.cfg.Read.Find(local(name), follow)
 }
 
 // writing finds what is to be changed.
-func (h *handler) writing(name string, follow bool) (place, error) {
+func (h *handler) writing(name string, follow bool) (confine.Place, error) {
 	if h.cfg.Write == nil {
-		return place{}, errNoWrite
+		return confine.Place{}, errNoWrite
 	}
-	return h.cfg.Write.find(local(name), follow)
+	return h.cfg.Write.Find(local(name), follow)
 }
 
 // readable reports that an open file can be read at a name as well.
 func (h *handler) readable(name string, f *file) bool {
 	p, err := h.reading(name, true)
-	if err != nil || p.in == (whole{}) {
+	if err != nil || p.Whole() {
 		return err == nil
 	}
-	there, err := p.in.Stat(p.rel)
+	there, err := p.In.Stat(p.Rel)
 	if err != nil {
 		return false
 	}
@@ -84,11 +85,11 @@ func (f *file) Close() error { return f.close() }
 // open opens a regular file. It looks before and after: opening a device can do
 // something already, and what it saw before may have been exchanged. Without waiting
 // for the other end of a FIFO it cannot hang (attack I4).
-func (h *handler) open(p place, flag int, perm fs.FileMode) (*file, error) {
-	if info, err := p.in.Stat(p.rel); err == nil && !info.Mode().IsRegular() {
+func (h *handler) open(p confine.Place, flag int, perm fs.FileMode) (*file, error) {
+	if info, err := p.In.Stat(p.Rel); err == nil && !info.Mode().IsRegular() {
 		return nil, errFile
 	}
-	f, err := p.in.OpenFile(p.rel, flag|noWait, perm&fs.ModePerm)
+	f, err := p.In.OpenFile(p.Rel, flag|noWait, perm&fs.ModePerm)
 	if err != nil {
 		return nil, err
 	}
@@ -195,14 +196,14 @@ func (h *handler) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
 	if err != nil {
 		return nil, denied(err)
 	}
-	info, err := p.in.Stat(p.rel)
+	info, err := p.In.Stat(p.Rel)
 	if err == nil && !info.IsDir() {
 		err = refusal.New(refusal.BadFile, "it is no folder")
 	}
 	if err != nil {
 		return nil, denied(err)
 	}
-	d, err := p.in.OpenFile(p.rel, os.O_RDONLY|noWait, 0)
+	d, err := p.In.OpenFile(p.Rel, os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -224,11 +225,11 @@ func (h *handler) stat(name string, follow bool) (sftp.ListerAt, error) {
 			return nil, denied(err)
 		}
 	}
-	look := p.in.Lstat
+	look := p.In.Lstat
 	if follow {
-		look = p.in.Stat
+		look = p.In.Stat
 	}
-	info, err := look(p.rel)
+	info, err := look(p.Rel)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +248,7 @@ func (h *handler) Readlink(name string) (string, error) {
 	if err != nil {
 		return "", denied(err)
 	}
-	target, err := p.in.Readlink(p.rel)
+	target, err := p.In.Readlink(p.Rel)
 	return filepath.ToSlash(target), err
 }
 

@@ -7,9 +7,6 @@ import (
 	"syscall"
 )
 
-// top is the folder that everything lies in.
-const top = "/"
-
 // noWait keeps an open from waiting for the other end of a FIFO, and from making a
 // terminal ours.
 const noWait = syscall.O_NONBLOCK | syscall.O_NOCTTY

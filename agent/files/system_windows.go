@@ -6,9 +6,6 @@ import (
 	"strings"
 )
 
-// top is never a clean absolute path here: each volume has its own.
-const top = `\`
-
 const noWait = 0
 
 // local and remote are a path here and as clients write it: /C:/folder.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/tucdesk/tucdesk/agent/files"
+	"github.com/tucdesk/tucdesk/internal/confine"
 	"github.com/tucdesk/tucdesk/internal/filecopy"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
@@ -102,12 +103,12 @@ func (w *worker) trees(ctx context.Context) (files.Config, error) {
 
 // tree opens what copies in one direction may touch. With an error it is nil, or one
 // that holds nothing and still keeps the policy's folders in their places.
-func (w *worker) tree(ctx context.Context, action policy.Action) (*files.Tree, error) {
+func (w *worker) tree(ctx context.Context, action policy.Action) (*confine.Tree, error) {
 	yes, err := w.may(ctx, wire.Action(action), "")
 	if err != nil {
 		return nil, err
 	}
-	return files.Open(yes.Roots)
+	return confine.Open(yes.Roots)
 }
 
 // ignoreRequests takes what has no meaning for files, so that nothing waits for it.

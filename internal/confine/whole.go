@@ -1,4 +1,4 @@
-package files
+package confine
 
 import (
 	"io/fs"
