@@ -58,6 +58,7 @@ func printable(s string) bool {
 
 type tagName string
 
+// UnmarshalText takes a tag; see ValidTag.
 func (t *tagName) UnmarshalText(text []byte) error {
 	if !ValidTag(string(text)) {
 		return fmt.Errorf("%q is not a tag: write a-z, 0-9 and . _ = : - only; tags match exactly, there are no patterns", text)
@@ -68,6 +69,7 @@ func (t *tagName) UnmarshalText(text []byte) error {
 
 type agentName string
 
+// UnmarshalText takes the name of a host; see ValidAgentName.
 func (a *agentName) UnmarshalText(text []byte) error {
 	if !ValidAgentName(string(text)) {
 		return fmt.Errorf("%q is not a host name: write a-z, 0-9, . and - only; names match exactly, there are no patterns", text)
@@ -78,6 +80,7 @@ func (a *agentName) UnmarshalText(text []byte) error {
 
 type ruleID string
 
+// UnmarshalText takes 1 to 63 of a-z, 0-9, ".", "_" and "-".
 func (r *ruleID) UnmarshalText(text []byte) error {
 	if !validName(string(text), "._-") {
 		return fmt.Errorf("%q is not a rule id: write up to %d of a-z, 0-9, . _ -", text, maxName)
@@ -102,6 +105,7 @@ func (e *email) UnmarshalText(text []byte) error {
 
 type personID string
 
+// UnmarshalText takes the id of a person as rosters have it.
 func (p *personID) UnmarshalText(text []byte) error {
 	if s := string(text); s == "" || len(s) > maxEmail || !printable(s) {
 		return fmt.Errorf("%q is not a person id", text)
@@ -116,6 +120,7 @@ const AgentUser = "@agent"
 
 type userName string
 
+// UnmarshalText takes a login name or AgentUser.
 func (u *userName) UnmarshalText(text []byte) error {
 	s := string(text)
 	if s != AgentUser && (s == "" || len(s) > maxUser || !printable(s) || s[0] == '-' || s[0] == '@') {
@@ -127,6 +132,7 @@ func (u *userName) UnmarshalText(text []byte) error {
 
 type directory string
 
+// UnmarshalText takes an absolute path that names one place.
 func (d *directory) UnmarshalText(text []byte) error {
 	if s := string(text); !absolute(s) || len(s) > maxPath {
 		return fmt.Errorf("%q is not an absolute directory: write it in full, without . or .. in it", text)
@@ -155,6 +161,7 @@ func absolute(s string) bool {
 
 type duration time.Duration
 
+// UnmarshalText takes a Go duration from a second to 30 days.
 func (d *duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil || v < time.Second || v > maxDuration {
@@ -172,6 +179,7 @@ const (
 	modeLockdown mode = "lockdown"
 )
 
+// UnmarshalText takes the two modes.
 func (m *mode) UnmarshalText(text []byte) error {
 	switch mode(text) {
 	case modeEnforce, modeLockdown:

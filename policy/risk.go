@@ -41,6 +41,7 @@ var standardEnv = [...]string{
 // envName is a name that the file may allow.
 type envName string
 
+// UnmarshalText takes a name that no RefusedEnv covers.
 func (e *envName) UnmarshalText(text []byte) error {
 	s := string(text)
 	switch {

@@ -39,6 +39,7 @@ func validHost(s string) bool {
 // target is one element of a rule's targets.
 type target string
 
+// UnmarshalText takes what Target and SocketTarget write, and HOST:* for any port.
 func (t *target) UnmarshalText(text []byte) error {
 	s := string(text)
 	if _, ok := SocketTarget(s); ok {

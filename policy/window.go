@@ -51,6 +51,7 @@ func (w *window) contains(at wall) bool {
 // weekday is a day's name in the file.
 type weekday time.Weekday
 
+// UnmarshalText takes mon to sun.
 func (d *weekday) UnmarshalText(text []byte) error {
 	for day := time.Sunday; day <= time.Saturday; day++ {
 		if strings.ToLower(day.String()[:3]) == string(text) {
@@ -64,6 +65,7 @@ func (d *weekday) UnmarshalText(text []byte) error {
 // clockTime is "HH:MM" in the file, in minutes since midnight.
 type clockTime int
 
+// UnmarshalText takes 00:00 to 23:59, with two digits each.
 func (c *clockTime) UnmarshalText(text []byte) error {
 	t, err := time.Parse("15:04", string(text))
 	if err != nil || len(text) != len("15:04") {
@@ -76,6 +78,7 @@ func (c *clockTime) UnmarshalText(text []byte) error {
 // zone is a time zone of the IANA database.
 type zone struct{ *time.Location }
 
+// UnmarshalText takes a name that means the same on every machine.
 func (z *zone) UnmarshalText(text []byte) error {
 	s := string(text)
 	// "Local" and "" are names to the library, but mean another time on each machine.
@@ -90,6 +93,7 @@ func (z *zone) UnmarshalText(text []byte) error {
 // instant is a point in time with its offset, so that it means the same everywhere.
 type instant struct{ time.Time }
 
+// UnmarshalText takes RFC 3339.
 func (i *instant) UnmarshalText(text []byte) error {
 	t, err := time.Parse(time.RFC3339, string(text))
 	if err != nil {

@@ -278,9 +278,20 @@ func (o one) ListAt(to []fs.FileInfo, _ int64) (int, error) {
 // bare is a folder of which nothing is told but that it is one.
 type bare string
 
-func (b bare) Name() string     { return string(b) }
-func (bare) Size() int64        { return 0 }
-func (bare) Mode() fs.FileMode  { return fs.ModeDir | 0o700 }
+// Name is the folder's last element.
+func (b bare) Name() string { return string(b) }
+
+// Size is nothing: how much lies in a folder is not told.
+func (bare) Size() int64 { return 0 }
+
+// Mode is that of a folder of this user alone, whatever it really is.
+func (bare) Mode() fs.FileMode { return fs.ModeDir | 0o700 }
+
+// ModTime is no time: when somebody wrote there is not told.
 func (bare) ModTime() time.Time { return time.Unix(0, 0) }
-func (bare) IsDir() bool        { return true }
-func (bare) Sys() any           { return nil }
+
+// IsDir is what is told.
+func (bare) IsDir() bool { return true }
+
+// Sys has nothing from the system.
+func (bare) Sys() any { return nil }

@@ -221,6 +221,8 @@ type output struct {
 	late   int          // bytes read after the exit; of the reading goroutine
 }
 
+// Read ends with io.EOF when all writers are gone, or a moment or drainMax bytes after the
+// program's exit, whatever its orphans still hold open.
 func (o *output) Read(b []byte) (int, error) {
 	for {
 		late := o.isLate()

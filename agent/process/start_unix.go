@@ -162,6 +162,7 @@ func (t unixTerminal) hangUp() error { return errors.Join(t.pty.Master().Close()
 // ttyInput ignores Close: closing would take the output away as well.
 type ttyInput struct{ io.Writer }
 
+// Close does nothing; see the type.
 func (ttyInput) Close() error { return nil }
 
 // file is a pipe or a terminal as a source.

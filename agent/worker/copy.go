@@ -80,6 +80,7 @@ type busy struct {
 	idle *idleTimer
 }
 
+// Write hands on, and notes that the operator took something.
 func (b busy) Write(p []byte) (int, error) {
 	n, err := b.w.Write(p)
 	if n > 0 {

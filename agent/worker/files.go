@@ -126,6 +126,7 @@ type idling struct {
 	idle *idleTimer
 }
 
+// Read reads, and notes that the operator sent something.
 func (i idling) Read(b []byte) (int, error) {
 	n, err := i.r.Read(b)
 	if n > 0 {

@@ -133,6 +133,7 @@ type touched struct {
 	idle *idleTimer
 }
 
+// Read reads, and notes that the operator sent something.
 func (t touched) Read(b []byte) (int, error) {
 	n, err := t.Pipe.Read(b)
 	if n > 0 {

@@ -229,7 +229,10 @@ type pipes struct {
 	once sync.Once
 }
 
-func (p *pipes) Read(b []byte) (int, error)  { return p.in.Read(b) }
+// Read reads what ssh sends.
+func (p *pipes) Read(b []byte) (int, error) { return p.in.Read(b) }
+
+// Write sends to ssh.
 func (p *pipes) Write(b []byte) (int, error) { return p.out.Write(b) }
 
 // Close closes both once; a read of a pipe may go on.
@@ -241,13 +244,25 @@ func (p *pipes) Close() error {
 	return nil
 }
 
-func (p *pipes) LocalAddr() net.Addr              { return pipeAddr{} }
-func (p *pipes) RemoteAddr() net.Addr             { return pipeAddr{} }
-func (p *pipes) SetDeadline(time.Time) error      { return nil }
-func (p *pipes) SetReadDeadline(time.Time) error  { return nil }
+// LocalAddr has a name only because connections have one.
+func (p *pipes) LocalAddr() net.Addr { return pipeAddr{} }
+
+// RemoteAddr is the same: the ssh at the other end runs here.
+func (p *pipes) RemoteAddr() net.Addr { return pipeAddr{} }
+
+// SetDeadline does nothing: the handshake is bounded by Close, and ssh watches the rest.
+func (p *pipes) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing; see SetDeadline.
+func (p *pipes) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing; see SetDeadline.
 func (p *pipes) SetWriteDeadline(time.Time) error { return nil }
 
 type pipeAddr struct{}
 
+// Network is "pipe".
 func (pipeAddr) Network() string { return "pipe" }
-func (pipeAddr) String() string  { return "this machine" }
+
+// String is for messages.
+func (pipeAddr) String() string { return "this machine" }

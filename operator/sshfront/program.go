@@ -369,6 +369,7 @@ func forward(w io.Writer, r io.Reader) error {
 
 type sink struct{ w io.Writer }
 
+// Write marks an error as that of the client, so that forward can tell which end has gone.
 func (s sink) Write(b []byte) (int, error) {
 	n, err := s.w.Write(b)
 	if err != nil {
@@ -390,6 +391,7 @@ func (p *program) talk() io.Writer {
 // rawLines ends lines as a terminal in raw mode needs it.
 type rawLines struct{ w io.Writer }
 
+// Write takes all of b or says why not; lines end with a carriage return too.
 func (r rawLines) Write(b []byte) (int, error) {
 	if _, err := r.w.Write(bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))); err != nil {
 		return 0, err

@@ -319,6 +319,7 @@ type lockedWriter struct {
 	w  io.Writer
 }
 
+// Write takes turns: several channels talk to one person.
 func (l *lockedWriter) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
