@@ -132,6 +132,47 @@ func TestSweepEndsOwnGroupsOnly(t *testing.T) {
 	}
 }
 
+// What was left on purpose is there for the next agent, with its mark, until it ends.
+func TestWhatWasLeftIsKeptAndMarked(t *testing.T) {
+	p := open(t)
+	busy, err := p.Make("busy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle, err := p.Make("idle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := daemon(t, busy)
+	if left, err := busy.Leave("ann"); err != nil || !left {
+		t.Errorf("a group with a program: %v, %v", left, err)
+	}
+	if left, err := idle.Leave("ann"); err != nil || left {
+		t.Errorf("an empty group: %v, %v", left, err)
+	}
+	if left, err := (*Group)(nil).Leave("ann"); err != nil || left {
+		t.Errorf("no group: %v, %v", left, err)
+	}
+	left, err := p.Sweep()
+	if err != nil || len(left) != 1 || left[0].Mark != "ann" || gone(pid) {
+		t.Fatalf("the next agent finds %v, %v; the daemon ended: %v", left, err, gone(pid))
+	}
+	if left[0].Group.Ended() {
+		t.Error("a group with a program counts as ended")
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); !left[0].Group.Ended(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the group does not end with its program")
+		}
+	}
+	if left, err := p.Sweep(); err != nil || len(left) != 0 {
+		t.Errorf("after its end: %v, %v", left, err)
+	}
+}
+
 func TestOwnGroupIsFoundInEveryArrangement(t *testing.T) {
 	const unified = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 	const hybrid = "31 30 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n"

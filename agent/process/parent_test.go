@@ -71,6 +71,54 @@ func actAlone() {
 	p.End()
 }
 
+// actLeaving runs a program that starts a daemon at the last moment and something plain,
+// and lets stay what may.
+func actLeaving() {
+	f, err := Resolve("sh", "/")
+	if err != nil {
+		os.Exit(1)
+	}
+	text := "sh -c 'echo plain $$; exec sleep 1000 >&- 2>&-' & setsid sh -c 'echo daemon $$; exec sleep 1000 >&- 2>&-' & exit 0"
+	p, err := Start(Spec{File: f, Argv: []string{"sh", "-c", text}, Dir: "/", Env: []string{"PATH=" + Path}, Alone: true})
+	if err != nil {
+		os.Exit(1)
+	}
+	_, _ = io.Copy(os.Stdout, p.Stdout())
+	p.Wait()
+	if p.Stays() {
+		p.Leave()
+	}
+	p.End()
+}
+
+// A program may be gone before what it started with setsid has left its session: that is
+// waited for. What did not leave it ends all the same.
+func TestWhatHasLeftTheSessionStaysIfItMay(t *testing.T) {
+	cmd := exec.Command(self(t).Path)
+	cmd.Env = []string{helperEnv + "=leaving"}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := map[string]int{}
+	for line := range strings.Lines(string(out)) {
+		var name string
+		var pid int
+		if _, err := fmt.Sscan(line, &name, &pid); err != nil {
+			t.Fatal(err)
+		}
+		pids[name] = pid
+		defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
+	}
+	if len(pids) != 2 {
+		t.Fatalf("it says %q", out)
+	}
+	if s := state(pids["daemon"]); s == "" || s == "Z" {
+		t.Error("the daemon has ended")
+	}
+	waitFor(t, "what did not leave to end", func() bool { s := state(pids["plain"]); return s == "" || s == "Z" })
+}
+
 func TestH2DaemonEndsWithTheSession(t *testing.T) {
 	cmd, in, pid := actor(t, "alone")
 	waitFor(t, "the daemon to be adopted, as the leader of a session", func() bool {

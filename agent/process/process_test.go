@@ -44,6 +44,8 @@ func TestMain(m *testing.M) {
 		actAsParent()
 	case "alone":
 		actAlone()
+	case "leaving":
+		actLeaving()
 	case "sealed":
 		actSealed()
 	}
