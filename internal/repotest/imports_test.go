@@ -125,13 +125,21 @@ func TestWalls(t *testing.T) {
 func below(pkg, top string) bool { return pkg == top || strings.HasPrefix(pkg, top+"/") }
 
 // reach returns a chain of imports from pkg to a package below target, or nil.
-// The table has no circles, and neither does a tree that compiles.
 func reach(direct map[string][]string, pkg, target string) []string {
+	return walk(direct, pkg, target, map[string]bool{})
+}
+
+// walk is reach without the packages that were seen to lead nowhere.
+func walk(direct map[string][]string, pkg, target string, seen map[string]bool) []string {
+	seen[pkg] = true
 	for _, dep := range direct[pkg] {
 		if below(dep, target) {
 			return []string{pkg, dep}
 		}
-		if chain := reach(direct, dep, target); chain != nil {
+		if seen[dep] {
+			continue
+		}
+		if chain := walk(direct, dep, target, seen); chain != nil {
 			return append([]string{pkg}, chain...)
 		}
 	}
