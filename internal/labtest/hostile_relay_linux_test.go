@@ -175,9 +175,7 @@ func TestM5MessagesThatEndedParsers(t *testing.T) {
 		}
 		pass(50 * time.Millisecond)
 	}
-	if injected.Load() < 100 {
-		t.Fatalf("only %d messages were injected", injected.Load())
-	}
+	eventually(t, "a hundred messages are injected", func() bool { return injected.Load() >= 100 })
 	for _, h := range []*netlab.Host{w.laptop, w.machine} {
 		h.Tap(nil)
 	}

@@ -131,14 +131,15 @@ func TestM13M16DTLSInTheMiddle(t *testing.T) {
 	s := w.open(talking)
 	s.goesOn(gapMost)
 	pass(attackFor)
+	eventually(t, "a hundred datagrams are injected", func() bool { return injected.Load() >= 100 })
 	if s.pause() > gapMost {
 		t.Error("the session stood still")
 	}
 	if way := s.finish(); !strings.HasPrefix(way, "relay-dtls ") {
 		t.Errorf("the client says %q", way)
 	}
-	if suite.Load() != onlySuite || injected.Load() < 100 {
-		t.Errorf("suite %#x; %d times", suite.Load(), injected.Load())
+	if suite.Load() != onlySuite {
+		t.Errorf("suite %#x", suite.Load())
 	}
 }
 

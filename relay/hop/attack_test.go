@@ -260,12 +260,12 @@ func TestM13RecordsOfTheSessionAreTakenOnce(t *testing.T) {
 }
 
 // TestM17NoncesAreSequenceNumbers reads the wire: a record is 13 + payload + 16
-// bytes, so no nonce is sent, and sequence numbers go up by one. That the nonce is
-// made of them the suite's test shows.
+// bytes, so no nonce is sent, and sequence numbers go up by one, both ways. That the
+// nonce is made of them the suite's test shows.
 func TestM17NoncesAreSequenceNumbers(t *testing.T) {
 	w := tap(t, serve(t))
 	c := w.dial(t)
-	const records = 10000
+	const records = 5000 // each way
 	payload := bytes.Repeat([]byte{7}, 40)
 	b := make([]byte, 100)
 	c.SetReadDeadline(time.Now().Add(6 * patience))
@@ -279,21 +279,23 @@ func TestM17NoncesAreSequenceNumbers(t *testing.T) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	next := uint64(1) // 0 is Finished
-	for _, r := range w.sent {
-		if r[0] != typeData {
-			continue
+	for way, list := range map[string][][]byte{"client": w.sent, "server": w.came} {
+		next := uint64(1) // 0 is Finished
+		for _, r := range list {
+			if r[0] != typeData {
+				continue
+			}
+			if len(r) != recordHead+len(payload)+16 {
+				t.Fatalf("%s: record of %d bytes", way, len(r))
+			}
+			if got := binary.BigEndian.Uint64(r[recordEpoch:]); got != 1<<48|next {
+				t.Fatalf("%s: epoch and sequence number %#x, want %#x", way, got, 1<<48|next)
+			}
+			next++
 		}
-		if len(r) != recordHead+len(payload)+16 {
-			t.Fatalf("record of %d bytes", len(r))
+		if next != records+1 {
+			t.Errorf("%s: %d records", way, next-1)
 		}
-		if got := binary.BigEndian.Uint64(r[recordEpoch:]); got != 1<<48|next {
-			t.Fatalf("epoch and sequence number %#x, want %#x", got, 1<<48|next)
-		}
-		next++
-	}
-	if next != records+1 {
-		t.Errorf("%d records", next-1)
 	}
 }
 
@@ -386,8 +388,8 @@ func TestM16AForeignClientWithoutTheSuiteIsRefused(t *testing.T) {
 	}
 }
 
-// wire is a forwarder between one client and a listener that keeps the client's
-// datagrams.
+// wire is a forwarder between one client and a listener that keeps the datagrams
+// of both.
 type wire struct {
 	s    *served
 	sock *udp.Conn
@@ -396,6 +398,7 @@ type wire struct {
 	mu     sync.Mutex
 	client netip.AddrPort
 	sent   [][]byte
+	came   [][]byte
 }
 
 func tap(t testing.TB, s *served) *wire {
@@ -444,6 +447,7 @@ func (w *wire) back() {
 		}
 		w.mu.Lock()
 		to := w.client
+		w.came = append(w.came, bytes.Clone(b[:n]))
 		w.mu.Unlock()
 		_ = w.sock.WriteTo(b[:n], to)
 	}
