@@ -163,7 +163,9 @@ func TestWhatWasLeftIsKeptAndMarked(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); !left[0].Group.Ended(); time.Sleep(time.Millisecond) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); !left[0].Group.Ended(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatal("the group does not end with its program")
 		}
