@@ -94,7 +94,9 @@ type Link struct {
 	mapped  atomic.Pointer[netip.AddrPort] // what a router forwards; nil or zero: nothing
 	remap   chan struct{}                  // cap 1: ask again
 	slots   [wire.MaxRelayEndpoints]*slot
-	kick    chan struct{} // cap 1: look again who is wanted
+	order   atomic.Pointer[[]*slot] // all of them: those of the list's relays in its order, then the others
+	listing sync.Mutex              // serialises changes of the list
+	kick    chan struct{}           // cap 1: look again who is wanted
 
 	mu   sync.Mutex
 	cred wire.Relay    // guarded by mu; the newest, its endpoints are not used
@@ -127,6 +129,8 @@ func newLink(cfg Config) *Link {
 			l.slots[i].endpoint = cfg.Relay.Endpoints[i]
 		}
 	}
+	order := l.slots[:]
+	l.order.Store(&order)
 	return l
 }
 
@@ -200,7 +204,7 @@ func (l *Link) ReadBatch(ctx context.Context) ([]Datagram, error) {
 // Relays lists the relays of the credential in its order.
 func (l *Link) Relays() []RelayState {
 	var list []RelayState
-	for _, s := range l.slots {
+	for _, s := range *l.order.Load() {
 		if state, used := s.state(); used {
 			list = append(list, state)
 		}

@@ -62,9 +62,9 @@ func (l *Link) Renew(ctx context.Context, cred wire.Relay) error {
 	return nil
 }
 
-// endpoints is the list of relays in use.
+// endpoints is the list of relays in use, in its order.
 func (l *Link) endpoints() (list []wire.RelayEndpoint) {
-	for _, s := range l.slots {
+	for _, s := range *l.order.Load() {
 		if e := s.relay(); e != (wire.RelayEndpoint{}) {
 			list = append(list, e)
 		}

@@ -232,6 +232,71 @@ func TestRelayThatTheNewListDoesNotNameGetsNoNewCredential(t *testing.T) {
 	}
 }
 
+// TestRelayThatTheNewListNamesElsewhereIsKept: a server takes the first relay out of
+// service, or lists them in another order, and nothing that works is dropped.
+func TestRelayThatTheNewListNamesElsewhereIsKept(t *testing.T) {
+	secret := credential.NewSecret()
+	r, other := startFull(t, secret), startFull(t, secret)
+	a, b := wire.RelayEndpoint{UDP: r.udp}, wire.RelayEndpoint{UDP: other.udp}
+	old, _ := r.mint(a, b)
+	l := dial(t, old)
+	until(t, "both relays", func() bool {
+		list := l.Relays()
+		return len(list) == 2 && list[0].Up && list[1].Up
+	})
+	first, second := l.slots[0].current.Load(), l.slots[1].current.Load()
+	for _, list := range [][]wire.RelayEndpoint{{b, a}, {b}} {
+		cred := r.next(t, old, 50*time.Minute)
+		cred.Endpoints = list
+		if err := l.renewWithin(t, patience, cred); err != nil {
+			t.Fatal(err)
+		}
+		if got := l.Relays(); len(got) != len(list) || got[0].Name != b.UDP || got[0].Via != second.via || !got[0].Up {
+			t.Errorf("%+v", got)
+		}
+		if l.slots[1].current.Load() != second {
+			t.Error("the relay that stays was dialled anew")
+		}
+		if len(list) == 2 && l.slots[0].current.Load() != first {
+			t.Error("the relay that is second now was dialled anew")
+		}
+	}
+	<-first.done
+}
+
+func TestListsOfRelaysFindTheirSlots(t *testing.T) {
+	at := func(names string) (list []wire.RelayEndpoint) {
+		for _, n := range names {
+			e := wire.RelayEndpoint{UDP: string(n) + ".invalid:1"}
+			if n == '-' {
+				e = wire.RelayEndpoint{}
+			}
+			list = append(list, e)
+		}
+		return list
+	}
+	for _, c := range []struct{ before, list, slots, order string }{
+		{"ab", "ab", "ab", "ab"}, {"ab", "ba", "ab", "ba"}, {"abc", "bc", "-bc", "bc"}, {"abc", "dc", "d-c", "dc"},
+		{"ab", "cab", "abc", "cab"}, {"abcd", "efgh", "efgh", "efgh"}, {"abc", "bb", "-b-", "b"}, {"ab", "-b-c", "cb", "bc"}, {"", "ab", "ab", "ab"},
+	} {
+		l := newLink(Config{Relay: wire.Relay{Endpoints: at(c.before)}})
+		l.list(at(c.list))
+		l.cancel()
+		l.wg.Wait() // of the names
+		for i, e := range at(c.slots) {
+			if got := l.slots[i].relay(); got != e {
+				t.Errorf("%+v: slot %d has %v", c, i, got)
+			}
+		}
+		if got := l.endpoints(); !slices.Equal(got, at(c.order)) {
+			t.Errorf("%+v: the order is %v", c, got)
+		}
+		if got := *l.order.Load(); len(got) != len(l.slots) {
+			t.Errorf("%+v: %d slots", c, len(got))
+		}
+	}
+}
+
 func TestRenewalSurvivesLossAndAnOldNonce(t *testing.T) {
 	r := startRelay(t)
 	lost := 0

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -54,11 +55,11 @@ func (l *Link) relays() (n int) {
 	return n
 }
 
-// choose wants the first two relays, and a further one for each of those before
+// choose wants the first two relays of the list, and a further one for each of those before
 // it that does not work.
 func (l *Link) choose(now time.Time) {
 	working := 0
-	for _, s := range l.slots {
+	for _, s := range *l.order.Load() {
 		s.want(working < warm, now)
 		if s.works(now) {
 			working++
@@ -100,23 +101,48 @@ func (s *slot) want(yes bool, now time.Time) {
 	}
 }
 
-// list takes a new list of relays.
+// list takes a new list of relays. A relay that both name keeps its slot, and so its
+// allocation and what is under way by it, whatever place it now has in the list; the
+// places decide only which relays are wanted first, alike at both ends.
 func (l *Link) list(endpoints []wire.RelayEndpoint) {
-	for i, s := range l.slots {
-		var e wire.RelayEndpoint
-		if i < len(endpoints) {
-			e = endpoints[i]
-		}
-		s.mu.Lock()
-		changed := s.endpoint != e
-		if changed {
-			s.endpoint, s.name, s.kind, s.err = e, "", "", nil
-		}
-		s.mu.Unlock()
-		if changed {
-			poke(s.wake)
+	l.listing.Lock()
+	defer l.listing.Unlock()
+	var order, free []*slot
+	for _, s := range l.slots { // who stays, before anybody takes a slot
+		if e := s.relay(); e == (wire.RelayEndpoint{}) || !slices.Contains(endpoints, e) {
+			free = append(free, s)
 		}
 	}
+	for _, e := range endpoints {
+		i := slices.IndexFunc(l.slots[:], func(s *slot) bool { return s.relay() == e })
+		switch {
+		case e == (wire.RelayEndpoint{}):
+		case i >= 0 && slices.Contains(order, l.slots[i]): // named twice
+		case i >= 0:
+			order = append(order, l.slots[i])
+		case len(free) > 0:
+			free[0].assign(e)
+			order, free = append(order, free[0]), free[1:]
+		}
+	}
+	for _, s := range free {
+		s.assign(wire.RelayEndpoint{})
+	}
+	order = append(order, free...)
+	l.order.Store(&order)
 	l.locate(endpoints)
 	l.changed()
+}
+
+// assign gives the slot another relay.
+func (s *slot) assign(e wire.RelayEndpoint) {
+	s.mu.Lock()
+	changed := s.endpoint != e
+	if changed {
+		s.endpoint, s.name, s.kind, s.err = e, "", "", nil
+	}
+	s.mu.Unlock()
+	if changed {
+		poke(s.wake)
+	}
 }
