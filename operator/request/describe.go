@@ -54,7 +54,10 @@ func openRequest(a *account.Account, info wire.RequestInfo, hosts map[key.ID]str
 // Command shows exactly what would run, argument by argument.
 func (w Waiting) Command() string {
 	if k := w.Request.Params.Keep; k != nil && !k.Runs() {
-		return strings.TrimSpace("no program, but to " + string(k.Do) + " kept shells " + terminal.Quote([]byte(k.Name)))
+		if k.Name == "" {
+			return "no program, but to " + string(k.Do) + " kept shells"
+		}
+		return "no program, but to " + string(k.Do) + " the kept shell " + terminal.Quote([]byte(k.Name))
 	}
 	if len(w.Request.Params.Argv) == 0 {
 		switch w.Request.Action {

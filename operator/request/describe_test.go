@@ -155,4 +155,10 @@ func TestRequestWithoutAProgramSaysWhatItIs(t *testing.T) {
 			t.Errorf("%s: %q, want %q", action, got, want)
 		}
 	}
+	for want, keep := range map[string]wire.Keep{"no program, but to list kept shells": {Do: wire.KeepList}, `no program, but to kill the kept shell 'a b'`: {Do: wire.KeepKill, Name: "a b"}} {
+		w := Waiting{Request: wire.Request{Action: wire.Shell, Params: wire.Params{Keep: &keep}}}
+		if got := w.Command(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 }
