@@ -3,7 +3,6 @@ package link
 import (
 	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/udp"
-	"github.com/tucdesk/tucdesk/relay/guard"
 )
 
 // Buffers; our choice. A joined receive may fill udp.MaxBatch; pages that nothing
@@ -82,7 +81,7 @@ func (l *Link) next(b *batch) *batch {
 // one (protocol 2.7).
 const (
 	minDirect = 32
-	maxDirect = guard.MaxFrame
+	maxDirect = path.Large
 )
 
 // isOurs looks at the first byte and the length, no more: what begins like a

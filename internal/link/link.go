@@ -160,11 +160,15 @@ func poke(c chan struct{}) {
 // WriteSegments sends b by one way: segments of size bytes, the last one maybe
 // shorter, each Headroom bytes and a datagram behind them. The length of every
 // segment is a multiple of four, so that a stream needs no padding; all of ours
-// are. The link may overwrite all of b, which is the caller's again on return. A
+// are. Segments longer than a relay's frame go to addresses only, at most path.Large. The link may overwrite all of b, which is the caller's again on return. A
 // datagram that is lost on the way out is no error, nor is a way that does not
 // exist or is down; net.ErrClosed after Close is.
 func (l *Link) WriteSegments(v path.Via, b []byte, size int) error {
-	if size <= Headroom || size > guard.MaxFrame || size%4 != 0 || len(b)%size%4 != 0 || len(b)%size != 0 && len(b)%size <= Headroom {
+	most := guard.MaxFrame
+	if !v.Relayed() {
+		most = path.Large + Headroom
+	}
+	if size <= Headroom || size > most || size%4 != 0 || len(b)%size%4 != 0 || len(b)%size != 0 && len(b)%size <= Headroom {
 		return fmt.Errorf("sending on the link: segments of %d bytes in %d", size, len(b))
 	}
 	if l.ctx.Err() != nil {
@@ -180,6 +184,14 @@ func (l *Link) WriteSegments(v path.Via, b []byte, size int) error {
 		l.socks[v.Socket].direct(b, size, v.Addr)
 	}
 	return nil
+}
+
+// WriteWhole sends one datagram behind its headroom to an address, whole or not at all;
+// see udp.Conn.WriteWhole. It is lost where the system cannot promise that.
+func (l *Link) WriteWhole(v path.Via, b []byte) {
+	if !v.Relayed() && l.cfg.Direct && int(v.Socket) < len(l.socks) && len(b) > Headroom && len(b) <= path.Large+Headroom {
+		l.socks[v.Socket].whole(b[Headroom:], v.Addr)
+	}
 }
 
 // ReadBatch waits for datagrams from the other end, or from whoever says so.

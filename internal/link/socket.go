@@ -182,6 +182,13 @@ func (s *socket) direct(b []byte, size int, to netip.AddrPort) {
 	_ = s.conn.WriteSegments(together(b, size), size-Headroom, to)
 }
 
+// whole sends one datagram that may not be sent on in parts.
+func (s *socket) whole(b []byte, to netip.AddrPort) {
+	if s.conn != nil && (*s.relays.Load())[to] == nil && !s.link.IsRelay(to) {
+		_ = s.conn.WriteWhole(b, to)
+	}
+}
+
 // together moves the datagrams of b over their headrooms, to lie one behind the
 // other.
 func together(b []byte, size int) []byte {

@@ -43,7 +43,9 @@ type Probe struct {
 	Via  Via
 	Type byte   // frame type: Challenge, Response, Candidates, CandidatesSeen
 	Body []byte // the caller's
-	Full bool   // the datagram is padded to Size, unless an aged key seals it
+	// Size is what the datagram is padded to in bytes, unless an aged key seals it; 0 is
+	// as short as it may be. One of Large bytes must not be sent in parts.
+	Size int
 }
 
 // Manager keeps the paths of one session. It is not safe for concurrent use.
@@ -276,6 +278,9 @@ func (m *Manager) Sent(v Via, bytes int, now time.Time) {
 	}
 	p.out += uint64(bytes)
 	m.busyBytes += uint64(bytes)
+	if p == m.best && !p.via.Relayed() && p.large.worth(bytes, now) {
+		m.soon(now)
+	}
 	if p.unheard.IsZero() {
 		p.unheard = now
 		m.soon(now.Add(p.doubt / 2))

@@ -53,7 +53,8 @@ type path struct {
 	listed bool // in the peer's list
 	fits   bool // a challenge as long as a datagram of data was answered; see Manager.full
 	urgent bool // a challenge is wanted at once
-	rank   int  // place among the paths that are not chosen, from 0
+	large  large
+	rank   int // place among the paths that are not chosen, from 0
 
 	heard, answered time.Time
 	moved           time.Time // when the newest datagram came from here, unproven; zero is no
@@ -158,6 +159,7 @@ func (p *path) find(token uint64, now time.Time) (c challenge, ok bool) {
 // deadNow gives p up until it answers.
 func (p *path) deadNow() {
 	p.proven, p.fits, p.dead = false, false, true
+	p.large.fail(p.lastAsked)
 	p.unheard, p.asked, p.moved = time.Time{}, time.Time{}, time.Time{}
 }
 
@@ -195,6 +197,7 @@ func (p *path) lose(now time.Time) {
 		p.losses = 0
 	}
 	p.lostAt, p.fits = now, false
+	p.large.fail(now)
 	p.holdUpto = now.Add(min(holdFirst<<min(p.losses, 10), holdMost))
 	p.losses++
 }

@@ -77,6 +77,7 @@ func (m *Manager) Poll(now time.Time) []Probe {
 			out = m.challenge(out, p, now)
 		}
 	}
+	out = m.enlarge(out, now)
 	m.schedule(now)
 	return out
 }
@@ -105,21 +106,22 @@ func (m *Manager) schedule(now time.Time) {
 
 // challenge appends a challenge for p, if it may have one.
 func (m *Manager) challenge(out []Probe, p *path, now time.Time) []Probe {
-	size, full := datagramSize(tokenSize), m.full(p)
-	if full {
-		size = Size
+	size, padded := datagramSize(tokenSize), 0
+	if m.full(p) {
+		padded = p.confirm(now)
+		size = padded
 	}
 	if !m.afford(p, size, now) {
 		p.urgent, p.tries, p.lastAsked = false, roundTries, now
 		return out
 	}
 	token := m.cfg.Token()
-	p.remember(token, full, now)
+	p.remember(token, padded >= Size, now)
 	p.out += uint64(size)
 	if p == m.best {
 		m.evalAt = earliest(m.evalAt, p.suspectAt())
 	}
-	return append(out, Probe{Via: p.via, Type: Challenge, Body: appendChallenge(token), Full: full})
+	return append(out, Probe{Via: p.via, Type: Challenge, Body: appendChallenge(token), Size: padded})
 }
 
 // full reports whether the next challenge of p is to be as long as data. A path,

@@ -276,8 +276,8 @@ func (h *host) arm() {
 func (h *host) poll() {
 	for _, p := range h.m.Poll(h.w.now) {
 		size := datagramSize(len(p.Body))
-		if p.Full {
-			size = Size
+		if p.Size > 0 {
+			size = p.Size
 		}
 		if p.Type == Challenge {
 			h.probes++

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/handshake"
 	"github.com/tucdesk/tucdesk/crypto/seal"
+	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -228,7 +229,7 @@ func TestA17LyingFramesEndTheSession(t *testing.T) {
 		"two packets":                 block(byte(framePacket), 0, 1, 'x', byte(framePacket), 0, 1, 'y'),
 		"padding that says something": block(byte(framePadding), 1),
 		"odd length":                  full(byte(framePadding)),
-		"too long":                    make([]byte, maxPlaintext+padTo),
+		"too long":                    make([]byte, maxLarge+padTo),
 		"ready of the wrong length":   block(byte(frameReady), 0, 3, 1, 2, 3),
 		"rekey of the wrong length":   block(byte(frameRekey), 0, 1, 1),
 		"answer without rekey":        appendFrameBlock(frameRekeyed, rekeyPayload(1)),
@@ -249,7 +250,7 @@ func TestA17LyingFramesEndTheSession(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(d) > MaxDatagram {
+				if len(d) > path.Large {
 					inject(to, d)
 					until(t, "the drop", func() bool { return victim.Stats().Stray > 0 })
 					return

@@ -30,6 +30,9 @@ type Link interface {
 	// all of b may be overwritten and is the caller's again on return. Losses, and
 	// a way that is no more, are no errors.
 	WriteSegments(v path.Via, b []byte, size int) error
+	// WriteWhole sends one datagram behind its headroom to an address, whole or not
+	// at all: by its arrival the path shows what it carries.
+	WriteWhole(v path.Via, b []byte)
 	// ReadBatch waits for datagrams. They are valid until the next call and may
 	// be overwritten by the caller. Called from one goroutine at a time.
 	ReadBatch(ctx context.Context) ([]link.Datagram, error)
@@ -84,6 +87,7 @@ type Conn struct {
 	held    [][]byte   // guarded by wmu, at most maxHeld; see keepFirstLocked
 	started bool       // guarded by wmu: READY is here
 	copies  copies
+	large   atomic.Bool // the way carries long datagrams
 	waiting atomic.Bool // packets were dropped; the transport is to repeat them when that works
 
 	paths  *paths

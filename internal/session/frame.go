@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/tucdesk/tucdesk/crypto/seal"
+	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/transport"
 )
@@ -34,8 +35,10 @@ const (
 	padAtLeast   = 16 // what we demand
 	maxPlaintext = (frameHead + transport.PacketSize + padTo - 1) / padTo * padTo
 
-	// MaxDatagram is the longest sealed datagram: 1,248 bytes.
+	// MaxDatagram is the longest sealed datagram but on paths that carry long ones,
+	// of path.Large bytes: 1,248 bytes.
 	MaxDatagram = maxPlaintext + seal.Overhead
+	maxLarge    = path.Large - seal.Overhead
 )
 
 // control reports whether a frame may be sealed with an aged key: what brings the

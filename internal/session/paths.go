@@ -108,6 +108,7 @@ type route struct {
 	doubtful      bool     // data goes by both
 	heard         bool     // something authentic has arrived in this session
 	waking        bool     // this end slept: data waits, see path.Manager.Waking
+	large         bool     // first carries long datagrams, and data goes by it alone
 }
 
 func (r route) none() bool { return r.first == path.Via{} }
@@ -130,7 +131,7 @@ func (p *paths) route(bytes int, now time.Time) route {
 		p.m.Sent(second, bytes, now)
 	}
 	p.rouseLocked()
-	return route{first, second, state == path.Doubtful, p.heard, waking}
+	return route{first, second, state == path.Doubtful, p.heard, waking, p.m.Large()}
 }
 
 // rouseLocked wakes keepPaths when the manager's timer has moved forward.

@@ -70,7 +70,7 @@ func (c *Conn) opened(v path.Via, n int, newest bool) {
 // not open is dropped without a word: anybody can have sent it.
 func (c *Conn) receive(p *transport.Packet, d link.Datagram) bool {
 	datagram := d.B
-	if len(datagram) > MaxDatagram || len(datagram) == 0 {
+	if len(datagram) > path.Large || len(datagram) == 0 {
 		c.stray.Add(1)
 		return false
 	}
@@ -109,7 +109,7 @@ func (c *Conn) plain(datagram []byte) {
 // among them. In a control datagram nothing is allowed but what brings the session
 // back, or ends it: an aged key carries no data (protocol 2.7, Resume).
 func (c *Conn) frames(b []byte, v path.Via, o seal.Opened) (packet []byte, err error) {
-	if len(b)%padAtLeast != 0 || len(b) > maxPlaintext {
+	if len(b)%padAtLeast != 0 || len(b) > maxLarge {
 		return nil, errFrame
 	}
 	for len(b) > 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/transport"
 )
 
 // maxWrite is how many packets are sealed before the link gets them: what the
@@ -20,6 +21,14 @@ const maxWrite = 48
 // maxHeld packets are the transport's first flight; our choice.
 const maxHeld = 4
 
+// PacketSize implements transport.Packets.
+func (c *Conn) PacketSize() int {
+	if c.large.Load() {
+		return transport.LargePacket
+	}
+	return transport.PacketSize
+}
+
 // WritePackets implements transport.Packets: it seals each packet in place, in
 // the buffer that the link sends.
 func (c *Conn) WritePackets(p []byte, size int) error {
@@ -27,6 +36,10 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	r := c.paths.route(len(p), now)
+	c.large.Store(r.large)
+	if size > transport.PacketSize && !r.large {
+		return nil // another way since these were made; they are lost
+	}
 	aged := c.sealed.Aged(now)
 	if aged {
 		poke(c.wanted)
@@ -229,14 +242,18 @@ func (c *Conn) sendProbe(p path.Probe, now time.Time) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	least := 0
-	if p.Full && !c.sealed.Aged(now) { // an aged key seals no long datagrams; data waits for the next one
-		least = maxPlaintext
+	if p.Size > 0 && !c.sealed.Aged(now) { // an aged key seals no long datagrams; data waits for the next one
+		least = p.Size - seal.Overhead
 	}
 	b, err := c.sealLong(c.out[:0], frameType(p.Type), p.Body, least, now)
 	if err != nil {
 		return err
 	}
 	c.out = b
+	if p.Size > path.Size {
+		c.link.WriteWhole(p.Via, b)
+		return nil
+	}
 	return c.writeLocked(p.Via, b, len(b))
 }
 

@@ -39,6 +39,8 @@ type memLink struct {
 	dead   map[path.Via]bool       // guarded by mu; ways that lose everything on the way out
 	other  *memLink
 
+	mtu       int              // guarded by mu; longest datagram that direct ways carry
+	largest   int              // guarded by mu; datagram since it was set to 0
 	rechecked time.Time        // guarded by mu; the last Recheck
 	relay     netip.AddrPort   // of an address that IsRelay knows
 	local     []path.Candidate // set before the session begins
@@ -113,11 +115,25 @@ func (l *memLink) WriteSegments(v path.Via, b []byte, size int) error {
 	return nil
 }
 
+// WriteWhole loses what the way does not carry.
+func (l *memLink) WriteWhole(v path.Via, b []byte) {
+	l.mu.Lock()
+	fits := len(b)-link.Headroom <= l.mtu && !l.dead[v]
+	l.mu.Unlock()
+	if fits {
+		l.put(v, bytes.Clone(b[link.Headroom:]))
+	}
+}
+
 // put loses what does not fit, as a network does.
 func (l *memLink) put(v path.Via, d []byte) {
 	l.mu.Lock()
-	lag := l.lag
+	lag, lost := l.lag, l.mtu > 0 && !v.Relayed() && len(d) > l.mtu
+	l.largest = max(l.largest, len(d))
 	l.mu.Unlock()
+	if lost {
+		return
+	}
 	if lag > 0 {
 		time.AfterFunc(lag, func() { l.deliver(v, d) })
 		return

@@ -10,8 +10,10 @@ import (
 
 // Sizes and times; our choice unless said otherwise.
 const (
-	// PacketSize is the largest packet given to Packets, in bytes (design 4.2).
-	PacketSize = 1200
+	// PacketSize is the largest packet given to Packets, in bytes (design 4.2), where
+	// Packets does not take larger ones, of LargePacket bytes.
+	PacketSize  = 1200
+	LargePacket = 8880
 	// MaxSilence is how long the peer may be silent before the connection ends by
 	// itself. It is out of the way on purpose: who carries the packets knows
 	// whether the network is gone or only asleep, keeps it alive, and decides.
@@ -26,8 +28,9 @@ const (
 	// is dropped, and repeated by the peer, but for what can be read at once.
 	maxGaps = 4096
 
-	// maxBatch packets go to one WritePackets: what one system call takes.
-	maxBatch = 48
+	// maxBatch packets, or bytes, go to one WritePackets: what one system call takes.
+	maxBatch      = 48
+	maxBatchBytes = 7 * LargePacket
 	// Unsent bytes that Write may leave behind: enough to fill a batch, not so
 	// much that a program's output is seconds ahead of a slow link.
 	leastUnsent, mostUnsent = 32 << 10, 512 << 10
@@ -62,12 +65,14 @@ type Packet struct {
 
 // PacketRoom is the room of a Packet, in bytes: a packet and what Packets seals
 // around it.
-const PacketRoom = 2048
+const PacketRoom = 9 << 10
 
 // Packets is the sealed side: it carries packets of at most PacketSize bytes to
 // the other end, or loses them. It is declared here because the transport is
 // what needs it.
 type Packets interface {
+	// PacketSize is how long a packet may be now: PacketSize or LargePacket.
+	PacketSize() int
 	// WritePackets sends the packets that p consists of, each size bytes long
 	// and the last one maybe shorter. It does not keep p. It is called from one
 	// goroutine. An error ends the connection; a packet that is merely lost is not
@@ -194,6 +199,7 @@ func newConn(packets Packets, side uint64, load Load) *Conn {
 		openLimit: MaxStreams, acceptLimit: MaxStreams, sendLimit: w.whole, receiveLimit: w.whole,
 		chunks: sync.Pool{New: func() any { return new(chunk) }},
 	}
+	c.size = PacketSize
 	c.tellPing, c.tokens = true, startWindow/2*PacketSize
 	c.model = newModel(PacketSize, 0)
 	c.rec.grow()

@@ -7,7 +7,7 @@
 //
 // # Packets
 //
-// A packet has at most PacketSize bytes: a head, then frames. Numbers are varints:
+// A packet has at most PacketSize bytes, or LargePacket where the path carries that: a head, then frames. Numbers are varints:
 // 7 bits to a byte, lowest first, in the fewest bytes, below 2^62.
 //
 //	type    1 byte: 0x40, or 0x41 if the sender waits for an acknowledgement

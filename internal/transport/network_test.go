@@ -102,6 +102,8 @@ type labEnd struct {
 	once    sync.Once
 }
 
+func (l *labEnd) PacketSize() int { return PacketSize }
+
 func (l *labEnd) WritePackets(p []byte, size int) error {
 	for len(p) > 0 {
 		n := min(size, len(p))

@@ -17,6 +17,7 @@ type outbound struct {
 	tellData, tellStreams, tellPing bool
 	forced                          int // packets that go out whatever the window says
 
+	size     int     // of a packet now; guarded as the rest, written by the sender
 	tokens   float64 // bytes that the pace allows now
 	tokensAt time.Duration
 }
@@ -133,7 +134,7 @@ func (c *Conn) receive() {
 func (c *Conn) send() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	c.out = make([]byte, 0, maxBatch*PacketSize)
+	c.out = make([]byte, 0, maxBatchBytes)
 	for {
 		wait, ok := c.pump()
 		if !ok {
@@ -150,6 +151,7 @@ func (c *Conn) send() {
 // pump sends what may be sent now and returns how long there is nothing to do.
 func (c *Conn) pump() (wait time.Duration, ok bool) {
 	for {
+		size := c.packets.PacketSize()
 		c.mu.Lock()
 		now := c.now()
 		if c.err == nil && now-c.heard >= MaxSilence {
@@ -159,6 +161,8 @@ func (c *Conn) pump() (wait time.Duration, ok bool) {
 			c.farewellUnlock()
 			return 0, false
 		}
+		c.size = size
+		c.model.packet = size
 		c.timersLocked(now)
 		c.fillLocked(now)
 		if len(c.out) == 0 {
@@ -167,7 +171,7 @@ func (c *Conn) pump() (wait time.Duration, ok bool) {
 			return wait, true
 		}
 		c.mu.Unlock()
-		if err := c.packets.WritePackets(c.out, PacketSize); err != nil {
+		if err := c.packets.WritePackets(c.out, size); err != nil {
 			c.mu.Lock()
 			c.endLocked(err)
 			c.mu.Unlock()
@@ -195,36 +199,39 @@ func (c *Conn) fillLocked(now time.Duration) {
 	paced := c.tokens >= min(quantum, float64(c.pendingLocked()))
 	last := -1
 	eliciting, forced := false, false
-	for range maxBatch {
-		free := c.rec.bytes+PacketSize <= c.model.window && paced && c.tokens >= 0
+	for range c.batchLocked() {
+		free := c.rec.bytes+c.size <= c.model.window && paced && c.tokens >= 0
 		start := len(c.out)
-		if !c.buildLocked(free || c.forced > 0, start/PacketSize*PacketSize < start, now, &eliciting) {
+		if !c.buildLocked(free || c.forced > 0, start/c.size*c.size < start, now, &eliciting) {
 			break
 		}
-		last = (len(c.out) - 1) / PacketSize * PacketSize
+		last = (len(c.out) - 1) / c.size * c.size
 		forced = forced || c.forced > 0
 		c.forced = max(c.forced-1, 0)
 	}
-	if last >= 0 && eliciting && (forced || c.rec.bytes+PacketSize > c.model.window) {
+	if last >= 0 && eliciting && (forced || c.rec.bytes+c.size > c.model.window) {
 		c.out[last] |= bitAckNow
 	}
-	if !c.sendableLocked() && c.rec.bytes+PacketSize <= c.model.window {
+	if !c.sendableLocked() && c.rec.bytes+c.size <= c.model.window {
 		c.rec.exhausted()
 	}
 	c.forced = 0
 }
 
+// batchLocked is how many packets go out at once.
+func (c *Conn) batchLocked() int { return min(maxBatch, maxBatchBytes/c.size) }
+
 // quantumLocked is how many bytes the pace gathers before they go out at once.
 func (c *Conn) quantumLocked() float64 {
-	return min(max(c.model.pacing/1000, 2*PacketSize), maxBatch*PacketSize)
+	return min(max(c.model.pacing/1000, float64(2*c.size)), float64(c.batchLocked()*c.size))
 }
 
 // pendingLocked is a guess of what is to be sent: one packet for the sparse.
 func (c *Conn) pendingLocked() int {
 	if c.bulk.empty() {
-		return PacketSize
+		return c.size
 	}
-	return maxBatch * PacketSize
+	return c.batchLocked() * c.size
 }
 
 func (c *Conn) refillLocked(now time.Duration) {
@@ -252,19 +259,19 @@ func (c *Conn) buildLocked(allowed, pad bool, now time.Duration, eliciting *bool
 	}
 	before := len(c.out)
 	if pad {
-		c.out = append(c.out, make([]byte, PacketSize-before%PacketSize)...)
+		c.out = append(c.out, make([]byte, c.size-before%c.size)...)
 	}
 	start := len(c.out)
 	c.out = appendHeader(c.out, header{number: c.rec.next, low: c.rec.low})
 	with := ack || data && c.arr.count > 0
 	if with {
 		delay := max(now-c.arr.newest, 0)
-		c.out = appendAck(c.out, c.arr.got, uint64(delay.Microseconds()), PacketSize-(len(c.out)-start)-leastRoom)
+		c.out = appendAck(c.out, c.arr.got, uint64(delay.Microseconds()), c.size-(len(c.out)-start)-leastRoom)
 	}
 	wants := false
 	if data {
 		wants = c.controlsLocked(p, start)
-		wants = c.streamsLocked(p, start+PacketSize) || wants
+		wants = c.streamsLocked(p, start+c.size) || wants
 	}
 	if !wants && !ack {
 		c.out = c.out[:before]

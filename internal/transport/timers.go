@@ -62,7 +62,7 @@ func (c *Conn) Poke() {
 	}
 	now := c.now()
 	r.first, r.fresh, r.probes, r.lossAt, r.heard = r.next, r.next, 0, 0, now
-	c.model = newModel(PacketSize, now)
+	c.model = newModel(c.size, now)
 	c.model.roundEnd = r.delivered
 	c.tellPing, c.forced = true, 2
 	c.poke()
@@ -79,7 +79,7 @@ func (c *Conn) nextLocked(now time.Duration) time.Duration {
 	sooner(c.rec.lossAt)
 	sooner(c.rec.probeAt(now))
 	sooner(c.arr.at)
-	if c.sendableLocked() && c.rec.bytes+PacketSize <= c.model.window {
+	if c.sendableLocked() && c.rec.bytes+c.size <= c.model.window {
 		short := min(c.quantumLocked(), float64(c.pendingLocked())) - c.tokens
 		sooner(now + max(time.Duration(short/c.model.pacing*float64(time.Second)), 50*time.Microsecond))
 	}

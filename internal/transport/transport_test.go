@@ -32,6 +32,7 @@ type pipe struct {
 	batches []int                   // guarded by mu; packets per WritePackets
 	largest int                     // guarded by mu
 	packets int                     // guarded by mu
+	size    int                     // guarded by mu; of a packet, 0 is PacketSize
 }
 
 func newPipes() (a, b *pipe) {
@@ -39,6 +40,12 @@ func newPipes() (a, b *pipe) {
 	a = &pipe{in: ba, out: ab, stop: make(chan struct{})}
 	b = &pipe{in: ab, out: ba, stop: make(chan struct{})}
 	return a, b
+}
+
+func (p *pipe) PacketSize() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(p.size, PacketSize)
 }
 
 func (p *pipe) WritePackets(b []byte, size int) error {
@@ -232,6 +239,36 @@ func TestLossDuplicationAndReorderingLoseNothing(t *testing.T) {
 	defer operator.Close()
 	wg.Go(func() { echo(agent) })
 	roundTrip(t, operator, random(t, 1<<20))
+}
+
+// TestPacketsGrowAndShrinkUnderWay: their length changes with the path, and what was
+// made for the one before is lost.
+func TestPacketsGrowAndShrinkUnderWay(t *testing.T) {
+	a, b := newPipes()
+	operator, agent := connect(t, a, b)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer agent.Close()
+	defer operator.Close()
+	wg.Go(func() { echo(agent) })
+	for i, p := range []*pipe{a, b} {
+		n, lose := 0, meddler(uint64(i))
+		p.cut(func(q []byte) [][]byte {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if n++; n%50 == 0 {
+				p.size = LargePacket + PacketSize - max(p.size, PacketSize)
+			}
+			if len(q) > max(p.size, PacketSize) {
+				return nil
+			}
+			return lose(q)
+		})
+	}
+	roundTrip(t, operator, random(t, 4<<20))
+	if _, largest := a.sent(); largest != LargePacket {
+		t.Errorf("the longest packet has %d bytes", largest)
+	}
 }
 
 // meddler loses, doubles and delays the packets of one direction.

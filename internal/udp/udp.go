@@ -23,6 +23,7 @@ import (
 	"iter"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -87,6 +88,7 @@ type Conn struct {
 	batch *batchReader // owned by the caller of ReadBatch
 	gro   bool         // receives may be joined
 	gso   atomic.Bool  // sends may be joined; cleared for good when a device cannot
+	whole sync.Mutex   // one WriteWhole at a time
 }
 
 // Listen opens a socket on addr; port 0 takes a free one. The zero AddrPort, and
@@ -167,6 +169,24 @@ func (c *Conn) ReadBatch(msgs []Message) (n int, err error) {
 func (c *Conn) WriteTo(b []byte, to netip.AddrPort) error {
 	_, err := c.sock.WriteToUDPAddrPort(b, to)
 	return err
+}
+
+// WriteWhole sends one datagram that neither this machine nor a router may send on in
+// parts: it arrives as it is or not at all. That it has arrived shows what a path
+// carries. What other goroutines send at the same moment may be treated alike. Where
+// the system cannot do that it fails and sends nothing.
+func (c *Conn) WriteWhole(b []byte, to netip.AddrPort) error {
+	raw, err := c.sock.SyscallConn()
+	if err != nil {
+		return err
+	}
+	c.whole.Lock()
+	defer c.whole.Unlock()
+	if err := setWhole(raw, c.local.Addr().Is4(), true); err != nil {
+		return err
+	}
+	defer func() { _ = setWhole(raw, c.local.Addr().Is4(), false) }()
+	return c.WriteTo(b, to)
 }
 
 // WriteSegments sends b as datagrams of segmentSize bytes, the last one shorter,
