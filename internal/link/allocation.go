@@ -60,6 +60,7 @@ type allocation struct {
 	doubt    chan struct{}  // cap 1: data goes out and nothing comes; ask the relay whether it is there
 	urgent   chan struct{}  // cap 1: the same at once, whatever was asked before
 	began    chan struct{}  // closed when the channel has been asked for
+	rebind   chan struct{}  // cap 1: the relay may have forgotten the channel
 
 	dialled time.Time // when the challenge was asked for; written before that
 	sent    time.Time // when the request went out; written before keepBound begins
@@ -73,7 +74,7 @@ type allocation struct {
 func newAllocation(l *Link, v path.Via, k Kind, name string) *allocation {
 	return &allocation{
 		link: l, via: v, kind: k, name: name, log: l.cfg.Logger, turn: newTurnClient(), asked: func() {},
-		doubt: make(chan struct{}, 1), urgent: make(chan struct{}, 1), began: make(chan struct{}), done: make(chan struct{}),
+		doubt: make(chan struct{}, 1), urgent: make(chan struct{}, 1), began: make(chan struct{}), rebind: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
 
@@ -254,6 +255,7 @@ func (a *allocation) establish(ctx context.Context) error {
 		if err = a.forget(ctx); err == nil {
 			err = a.turn.allocate()
 		}
+		poke(a.rebind) // the channel went with it
 	}
 	if err != nil {
 		return firstError(ctx, err)

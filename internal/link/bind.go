@@ -51,10 +51,26 @@ func (a *allocation) keepBound() {
 			a.bound.Store(false)
 		}
 		a.hasBegun()
-		if !a.sleep(time.Until(asked.Add(pause))) {
+		if !a.awaitRebind(time.Until(asked.Add(pause))) {
 			return
 		}
 	}
+}
+
+// awaitRebind waits until the channel is to be asked for again. It reports false when
+// the allocation has ended. The relay drops what comes by a channel that it does not
+// have without a word, as it must with anything that anybody can send, so a channel
+// that went with an allocation of before would be missed for half its life.
+func (a *allocation) awaitRebind(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-a.rebind:
+	case <-a.done:
+		return false
+	}
+	return true
 }
 
 func (a *allocation) hasBegun() {

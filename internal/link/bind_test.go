@@ -70,6 +70,36 @@ func TestLostChannelBindsDoNotSlowTheSessionForLife(t *testing.T) {
 	}
 }
 
+// TestChannelThatWentWithItsAllocationIsBoundAgain: the relay still has the allocation
+// that this end has given up, and the channel that is asked for behind the next request
+// is bound to that one, which is then deleted. Data goes through all the same.
+func TestChannelThatWentWithItsAllocationIsBoundAgain(t *testing.T) {
+	r := startRelay(t)
+	p := newProxy(t, r.udp, nil)
+	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: p.addr}, wire.RelayEndpoint{UDP: r.udp})
+	ready(t, operator, agent)
+	asked := p.count(guard.AllocateRequest)
+	p.lose(guard.RefreshRequest, true) // the farewell, too
+	old := operator.one()
+	old.fail(errSilent)
+	until(t, "the farewell", func() bool { return p.count(guard.RefreshRequest) > 0 })
+	p.lose(guard.RefreshRequest, false)
+	until(t, "another allocation", func() bool { a := operator.one(); return a != nil && a != old && a.granted.Load() })
+	if n := p.count(guard.AllocateRequest) - asked; n < 3 {
+		t.Fatalf("%d requests for it: the relay had forgotten the one before", n)
+	}
+	ready(t, operator)
+	arrived := drain(t, agent)
+	took := writing(t, "data", func() bool { return arrived.n[1].Load() > 0 }, func() {
+		if err := operator.WriteSegments(relay1, segments(1, 64), 64); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if took > time.Second {
+		t.Errorf("nothing arrived for %v", took)
+	}
+}
+
 // scripted is a relay's end without a network, so that a test can use a clock of
 // its own. It answers ChannelBind as told.
 type scripted struct {

@@ -43,6 +43,7 @@ func (a *allocation) answerDoubts() {
 			return
 		}
 		a.waiting.Store(0)
+		poke(a.rebind) // it has the allocation; that it has the channel it does not say
 		select {
 		case <-a.doubt: // of before
 		default:
