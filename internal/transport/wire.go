@@ -70,16 +70,6 @@ func number(b []byte) (uint64, []byte, bool) {
 	return v, b[n:], true
 }
 
-// size is how many bytes the varint of v takes.
-func size(v uint64) int {
-	n := 1
-	for v >= 0x80 {
-		v >>= 7
-		n++
-	}
-	return n
-}
-
 func parseHeader(b []byte) (h header, rest []byte, err error) {
 	if len(b) == 0 || b[0]&^bitAckNow != packetType {
 		return h, nil, errMalformed
