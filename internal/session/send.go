@@ -65,7 +65,8 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 			b, p = sealed, p[n:]
 		}
 		c.out = b
-		if err := c.sendLocked(r, b, segment(size), now); err != nil {
+		// Not longer than what there is: a copy of it may go by a relay.
+		if err := c.sendLocked(r, b, min(segment(size), len(b)), now); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/relay/guard"
 	"go.uber.org/goleak"
 )
 
@@ -92,6 +94,9 @@ func (l *memLink) kill(v path.Via, dead bool) {
 }
 
 func (l *memLink) WriteSegments(v path.Via, b []byte, size int) error {
+	if v.Relayed() && size > guard.MaxFrame {
+		return fmt.Errorf("segments of %d bytes for a relay", size)
+	}
 	l.mu.Lock()
 	meddle := l.meddle
 	l.sent += (len(b) + size - 1) / size
