@@ -84,7 +84,7 @@ func (w *world) keptThroughKill(t *testing.T) {
 	if list := w.ann.shells(t, "web"); len(list) != 0 {
 		t.Errorf("%+v", list)
 	}
-	w.ann.run("attach", "build").is(t, 2).hints(t, "the machine comes behind the name: build HOST")
+	w.ann.run("attach", "build").is(t, 2).hints(t, "the machine comes behind the name: tucdesk attach build HOST")
 	w.ann.run("attach", "build", "web").refused(t, 1, "not_found")
 }
 

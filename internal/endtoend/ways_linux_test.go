@@ -92,7 +92,7 @@ func TestWayIsTold(t *testing.T) {
 	s := w.ann.at(100, 24, "xterm", "ssh", "-v", "--predict", "never", "web")
 	from := s.shows(0, `[$#] `)
 	s.types("~s")
-	from = s.shows(from, `(direct|relay-udp) \S+ for \S+,? .*; second .*; \d+ changes; \d+ datagrams`)
+	from = s.shows(from, `(direct|relay-udp) \S+ for \S+,? .*; second .*; \d+ changes?; \d+ datagrams`)
 	s.types("exit\r")
 	if code := s.status(); code != 0 {
 		t.Errorf("exit status %d", code)

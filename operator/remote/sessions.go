@@ -316,13 +316,13 @@ func (o *sessionOptions) whereIs(args []string) (place, error) {
 		}
 		return found[0], nil
 	case 0:
-		return place{}, &cli.Error{Err: refusal.New(refusal.NotFound, "this client has left no shell %q; say on which machine it is", args[0]), Hints: []string{"the machine comes behind the name: tucdesk attach NAME HOST, or sessions kill NAME HOST", "which there are on a machine: tucdesk sessions ls HOST"}, Exit: cli.ExitUsage}
+		return place{}, &cli.Error{Err: refusal.New(refusal.NotFound, "this client has left no shell %q; say on which machine it is", args[0]), Hints: []string{"the machine comes behind the name: tucdesk attach " + args[0] + " HOST, or sessions kill " + args[0] + " HOST", "which there are on a machine: tucdesk sessions ls HOST"}, Exit: cli.ExitUsage}
 	}
 	hosts := make([]string, len(found))
 	for i, p := range found {
 		hosts[i] = p.String()
 	}
-	return place{}, &cli.Error{Err: refusal.New(refusal.BadArgument, "there is a shell %q on %s; say which one", args[0], strings.Join(hosts, ", ")), Hints: []string{"the machine comes behind the name: tucdesk attach NAME HOST, or sessions kill NAME HOST", "which there are on a machine: tucdesk sessions ls HOST"}, Exit: cli.ExitUsage}
+	return place{}, &cli.Error{Err: refusal.New(refusal.BadArgument, "there is a shell %q on %s; say which one", args[0], strings.Join(hosts, ", ")), Hints: []string{"the machine comes behind the name: tucdesk attach " + args[0] + " HOST, or sessions kill " + args[0] + " HOST", "which there are on a machine: tucdesk sessions ls HOST"}, Exit: cli.ExitUsage}
 }
 
 func badShellName(name string) error {
