@@ -489,6 +489,9 @@ func TestStuckReadersOfManyStallOnlyThemselves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := s.Write([]byte{1}); err != nil { // without a deadline, which may pass before anything is written
+			t.Fatal(err)
+		}
 		_ = s.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
 		if _, err := s.Write(make([]byte, 1<<20)); err == nil {
 			t.Error("a megabyte fits where nobody reads")
