@@ -102,18 +102,19 @@ func TestRenewedCredentialCarriesTheLinkOn(t *testing.T) {
 	})
 }
 
-// renewing sends for seven seconds over a link whose credentials, from the first
-// renewal on, live for three, of which the cut to whole seconds leaves two. late
+// renewing sends for seven seconds over a link whose credentials live for three, of
+// which the cut to whole seconds leaves two; the first renewal is after one pause. late
 // says that one was taken too late, when it or the one before had ended.
 func renewing(t *testing.T, r *testRelay, e wire.RelayEndpoint, pause time.Duration) (sent int, came []uint32, late bool) {
 	t.Helper()
 	const life, length = 3 * time.Second, 7 * time.Second
 	co, ca := r.mint(e)
+	co, ca = r.next(t, co, life), r.next(t, ca, life)
 	operator, agent := dial(t, co), dial(t, ca)
 	ready(t, operator, agent)
 	ends := map[*Link]time.Time{operator: co.ExpiresAt.Time(), agent: ca.ExpiresAt.Time()}
 	var failed error
-	due := time.Duration(0)
+	due := pause
 	sent, came = stream(t, operator, agent, length, func(elapsed time.Duration) {
 		if elapsed < due {
 			return
