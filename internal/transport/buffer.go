@@ -53,6 +53,9 @@ func (b *buffer) drop(off uint64, pool *sync.Pool) {
 	b.chunks = b.chunks[:left]
 }
 
+// fewChunks is how many places a buffer keeps that holds nothing, for the next keys.
+const fewChunks = 8
+
 // free gives back everything below end, the highest offset in use.
 func (b *buffer) free(end uint64, pool *sync.Pool) {
 	for _, c := range b.chunks {
@@ -60,6 +63,9 @@ func (b *buffer) free(end uint64, pool *sync.Pool) {
 			pool.Put(c)
 		}
 	}
-	b.chunks = nil
+	clear(b.chunks)
+	if b.chunks = b.chunks[:0]; cap(b.chunks) > fewChunks {
+		b.chunks = nil
+	}
 	b.base = end / chunkSize * chunkSize
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -113,6 +114,44 @@ func TestManyStreamsAreCheap(t *testing.T) {
 	})
 	if per := allocs / MaxStreams; per > 4 {
 		t.Errorf("%.1f allocations for a stream", per)
+	}
+}
+
+// TestIdleStreamsHoldNoBuffers: what has been read, and what has arrived, leaves
+// nothing behind but the stream.
+func TestIdleStreamsHoldNoBuffers(t *testing.T) {
+	operator, agent := both(t)
+	var streams []*Stream
+	for range 10 {
+		s, err := operator.OpenStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := []byte("x")
+		if _, err := s.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		r, err := agent.AcceptStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Read(b); err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, s, r)
+	}
+	for _, s := range streams {
+		held := func() int {
+			s.conn.mu.Lock()
+			defer s.conn.mu.Unlock()
+			return len(s.in.chunks) + len(s.out.chunks)
+		}
+		for end := time.Now().Add(patience); held() > 0; {
+			if time.Now().After(end) {
+				t.Fatalf("stream %d holds %d buffers", s.ID(), held())
+			}
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -298,6 +298,9 @@ func (s *Stream) settleLocked(x span) {
 		s.landed = s.landed[:copy(s.landed, s.landed[1:])]
 	}
 	s.out.drop(s.settled, &s.conn.chunks)
+	if s.settled == s.written {
+		s.out.free(s.settled, &s.conn.chunks)
+	}
 }
 
 // loseLocked takes packets for lost that later ones have overtaken by too much,

@@ -127,6 +127,9 @@ func (s *Stream) takeLocked(p []byte) int {
 	if s.read == s.arrived[0].hi {
 		s.arrived = s.arrived[:copy(s.arrived, s.arrived[1:])]
 	}
+	if len(s.arrived) == 0 {
+		s.in.free(s.read, &c.chunks) // thousands of streams are idle
+	}
 	c.consumedLocked(uint64(n))
 	s.creditLocked()
 	s.forgetLocked()
