@@ -147,7 +147,13 @@ func (g *Group) Leave(mark string) (left bool, err error) {
 }
 
 // Ended removes the group if nothing is in it any more, and reports whether it is gone.
-func (g *Group) Ended() bool { return g.empty() && g.End() == nil }
+func (g *Group) Ended() bool { return g.removed() || g.empty() && g.End() == nil }
+
+// removed reports that the group is not there: the kernel removes none with processes.
+func (g *Group) removed() bool {
+	_, err := os.Stat(g.dir)
+	return errors.Is(err, fs.ErrNotExist)
+}
 
 // mark is what Leave wrote.
 func (g *Group) mark() (mark string, marked bool) {
@@ -169,16 +175,17 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
-// End kills every process in the group and removes it. On a nil group it does
-// nothing.
+// End kills every process in the group and removes it. On a nil group, and on one that
+// somebody else has removed, it does nothing.
 func (g *Group) End() error {
-	if g == nil {
+	if g == nil || g.removed() {
 		return nil
 	}
 	err := g.write("cgroup.kill", "1")
 	for pause := time.Millisecond; err == nil && !g.empty(); pause *= 2 {
 		if pause > endWithin {
 			err = errors.New("killed processes are still there")
+			break
 		}
 		time.Sleep(pause)
 	}

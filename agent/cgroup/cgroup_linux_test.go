@@ -175,6 +175,18 @@ func TestWhatWasLeftIsKeptAndMarked(t *testing.T) {
 	}
 }
 
+// An empty group can be removed by whoever is root. The agent must not try to end it for
+// ever, nor count it among what goes on.
+func TestAGroupThatSomebodyElseRemovedHasEnded(t *testing.T) {
+	g := &Group{filepath.Join(t.TempDir(), "removed")}
+	if err := g.End(); err != nil {
+		t.Error(err)
+	}
+	if !g.Ended() {
+		t.Error("it goes on")
+	}
+}
+
 func TestOwnGroupIsFoundInEveryArrangement(t *testing.T) {
 	const unified = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 	const hybrid = "31 30 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n"
