@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/requests"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
 )
@@ -378,4 +379,35 @@ func TestE13RoleTakenAwayBetweenApprovalAndStart(t *testing.T) {
 	c.publish(func(r *roster.Roster) { r.Revoke(ap.key.ID()) })
 	_, err := c.api.OpenSession(t.Context(), op.cred, open)
 	wantCode(t, err, refusal.ApproverNotAllowed)
+}
+
+// TestK16RoleTakenAwayWhileItsRequestIsDecided: the gate has let the call in by the roster
+// of before, and the cut that goes with the next one has found no session yet.
+func TestK16RoleTakenAwayWhileItsRequestIsDecided(t *testing.T) {
+	var meanwhile func()
+	n := startNodeWith(t, nil, func(s *Server) {
+		for i := range s.gate.Routes {
+			if r := &s.gate.Routes[i]; r.Path == wire.PathSessions {
+				open := r.Handle
+				r.Handle = func(c *gate.Call) (any, error) {
+					meanwhile()
+					return open(c)
+				}
+			}
+		}
+	})
+	c := found(t, n)
+	h := c.newHost("web-1", "web").accepting()
+	op := c.people[policy.Operator]
+	meanwhile = func() {
+		c.publish(func(r *roster.Roster) {
+			for i := range r.Operators {
+				if r.Operators[i].Key.ID() == op.key.ID() {
+					r.Operators[i].Role = policy.Viewer
+				}
+			}
+		})
+	}
+	_, err := c.api.OpenSession(t.Context(), op.cred, c.request(op, h, nil))
+	wantCode(t, err, refusal.WrongRole)
 }

@@ -64,6 +64,12 @@ func (d *Desk) decide(c *gate.Call) (outcome, error) {
 		if c.Op, err = c.State.Roster.Operator(c.Who.Operator, c.Now); err != nil {
 			return outcome{}, problem.With(http.StatusUnauthorized, err)
 		}
+		if err := c.State.MaySession(c.Who.Operator, c.Now); err != nil { // the gate asked the roster of before
+			return outcome{}, err
+		}
+		if err := d.checkRequest(c); err != nil {
+			return outcome{}, err
+		}
 	}
 	return outcome{}, refusal.New(refusal.Unavailable, "the roster keeps changing; try again")
 }
