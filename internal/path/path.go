@@ -181,8 +181,10 @@ func (p *path) answer(c challenge, now time.Time) {
 }
 
 // distrust makes p prove itself anew. What was heard or answered lately counts
-// until the path is doubted; a relay leads to the peer in any case.
+// until the path is doubted; a relay leads to the peer in any case. What it carries is
+// asked anew: the same address may be reached by another network now.
 func (p *path) distrust(now time.Time) {
+	p.large.fail(now)
 	if now.Sub(later(p.heard, p.answered)) >= deadAfter {
 		p.proven = false
 	}

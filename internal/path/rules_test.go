@@ -347,3 +347,20 @@ func TestANetworkThatGoesAgainAndAgainIsNoticed(t *testing.T) {
 	}
 	w.checkAmplification(t)
 }
+
+// TestNothingLongGoesOutAfterASleep: a laptop wakes in another network, and the peer's
+// address is the same.
+func TestNothingLongGoesOutAfterASleep(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	m := New(Config{Operator: true, Token: func() uint64 { return 1 }, Now: now})
+	p := m.add(Via{Addr: netip.MustParseAddrPort("192.0.2.1:9")}, Host)
+	p.up, p.proven, p.fits, p.heard, p.answered, p.large.carried = true, true, true, now, now, true
+	m.best, m.state = p, Good
+	if !m.Large() {
+		t.Fatal("the path carries nothing long")
+	}
+	m.Wake(now.Add(time.Second))
+	if m.Large() {
+		t.Error("long datagrams go out by a path that may have become another")
+	}
+}
