@@ -29,7 +29,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// benchSize is that of a sealed QUIC packet with its headroom (design 4.2).
+// benchSize is that of a sealed packet with its headroom (design 4.2).
 const (
 	benchSize  = 1252
 	benchBatch = 40

@@ -2,8 +2,8 @@
 // can be decided before its handler runs is decided here, in this order, and the
 // first check that fails answers:
 //
-//	rate of the source          calls without a token only
 //	request target              plain characters, exact match with a route
+//	rate of the source          calls without a token only
 //	JWT                         once, in the Authorization header; package principal
 //	rate of the key             one operator cannot take the service from others
 //	roster                      the key is in it now; its role of now counts, not the token's
