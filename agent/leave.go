@@ -3,10 +3,13 @@ package agent
 import (
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/tucdesk/tucdesk/agent/cgroup"
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
 )
 
 // maxLeft bounds the sessions of which programs may go on at once; our choice. Each is a
@@ -21,7 +24,7 @@ type leftovers struct {
 	groups map[*cgroup.Group]key.ID // guarded by mu; whose session it was
 }
 
-// add remembers a group that was left.
+// add remembers a group that an agent before this one left.
 func (l *leftovers) add(g *cgroup.Group, operator key.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -29,6 +32,20 @@ func (l *leftovers) add(g *cgroup.Group, operator key.ID) {
 		l.groups = make(map[*cgroup.Group]key.ID)
 	}
 	l.groups[g] = operator
+}
+
+// take remembers a group that was left, unless there are too many.
+func (l *leftovers) take(g *cgroup.Group, operator key.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.groups) >= maxLeft {
+		return false
+	}
+	if l.groups == nil {
+		l.groups = make(map[*cgroup.Group]key.ID)
+	}
+	l.groups[g] = operator
+	return true
 }
 
 // room forgets what has ended and reports whether one more may stay.
@@ -79,15 +96,21 @@ func (l *leftovers) readopt(left []cgroup.Left) (errs []error) {
 }
 
 // endGroup ends what a session left, or leaves it: when the policy said yes, and the
-// session was not cut nor its process killed.
+// session was not cut nor its process killed. Both are looked at again here: a session
+// process can ask long before its end, and many at once.
 func (s *live) endGroup(orderly bool) error {
 	if !s.background || !orderly {
 		return s.group.End()
 	}
+	if _, err := s.agent.judge.May(s.question, s.answer, wire.Action(policy.Background), "", time.Now()); err != nil {
+		return s.group.End()
+	}
 	operator := s.question.Request.Operator
 	left, err := s.group.Leave(operator.String())
+	if left && !s.agent.left.take(s.group, operator) {
+		return s.group.End()
+	}
 	if left {
-		s.agent.left.add(s.group, operator)
 		s.agent.log.Info("programs go on after their session", "session", s.question.Request.Session.String())
 	}
 	return err

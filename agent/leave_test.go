@@ -5,10 +5,13 @@ package agent
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/tucdesk/tucdesk/agent/cgroup"
+	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/session"
@@ -185,6 +188,58 @@ func TestG6WhatARevokedOperatorLeftEnds(t *testing.T) {
 	until(t, "what ann left to end", func() bool { return !alive(ann["daemon"]) && !alive(ann["nohup"]) })
 	if n := b.left.count(); n != 0 {
 		t.Errorf("%d are still counted", n)
+	}
+}
+
+// A yes that a session process fetched at the beginning is worth nothing at the end, when
+// the policy has become another or other sessions have taken the places.
+func TestAnEarlyYesLeavesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		between func(k *team, a *Agent)
+		stay    bool
+	}{
+		"nothing":        {func(*team, *Agent) {}, true},
+		"another policy": {func(k *team, a *Agent) { a.applyNews(k.setPolicy(openPolicy)) }, false},
+		"no place": {func(_ *team, a *Agent) {
+			for range maxLeft {
+				a.left.add(new(cgroup.Group), key.ID{})
+			}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newTeam(t, lenientPolicy)
+			k.startRelay()
+			a := k.agent()
+			wantGroups(t, a)
+			ch, _, _ := daemon(k.askFor(a, "ann", daemonize))
+			defer ch.Close()
+			s := &live{agent: a, background: true}
+			for _, o := range a.sessions.all() {
+				s.question, s.answer = o.question, o.answer
+			}
+			s.group = must(a.groups.Make("early"))
+			sleep := exec.Command("sleep", "1000")
+			if err := sleep.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = sleep.Process.Kill(); _ = sleep.Wait() }()
+			if err := s.group.Add(sleep.Process.Pid); err != nil {
+				t.Fatal(err)
+			}
+			c.between(k, a)
+			before := a.left.count()
+			if err := s.endGroup(true); err != nil {
+				t.Fatal(err)
+			}
+			if stay := a.left.count() > before; stay != c.stay {
+				t.Errorf("it was left: %v", stay)
+			}
+			_ = s.group.End()
+			if a.left.count() > maxLeft {
+				t.Errorf("%d are left", a.left.count())
+			}
+		})
 	}
 }
 
