@@ -14,7 +14,7 @@ import (
 // stateFlag is the flag that every command has.
 func stateFlag(dir *string) func(*flag.FlagSet) {
 	return func(f *flag.FlagSet) {
-		f.StringVar(dir, "state", "", "folder of the agent's `DIR` (default: /var/lib/tucdesk-agent for root, else $XDG_STATE_HOME/tucdesk-agent or ~/.local/state/tucdesk-agent)")
+		f.StringVar(dir, "state", "", "the agent's state folder is `DIR` (default: /var/lib/tucdesk-agent for root, else $XDG_STATE_HOME/tucdesk-agent or ~/.local/state/tucdesk-agent)")
 	}
 }
 

@@ -39,7 +39,7 @@ var known = map[refusal.Code]answer{
 	refusal.UserNotAllowed:      {ExitDenied, []string{"which login users the policy allows: tucdesk policy explain USER@HOST shell", "why the machine itself refuses one that it allows stands in the log of its agent"}},
 	refusal.CommandNotFound:     {127, nil}, // as shells do it, and the next one
 	refusal.NotExecutable:       {126, nil},
-	refusal.TakenOver:           {ExitTransport, []string{"the shell runs on there; get it back with: tucdesk sessions attach NAME HOST"}},
+	refusal.TakenOver:           {ExitTransport, []string{"the shell runs on there; get it back with: tucdesk attach NAME HOST"}},
 	refusal.Gone:                {ExitTransport, []string{"the session's process there was killed (is memory short?), or the agent or the whole machine began anew"}},
 	refusal.TooMany:             {ExitTransport, []string{"end another session first, or try again in a minute"}},
 	refusal.TooLarge:            {ExitFailed, []string{"where this is a command: with its variables it may have 30,000 bytes; send more to its standard input, or as a file with tucdesk cp"}},
