@@ -27,6 +27,8 @@ const (
 	// maxGaps is how many separate pieces of a stream are kept. What comes beyond
 	// is dropped, and repeated by the peer, but for what can be read at once.
 	maxGaps = 4096
+	// maxPieces is the same for all streams: a piece of one byte costs sixteen.
+	maxPieces = 1 << 16
 
 	// maxBatch packets, or bytes, go to one WritePackets: what one system call takes.
 	maxBatch      = 48
@@ -143,6 +145,8 @@ type Conn struct {
 	waiting     []*Stream // for AcceptStream
 
 	sentBytes, sendLimit             uint64 // of all streams
+	settledBytes                     uint64 // of those sent, what has arrived or is not wanted any more
+	pieces                           int    // of arrived, of all streams
 	received, consumed, receiveLimit uint64
 
 	outbound
@@ -306,6 +310,9 @@ func (c *Conn) AcceptStream(ctx context.Context) (*Stream, error) {
 			s := c.waiting[0]
 			c.waiting[0] = nil
 			c.waiting = c.waiting[1:]
+			if s.taken = true; s.gone {
+				c.overLocked()
+			}
 			if len(c.waiting) > 0 {
 				wake(c.acceptable)
 			}

@@ -16,7 +16,7 @@
 //
 //	0x00  padding          the rest is zeros
 //	0x01  PING             -
-//	0x02  ACK              largest, delay in µs, n, length-1, n x (gap-1, length-1)
+//	0x02  ACK              largest, delay in µs, n, length-1, n x (gap-1, length-1); once
 //	0x03  CLOSE            -
 //	0x04  RESET            stream, code (4 bytes), final offset
 //	0x05  STOP             stream, code (4 bytes)

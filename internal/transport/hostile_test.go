@@ -117,6 +117,26 @@ func TestManyStreamsAreCheap(t *testing.T) {
 	}
 }
 
+// TestAPacketThatIsNeverAcknowledgedHoldsUpNothing: the peer keeps back one answer for
+// ever and asks for very many.
+func TestAPacketThatIsNeverAcknowledgedHoldsUpNothing(t *testing.T) {
+	c := lone()
+	c.fillLocked(0)
+	if len(c.out) == 0 || c.rec.bytes == 0 {
+		t.Fatal("nothing is under way")
+	}
+	for n := range uint64(maxRecords + 1000) {
+		now := time.Duration(n) * time.Millisecond
+		if err := c.takePacket(packet(n, []byte{framePing}), now); err != nil {
+			t.Fatal(err)
+		}
+		c.arr.instant, c.tellPing = true, false
+		if c.fillLocked(now); len(c.out) == 0 {
+			t.Fatalf("acknowledgement %d was not sent", n)
+		}
+	}
+}
+
 // TestIdleStreamsHoldNoBuffers: what has been read, and what has arrived, leaves
 // nothing behind but the stream.
 func TestIdleStreamsHoldNoBuffers(t *testing.T) {
@@ -234,5 +254,131 @@ func TestTheWorkedExample(t *testing.T) {
 	got := f.append(appendHeader(nil, header{number: 5}))
 	if want := "\x40\x05\x05\x13\x00\x00\x02hi"; string(got) != want {
 		t.Errorf("%x", got)
+	}
+}
+
+// TestADelayThatOverflowsMeasuresNothing: it made the timer of probes fire for ever.
+func TestADelayThatOverflowsMeasuresNothing(t *testing.T) {
+	for _, delay := range []uint64{maxValue, 9223372036854776, 1 << 61, 3 << 60, 288230376151711} {
+		c := lone()
+		c.out = make([]byte, 0, maxBatchBytes)
+		c.fillLocked(time.Second)
+		ack := appendAck(nil, []span{{0, c.rec.next}}, delay, PacketSize)
+		if err := c.takePacket(packet(0, ack), time.Second+50*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		if d := c.rec.srtt; d != 10*time.Millisecond {
+			t.Errorf("delay %d: %v", delay, d)
+		}
+	}
+}
+
+// TestOneAcknowledgementInAPacket: each walks through up to maxRecords.
+func TestOneAcknowledgementInAPacket(t *testing.T) {
+	c := lone()
+	c.out = make([]byte, 0, maxBatchBytes)
+	c.fillLocked(0)
+	ack := appendAck(nil, []span{{0, 1}}, 0, PacketSize)
+	if err := c.takePacket(packet(0, ack, ack), 0); !errors.Is(err, errMalformed) {
+		t.Error(err)
+	}
+}
+
+// TestStreamsThatNobodyAcceptsAreBounded: the peer gets no place back for one that it
+// has given up before AcceptStream.
+func TestStreamsThatNobodyAcceptsAreBounded(t *testing.T) {
+	c := lone()
+	c.out = make([]byte, 0, maxBatchBytes)
+	var err error
+	for n := uint64(0); err == nil && n < 2*MaxStreams; n++ {
+		now := time.Duration(n) * time.Millisecond
+		err = c.takePacket(packet(2*n, appendReset(nil, 2*n+1, 0, 0), appendStop(nil, frameStop, 2*n+1, 0)), now)
+		c.fillLocked(now)
+		_ = c.takePacket(packet(2*n+1, appendAck(nil, []span{{0, c.rec.next}}, 0, PacketSize)), now)
+	}
+	if !errors.Is(err, errMalformed) || len(c.waiting) > MaxStreams {
+		t.Errorf("%d streams wait: %v", len(c.waiting), err)
+	}
+	for range MaxStreams {
+		if _, err := c.AcceptStream(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.acceptLimit < 2*MaxStreams-MaxStreams/8 {
+		t.Errorf("the limit is %d", c.acceptLimit)
+	}
+}
+
+// TestAHoleThatIsNeverAcknowledgedIsBounded: whatever windows the peer opens.
+func TestAHoleThatIsNeverAcknowledgedIsBounded(t *testing.T) {
+	c := lone()
+	c.out = make([]byte, 0, maxBatchBytes)
+	c.windows.whole = 1 << 20
+	s, err := c.OpenStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.takePacket(packet(0, appendLimit(nil, frameMaxData, maxValue), appendStreamLimit(nil, 0, maxValue)), 0)
+	b := make([]byte, 16<<10)
+	for n := uint64(1); n < 2_000 && s.written < 4*c.windows.whole; n++ {
+		now := time.Duration(n) * time.Millisecond
+		_ = s.SetWriteDeadline(time.Now().Add(100 * time.Microsecond))
+		_, _ = s.Write(b)
+		from := c.rec.next
+		c.fillLocked(now)
+		var got spans
+		for i := from; i < c.rec.next; i++ {
+			if !slices.ContainsFunc(c.rec.at(i).refs, func(x ref) bool { return x.kind == frameStream && x.data.lo == 0 }) {
+				got.add(span{i, i + 1})
+			}
+		}
+		if len(got) > 0 {
+			_ = c.takePacket(packet(n, appendAck(nil, got, 0, PacketSize)), now)
+		}
+	}
+	if held, most := s.written-s.settled, 2*c.windows.whole+mostUnsent; held < c.windows.whole || held > most {
+		t.Errorf("%d bytes are held", held)
+	}
+}
+
+// TestWhatWaitsForTheConnectionsLimitIsForgottenWithItsStream: the list would grow.
+func TestWhatWaitsForTheConnectionsLimitIsForgottenWithItsStream(t *testing.T) {
+	c := lone()
+	c.out = make([]byte, 0, maxBatchBytes)
+	c.sentBytes = c.sendLimit
+	for n := range uint64(100) {
+		now := time.Duration(n) * time.Millisecond
+		_ = c.takePacket(packet(3*n, data(2*n+1, 0, "x")), now)
+		s, err := c.AcceptStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		c.fillLocked(now)
+		_ = c.takePacket(packet(3*n+1, appendReset(nil, s.id, 0, 1), appendStop(nil, frameStop, s.id, 0)), now)
+		c.fillLocked(now)
+		_ = c.takePacket(packet(3*n+2, appendAck(nil, []span{{0, c.rec.next}}, 0, PacketSize)), now)
+	}
+	if len(c.blocked)+len(c.streams) > 0 {
+		t.Errorf("%d and %d are kept", len(c.blocked), len(c.streams))
+	}
+}
+
+// TestPiecesOfAllStreamsAreBounded: each costs sixteen bytes for one.
+func TestPiecesOfAllStreamsAreBounded(t *testing.T) {
+	c := lone()
+	for n := range uint64(maxPieces + 5000) {
+		if err := c.takePacket(packet(n, data(2*(n/1000)+1, 2*(n%1000)+1, "x")), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pieces := 0
+	for _, s := range c.streams {
+		pieces += len(s.arrived)
+	}
+	if pieces > maxPieces || pieces != c.pieces {
+		t.Errorf("%d pieces are kept, %d counted", pieces, c.pieces)
 	}
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"slices"
 	"time"
 )
 
@@ -17,10 +18,15 @@ func (c *Conn) takePacket(b []byte, now time.Duration) error {
 		c.arr.instant = true // it was repeated because our answer was lost
 		return nil
 	}
-	eliciting, keep := false, true
+	eliciting, keep, acks := false, true, 0
 	for len(b) > 0 {
 		if b, err = c.frame.parse(b); err != nil {
 			return err
+		}
+		if c.frame.kind == frameAck {
+			if acks++; acks > 1 { // each walks through what is under way
+				return errMalformed
+			}
 		}
 		fits, err := c.takeFrame(&c.frame, now)
 		if err != nil {
@@ -127,7 +133,7 @@ func (s *Stream) growLocked(end uint64, last bool) error {
 
 func (s *Stream) takeData(f *frame) (fits bool, err error) {
 	end := f.value + uint64(len(f.data))
-	if len(s.arrived) >= maxGaps && f.value > s.read {
+	if (len(s.arrived) >= maxGaps || s.conn.pieces >= maxPieces) && f.value > s.read {
 		return false, nil
 	}
 	if err := s.growLocked(end, f.fin); err != nil {
@@ -140,7 +146,9 @@ func (s *Stream) takeData(f *frame) (fits bool, err error) {
 	if end > s.read {
 		at := max(f.value, s.read)
 		s.in.write(f.data[at-f.value:], at, &s.conn.chunks)
+		before := len(s.arrived)
 		s.arrived.add(span{at, end})
+		s.conn.pieces += len(s.arrived) - before
 	}
 	if s.ready() > 0 || f.fin {
 		wake(s.canRead)
@@ -174,9 +182,17 @@ func (c *Conn) consumedLocked(n uint64) {
 // removeLocked forgets a stream and lets the peer open another one.
 func (c *Conn) removeLocked(s *Stream) {
 	delete(c.streams, s.id)
-	if s.id%2 == c.side {
-		return
+	if s.blocked {
+		c.blocked = slices.DeleteFunc(c.blocked, func(o *Stream) bool { return o == s })
 	}
+	if s.id%2 != c.side && s.taken {
+		c.overLocked()
+	}
+}
+
+// overLocked lets the peer open another stream for one that is over and that
+// AcceptStream has returned: those that nobody took yet count, or they pile up.
+func (c *Conn) overLocked() {
 	c.closed++
 	if c.closed+MaxStreams-c.acceptLimit >= MaxStreams/8 {
 		c.acceptLimit = c.closed + MaxStreams
@@ -220,7 +236,7 @@ func (c *Conn) takeAck(f *frame, now time.Duration) error {
 	r.deliveredAt = now
 	if newestNumber >= r.fresh {
 		if newestNumber == f.ranges[0].hi-1 {
-			delay := min(time.Duration(f.delay)*time.Microsecond, 2*ackDelayMost)
+			delay := time.Duration(min(f.delay, uint64(2*ackDelayMost/time.Microsecond))) * time.Microsecond
 			s.trip = max(now-newest.sent-delay, time.Microsecond)
 			r.measure(s.trip, now)
 		}
@@ -292,11 +308,13 @@ func (s *Stream) settleLocked(x span) {
 		s.landed.add(x)
 		return
 	}
+	old := s.settled
 	s.settled = x.hi
 	for len(s.landed) > 0 && s.landed[0].lo <= s.settled {
 		s.settled = max(s.settled, s.landed[0].hi)
 		s.landed = s.landed[:copy(s.landed, s.landed[1:])]
 	}
+	s.conn.settledLocked(s.settled - old)
 	s.out.drop(s.settled, &s.conn.chunks)
 	if s.settled == s.written {
 		s.out.free(s.settled, &s.conn.chunks)
@@ -366,7 +384,7 @@ func (c *Conn) againLocked(x ref) {
 		}
 		if x.data.hi > s.settled {
 			s.missing.add(span{max(x.data.lo, s.settled), x.data.hi})
-			for _, l := range s.landed {
+			for _, l := range s.landed[s.landed.find(x.data.lo):] {
 				if l.lo >= x.data.hi {
 					break
 				}

@@ -71,7 +71,25 @@ func (c *Conn) unblockLocked() {
 }
 
 // roomLocked is how many unsent bytes a stream may hold.
-func (c *Conn) roomLocked() int { return min(max(c.model.window/2, leastUnsent), mostUnsent) }
+//
+// The share of thousands is small, since nobody may read any of them.
+func (c *Conn) roomLocked() int {
+	share := max(int(c.windows.whole)/4/max(len(c.streams), 1), chunkSize)
+	return min(max(c.model.window/2, leastUnsent), mostUnsent, share)
+}
+
+// maySendLocked is how many bytes of all streams may have been sent: what the peer
+// allows, as long as it acknowledges. One that says it read on and leaves a hole would
+// have us keep everything behind that.
+func (c *Conn) maySendLocked() uint64 { return min(c.sendLimit, c.settledBytes+2*c.windows.whole) }
+
+// settledLocked books bytes that need not be kept any more.
+func (c *Conn) settledLocked(n uint64) {
+	c.settledBytes += n
+	if len(c.blocked) > 0 && c.sentBytes < c.maySendLocked() {
+		c.unblockLocked()
+	}
+}
 
 // waitLocked waits for a stream to change. It returns at once with an error when
 // the deadline is over.
@@ -115,7 +133,7 @@ func (c *Conn) receive() {
 		}
 		if err != nil {
 			if err == errMalformed {
-				c.leave = c.err == nil
+				c.leave = c.leave || c.err == nil
 			}
 			if c.err == nil {
 				c.endLocked(err)
@@ -253,10 +271,7 @@ func (c *Conn) buildLocked(allowed, pad bool, now time.Duration, eliciting *bool
 	if !data && !ack {
 		return false
 	}
-	p, ok := c.rec.begin(now)
-	if !ok {
-		return false
-	}
+	p := c.placeLocked(now)
 	before := len(c.out)
 	if pad {
 		c.out = append(c.out, make([]byte, c.size-before%c.size)...)
@@ -286,6 +301,23 @@ func (c *Conn) buildLocked(allowed, pad bool, now time.Duration, eliciting *bool
 	}
 	*eliciting = wants
 	return true
+}
+
+// placeLocked returns the record of the next packet. When all places are in use the
+// oldest packet gives its own back and its contents go again: a peer that has not
+// acknowledged it so many packets later never will.
+func (c *Conn) placeLocked(now time.Duration) *record {
+	p, ok := c.rec.begin(now)
+	if !ok {
+		old := c.rec.at(c.rec.low)
+		if old.fate == flying {
+			c.loseOneLocked(old)
+		}
+		old.fate = settled
+		c.rec.doubted--
+		p, _ = c.rec.begin(now)
+	}
+	return p
 }
 
 // controlsLocked appends the frames of the connection to the packet that begins at
@@ -352,7 +384,7 @@ func (s *Stream) sendableLocked() bool {
 		return false
 	}
 	c := s.conn
-	if c.sentBytes < c.sendLimit {
+	if c.sentBytes < c.maySendLocked() {
 		return true
 	}
 	if !s.blocked {
@@ -394,7 +426,7 @@ func (s *Stream) appendLocked(p *record, end int) (any bool) {
 	if len(s.missing) > 0 || end-len(c.out) < leastRoom/2 {
 		return any
 	}
-	limit := min(s.written, s.allowed, s.next+c.sendLimit-c.sentBytes)
+	limit := min(s.written, s.allowed, s.next+c.maySendLocked()-min(c.sentBytes, c.maySendLocked()))
 	if limit > s.next || s.ended && !s.endSent && s.next == s.written {
 		x := s.dataLocked(p, span{s.next, limit}, end)
 		c.sentBytes += x.hi - s.next

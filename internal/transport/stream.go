@@ -14,6 +14,7 @@ type Stream struct {
 	id   uint64
 	gone bool // both halves are over
 
+	taken     bool // AcceptStream has returned it
 	queued    bool // in one of the connection's queues
 	blocked   bool // waits for the connection's limit
 	tellLimit bool // MAX_STREAM_DATA is to be sent
@@ -126,9 +127,13 @@ func (s *Stream) takeLocked(p []byte) int {
 	s.in.drop(s.read, &c.chunks)
 	if s.read == s.arrived[0].hi {
 		s.arrived = s.arrived[:copy(s.arrived, s.arrived[1:])]
+		c.pieces--
 	}
 	if len(s.arrived) == 0 {
 		s.in.free(s.read, &c.chunks) // thousands of streams are idle
+		if cap(s.arrived) > fewChunks {
+			s.arrived = nil
+		}
 	}
 	c.consumedLocked(uint64(n))
 	s.creditLocked()
@@ -241,6 +246,7 @@ func (s *Stream) refuseLocked(err error) {
 	s.refused = err
 	s.conn.consumedLocked(s.highest - s.read)
 	s.read = s.highest
+	s.conn.pieces -= len(s.arrived)
 	s.arrived = nil
 	s.in.free(s.read, &s.conn.chunks)
 	wake(s.canRead)
@@ -254,6 +260,7 @@ func (s *Stream) cutLocked(code uint32, remote bool) {
 	}
 	s.cut, s.cutCode = &ResetError{Code: code, Remote: remote}, code
 	s.missing, s.landed = nil, nil
+	s.conn.settledLocked(s.next - s.settled)
 	s.out.free(s.written, &s.conn.chunks)
 	s.tellReset = true
 	s.finishLocked()
