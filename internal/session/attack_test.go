@@ -487,3 +487,28 @@ func TestH5WindowSizesAreClamped(t *testing.T) {
 		}
 	}
 }
+
+// What the other end opens and gives up at once, before anybody wanted it, leaves
+// nothing that runs: a hundred thousand goroutines in five seconds.
+func TestChannelsGivenUpAreForgotten(t *testing.T) {
+	lo, la := newMemLinks()
+	operator, agent := connect(t, newShake(t), lo, la)
+	defer agent.Close()
+	defer operator.Close()
+	before := runtime.NumGoroutine()
+	for _, body := range [][]byte{
+		Opening{Kind: DirectTCP, Host: "localhost", Port: 1}.append(nil), appendString(nil, nameSession),
+	} {
+		for range 1000 {
+			s, err := operator.transport.OpenStream(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := (&messageWriter{s: s}).write(msgOpen, body); err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(20*time.Millisecond, func() { s.Reset(resetGivenUp) })
+		}
+	}
+	until(t, "they are forgotten", func() bool { return runtime.NumGoroutine() < before+100 })
+}

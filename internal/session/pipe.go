@@ -228,6 +228,8 @@ func (c *Conn) offer(s *transport.Stream, o Opening) {
 	case c.asked <- &Asked{Opening: o, conn: c, s: s}:
 	case <-late.C:
 		refuseOpening(s, refusal.New(refusal.BadRequest, "this session has no channels of that type"))
+	case <-s.WriteDone(): // the other end gave up; its place is free again
+		s.Reset(resetGivenUp)
 	case <-c.ctx.Done():
 	}
 }

@@ -242,6 +242,9 @@ func (c *Conn) sendFrame(t frameType, body []byte) error {
 func (c *Conn) sendProbe(p path.Probe, now time.Time) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	if p.Size > path.Size && c.sealed.Aged(now) {
+		return nil // a short one would show nothing
+	}
 	least := 0
 	if p.Size > 0 && !c.sealed.Aged(now) { // an aged key seals no long datagrams; data waits for the next one
 		least = p.Size - seal.Overhead

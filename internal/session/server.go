@@ -115,6 +115,9 @@ func (c *Conn) serve(s *transport.Stream, r *messageReader) {
 	defer c.channels.remove(ch)
 	select {
 	case c.accepted <- ch:
+	case <-ch.Gone(): // nobody has taken it yet, and its place is free again
+		ch.end(c.cause(io.ErrClosedPipe))
+		return
 	case <-c.ctx.Done():
 		ch.end(c.Err())
 		return
