@@ -255,6 +255,7 @@ func (a *allocation) establish(ctx context.Context) error {
 		if err = a.forget(ctx); err == nil {
 			err = a.turn.allocate()
 		}
+		a.bound.Store(false)
 		poke(a.rebind) // the channel went with it
 	}
 	if err != nil {

@@ -40,6 +40,9 @@ func (l *large) worth(bytes int, now time.Time) bool {
 	return l.data >= largeEach && !now.Before(l.next)
 }
 
+// asking reports whether a challenge may still be answered.
+func (l *large) asking(now time.Time) bool { return !l.sent.IsZero() && now.Sub(l.sent) < largeLife }
+
 // answered takes the answer to a long challenge, if it is one.
 func (l *large) answered(token uint64, now time.Time) bool {
 	if l.sent.IsZero() || token != l.token {
@@ -75,7 +78,7 @@ func (p *path) confirm(now time.Time) int {
 // flows there and it is time.
 func (m *Manager) enlarge(out []Probe, now time.Time) []Probe {
 	p := m.best
-	if p == nil || p.via.Relayed() || m.state != Good || !p.large.worth(0, now) {
+	if p == nil || p.via.Relayed() || m.state != Good || !p.large.worth(0, now) || p.large.asking(now) {
 		return out
 	}
 	l := &p.large
