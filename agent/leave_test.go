@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tucdesk/tucdesk/agent/cgroup"
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -216,8 +217,9 @@ func TestAnEarlyYesLeavesNothing(t *testing.T) {
 			defer ch.Close()
 			s := &live{agent: a, background: true}
 			for _, o := range a.sessions.all() {
-				s.question, s.answer = o.question, o.answer
+				s.question = o.question // the answer is its goroutine's
 			}
+			s.answer = must(a.judge.Again(s.question, time.Now()))
 			s.group = must(a.groups.Make("early"))
 			sleep := exec.Command("sleep", "1000")
 			if err := sleep.Start(); err != nil {
