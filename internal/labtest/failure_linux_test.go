@@ -1,6 +1,7 @@
 package labtest
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -51,8 +52,13 @@ func (w *world) busiest(s *stream) *relayHost {
 	return w.relays[best]
 }
 
-// TestOperatorMovesAllTheTime gives the operator's machine another address every
-// two seconds, and at last another network, while somebody types and copies.
+var (
+	movesFor   = flag.Duration("moves.for", 10*time.Second, "how long TestOperatorMovesAllTheTime moves")
+	movesEvery = flag.Duration("moves.every", 2*time.Second, "how often")
+)
+
+// TestOperatorMovesAllTheTime gives the operator's machine another address again and
+// again, and at last another network, while somebody types and copies.
 func TestOperatorMovesAllTheTime(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -69,9 +75,9 @@ func TestOperatorMovesAllTheTime(t *testing.T) {
 			w.place(a.Network, b.Network)
 			cafe := w.inet.NAT(c.machine)
 			typist, copyist := w.open(typing), w.open(copying)
-			for range 5 {
+			for range *movesFor / *movesEvery {
 				w.laptop.Renumber()
-				pass(2 * time.Second)
+				pass(*movesEvery)
 			}
 			w.laptop.Move(cafe.Network)
 			for what, s := range map[string]*stream{"typing": typist, "copying": copyist} {

@@ -15,10 +15,10 @@ const (
 	wakeMost = 3 * time.Second
 )
 
-// Wake says that the machine slept or the network changed: every path is asked at
-// once, and data goes out twice until one has answered. Call it when the clock on
-// the wall has gone further than the monotonic one, too; that the process was
-// stopped is noticed here, because Poll comes much too late.
+// Wake says that the machine slept: every path is asked at once, and data goes out
+// twice until one has answered. Call it when the clock on the wall has gone further
+// than the monotonic one; that the process was stopped is noticed here, because Poll
+// comes much too late.
 func (m *Manager) Wake(now time.Time) {
 	for _, p := range m.paths {
 		p.distrust(now)

@@ -97,10 +97,11 @@ func (c *Conn) sendCopies() {
 }
 
 func (c *Conn) sendCopy(d copyDue, now time.Time) {
-	r := c.paths.route(len(d.b), now)
+	r := c.paths.route(now)
 	if r.none() {
 		return
 	}
+	c.paths.sent(route{first: r.first}, len(d.b), now)
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	_ = c.writeLocked(r.first, d.b, d.size)

@@ -117,8 +117,8 @@ func (r route) none() bool { return r.first == path.Via{} }
 // where the other end is, and it goes everywhere.
 func (r route) closed() bool { return r.heard && (r.none() || r.waking) }
 
-// route says where bytes of data go.
-func (p *paths) route(bytes int, now time.Time) route {
+// route says where data goes.
+func (p *paths) route(now time.Time) route {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	waking := p.m.Waking(now)
@@ -126,12 +126,19 @@ func (p *paths) route(bytes int, now time.Time) route {
 	if state == path.Gone {
 		return route{heard: p.heard, waking: waking}
 	}
-	p.m.Sent(first, bytes, now)
-	if state == path.Doubtful && second != (path.Via{}) {
-		p.m.Sent(second, bytes, now)
+	return route{first, second, state == path.Doubtful, p.heard, waking, p.m.Large()}
+}
+
+// sent books what has gone out by r, and nothing else: a path is doubted because it
+// owes an answer, and owes none for what was held back.
+func (p *paths) sent(r route, bytes int, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.m.Sent(r.first, bytes, now)
+	if r.doubtful && r.second != (path.Via{}) {
+		p.m.Sent(r.second, bytes, now)
 	}
 	p.rouseLocked()
-	return route{first, second, state == path.Doubtful, p.heard, waking, p.m.Large()}
 }
 
 // rouseLocked wakes keepPaths when the manager's timer has moved forward.

@@ -35,7 +35,7 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 	now := time.Now()
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	r := c.paths.route(len(p), now)
+	r := c.paths.route(now)
 	c.large.Store(r.large)
 	if size > transport.PacketSize && !r.large {
 		return nil // another way since these were made; they are lost
@@ -83,6 +83,7 @@ func (c *Conn) sendLocked(r route, b []byte, size int, now time.Time) error {
 		}
 		return nil
 	}
+	c.paths.sent(r, len(b), now)
 	twice := c.copies.wanted(len(b), now)
 	var again []byte
 	if r.doubtful || twice {
@@ -235,7 +236,7 @@ func (c *Conn) sendFrame(t frameType, body []byte) error {
 		return err
 	}
 	c.out = b
-	return c.sendLocked(c.paths.route(len(b), now), b, len(b), now)
+	return c.sendLocked(c.paths.route(now), b, len(b), now)
 }
 
 // sendProbe sends a path frame by the way that it is about.

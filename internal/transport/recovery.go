@@ -31,6 +31,10 @@ type ref struct {
 	data span
 }
 
+// fewRefs is how many parts of streams a record keeps the memory of: more are in
+// packets of thousands of small streams, and there may be maxRecords of those.
+const fewRefs = 16
+
 // record is a sent packet. Records stand in a ring and keep their refs' memory.
 type record struct {
 	fate      fate
@@ -177,7 +181,9 @@ func (r *recovery) settle(now time.Duration) {
 		}
 		p.fate = settled
 		clear(p.refs)
-		p.refs = p.refs[:0]
+		if p.refs = p.refs[:0]; cap(p.refs) > fewRefs {
+			p.refs = nil
+		}
 		r.low++
 		r.first = max(r.first, r.low)
 	}
