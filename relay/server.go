@@ -158,7 +158,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	at := s.Addrs()
 	s.cfg.Logger.Info("relay serving", "udp", shown(at.UDP), "tcp", shown(at.TCP), "tls", shown(at.TLS), "dtls", shown(at.DTLS),
-		"websocket", s.web != nil, "lab", s.cfg.Lab != nil)
+		"websocket_on_tls", s.web != nil, "lab", s.cfg.Lab != nil)
 	<-s.closed
 	err := s.Close() // waits for the one under way
 	loops.Wait()

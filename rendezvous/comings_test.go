@@ -35,4 +35,10 @@ func TestLogTellsWhoCameAndWent(t *testing.T) {
 	eventually(t, "the newer one has the machine", func() bool { return lines("an agent has left") == 1 && lines("an agent has connected") == 2 })
 	h.ctl.Close()
 	eventually(t, "it has left", func() bool { return lines("the agent closed the connection") == 1 })
+	h.dial()
+	eventually(t, "it is back", func() bool { return lines("an agent has connected") == 3 })
+	c.node.stop()
+	if text := log.String(); lines("the server stops") != 1 || strings.Contains(text, "context canceled") {
+		t.Errorf("a server that stops has lost its agents for another reason:\n%s", text)
+	}
 }

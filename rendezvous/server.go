@@ -70,7 +70,7 @@ type Server struct {
 	logs     logview.Desk
 
 	base    context.Context // ends when the server closes; channels live in it
-	stop    context.CancelFunc
+	stop    context.CancelCauseFunc
 	calls   context.Context // ends when calls under way get no more time; each lives in it
 	hurry   context.CancelFunc
 	grace   time.Duration // stopWithin
@@ -125,7 +125,7 @@ func prepare(cfg Config) (*Server, error) {
 		audience: client.Audience(k.Access.ID(), host), issuer: principal.NewIssuer(k.Access), bus: bus.New(),
 		grace: stopWithin, closing: make(chan struct{}),
 	}
-	s.base, s.stop = context.WithCancel(context.Background())
+	s.base, s.stop = context.WithCancelCause(context.Background())
 	s.calls, s.hurry = context.WithCancel(context.Background())
 	s.http = s.newHTTP()
 	return s, nil
@@ -266,7 +266,7 @@ func (s *Server) Close() error {
 	s.close.Do(func() {
 		close(s.closing)
 		s.holding.Lock()
-		s.stop()
+		s.stop(errStops)
 		s.holding.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), s.grace)
 		defer cancel()
@@ -281,6 +281,10 @@ func (s *Server) Close() error {
 	})
 	return s.closed
 }
+
+// errStops is why control channels end with the server; agents are told, and both
+// logs have it.
+var errStops = refusal.New(refusal.Unavailable, "the server stops")
 
 // hold takes whoever calls it among those that Close waits for, and refuses when
 // the server closes.

@@ -141,6 +141,7 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 		}
 		group.Go(func() error { return r.Run(ctx) })
 	}
+	announce(cfg)
 	group.Go(func() error { return rendezvousBeside(ctx, io, cfg) })
 	return group.Wait() // the failure of one ends the other
 }
@@ -154,6 +155,19 @@ func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) er
 		return errors.Join(err, s.Close())
 	}
 	return s.Run(ctx)
+}
+
+// announce logs where clients are sent, as "tucdesk netcheck" shows it to them: the
+// WebSockets of the relay beside this server are on the server's own port, of which
+// the relay's line knows nothing.
+func announce(cfg rendezvous.Config) {
+	for _, e := range cfg.Endpoints {
+		at := []any{}
+		for _, way := range [][2]string{{"udp", e.UDP}, {"tcp", e.TCP}, {"tls", e.TLS}, {"dtls", e.DTLS}, {"websocket", e.WebSocket}} {
+			at = append(at, way[0], cmp.Or(way[1], "off"))
+		}
+		cfg.Log.Info("clients are told of a relay", at...)
+	}
 }
 
 // startRelay starts the relay beside the server and tells the server about it. It

@@ -97,9 +97,12 @@ func serving(t *testing.T, want string, args ...string) (out, talk string) {
 func TestFirstStartMakesAServerAndLaterOnesKeepIt(t *testing.T) {
 	state, config, url := configured(t)
 	at := []string{"--state", state, "--config", config}
-	first, _ := serving(t, "tucdesk-setup:", append([]string{"run", "--url", url}, at...)...)
+	first, said := serving(t, "tucdesk-setup:", append([]string{"run", "--url", url}, at...)...)
 	if strings.Count(first, "\n") != 1 {
 		t.Fatalf("stdout %q: a script wants the setup string alone", first)
+	}
+	if want := "websocket=" + strings.TrimPrefix(url, "https://"); !strings.Contains(said, want) || strings.Contains(said, "websocket=false") {
+		t.Errorf("who looks for the relay's WebSockets reads no %q in\n%s", want, said)
 	}
 	before, err := os.ReadFile(filepath.Join(state, "access.key"))
 	if err != nil {
