@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -228,6 +229,30 @@ func oneOperatorCannotHideRequests(t *testing.T) {
 	}
 	if refusal.Of(err) != refusal.TooMany {
 		t.Errorf("request %d: %v", requests.MaxOpen+1, err)
+	}
+}
+
+// Whoever looks at the requests holds up nobody who decides about one, and is not held
+// up: not even while somebody writes all the time.
+func TestLookingAtRequestsWritesNothing(t *testing.T) {
+	t.Parallel()
+	c := found(t, startNode(t))
+	h := c.newHost("db-1", "prod").accepting()
+	if _, err := c.api.OpenSession(t.Context(), c.people[policy.Operator].cred, gated(c, h)); err != nil {
+		t.Fatal(err)
+	}
+	ap := c.people[policy.Approver]
+	err := c.node.store.InTx(t.Context(), c.node.teams.Known(c.state.Team()).ID, func(*store.Tx) error { // the one writer that SQLite has
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		list, err := c.api.Requests(ctx, ap.cred)
+		if err == nil && len(list) != 1 {
+			t.Errorf("%d requests", len(list))
+		}
+		return err
+	})
+	if err != nil {
+		t.Errorf("looking while somebody writes: %v", err)
 	}
 }
 

@@ -61,6 +61,9 @@ func (d *Desk) Cosign(c *gate.Call) (any, error) {
 	if err := strict.Decode(c.Body, &k); err != nil {
 		return nil, err
 	}
+	if k.Size < 1 { // before the database is asked; one below it would be the first checkpoint there is
+		return nil, refusal.New(refusal.NotFound, "no such checkpoint")
+	}
 	var notes []string
 	err := d.Store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) (err error) {
 		notes, err = tx.Checkpoints(k.Size-1, 1)
@@ -69,7 +72,7 @@ func (d *Desk) Cosign(c *gate.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.Size < 1 || len(notes) == 0 {
+	if len(notes) == 0 {
 		return nil, refusal.New(refusal.NotFound, "no such checkpoint")
 	}
 	shown, err := checkpoint.Peek(notes[0])

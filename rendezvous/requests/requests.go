@@ -9,6 +9,7 @@ package requests
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -49,23 +50,46 @@ type Queue struct {
 // List lists what there is room for, open requests first. A list that no
 // client would read, or one full of somebody's own requests, would keep approvers
 // from all others.
+//
+// It is a read, so that looking again and again holds up nobody who decides; only what
+// it shows to be over is settled first.
 func (q *Queue) List(c *gate.Call) (any, error) {
-	if err := q.expire(c.HTTP.Context(), c.Team, c.Now); err != nil {
+	found, err := q.page(c)
+	if err != nil {
 		return nil, err
 	}
-	list := wire.RequestList{Requests: []wire.RequestInfo{}}
-	err := q.Store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
-		found, err := tx.Requests(PageLength)
-		room := maxList
-		for _, r := range found {
-			if room -= r.Size(); room < 0 {
-				break
-			}
-			list.Requests = append(list.Requests, r.Info())
+	if slices.ContainsFunc(found, func(r store.Request) bool { return lapsed(r, c.Now) }) {
+		if err := q.expire(c.HTTP.Context(), c.Team, c.Now); err != nil {
+			return nil, err
 		}
+		if found, err = q.page(c); err != nil {
+			return nil, err
+		}
+	}
+	list := wire.RequestList{Requests: []wire.RequestInfo{}}
+	room := maxList
+	for _, r := range found {
+		if room -= r.Size(); room < 0 {
+			break
+		}
+		list.Requests = append(list.Requests, r.Info())
+	}
+	return list, nil
+}
+
+// page reads the first requests of the team, open ones first.
+func (q *Queue) page(c *gate.Call) (found []store.Request, err error) {
+	err = q.Store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
+		found, err = tx.Requests(PageLength)
 		return err
 	})
-	return list, err
+	return found, err
+}
+
+// lapsed reports an open request whose time has passed.
+func lapsed(r store.Request, now time.Time) bool {
+	open := r.State == wire.RequestPending || r.State == wire.RequestApproved
+	return open && !now.Before(r.ExpiresAt.Time())
 }
 
 // Request returns one request, and waits while it is pending if asked to.
@@ -106,8 +130,7 @@ func (q *Queue) lookAt(ctx context.Context, t *team.Team, hash key.Hash) (r stor
 	if err := q.Store.View(ctx, t.ID, read); err != nil {
 		return r, err
 	}
-	open := r.State == wire.RequestPending || r.State == wire.RequestApproved
-	if now := time.Now(); open && !now.Before(r.ExpiresAt.Time()) {
+	if now := time.Now(); lapsed(r, now) {
 		if err := q.expire(ctx, t, now); err != nil {
 			return r, err
 		}
