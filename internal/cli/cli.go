@@ -119,7 +119,7 @@ func build(c *Command, io *IO) *cobra.Command {
 				}
 				args = append(args[:1:1], cmd.Flags().Args()...)
 			}
-			return c.Run(cmd.Context(), io, args)
+			return toHelp(cmd, c.Run(cmd.Context(), io, args))
 		}
 		// Everything behind the first argument belongs to the remote command:
 		// "exec host ls -l" must not read -l as ours.
@@ -130,6 +130,15 @@ func build(c *Command, io *IO) *cobra.Command {
 		cmd.AddCommand(build(sub, io))
 	}
 	return cmd
+}
+
+// toHelp adds to an error about the command line, which has nothing better to say,
+// where it is written what would be taken.
+func toHelp(cmd *cobra.Command, err error) error {
+	if e := new(Error); errors.As(err, &e) && e.Exit == ExitUsage && len(e.Hints) == 0 {
+		return &Error{Err: err, Hints: []string{cmd.CommandPath() + " --help"}, Exit: ExitUsage}
+	}
+	return err
 }
 
 // addFlags defines the command's flags. A name of one letter is the short form of
@@ -152,6 +161,9 @@ func addFlags(cmd *cobra.Command, define func(*flag.FlagSet)) {
 		long := scratch.Lookup(f.Name)
 		long.Shorthand = short[f.Value]
 		long.Hidden = f.Usage == "" // not for people
+		if long.DefValue == "0s" {  // its usage says what none means
+			long.DefValue = ""
+		}
 		cmd.Flags().AddFlag(long)
 		delete(short, f.Value)
 	})

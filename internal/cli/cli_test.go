@@ -89,6 +89,22 @@ func TestWrongCommandLinesNameTheWayOut(t *testing.T) {
 	}
 }
 
+// What is wrong about a command line leads to the help, unless the verb knows better.
+func TestWrongWordsOfAVerbLeadToItsHelp(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{&cli.Error{Err: refusal.New(refusal.BadArgument, "x"), Exit: cli.ExitUsage}, "error: bad_argument: x\nhint: prog ls --help\n"},
+		{&cli.Error{Err: errors.New("y"), Hints: []string{"do z"}, Exit: cli.ExitUsage}, "error: y\nhint: do z\n"},
+		{&cli.Error{Err: errors.New("y"), Exit: 3}, "error: y\n"},
+	} {
+		if _, _, _, talk := call(t, c.err, "ls"); talk != c.want {
+			t.Errorf("%v: said %q, want %q", c.err, talk, c.want)
+		}
+	}
+}
+
 func TestMistypedCommandsNameTheRightOne(t *testing.T) {
 	for _, c := range []struct {
 		args []string

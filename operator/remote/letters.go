@@ -3,6 +3,7 @@ package remote
 import (
 	"flag"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -232,7 +233,10 @@ func (o *sshOptions) escapeChar() (byte, error) {
 type count int
 
 // String is how often it was given.
-func (c *count) String() string { return "" }
+func (c *count) String() string { return strconv.Itoa(int(*c)) }
+
+// Type has the help show a switch, not a value of this type.
+func (c *count) Type() string { return "bool" }
 
 // IsBoolFlag: it takes no value.
 func (c *count) IsBoolFlag() bool { return true }
