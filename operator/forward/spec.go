@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -80,10 +81,10 @@ const maxSpec = 4096
 //
 // An IPv6 address is in brackets, a path begins with a slash and has no colon. The
 // bind address "*", or an empty one before its colon, is every address. Refusals:
-// BadArgument.
+// BadArgument, which does not say -L: whoever uses tucdesk forward has typed none.
 func Parse(way Way, text string) (Spec, error) {
-	bad := func(why string) (Spec, error) {
-		return Spec{}, refusal.New(refusal.BadArgument, "-%c %q: %s", way, text, why)
+	bad := func(why string, args ...any) (Spec, error) {
+		return Spec{}, refusal.New(refusal.BadArgument, "forward %q: "+why, append([]any{text}, args...)...)
 	}
 	if len(text) > maxSpec || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return bad("not a forward")
@@ -92,12 +93,17 @@ func Parse(way Way, text string) (Spec, error) {
 	if !ok {
 		return bad("a bracket is open, or an address in brackets is not followed by a colon")
 	}
+	for _, f := range fields {
+		if tooHigh(f) {
+			return bad("%s is no port: they go to 65535", f)
+		}
+	}
 	s, fields := target(way, fields)
 	if way != Dynamic && s.socks() && way != Remote {
-		return bad("want [bind_address:]port:host:hostport")
+		return bad("want [bind_address:]port:host:hostport, as 8080:localhost:80")
 	}
 	if s.To.Socket == "" && !s.socks() && (s.To.Host == "" || s.To.Port == 0) {
-		return bad("the target is no host and port")
+		return bad("the target is no host and port, as localhost:80")
 	}
 	if !s.listener(fields) {
 		return bad("want [bind_address:]port, or a path that begins with a slash, to listen at")
@@ -142,6 +148,13 @@ func isPath(field string) bool { return strings.HasPrefix(field, "/") }
 func port(text string) (uint16, bool) {
 	n, err := strconv.ParseUint(text, 10, 16)
 	return uint16(n), err == nil
+}
+
+// tooHigh reports a number that somebody took for a port, which a longer one may not
+// be: an address can be written as a number.
+func tooHigh(field string) bool {
+	n, err := strconv.ParseUint(field, 10, 20)
+	return err == nil && n > math.MaxUint16
 }
 
 // split cuts at colons outside of brackets and takes the brackets away.

@@ -46,6 +46,22 @@ func TestSpecsThatAreNone(t *testing.T) {
 	}
 }
 
+// Whoever types a wrong one reads what is wrong with it, and nothing of a letter that
+// was not typed.
+func TestWrongSpecsAreNamed(t *testing.T) {
+	for text, want := range map[string]string{
+		"L 80800:localhost:1":    `bad_argument: forward "80800:localhost:1": 80800 is no port: they go to 65535`,
+		"L 8080:localhost:70000": `bad_argument: forward "8080:localhost:70000": 70000 is no port: they go to 65535`,
+		"D 65536":                `bad_argument: forward "65536": 65536 is no port: they go to 65535`,
+		"L x":                    `bad_argument: forward "x": want [bind_address:]port:host:hostport, as 8080:localhost:80`,
+		"L 8080:web:x":           `bad_argument: forward "8080:web:x": the target is no host and port, as localhost:80`,
+	} {
+		if _, err := Parse(Way(text[0]), text[2:]); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}
+
 // FuzzParse: what is taken, written again, is the same.
 func FuzzParse(f *testing.F) {
 	f.Add(byte('L'), "[::1]:8080:[2001:db8::1]:80")

@@ -164,8 +164,11 @@ func (o *sshOptions) texts() map[string]func(string) error {
 	forwardOf := func(way forward.Way) func(string) error {
 		return func(text string) error {
 			s, err := forward.Parse(way, strings.Join(strings.Fields(text), ":"))
+			if err != nil {
+				return &cli.Error{Err: err, Exit: cli.ExitUsage}
+			}
 			o.config = append(o.config, s)
-			return err
+			return nil
 		}
 	}
 	return map[string]func(string) error{
