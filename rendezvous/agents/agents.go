@@ -50,8 +50,10 @@ type Desk struct {
 	Arrivals *rate.Limiter[key.ID] // registrations, by agent
 	Alarms   *rate.Limiter[key.ID] // entries in the log about displaced channels, by agent
 
-	mu    sync.Mutex // guards conns
-	conns int        // channels there are, also those that have not registered
+	mu     sync.Mutex  // guards the rest
+	conns  int         // channels there are, also those that have not registered
+	gone   []departure // what the database is to be told, see leaves
+	noting bool        // somebody tells it
 }
 
 // Control upgrades a call to an agent's channel and serves it to its end.
@@ -107,7 +109,7 @@ func (d *Desk) serveControl(ch *channel.Conn, c *gate.Call, binding key.Hash) {
 	}
 	log.Info("an agent has connected")
 	why := ch.Serve(channel.Handler{
-		Begin: conn.catchUp, Seen: func() { d.Metrics.Count("frames") }, Frame: conn.handle, Beat: conn.Beat, Gone: conn.bound,
+		Begin: conn.catchUp, Seen: conn.spoke, Frame: conn.handle, Beat: conn.Beat, Gone: conn.leaves,
 	})
 	log.Info("an agent has left", "why", why)
 }

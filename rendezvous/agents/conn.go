@@ -42,6 +42,7 @@ type Conn struct {
 	has     uint64      // roster version that the agent has or was sent
 	seen    uint64      // size of the log it was shown last
 	shown   []tree.Head // the newest checkpoints that it was shown, at most maxShown
+	heard   time.Time   // when the agent said something last
 	noted   time.Time   // when the database was last told that the agent is here
 	checked uint64      // roster version by which cert was verified last
 }
@@ -199,25 +200,6 @@ func (c *Conn) alive() error {
 	}
 	c.follow(state)
 	return nil
-}
-
-// NoteEvery is how exact the last-seen time of a connected agent is: a write for
-// every heartbeat of every agent would be most of what the database does. Our
-// choice.
-const NoteEvery = 5 * time.Minute
-
-// note stores that the agent was here, now and then.
-func (c *Conn) note(ctx context.Context, now time.Time) error {
-	c.mu.Lock()
-	due := now.Sub(c.noted) >= NoteEvery
-	if due {
-		c.noted = now
-	}
-	c.mu.Unlock()
-	if !due {
-		return nil
-	}
-	return c.desk.Store.InTx(ctx, c.team.ID, func(tx *store.Tx) error { return tx.SawAgent(c.agent, now) })
 }
 
 // Beat sends a heartbeat with the version in force and the newest checkpoint.

@@ -40,3 +40,10 @@ func (c *Conn) NoteNextForTest() {
 	defer c.mu.Unlock()
 	c.noted = time.Time{}
 }
+
+// HeardForTest is when the agent said something last.
+func (c *Conn) HeardForTest() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.heard
+}

@@ -18,7 +18,7 @@ func (d *Desk) List(c *gate.Call) (any, error) {
 	err := d.Store.View(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
 		found, next, err := tx.Agents(c.Query.Get("after"), pageAgents)
 		for _, a := range found {
-			list.Agents = append(list.Agents, a.Info(d.Bus.Online(c.Team.ID, a.Kid)))
+			list.Agents = append(list.Agents, d.info(c.Team.ID, a))
 		}
 		list.Next = next
 		return err

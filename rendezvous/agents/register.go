@@ -138,7 +138,7 @@ func (d *Desk) attach(ctx context.Context, ch *channel.Conn, n *newcomer, now ti
 	news, _ := n.state.News(n.frame.Roster)
 	reply := wire.Registered{ServerTime: wire.At(now), Roster: news, Heartbeat: wire.Millis(wire.HeartbeatEvery.Milliseconds())}
 	c := &Conn{Conn: ch, desk: d, team: n.team, agent: n.kid,
-		name: n.cert.Name, joins: n.joins, token: n.frame.Token, cert: n.frame.Certificate, noted: now, seen: n.frame.Seen, checked: n.state.Roster.Version()}
+		name: n.cert.Name, joins: n.joins, token: n.frame.Token, cert: n.frame.Certificate, heard: now, noted: now, seen: n.frame.Seen, checked: n.state.Roster.Version()}
 	c.has = max(n.frame.Roster, lastOf(news, n.frame.Roster))
 	if err := c.firstGossip(ctx, &reply); err != nil {
 		return nil, err

@@ -83,19 +83,20 @@ func (b *Bus) detach(p place, c Conn) {
 }
 
 // Online reports whether a connection holds the agent now.
-func (b *Bus) Online(team principal.TeamID, agent key.ID) bool { return b.find(team, agent) != nil }
+func (b *Bus) Online(team principal.TeamID, agent key.ID) bool { return b.Held(team, agent) != nil }
 
 // Ask puts f to an agent and returns its answer. Nobody holding the agent is
 // refusal.Offline, at once; an agent of another team is not found either.
 func (b *Bus) Ask(ctx context.Context, team principal.TeamID, agent key.ID, f wire.Frame) (wire.Frame, error) {
-	c := b.find(team, agent)
+	c := b.Held(team, agent)
 	if c == nil {
 		return wire.Frame{}, refusal.New(refusal.Offline, "the agent is not connected")
 	}
 	return c.Ask(ctx, f)
 }
 
-func (b *Bus) find(team principal.TeamID, agent key.ID) Conn {
+// Held returns the connection that holds the agent, nil without one.
+func (b *Bus) Held(team principal.TeamID, agent key.ID) Conn {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return b.conns[team][agent]
