@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -227,10 +228,26 @@ func (o *sshOptions) connectStdio(ctx context.Context, tio *cli.IO, host string)
 		defer leave()
 		pipe, err := conn.OpenPipe(ctx, spec.Opening())
 		if err != nil {
-			return &cli.Error{Err: err, Exit: cli.ExitTransport}
+			return notConnected(host, spec.To, err)
 		}
 		return joinStdio(ctx, tio, pipe)
 	})
+}
+
+// notConnected is err, by which the machine host did not connect to a target. It is
+// that machine which looks the name up and is kept out by firewalls, not this one and
+// not our server.
+func notConnected(host string, to forward.Address, err error) error {
+	e := &cli.Error{Err: err, Exit: cli.ExitTransport}
+	if said := new(refusal.Error); errors.As(err, &said) {
+		e.Err = refusal.New(said.Code, "%s did not connect to %s: %s", host, to, said.Detail)
+	}
+	if refusal.Of(err) == refusal.Unreachable {
+		e.Hints = []string{
+			fmt.Sprintf("the name is looked up, and the connection made, on %s: is the name known there, and does a firewall let it through?", host),
+			"a machine of the team is reached by its own name, without -J: tucdesk ls"}
+	}
+	return e
 }
 
 // joinStdio ends when the target has said all and takes no more. A read of our

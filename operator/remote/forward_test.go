@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/operator/forward"
 )
 
@@ -36,6 +37,24 @@ func TestForwardSaysNothingOfListeningBeforeASessionStands(t *testing.T) {
 		}
 		if got := out.String(); strings.Count(got, "listening") != 2 {
 			t.Errorf("a later one: %q", got)
+		}
+	}
+}
+
+// Behind a jump host nothing is wrong with our server when a name is.
+func TestTargetBehindAMachineIsNotTheServer(t *testing.T) {
+	to := forward.Address{Host: "nosuch", Port: 22}
+	for _, c := range []struct {
+		err  error
+		want string
+		not  string
+	}{
+		{refusal.New(refusal.Unreachable, "connecting: no such name"), "error: unreachable: web did not connect to nosuch:22: connecting: no such name\nhint: the name is looked up, and the connection made, on web", "server running"},
+		{refusal.New(refusal.PolicyDenied, "no rule"), "error: policy_denied: web did not connect to nosuch:22: no rule\nhint: which rule decided", "server running"},
+	} {
+		var talk bytes.Buffer
+		if status := cli.Report(&talk, notConnected("web", to, c.err)); status != cli.ExitTransport || !strings.HasPrefix(talk.String(), c.want) || strings.Contains(talk.String(), c.not) {
+			t.Errorf("status %d, said %q, want %q", status, talk.String(), c.want)
 		}
 	}
 }
