@@ -21,6 +21,8 @@ import (
 type leg interface {
 	// segments sends ChannelData frames of size bytes that lie in b.
 	segments(b []byte, size int) error
+	// whole sends one of them that may not be sent on in parts, or nothing.
+	whole(b []byte)
 	// frame sends one control message. An error of either is final.
 	frame(b []byte) error
 	close()
@@ -200,6 +202,15 @@ func (a *allocation) send(b []byte, size int) error {
 		}
 	}
 	return nil
+}
+
+// whole sends one datagram that may not be sent on in parts, once there is a channel: an
+// indication is longer.
+func (a *allocation) whole(b []byte) {
+	if a.bound.Load() {
+		guard.PutChannelHeader(b, guard.Channel, len(b)-Headroom)
+		a.leg.whole(b)
+	}
 }
 
 // silent is how long data has gone out and none has come back, from the other end

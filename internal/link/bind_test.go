@@ -127,6 +127,7 @@ func (s *scripted) read(a *allocation) {
 }
 
 func (s *scripted) segments([]byte, int) error { return nil }
+func (s *scripted) whole([]byte)               {}
 func (s *scripted) close()                     { s.once.Do(func() { close(s.done) }) }
 
 func (s *scripted) frame(b []byte) error {

@@ -32,8 +32,9 @@ type reader interface {
 
 // connLeg is a connection of its own to one relay.
 type connLeg struct {
-	conn reader        // read by the allocation's reader only
-	wake chan struct{} // cap 1: something is queued
+	conn   reader        // read by the allocation's reader only
+	wake   chan struct{} // cap 1: something is queued
+	stream bool          // the boundaries of datagrams are not the system's
 
 	mu    sync.Mutex
 	queue []byte // guarded by mu; whole frames
@@ -56,7 +57,7 @@ func newConnLeg(conn net.Conn, kind carrier.Kind, stats *guard.Stats) (*connLeg,
 		_ = conn.Close()
 		return nil, err
 	}
-	return &connLeg{conn: r, wake: make(chan struct{}, 1)}, nil
+	return &connLeg{conn: r, wake: make(chan struct{}, 1), stream: kind.Stream()}, nil
 }
 
 // read is the allocation's reader. The guard ends a stream whose lengths are
@@ -91,6 +92,13 @@ func (c *connLeg) receive(a *allocation, b *batch) error {
 }
 
 func (c *connLeg) segments(b []byte, _ int) error { return c.frame(b) }
+
+// whole: a stream carries any length; a record over UDP may go on in parts.
+func (c *connLeg) whole(b []byte) {
+	if c.stream {
+		_ = c.frame(b)
+	}
+}
 
 // frame queues whole frames, or loses them.
 func (c *connLeg) frame(b []byte) error {

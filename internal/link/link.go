@@ -160,7 +160,8 @@ func poke(c chan struct{}) {
 // WriteSegments sends b by one way: segments of size bytes, the last one maybe
 // shorter, each Headroom bytes and a datagram behind them. The length of every
 // segment is a multiple of four, so that a stream needs no padding; all of ours
-// are. Segments longer than a relay's frame go to addresses only, at most path.Large. The link may overwrite all of b, which is the caller's again on return. A
+// are. Segments longer than a relay's frame go to addresses only, at most path.Large.
+// The link may overwrite all of b, which is the caller's again on return. A
 // datagram that is lost on the way out is no error, nor is a way that does not
 // exist or is down; net.ErrClosed after Close is.
 func (l *Link) WriteSegments(v path.Via, b []byte, size int) error {
@@ -186,10 +187,17 @@ func (l *Link) WriteSegments(v path.Via, b []byte, size int) error {
 	return nil
 }
 
-// WriteWhole sends one datagram behind its headroom to an address, whole or not at all;
-// see udp.Conn.WriteWhole. It is lost where the system cannot promise that.
+// WriteWhole sends one datagram behind its headroom by one way, whole or not at all; see
+// udp.Conn.WriteWhole. It is lost where nobody can promise that. How a relay sends it on
+// is the relay's matter.
 func (l *Link) WriteWhole(v path.Via, b []byte) {
-	if !v.Relayed() && l.cfg.Direct && int(v.Socket) < len(l.socks) && len(b) > Headroom && len(b) <= path.Large+Headroom {
+	switch {
+	case len(b) <= Headroom || len(b)%4 != 0:
+	case v.Relayed():
+		if int(v.Relay) <= len(l.slots) && len(b) <= guard.MaxFrame {
+			l.slots[v.Relay-1].whole(b)
+		}
+	case l.cfg.Direct && int(v.Socket) < len(l.socks) && len(b) <= path.Large+Headroom:
 		l.socks[v.Socket].whole(b[Headroom:], v.Addr)
 	}
 }

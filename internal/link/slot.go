@@ -88,6 +88,12 @@ func (s *slot) write(b []byte, size int) {
 	}
 }
 
+func (s *slot) whole(b []byte) {
+	if a := s.current.Load(); a != nil {
+		a.whole(b)
+	}
+}
+
 // keep holds an allocation as long as the slot is wanted.
 func (s *slot) keep() {
 	defer close(s.gone)

@@ -210,6 +210,8 @@ func (r *relayLeg) segments(b []byte, size int) error {
 	return r.lost(r.sock.conn.WriteSegments(b, size, r.relay))
 }
 
+func (r *relayLeg) whole(b []byte) { _ = r.sock.conn.WriteWhole(b, r.relay) }
+
 func (r *relayLeg) frame(b []byte) error { return r.lost(r.sock.conn.WriteTo(b, r.relay)) }
 
 func (r *relayLeg) lost(err error) error {

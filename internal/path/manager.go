@@ -44,7 +44,7 @@ type Probe struct {
 	Type byte   // frame type: Challenge, Response, Candidates, CandidatesSeen
 	Body []byte // the caller's
 	// Size is what the datagram is padded to in bytes, unless an aged key seals it; 0 is
-	// as short as it may be. One of Large bytes must not be sent in parts.
+	// as short as it may be. One of Wide or Large bytes must not be sent in parts.
 	Size int
 }
 
@@ -278,7 +278,7 @@ func (m *Manager) Sent(v Via, bytes int, now time.Time) {
 	}
 	p.out += uint64(bytes)
 	m.busyBytes += uint64(bytes)
-	if p == m.best && !p.via.Relayed() && p.large.worth(bytes, now) {
+	if p == m.best && p.longs.worth(v, bytes, now) {
 		m.soon(now)
 	}
 	if p.unheard.IsZero() {

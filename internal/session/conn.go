@@ -87,8 +87,8 @@ type Conn struct {
 	held    [][]byte   // guarded by wmu, at most maxHeld; see keepFirstLocked
 	started bool       // guarded by wmu: READY is here
 	copies  copies
-	large   atomic.Bool // the way carries long datagrams
-	waiting atomic.Bool // packets were dropped; the transport is to repeat them when that works
+	length  atomic.Int64 // of the datagrams of data, sealed, in bytes
+	waiting atomic.Bool  // packets were dropped; the transport is to repeat them when that works
 
 	paths  *paths
 	resume time.Duration // how long to wait for a path

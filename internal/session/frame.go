@@ -35,8 +35,8 @@ const (
 	padAtLeast   = 16 // what we demand
 	maxPlaintext = (frameHead + transport.PacketSize + padTo - 1) / padTo * padTo
 
-	// MaxDatagram is the longest sealed datagram but on paths that carry long ones,
-	// of path.Large bytes: 1,248 bytes.
+	// MaxDatagram is the longest sealed datagram but on paths that carry longer ones,
+	// of path.Wide or path.Large bytes: 1,248 bytes.
 	MaxDatagram = maxPlaintext + seal.Overhead
 	maxLarge    = path.Large - seal.Overhead
 )

@@ -45,12 +45,14 @@ func TestLongDatagramsGoWhereTheyPass(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, after int
 		want          int // datagrams a megabyte takes, at most
+		longest       int // of them, at first
 		patience      time.Duration
 	}{
-		"jumbo frames":         {9000, 9000, 600, time.Second},
-		"Ethernet":             {1452, 1452, 3000, time.Second},
-		"no longer":            {9000, 1452, 4000, 5 * time.Second},
-		"only small datagrams": {1248, 1248, 3000, time.Second},
+		"jumbo frames":         {9000, 9000, 600, path.Large, time.Second},
+		"Ethernet":             {1452, 1452, 1600, path.Wide, time.Second},
+		"no longer jumbo":      {9000, 1452, 4000, path.Large, 5 * time.Second},
+		"no longer Ethernet":   {1452, 1248, 4000, path.Wide, 5 * time.Second},
+		"only small datagrams": {1248, 1248, 3000, path.Size, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -58,6 +60,9 @@ func TestLongDatagramsGoWhereTheyPass(t *testing.T) {
 				w.cat(random(t, 2<<20))
 				time.Sleep(2 * time.Second)
 				w.cat(random(t, 2<<20))
+				if lo.longest() != c.longest {
+					t.Errorf("the longest datagram has %d bytes", lo.longest())
+				}
 				lo.setMTU(c.after)
 				la.setMTU(c.after)
 				lo.mu.Lock()
@@ -74,16 +79,29 @@ func TestLongDatagramsGoWhereTheyPass(t *testing.T) {
 				if took := time.Since(began); took > c.patience {
 					t.Errorf("a megabyte took %v", took)
 				}
-				if long := lo.longest() > path.Size; long != (c.before > path.Large) {
-					t.Errorf("the longest datagram has %d bytes", lo.longest())
-				}
 				w.close()
 			})
 		})
 	}
 }
 
-// TestLongDatagramsEndWithTheirPath: a relay carries none, and what was made for the
+// TestARelayCarriesWhatFitsItsFrames and nothing longer.
+func TestARelayCarriesWhatFitsItsFrames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lo, la := newMemLinks()
+		lo.mtu, la.mtu, lo.lag, la.lag = 9000, 9000, time.Millisecond, time.Millisecond
+		w := newWorld(t, lo, la)
+		w.cat(random(t, 2<<20))
+		time.Sleep(2 * time.Second)
+		w.cat(random(t, 1<<20))
+		if !w.operator.Path().Via.Relayed() || lo.longest() != path.Wide {
+			t.Errorf("%v, and the longest datagram has %d bytes", w.operator.Path().Via, lo.longest())
+		}
+		w.close()
+	})
+}
+
+// TestLongDatagramsEndWithTheirPath: a relay carries none that long, and what was made for the
 // direct path is sent anew.
 func TestLongDatagramsEndWithTheirPath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

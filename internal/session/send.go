@@ -23,10 +23,7 @@ const maxHeld = 4
 
 // PacketSize implements transport.Packets.
 func (c *Conn) PacketSize() int {
-	if c.large.Load() {
-		return transport.LargePacket
-	}
-	return transport.PacketSize
+	return packetIn(int(c.length.Load()))
 }
 
 // WritePackets implements transport.Packets: it seals each packet in place, in
@@ -36,8 +33,8 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	r := c.paths.route(now)
-	c.large.Store(r.large)
-	if size > transport.PacketSize && !r.large {
+	c.length.Store(int64(r.length))
+	if size > packetIn(r.length) {
 		return nil // another way since these were made; they are lost
 	}
 	aged := c.sealed.Aged(now)
@@ -173,6 +170,14 @@ func (c *Conn) sendFirst() error {
 		}
 	}
 	return nil
+}
+
+// packetIn is the size of the packets that datagrams of length bytes carry.
+func packetIn(length int) int {
+	if length <= path.Size {
+		return transport.PacketSize
+	}
+	return length - seal.Overhead - frameHead
 }
 
 // segment is the length of the segment that carries a frame body of n bytes.

@@ -11,9 +11,9 @@ import (
 // Sizes and times; our choice unless said otherwise.
 const (
 	// PacketSize is the largest packet given to Packets, in bytes (design 4.2), where
-	// Packets does not take larger ones, of LargePacket bytes.
+	// Packets does not take larger ones, of LargePacket bytes at most.
 	PacketSize  = 1200
-	LargePacket = 8880
+	LargePacket = 8893
 	// MaxSilence is how long the peer may be silent before the connection ends by
 	// itself. It is out of the way on purpose: who carries the packets knows
 	// whether the network is gone or only asleep, keeps it alive, and decides.
@@ -22,7 +22,7 @@ const (
 	// costs about half a KiB, and buffers only for what it holds.
 	MaxStreams = 10_240
 
-	quickUse = 10 * time.Millisecond // half a window used within it is quick, however short the path
+	quickUse = 10 * time.Millisecond // an eighth of a window used within it is quick, however short the path
 
 	// maxGaps is how many separate pieces of a stream are kept. What comes beyond
 	// is dropped, and repeated by the peer, but for what can be read at once.
@@ -73,7 +73,7 @@ const PacketRoom = 9 << 10
 // the other end, or loses them. It is declared here because the transport is
 // what needs it.
 type Packets interface {
-	// PacketSize is how long a packet may be now: PacketSize or LargePacket.
+	// PacketSize is how long a packet may be now: from PacketSize to LargePacket.
 	PacketSize() int
 	// WritePackets sends the packets that p consists of, each size bytes long
 	// and the last one maybe shorter. It does not keep p. It is called from one
@@ -98,7 +98,7 @@ const (
 )
 
 // windows are what the peer may send before it is read. Those of a stream begin at
-// first and double up to most while it is read quickly; whole is that of all streams,
+// first and grow up to most while it is read quickly; whole is that of all streams,
 // and so bounds the memory of a connection. A reader that is stuck fills the window of
 // its stream and that part of the whole.
 type windows struct{ first, most, whole uint64 }
@@ -107,7 +107,7 @@ func (l Load) windows() windows {
 	if l == Many { // two thousand that are stuck hold up nobody; 320 Mbit/s at 100 ms
 		return windows{32 << 10, 4 << 20, 64 << 20}
 	}
-	return windows{64 << 10, 8 << 20, 32 << 20} // 670 Mbit/s at 100 ms
+	return windows{128 << 10, 8 << 20, 32 << 20} // 670 Mbit/s at 100 ms
 }
 
 // Conn is one connection. Its methods may be called from any goroutine.

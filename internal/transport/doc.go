@@ -7,8 +7,9 @@
 //
 // # Packets
 //
-// A packet has at most PacketSize bytes, or LargePacket where the path carries that: a head, then frames. Numbers are varints:
-// 7 bits to a byte, lowest first, in the fewest bytes, below 2^62.
+// A packet has at most PacketSize bytes, and up to LargePacket where the path carries
+// that: a head, then frames. Numbers are varints: 7 bits to a byte, lowest first, in the
+// fewest bytes, below 2^62.
 //
 //	type    1 byte: 0x40, or 0x41 if the sender waits for an acknowledgement
 //	number  of the packet, from 0, each once

@@ -49,6 +49,7 @@ const (
 	startWindow  = 32 // packets
 	leastWindow  = 8  // packets; our choice
 	startupGain  = 2.77
+	startupPace  = 2.0 // windows in a round trip
 	windowGain   = 2.0
 	growth       = 1.25 // of the rate in a round trip, less is no growth
 	flatRounds   = 3
@@ -203,9 +204,11 @@ func (m *model) set(s sample) {
 	// The pace never holds up the least window: a rate that was measured while
 	// nothing got through would keep itself so low.
 	rate := max(gain*m.rate.best(), float64(leastWindow*m.packet)/m.trip.Seconds())
-	if m.phase != startup || rate > m.pacing {
-		m.pacing = rate
+	if m.phase == startup {
+		// Rates that were measured while the window was the limit lag behind it.
+		rate = max(rate, m.pacing, startupPace*float64(m.window)/m.trip.Seconds())
 	}
+	m.pacing = rate
 	wgain := windowGain
 	if m.phase == startup || m.phase == drain {
 		wgain = startupGain

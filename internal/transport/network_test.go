@@ -227,7 +227,8 @@ func TestABlackoutEndsAtOnce(t *testing.T) {
 		if d := time.Since(began) - 10*time.Second; d > 200*time.Millisecond {
 			t.Errorf("the first bytes came %v after the network", d)
 		}
-		if rtt := agent.Stats().RTT; rtt > 80*time.Millisecond {
+		// The queue of the copy before is at most as long as a window in startup holds.
+		if rtt := agent.Stats().RTT; rtt > 140*time.Millisecond {
 			t.Errorf("the round trip became %v", rtt)
 		}
 	})

@@ -141,15 +141,16 @@ func (s *Stream) takeLocked(p []byte) int {
 	return n
 }
 
-// creditLocked lets the peer send more, once it has used half of the window, which
-// grows while it is used up quickly: a long path holds much.
+// creditLocked lets the peer send more, once it has used an eighth of the window, which
+// grows while it is used up quickly: a long path holds much, and a sender that has to
+// find its rate doubles each round trip and must not be waiting for us then.
 func (s *Stream) creditLocked() {
-	if s.hasFinal || s.stopped || s.limit-s.read > s.window/2 {
+	if s.hasFinal || s.stopped || s.limit-s.read > s.window-s.window/8 {
 		return
 	}
 	now := s.conn.now()
 	if now-s.windowAt < max(2*s.conn.rec.trip(), quickUse) {
-		s.window = min(2*s.window, s.conn.windows.most)
+		s.window = min(4*s.window, s.conn.windows.most)
 	}
 	s.windowAt = now
 	s.limit = s.read + s.window
