@@ -22,6 +22,7 @@ var askRate = rate.Rate{PerSecond: 500, Burst: 2_000}
 type asks struct {
 	meter   *rate.Bucket      // nil before the first
 	targets map[pair.Ask]bool // recorded ones, with ID 0
+	crowded bool              // there was no place for what it leaves, and the agent's log says so
 }
 
 // asked answers whether something may be done in a session that stands. The newest
@@ -41,7 +42,7 @@ func (s *live) asked(body []byte, now time.Time) error {
 		d, err = s.agent.judge.May(s.question, s.answer, ask.Action, ask.Target, now)
 	}
 	if err == nil && policy.Action(ask.Action) == policy.Background {
-		err = s.agent.left.room()
+		err = s.room()
 	}
 	if err == nil {
 		err = s.recordTarget(ask, d)
@@ -52,6 +53,18 @@ func (s *live) asked(body []byte, now time.Time) error {
 	s.background = s.background || err == nil && policy.Action(ask.Action) == policy.Background
 	answer.Named, answer.Roots = d.Named, d.Roots
 	return s.pair.SendJSON(pair.FrameAnswer, answer)
+}
+
+// room reports whether what the session leaves may stay. Whoever looks for a program
+// that is gone finds why in the agent's own log: the operator has the exit status by then.
+func (s *live) room() error {
+	operator := s.question.Request.Operator
+	err := s.agent.left.room(operator)
+	if err != nil && !s.asks.crowded {
+		s.asks.crowded = true
+		s.agent.log.Warn("programs end with their session", "session", s.question.Request.Session.String(), "operator", operator.ShortCode(), "why", err)
+	}
+	return err
 }
 
 // detail is what a person is told beside the code.

@@ -12,9 +12,13 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 )
 
-// maxLeft bounds the sessions of which programs may go on at once; our choice. Each is a
-// control group.
-const maxLeft = 256
+// Of how many sessions programs may go on at once; our choices. Each is a control group.
+const (
+	maxLeft = 256
+	// maxLeftPerOperator keeps one operator from taking all places: four would have to
+	// do it together. It is twice as many as one may have sessions.
+	maxLeftPerOperator = 64
+)
 
 // leftovers are the programs that sessions left running because the policy lets them
 // (action "background"), where control groups show what they are. Elsewhere they are
@@ -34,29 +38,45 @@ func (l *leftovers) add(g *cgroup.Group, operator key.ID) {
 	l.groups[g] = operator
 }
 
-// take remembers a group that was left, unless there are too many.
-func (l *leftovers) take(g *cgroup.Group, operator key.ID) bool {
+// take remembers a group that was left, or refuses with TooMany.
+func (l *leftovers) take(g *cgroup.Group, operator key.ID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.groups) >= maxLeft {
-		return false
+	if err := l.fullLocked(operator); err != nil {
+		return err
 	}
 	if l.groups == nil {
 		l.groups = make(map[*cgroup.Group]key.ID)
 	}
 	l.groups[g] = operator
-	return true
+	return nil
 }
 
-// room forgets what has ended and reports whether one more may stay.
-func (l *leftovers) room() error {
+// room forgets what has ended and refuses with TooMany when nothing more of an operator
+// may stay.
+func (l *leftovers) room(operator key.ID) error {
 	for g := range l.all() {
 		if g.Ended() {
 			l.forget(g)
 		}
 	}
-	if l.count() >= maxLeft {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fullLocked(operator)
+}
+
+func (l *leftovers) fullLocked(operator key.ID) error {
+	if len(l.groups) >= maxLeft {
 		return refusal.New(refusal.TooMany, "programs of %d sessions go on here already", maxLeft)
+	}
+	own := 0
+	for _, of := range l.groups {
+		if of == operator {
+			own++
+		}
+	}
+	if own >= maxLeftPerOperator {
+		return refusal.New(refusal.TooMany, "programs of %d sessions of this operator go on here already", maxLeftPerOperator)
 	}
 	return nil
 }
@@ -107,10 +127,11 @@ func (s *live) endGroup(orderly bool) error {
 	}
 	operator := s.question.Request.Operator
 	left, err := s.group.Leave(operator.String())
-	if left && !s.agent.left.take(s.group, operator) {
-		return s.group.End()
-	}
 	if left {
+		if full := s.agent.left.take(s.group, operator); full != nil {
+			s.agent.log.Warn("programs end with their session", "session", s.question.Request.Session.String(), "operator", operator.ShortCode(), "why", full)
+			return s.group.End()
+		}
 		s.agent.log.Info("programs go on after their session", "session", s.question.Request.Session.String())
 	}
 	return err

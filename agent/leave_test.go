@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -206,6 +207,8 @@ func TestAnEarlyYesLeavesNothing(t *testing.T) {
 				a.left.add(new(cgroup.Group), key.ID{})
 			}
 		}, false},
+		"no place of the operator's": {func(k *team, a *Agent) { fillPlaces(k, a, "ann") }, false},
+		"places that are another's":  {func(k *team, a *Agent) { fillPlaces(k, a, "eve") }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -242,6 +245,45 @@ func TestAnEarlyYesLeavesNothing(t *testing.T) {
 				t.Errorf("%d are left", a.left.count())
 			}
 		})
+	}
+}
+
+// fillPlaces takes all places that what is left of one operator has.
+func fillPlaces(k *team, a *Agent, who string) {
+	for range maxLeftPerOperator {
+		a.left.add(new(cgroup.Group), k.members[who].ID())
+	}
+}
+
+// One operator cannot take the places of all others, however many sessions leave
+// something, and is told that it is about places.
+func TestH8OneOperatorCannotTakeEveryPlaceForWhatStays(t *testing.T) {
+	var l leftovers
+	ann, eve := key.ID{1}, key.ID{2}
+	groups := make([]cgroup.Group, maxLeft+1)
+	taken := 0
+	for i := range groups {
+		if l.take(&groups[i], ann) == nil {
+			taken++
+		}
+	}
+	if err := l.take(new(cgroup.Group), ann); taken != maxLeftPerOperator || refusal.Of(err) != refusal.TooMany || !strings.Contains(err.Error(), "of this operator") {
+		t.Errorf("one operator has %d places, and then %v", taken, err)
+	}
+	if err := l.take(new(cgroup.Group), eve); err != nil {
+		t.Errorf("another one: %v", err)
+	}
+	l.forget(&groups[0])
+	if err := l.take(new(cgroup.Group), ann); err != nil {
+		t.Errorf("a place that is free again: %v", err)
+	}
+	for i := range byte(8) {
+		for range maxLeftPerOperator {
+			_ = l.take(new(cgroup.Group), key.ID{9, i})
+		}
+	}
+	if err := l.take(new(cgroup.Group), key.ID{3}); l.count() != maxLeft || refusal.Of(err) != refusal.TooMany {
+		t.Errorf("%d places are taken, and then %v", l.count(), err)
 	}
 }
 
