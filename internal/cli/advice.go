@@ -13,6 +13,9 @@ const (
 	again     = "run the same command again"
 )
 
+// Hints says what to do next after a refusal; nil for a code that is not ours.
+func Hints(code refusal.Code) []string { return known[code].hints }
+
 type answer struct {
 	exit  int
 	hints []string

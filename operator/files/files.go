@@ -5,7 +5,6 @@ package files
 import (
 	"context"
 	"flag"
-	"fmt"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -189,8 +188,8 @@ func (c *copying) tell(err error) error {
 	if err != nil {
 		return err
 	}
-	if n := len(c.result.Problems); n > 0 {
-		return fmt.Errorf("not everything was copied: %s", cli.Count(n, "problem"))
+	if len(c.result.Problems) > 0 {
+		return leftOut(c.result.Problems)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (c *copying) with(ctx context.Context, host, user string, m filecopy.Messag
 		switch answer := answer.(type) {
 		case filecopy.Ready:
 		case filecopy.Refused:
-			return &refusal.Error{Code: refusal.Plain(answer.Code), Detail: answer.Text}
+			return notBegun(host, user, m, answer)
 		default:
 			return refusal.New(refusal.ProtocolError, "the machine did not say whether the copy may begin")
 		}
@@ -73,7 +73,8 @@ func (c *copying) down(ctx context.Context, g group, target place, flags filecop
 	}
 	r, err := receive.Open(cfg)
 	if err != nil {
-		return done, err
+		code, why := filecopy.Reason(err)
+		return done, notTaken(target, flags, code, why)
 	}
 	defer r.Close()
 	err = c.with(ctx, g.host, g.user, filecopy.Get{Flags: flags, Paths: g.paths}, func(s *filecopy.Stream, _ *session.Channel) error {

@@ -1,0 +1,68 @@
+package files
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/filecopy"
+	"github.com/tucdesk/tucdesk/internal/filecopy/receive"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// A machine says "no such file", and which: that, this end has to know.
+func TestMissingFolderIsNamedWithWhatToDo(t *testing.T) {
+	gone := filecopy.Refused{Code: refusal.NotFound, Text: "no such file or directory"}
+	for _, c := range []struct {
+		user string
+		m    filecopy.Message
+		r    filecopy.Refused
+		want string
+	}{
+		{"", filecopy.Put{Path: "/no/dir/"}, gone, "error: not_found: there is no folder /no/dir/ on web\nhint: make it first: tucdesk exec web -- mkdir -p /no/dir/\n"},
+		{"", filecopy.Put{Path: "/no/dir/x"}, gone, "error: not_found: there is no folder /no/dir on web\nhint: make it first: tucdesk exec web -- mkdir -p /no/dir\n"},
+		{"", filecopy.Put{Path: "/no/dir", Flags: filecopy.Into}, gone, "error: not_found: there is no folder /no/dir on web\n"},
+		{"ann", filecopy.Put{Path: "a dir/"}, gone, "error: not_found: there is no folder 'a dir/' on web\nhint: make it first: tucdesk exec ann@web -- mkdir -p 'a dir/'\n"},
+		{"", filecopy.Put{Path: "/etc/x/"}, filecopy.Refused{Code: refusal.BadFile, Text: "the target is no folder"}, "error: bad_file: web:/etc/x/: the target is no folder\nhint: "},
+		{"", filecopy.Get{Paths: []string{"/a", "b"}}, filecopy.Refused{Code: refusal.PolicyDenied, Text: "no rule"}, "error: policy_denied: web:/a and 1 other: no rule\nhint: "},
+		{"", filecopy.Get{Paths: []string{"/a"}}, gone, "error: not_found: web:/a: no such file or directory\nhint: "},
+	} {
+		var talk bytes.Buffer
+		if cli.Report(&talk, notBegun("web", c.user, c.m, c.r)); !strings.HasPrefix(talk.String(), c.want) {
+			t.Errorf("%+v: said %q, want %q", c.m, talk.String(), c.want)
+		}
+	}
+}
+
+func TestMissingFolderHereIsNamed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "none")
+	for path, missing := range map[string]string{dir + string(os.PathSeparator): dir, filepath.Join(dir, "x"): dir} {
+		_, err := receive.Open(receive.Config{Path: path})
+		code, why := filecopy.Reason(err)
+		var talk bytes.Buffer
+		cli.Report(&talk, notTaken(place{path: path}, 0, code, why))
+		if text := talk.String(); !strings.HasPrefix(text, "error: not_found: there is no folder ") || !strings.Contains(text, filepath.Base(missing)) || !strings.Contains(text, "hint: make it first") {
+			t.Errorf("%s: said %q", path, text)
+		}
+	}
+}
+
+// What to do is said for each kind of reason, once, and not for a hundred entries.
+func TestCopyThatIsNotWholeSaysWhatToDo(t *testing.T) {
+	var all []problem
+	for range 100 {
+		all = append(all, problem{"a", refusal.BadFile, "it is a folder"}, problem{"b", refusal.NotFound, "no such file"}, problem{"c", "newer_code", ""})
+	}
+	var talk bytes.Buffer
+	status := cli.Report(&talk, leftOut(all))
+	want := "error: not everything was copied: 300 problems, named above\n" +
+		"hint: bad_file: files, folders and links are copied; a folder needs -r\n" +
+		"hint: not_found: is the path right? on a machine, one that is not absolute begins in the user's home\n" +
+		"hint: then run the same command again: what is there already is not sent again\n"
+	if status != cli.ExitFailed || talk.String() != want {
+		t.Errorf("status %d, said\n%swant\n%s", status, talk.String(), want)
+	}
+}
