@@ -39,6 +39,9 @@ type Options struct {
 	Version string // what this program calls itself at the server
 }
 
+// ErrLocked is that of Lock while another agent runs on the folder.
+var ErrLocked = errors.New("another agent runs there")
+
 // Join makes this machine an agent of the team that joinString names: a new key
 // that never leaves the machine, a certificate for it signed with the token's
 // key, and one registration at the server, so that a token that is used up or

@@ -11,7 +11,7 @@ import (
 
 // Lock keeps a second agent out: two would both think that an approval was
 // not used yet. The lock ends with unlock, which may be called again, or with the
-// process, however it ends.
+// process, however it ends. While another agent has it, the error is ErrLocked.
 //
 // Closing the file is not enough for unlock. A process that was forked and does not
 // run its program yet, for a session or for anything else, holds a copy of every
@@ -23,7 +23,10 @@ func Lock(dir string) (unlock func(), err error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("locking the agent's state: another agent runs on %q", dir)
+		if err == syscall.EWOULDBLOCK {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("locking %q: %w", dir, err)
 	}
 	return func() {
 		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)

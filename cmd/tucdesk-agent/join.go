@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 
 	"github.com/tucdesk/tucdesk/agent"
@@ -45,6 +46,9 @@ func joinCommand() *cli.Command {
 			if err := agent.Join(ctx, state, token, agent.JoinOptions{Name: name, Version: cli.Version()}); err != nil {
 				if refusal.Of(err) == refusal.BadToken { // not a login that ran out, as elsewhere
 					return cli.NotCarried(err, token, tokenPrefix, tokenSource)
+				}
+				if errors.Is(err, agent.ErrRuns) {
+					return unopened(err, state, "join")
 				}
 				return err
 			}

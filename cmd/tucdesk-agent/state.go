@@ -25,6 +25,15 @@ func stateDir(chosen string) (string, error) {
 	return agent.DefaultDir()
 }
 
+// running says what to do about the agent that has the state in dir.
+func running(dir string) []string {
+	end := "end it before you start another: systemctl stop tucdesk-agent, where it is a service"
+	if s, err := agent.ReadStatus(dir); err == nil {
+		end = fmt.Sprintf("it is process %d; %s, else: kill %d", s.PID, end, s.PID)
+	}
+	return []string{fmt.Sprintf("what it does: tucdesk-agent status --state %q", dir), end, "a second agent on one machine has a folder of its own, joined with a token of its own: --state DIR"}
+}
+
 // unopened adds to err, by which the state in dir was not opened, what to do: most
 // often nothing has joined there, or it is another user's.
 func unopened(err error, dir, command string) error {
@@ -37,6 +46,8 @@ func unopened(err error, dir, command string) error {
 			e.Hints = append(e.Hints, asRoot)
 		}
 		return e
+	case errors.Is(err, agent.ErrRuns):
+		return &cli.Error{Err: err, Hints: running(dir)}
 	case errors.Is(err, fs.ErrPermission):
 		return &cli.Error{Err: err, Hints: []string{"the folder is of another user, who has to run this; " + asRoot}}
 	}
