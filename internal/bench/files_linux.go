@@ -23,7 +23,7 @@ const smallFile = 4 << 10
 
 // copyTime is how long one copy may take; our choice. scp waits for a round trip
 // several times for each file.
-const copyTime = 30 * time.Minute
+const copyTime = time.Hour
 
 // copier copies a file or a folder at its seat to a path at the target.
 type copier struct {
