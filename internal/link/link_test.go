@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/path"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/sidebyside"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/relay"
 	"github.com/tucdesk/tucdesk/relay/credential"
@@ -33,8 +33,7 @@ func (l *Link) by() RelayState { return l.Relays()[0] }
 // TestMain lets more tests run side by side than there are cores: those that say
 // so wait for timers of seconds. Those that free a port and take it again do not.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	_ = flag.Set("test.parallel", "16")
+	sidebyside.Tests(16)
 	goleak.VerifyTestMain(m)
 }
 

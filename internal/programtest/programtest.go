@@ -4,7 +4,6 @@ package programtest
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/sidebyside"
 
 	// The go command repeats a passed test from its cache unless something that
 	// the test was linked with or has read is new. These are what the programs
@@ -47,8 +48,7 @@ func (s *Set) Main(m *testing.M, parallel int) (code int) {
 	}
 	defer os.RemoveAll(dir)
 	s.dir = dir
-	flag.Parse()
-	_ = flag.Set("test.parallel", fmt.Sprint(parallel))
+	sidebyside.Tests(parallel)
 	return m.Run()
 }
 

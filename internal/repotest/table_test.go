@@ -17,6 +17,7 @@ const base = "internal/refusal crypto/key crypto/statement internal/wire "
 var table = []row{
 	{"internal/refusal", "", ""},
 	{"internal/repotest", "", ""},
+	{"internal/sidebyside", "", ""},
 
 	// What a session is protected with.
 	{"crypto", "", ""},
@@ -155,7 +156,7 @@ var table = []row{
 	{"cmd/bench", "internal/cli internal/bench", ""},
 
 	// Tests of all of them together, as processes, and what builds those; nothing but tests imports them.
-	{"internal/programtest", "relay rendezvous agent operator", ""},
+	{"internal/programtest", "internal/sidebyside relay rendezvous agent operator", ""},
 	{"internal/endtoend", "", "github.com/coder/websocket golang.org/x/sys"},
 	{"internal/labtest", "", ""},
 	{"internal/conformance", "", ""},
