@@ -51,6 +51,7 @@ type live struct {
 	begun  time.Time
 
 	told   int           // ways that the child has told of; of serve's goroutine
+	until  atomic.Int64  // when its longest duration is over, in ms since 1970; 0 before CONFIRM, and without one
 	forged atomic.Uint64 // datagrams that did not open, as the child counts them; 0 before the alarm
 
 	cutOnce sync.Once
@@ -301,6 +302,7 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 	}
 	if timer.Stop(); s.limits.Session > 0 {
 		timer.Reset(s.limits.Session)
+		s.until.Store(time.Now().Add(s.limits.Session).UnixMilli())
 	}
 	seq, head := s.agent.spool.Head()
 	exported := keys.Export()
@@ -314,6 +316,13 @@ func (s *live) confirm(m3 []byte, timer *time.Timer) error {
 	}
 	defer clear(body)
 	return s.pair.Send(pair.FrameKeys, body)
+}
+
+// lapsed reports that the longest duration is over by the time of day: the timer of
+// serve stands still while the machine sleeps.
+func (s *live) lapsed(now time.Time) bool {
+	until := s.until.Load()
+	return until != 0 && now.UnixMilli() >= until
 }
 
 // shorter returns the shorter one of two limits, of which 0 is none.

@@ -207,6 +207,22 @@ func (t *shells) all() (list []*shell) {
 	return list
 }
 
+// lapsed are those whose time is over by the time of day: a timer stands still while the
+// machine sleeps.
+func (t *shells) lapsed(now time.Time) (list []*shell) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, k := range t.m {
+		if k == nil {
+			continue
+		}
+		if until := k.untilLocked(); !until.IsZero() && now.UnixMilli() >= until.UnixMilli() {
+			list = append(list, k)
+		}
+	}
+	return list
+}
+
 // close refuses new shells and ends those that run; it does not wait.
 func (t *shells) close() {
 	t.mu.Lock()

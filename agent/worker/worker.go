@@ -121,6 +121,7 @@ func (w *worker) listen() {
 func (w *worker) session(ctx context.Context) error {
 	l, err := link.Open(ctx, link.Config{Relay: w.job.Relay, Direct: true, Map: w.job.Map, Proxy: w.job.Proxies.Choose(), Remember: w.ways()})
 	if err != nil {
+		os.WriteFile(`Z:\tmp\win\linkerr.txt`, []byte(fmt.Sprintf("%v %+v", err, errors.Unwrap(err))), 0o600) // DEBUG
 		return w.cause(ctx, err)
 	}
 	leave := w.keepRelay(ctx, l)
@@ -258,32 +259,5 @@ func refuseChannel(ctx context.Context, ch *session.ServerChannel) {
 			_ = ch.Refuse(ctx, refusal.New(refusal.TooMany, "this session was opened for one program, which is another channel's"))
 			return
 		}
-	}
-}
-
-// idleTimer ends a session without input.
-type idleTimer struct {
-	limit time.Duration
-	timer *time.Timer // nil without a limit
-}
-
-func newIdleTimer(limit time.Duration, end func()) *idleTimer {
-	t := &idleTimer{limit: limit}
-	if limit > 0 {
-		t.timer = time.AfterFunc(limit, end)
-	}
-	return t
-}
-
-// touch notes a sign of the user.
-func (t *idleTimer) touch() {
-	if t.timer != nil {
-		t.timer.Reset(t.limit)
-	}
-}
-
-func (t *idleTimer) stop() {
-	if t != nil && t.timer != nil {
-		t.timer.Stop()
 	}
 }
