@@ -24,6 +24,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/internal/rate"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
@@ -268,10 +269,12 @@ func (a *Agent) saveTrust() {
 const enforceEvery = time.Second
 
 // keepEnforced ends what may not go on by the time of day: a key or a certificate
-// that was good until a moment is not good for a session that began before it. It
+// that was good until a moment is not good for a session that began before it, and
+// what the policy gives a number of hours has them also when the machine sleeps. It
 // looks again and again instead of setting a timer for that moment, because the
 // roster can move it, the clock can be set, and timers stand still while a machine
-// sleeps.
+// sleeps. The limits of the policy have timers as well: a clock that is set back
+// lengthens none of them.
 func (a *Agent) keepEnforced(ctx context.Context) {
 	tick := time.NewTicker(enforceEvery)
 	defer tick.Stop()
@@ -286,7 +289,7 @@ func (a *Agent) keepEnforced(ctx context.Context) {
 }
 
 // enforce ends the sessions of those who lost their right to them, or whose key or
-// our own certificate is good no longer (attack G6).
+// our own certificate is good no longer (attack G6), and those whose time is over.
 func (a *Agent) enforce(now time.Time) {
 	sessions, shells := a.sessions.all(), a.shells.all()
 	if len(sessions)+len(shells)+a.left.count() == 0 {
@@ -298,7 +301,14 @@ func (a *Agent) enforce(now time.Time) {
 		_, err := judge.Entitled(t, operator, now)
 		return errors.Join(self, err)
 	})
+	for _, k := range a.shells.lapsed(now) {
+		k.end(refusal.Expired)
+	}
 	for _, s := range sessions {
+		if s.lapsed(now) {
+			s.end(refusal.Expired)
+			continue
+		}
 		_, err := judge.Entitled(t, s.question.Request.Operator, now)
 		if err = errors.Join(self, err); err != nil {
 			a.log.Warn("cutting a session", "session", s.question.Request.Session.String(), "err", err)

@@ -266,3 +266,38 @@ func TestSessionLimitsOfThePolicy(t *testing.T) {
 		})
 	}
 }
+
+// What the policy gives a number of hours has them also while the machine sleeps, when
+// no timer goes on; a kept shell has as long as is left of it.
+func TestLimitsGoOnWhileTheMachineSleeps(t *testing.T) {
+	t.Parallel()
+	k := newTeam(t, strings.Replace(openPolicy, "users = [", "limits.session = \"8h\"\nlimits.resume = \"1h\"\nusers = [", 1))
+	k.startRelay()
+	a := k.agent()
+	ch, pid := sleeper(k.askFor(a, "ann", sleep))
+	kept := k.mustSit(a, keeping(wire.KeepOpen, "build", "echo pid $$; exec sleep 1000"))
+	keptPid := pidIn(t, kept)
+	kept.away()
+	until(t, "the terminal to be left", func() bool { return a.sessions.count() == 1 })
+	awake := func(hours float64) time.Time { // the wall's clock alone has gone on
+		return time.Now().Round(0).Add(time.Duration(hours * float64(time.Hour)))
+	}
+	a.enforce(awake(0.9))
+	if !alive(pid) || !alive(keptPid) {
+		t.Error("ended before its time")
+	}
+	a.enforce(awake(1.1))
+	until(t, "the kept shell to end", func() bool { return !alive(keptPid) })
+	if !alive(pid) {
+		t.Error("the session ended with a shell that it has nothing to do with")
+	}
+	a.enforce(awake(8.1))
+	if _, err := ch.Wait(); refusal.Of(err) != refusal.Expired {
+		t.Errorf("the operator learns %v", err)
+	}
+	until(t, "the program to die", func() bool { return !alive(pid) })
+	until(t, "the log to say why", func() bool {
+		list := logged(a, entry.SessionEnd)
+		return len(list) == 2 && list[1].Refusal == refusal.Expired
+	})
+}
