@@ -24,6 +24,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/link"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
+	"github.com/tucdesk/tucdesk/internal/sidebyside"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
@@ -46,6 +47,7 @@ func TestMain(m *testing.M) {
 		actAsAgent(dir)
 		return
 	}
+	sidebyside.Tests(8)
 	goleak.VerifyTestMain(m)
 }
 

@@ -208,6 +208,7 @@ func differences(theirs, ours []string) (list []string) {
 // TestLoginLooksLikeSSHs: the same user logs in by sshd and by the agent, on the same
 // machine, and both are asked the same. What differs is listed here, and nothing else may.
 func TestLoginLooksLikeSSHs(t *testing.T) {
+	t.Parallel()
 	if !inside(t, "sshd", "ssh", "ssh-keygen", "who", "last", "lastlog", "runuser") {
 		return
 	}
@@ -263,6 +264,7 @@ func ttyGroup(t *testing.T) bool {
 // TestLoginRecordEndsWhateverEndsTheSession: also when session process or agent are
 // killed.
 func TestLoginRecordEndsWhateverEndsTheSession(t *testing.T) {
+	t.Parallel()
 	if !inside(t, "who", "last") {
 		return
 	}

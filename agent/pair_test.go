@@ -181,6 +181,7 @@ func TestBackoffGrowsAndStaysBounded(t *testing.T) {
 }
 
 func TestAheadFitsAFrame(t *testing.T) {
+	t.Parallel()
 	k := newTeam(t, openPolicy)
 	a := k.agent()
 	var news wire.RosterNews

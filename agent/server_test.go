@@ -251,6 +251,7 @@ func TestJoinRefusalsLeaveNothingBehind(t *testing.T) {
 // one starts at what it was shown, not at what it has: that is no second log, and
 // must not freeze the agent and accuse the server.
 func TestFullDiskAccusesNobody(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	dir := filepath.Join(t.TempDir(), "agent")
 	if err := Join(t.Context(), dir, s.joinString(1), JoinOptions{Name: "web"}); err != nil {

@@ -260,8 +260,7 @@ func TestH6SessionProgramHasNoForeignDescriptors(t *testing.T) {
 	}
 }
 
-func TestH4FloodIsHeldBackEndToEnd(t *testing.T) {
-	t.Parallel()
+func TestH4FloodIsHeldBackEndToEnd(t *testing.T) { // not parallel: it looks at memory
 	k, a := liveTeam(t)
 	q := k.askFor(a, "ann", argv("sh", "-c", "echo $PPID; exec yes"))
 	ch := must(q.dial().OpenSession(within(t)))
@@ -278,11 +277,11 @@ func TestH4FloodIsHeldBackEndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := resident(t, pid)
-	if _, err := io.CopyN(io.Discard, r, 24<<20); err != nil {
+	if _, err := io.CopyN(io.Discard, r, 16<<20); err != nil {
 		t.Fatal(err)
 	}
 	after := resident(t, pid)
-	t.Logf("session process: %d KiB after 4 MiB, %d KiB after 28 MiB", before, after)
+	t.Logf("session process: %d KiB after 4 MiB, %d KiB after 20 MiB", before, after)
 	if after > before+8<<10 || after > 64<<10 {
 		t.Errorf("memory grew from %d to %d KiB", before, after)
 	}

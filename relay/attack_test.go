@@ -138,6 +138,7 @@ func TestM2LabModeAllowsListedNetworksOnly(t *testing.T) {
 }
 
 func TestM3OnlyTheOppositeRoleOfTheSamePairHears(t *testing.T) {
+	t.Parallel()
 	s := serve(t, nil)
 	oc, ac := mint(s)
 	third, _ := mint(s)
@@ -217,6 +218,7 @@ func TestM5ProbesAgainstAnAllocationKillNobody(t *testing.T) {
 }
 
 func TestM6AnswersToStrangersStayWithinWhatTheySent(t *testing.T) {
+	t.Parallel()
 	s := serve(t, nil)
 	c := dialRaw(t, s, "udp", credential.Credential{})
 	plain := compose(stun.MethodAllocate, transport())
@@ -380,6 +382,7 @@ func TestIdleAllocationEndsThoughItIsRefreshed(t *testing.T) {
 
 // A credential holder who can forge a source must not touch another's allocation.
 func TestM10RequestsOfAnotherUserOnTheSameTupleAreDropped(t *testing.T) {
+	t.Parallel()
 	s := serve(t, nil)
 	oc, ac := mint(s)
 	o := dialRaw(t, s, "udp", oc).join()

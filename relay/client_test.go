@@ -15,12 +15,16 @@ import (
 
 	"github.com/pion/stun"
 	"github.com/pion/turn/v2"
+	"github.com/tucdesk/tucdesk/internal/sidebyside"
 	"github.com/tucdesk/tucdesk/relay/credential"
 	"github.com/tucdesk/tucdesk/relay/guard"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	sidebyside.Tests(8)
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 10 * time.Second // bounds every wait of a test
 

@@ -98,6 +98,7 @@ func guarded(t testing.TB, conn net.Conn, transport string) net.Conn {
 }
 
 func TestChannelDataIsForwardedUnchangedBetweenAllTransports(t *testing.T) {
+	t.Parallel()
 	s := serveAll(t, nil)
 	for _, from := range all {
 		for _, to := range all {
@@ -183,6 +184,7 @@ func TestM7QuotasCountAllTransportsTogether(t *testing.T) {
 }
 
 func TestM11ConnectionsOfAllTransportsShareTheCaps(t *testing.T) {
+	t.Parallel()
 	s := serveAll(t, func(c *Config) { c.Limits.ConnectionsPerSource = 4 })
 	for _, transport := range all[1:] {
 		oc, _ := mint(s)
@@ -209,6 +211,7 @@ func TestM11ConnectionsOfAllTransportsShareTheCaps(t *testing.T) {
 // A client that says nothing is let go, whatever it has reached so far. The time
 // limits are the guard's, which tests them; here they must apply.
 func TestM11SilentConnectionsAreClosed(t *testing.T) {
+	t.Parallel()
 	s := serveAll(t, nil)
 	at, open := s.Addrs(), map[string]net.Conn{}
 	for name, addr := range map[string]string{"tcp": at.TCP.String(), "tls before its handshake": at.TLS.String()} {
@@ -304,6 +307,7 @@ func TestWebSocketOfAnotherServerLeadsToTheRelay(t *testing.T) {
 }
 
 func TestTLSAddressAnswersNothingButUpgrades(t *testing.T) {
+	t.Parallel()
 	s := serveAll(t, nil)
 	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Protocol: " + hop.WebSocketProto + "\r\n"
 	for _, tc := range []struct {
@@ -358,6 +362,7 @@ func TestWebSocketMessagesHaveNoBoundaries(t *testing.T) {
 }
 
 func TestStreamsThatDoNotDrainLoseDataOnly(t *testing.T) {
+	t.Parallel()
 	for _, transport := range []string{"tls", "ws"} {
 		t.Run(transport, func(t *testing.T) {
 			s := serveAll(t, nil)

@@ -15,10 +15,14 @@ import (
 	"github.com/hinshun/vt10x"
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/sidebyside"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	sidebyside.Tests(8)
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 20 * time.Second
 
@@ -217,6 +221,7 @@ func TestNewestStreamHasTheShellAndTheOldOneIsTold(t *testing.T) {
 // TestStuckStreamLosesTheShell: a session whose network is gone reads nothing, and
 // must not keep its operator from another one.
 func TestStuckStreamLosesTheShell(t *testing.T) {
+	t.Parallel()
 	s := holding(t, `yes | head -c 3000000; echo; echo the-"end"; read a`)
 	_ = s.quiet(80, 24)
 	until(t, "the program to wait for its reader", func() bool {
@@ -228,6 +233,7 @@ func TestStuckStreamLosesTheShell(t *testing.T) {
 }
 
 func TestH4ScrollbackIsBoundedAndNothingWaitsWhileDetached(t *testing.T) {
+	t.Parallel()
 	s := holding(t, `echo go; yes`)
 	first := s.join(80, 24)
 	first.shows(t, "go")

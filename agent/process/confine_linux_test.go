@@ -107,6 +107,7 @@ const sealedEnv = "TUCDESK_TEST_SEALED"
 // TestSealedProcessRunsNothing: a process that somebody took over may have its program
 // in memory alone, where no rule about paths applies.
 func TestSealedProcessRunsNothing(t *testing.T) {
+	t.Parallel()
 	action := uint32(unix.SECCOMP_RET_ERRNO)
 	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&action))); errno != 0 {
 		if os.Getenv("CI") == "true" {

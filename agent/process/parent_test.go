@@ -94,6 +94,7 @@ func actLeaving() {
 // A program may be gone before what it started with setsid has left its session: that is
 // waited for. What did not leave it ends all the same.
 func TestWhatHasLeftTheSessionStaysIfItMay(t *testing.T) {
+	t.Parallel()
 	cmd := exec.Command(self(t).Path)
 	cmd.Env = []string{helperEnv + "=leaving"}
 	out, err := cmd.Output()
@@ -120,6 +121,7 @@ func TestWhatHasLeftTheSessionStaysIfItMay(t *testing.T) {
 }
 
 func TestH2DaemonEndsWithTheSession(t *testing.T) {
+	t.Parallel()
 	cmd, in, pid := actor(t, "alone")
 	waitFor(t, "the daemon to be adopted, as the leader of a session", func() bool {
 		m, ok := readMember(pid)

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/sidebyside"
 )
 
 // helperEnv makes the test binary act as one of the programs below: real
@@ -28,6 +29,7 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(helperEnv) {
 	case "":
 		ForgetStarter() // as a session process does: the tests may run under nohup
+		sidebyside.Tests(8)
 		goleak.VerifyTestMain(m)
 	case "argv":
 		for _, a := range os.Args {
@@ -101,6 +103,7 @@ func readAll(t *testing.T, r io.Reader) string {
 }
 
 func TestArgumentsArriveByteForByte(t *testing.T) {
+	t.Parallel()
 	argv := []string{"any name", "", "a b", "'\"`$(id)", "*", "\xff\xfe", "line\nbreak", "\u202e", "--"}
 	p := start(t, Spec{File: self(t), Argv: argv, Env: []string{helperEnv + "=argv"}})
 	var want strings.Builder
@@ -243,6 +246,7 @@ func TestStderrIsASecondStream(t *testing.T) {
 }
 
 func TestBackgroundChildDoesNotHoldTheSession(t *testing.T) {
+	t.Parallel()
 	for _, terminal := range []*Terminal{nil, {}} {
 		p := script(t, "trap '' HUP; sleep 1000 & echo started", terminal)
 		begin := time.Now()
@@ -260,6 +264,7 @@ func TestBackgroundChildDoesNotHoldTheSession(t *testing.T) {
 }
 
 func TestEndKillsTheWholeSession(t *testing.T) {
+	t.Parallel()
 	p := script(t, "trap '' HUP TERM; (trap '' HUP; sleep 1000) & (set -m; sleep 1000 & wait) & echo ready; wait", nil)
 	if _, err := bufio.NewReader(p.Stdout()).ReadString('\n'); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestRenumberedHost(t *testing.T) {
+	t.Parallel()
 	a, _, ca, cb := pair(t)
 	before := a.IPv4()
 	a.Renumber()
@@ -39,6 +40,7 @@ func TestRenumberedHost(t *testing.T) {
 }
 
 func TestHostMovesBehindANAT(t *testing.T) {
+	t.Parallel()
 	a, _, _, cb := pair(t)
 	nat := a.network.NAT(PortRestricted)
 	c := listen(t, a, netip.IPv4Unspecified())
@@ -56,6 +58,7 @@ func TestHostMovesBehindANAT(t *testing.T) {
 }
 
 func TestUnpluggedHost(t *testing.T) {
+	t.Parallel()
 	a, b, ca, cb := pair(t)
 	a.Unplug()
 	if _, err := ca.WriteToUDPAddrPort([]byte("x"), own(cb)); err == nil {
@@ -72,6 +75,7 @@ func TestUnpluggedHost(t *testing.T) {
 }
 
 func TestIdleHostsAreSilent(t *testing.T) {
+	t.Parallel()
 	a, _, ca, cb := pair(t)
 	send(t, ca, own(cb), "one")
 	expect(t, cb, "one")
@@ -81,6 +85,7 @@ func TestIdleHostsAreSilent(t *testing.T) {
 }
 
 func TestSysctl(t *testing.T) {
+	t.Parallel()
 	a := New(t).Internet().Host("a")
 	a.Sysctl("ipv4/tcp_congestion_control", "reno")
 	var got []byte
@@ -190,6 +195,7 @@ func TestCommandsDieWithTheLab(t *testing.T) {
 
 // The system kills a child with Pdeathsig when the thread that started it ends.
 func TestCommandsOutliveTheThreadsOfOthers(t *testing.T) {
+	t.Parallel()
 	lab := New(t)
 	inet := lab.Internet()
 	h := inet.Host("h")

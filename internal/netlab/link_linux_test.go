@@ -84,6 +84,7 @@ func drained(t *testing.T, c *net.UDPConn, want uint64) (n uint64) {
 }
 
 func TestLossIsWhatWasAskedFor(t *testing.T) {
+	t.Parallel()
 	const rounds, n, p = 50, 200, 0.1
 	a, b, ca, cb := pair(t)
 	a.SetUp(WAN{Loss: p})
@@ -123,6 +124,7 @@ func TestRateIsWhatWasAskedFor(t *testing.T) {
 }
 
 func TestQueueDropsWhatDoesNotFit(t *testing.T) {
+	t.Parallel()
 	const n, size = 100, 1000
 	a, _, ca, cb := pair(t)
 	a.SetUp(WAN{Rate: 8000, Queue: 10 * size}) // one packet a second: nothing leaves during the burst
@@ -172,6 +174,7 @@ func overtakes(t *testing.T, from, to *net.UDPConn) (swapped bool) {
 }
 
 func TestCutAndMend(t *testing.T) {
+	t.Parallel()
 	a, _, ca, cb := pair(t)
 	a.Cut()
 	send(t, ca, own(cb), "lost")
@@ -188,6 +191,7 @@ func TestCutAndMend(t *testing.T) {
 }
 
 func TestOrderStaysWhenTheDelayShrinks(t *testing.T) {
+	t.Parallel()
 	a, _, ca, cb := pair(t)
 	a.SetUp(WAN{Delay: 100 * time.Millisecond})
 	send(t, ca, own(cb), "first")
@@ -199,6 +203,7 @@ func TestOrderStaysWhenTheDelayShrinks(t *testing.T) {
 }
 
 func TestFirewalls(t *testing.T) {
+	t.Parallel()
 	type try struct {
 		name string
 		wall Firewall
@@ -245,6 +250,7 @@ func connects(t testing.TB, h *Host, to netip.AddrPort) bool {
 }
 
 func TestOnlyTCP443LetsNobodyIn(t *testing.T) {
+	t.Parallel()
 	a, b, _, _ := pair(t)
 	a.Allow(OnlyTCP443)
 	listenTCP(t, a, 443)
@@ -254,6 +260,7 @@ func TestOnlyTCP443LetsNobodyIn(t *testing.T) {
 }
 
 func TestManInTheMiddle(t *testing.T) {
+	t.Parallel()
 	a, _, ca, cb := pair(t)
 	a.Tap(func(up bool, ip []byte) [][]byte {
 		switch {
@@ -282,6 +289,7 @@ func TestManInTheMiddle(t *testing.T) {
 }
 
 func TestTrainsArePacketsOfTheWire(t *testing.T) {
+	t.Parallel()
 	const segments, size = 20, 1000
 	a, b, ca, cb := pair(t)
 	raw := must(ca.SyscallConn())

@@ -58,6 +58,7 @@ func (o *outside) stopped(from *net.UDPConn, to netip.AddrPort) {
 }
 
 func TestMappingDoesNotDependOnTheDestinationBehindCones(t *testing.T) {
+	t.Parallel()
 	for _, behaviour := range []Behaviour{FullCone, RestrictedCone, PortRestricted} {
 		o := behind(t, behaviour)
 		first := o.out(o.a)
@@ -73,6 +74,7 @@ func TestMappingDoesNotDependOnTheDestinationBehindCones(t *testing.T) {
 }
 
 func TestMappingDependsOnTheDestinationBehindSymmetric(t *testing.T) {
+	t.Parallel()
 	o := behind(t, Symmetric)
 	a, a2, b := o.out(o.a), o.out(o.a2), o.out(o.b)
 	if a == a2 || a == b || a2 == b {
@@ -84,6 +86,7 @@ func TestMappingDependsOnTheDestinationBehindSymmetric(t *testing.T) {
 }
 
 func TestFullConeLetsEverybodyIn(t *testing.T) {
+	t.Parallel()
 	o := behind(t, FullCone)
 	mapped := o.out(o.a)
 	for _, from := range []*net.UDPConn{o.a, o.a2, o.b} {
@@ -92,6 +95,7 @@ func TestFullConeLetsEverybodyIn(t *testing.T) {
 }
 
 func TestRestrictedConeLetsKnownAddressesIn(t *testing.T) {
+	t.Parallel()
 	o := behind(t, RestrictedCone)
 	mapped := o.out(o.a)
 	o.passes(o.a, mapped)
@@ -102,6 +106,7 @@ func TestRestrictedConeLetsKnownAddressesIn(t *testing.T) {
 }
 
 func TestPortRestrictedLetsKnownPortsIn(t *testing.T) {
+	t.Parallel()
 	o := behind(t, PortRestricted)
 	mapped := o.out(o.a)
 	o.passes(o.a, mapped)
@@ -112,6 +117,7 @@ func TestPortRestrictedLetsKnownPortsIn(t *testing.T) {
 }
 
 func TestSymmetricLetsTheDestinationIn(t *testing.T) {
+	t.Parallel()
 	o := behind(t, Symmetric)
 	toA, toB := o.out(o.a), o.out(o.b)
 	o.passes(o.a, toA)
@@ -122,11 +128,13 @@ func TestSymmetricLetsTheDestinationIn(t *testing.T) {
 }
 
 func TestNATDropsWhatNobodyAskedFor(t *testing.T) {
+	t.Parallel()
 	o := behind(t, FullCone)
 	o.stopped(o.a, netip.AddrPortFrom(o.nat.IPv4(), 4242))
 }
 
 func TestTwoHostsShareOneAddress(t *testing.T) {
+	t.Parallel()
 	o := behind(t, PortRestricted)
 	other := socket(t, o.nat.Host("other"))
 	first := o.out(o.a)
@@ -140,6 +148,7 @@ func TestTwoHostsShareOneAddress(t *testing.T) {
 }
 
 func TestHostsBehindOneNATReachEachOtherInside(t *testing.T) {
+	t.Parallel()
 	o := behind(t, Symmetric)
 	other := socket(t, o.nat.Host("other"))
 	send(t, other, own(o.in), "inside")
@@ -149,6 +158,7 @@ func TestHostsBehindOneNATReachEachOtherInside(t *testing.T) {
 }
 
 func TestHairpin(t *testing.T) {
+	t.Parallel()
 	o := behind(t, FullCone)
 	other := socket(t, o.nat.Host("other"))
 	mapped := o.out(o.a)
@@ -163,6 +173,7 @@ func TestHairpin(t *testing.T) {
 }
 
 func TestRebindingChangesThePort(t *testing.T) {
+	t.Parallel()
 	o := behind(t, FullCone)
 	before := o.out(o.a)
 	o.nat.Rebind()
@@ -175,6 +186,7 @@ func TestRebindingChangesThePort(t *testing.T) {
 }
 
 func TestMappingTimesOut(t *testing.T) {
+	t.Parallel()
 	o := behind(t, FullCone)
 	before := o.out(o.a)
 	o.nat.Timeout(0)
@@ -186,6 +198,7 @@ func TestMappingTimesOut(t *testing.T) {
 }
 
 func TestRouterGetsAnotherAddress(t *testing.T) {
+	t.Parallel()
 	o := behind(t, PortRestricted)
 	before := o.out(o.a)
 	o.nat.Renumber()
@@ -197,6 +210,7 @@ func TestRouterGetsAnotherAddress(t *testing.T) {
 }
 
 func TestTwoConesCanBePunched(t *testing.T) {
+	t.Parallel()
 	o := behind(t, PortRestricted)
 	there := o.inet.NAT(PortRestricted)
 	in := socket(t, there.Host("there"))
@@ -211,6 +225,7 @@ func TestTwoConesCanBePunched(t *testing.T) {
 }
 
 func TestNestedNATs(t *testing.T) {
+	t.Parallel()
 	o := behind(t, FullCone)
 	inner := o.nat.NAT(FullCone)
 	in := socket(t, inner.Host("deep"))
@@ -224,6 +239,7 @@ func TestNestedNATs(t *testing.T) {
 }
 
 func TestTCPThroughNAT(t *testing.T) {
+	t.Parallel()
 	o := behind(t, Symmetric)
 	server := o.inet.Host("server")
 	echoed := make(chan error, 1)
@@ -242,6 +258,7 @@ func TestTCPThroughNAT(t *testing.T) {
 }
 
 func TestIPv6BehindAFirewall(t *testing.T) {
+	t.Parallel()
 	o := behind(t, PortRestricted)
 	if o.home.IPv6().IsValid() {
 		t.Fatal("IPv6 without RouteIPv6")

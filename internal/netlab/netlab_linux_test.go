@@ -8,13 +8,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/sidebyside"
 	"go.uber.org/goleak"
 )
 
 // patience bounds a test that fails.
 const patience = 10 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	sidebyside.Tests(8)
+	goleak.VerifyTestMain(m)
+}
 
 func must[V any](v V, err error) V {
 	if err != nil {
@@ -73,6 +77,7 @@ func expect(t testing.TB, c *net.UDPConn, text string) netip.AddrPort {
 }
 
 func TestHostsReachEachOther(t *testing.T) {
+	t.Parallel()
 	inet := New(t).Internet()
 	a, b := inet.Host("a"), inet.Host("b")
 	for _, pair := range [][2]netip.Addr{{a.IPv4(), b.IPv4()}, {a.IPv6(), b.IPv6()}} {
@@ -85,6 +90,7 @@ func TestHostsReachEachOther(t *testing.T) {
 }
 
 func TestCommandRunsOnTheHost(t *testing.T) {
+	t.Parallel()
 	a := New(t).Internet().Host("a")
 	out, err := a.Command(context.Background(), "ip", "-4", "-o", "addr", "show", "dev", "eth0").CombinedOutput()
 	if want := a.IPv4().String(); err != nil || !contains(out, want) {
@@ -109,6 +115,7 @@ func contains(b []byte, s string) bool {
 }
 
 func TestTrafficOfTwoLabsStaysApart(t *testing.T) {
+	t.Parallel()
 	a, b := New(t).Internet().Host("a"), New(t).Internet().Host("b")
 	if a.IPv4() != b.IPv4() {
 		t.Fatalf("%v and %v: labs number their hosts differently", a.IPv4(), b.IPv4())
@@ -123,6 +130,7 @@ func TestTrafficOfTwoLabsStaysApart(t *testing.T) {
 var errTest = errors.New("of the test")
 
 func TestDoReturnsTheError(t *testing.T) {
+	t.Parallel()
 	if err := New(t).Internet().Host("a").Do(func() error { return errTest }); err != errTest {
 		t.Errorf("got %v", err)
 	}

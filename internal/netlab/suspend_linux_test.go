@@ -7,6 +7,7 @@ import (
 )
 
 func TestASuspendedHostAnswersLater(t *testing.T) {
+	t.Parallel()
 	inet := New(t).Internet()
 	a, b := inet.Host("a"), inet.Host("b")
 	echo := func(h *Host) func() {

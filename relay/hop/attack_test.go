@@ -263,6 +263,7 @@ func TestM13RecordsOfTheSessionAreTakenOnce(t *testing.T) {
 // bytes, so no nonce is sent, and sequence numbers go up by one, both ways. That the
 // nonce is made of them the suite's test shows.
 func TestM17NoncesAreSequenceNumbers(t *testing.T) {
+	t.Parallel()
 	w := tap(t, serve(t))
 	c := w.dial(t)
 	const records = 5000 // each way
@@ -369,6 +370,7 @@ func (l *lines) String() string {
 }
 
 func TestM16AForeignClientWithTheSuiteGetsIn(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	out, err := openssl(t, s, "hello from another implementation\n", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305")
 	if err != nil || !strings.Contains(out, "ECDHE-ECDSA-CHACHA20-POLY1305") || !strings.Contains(out, "Extended master secret: yes") {
@@ -377,6 +379,7 @@ func TestM16AForeignClientWithTheSuiteGetsIn(t *testing.T) {
 }
 
 func TestM16AForeignClientWithoutTheSuiteIsRefused(t *testing.T) {
+	t.Parallel()
 	for _, cipher := range []string{
 		"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM", "ECDHE-ECDSA-AES256-SHA",
 	} {

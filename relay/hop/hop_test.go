@@ -14,12 +14,16 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/sidebyside"
 	"github.com/tucdesk/tucdesk/internal/udp"
 	"github.com/tucdesk/tucdesk/relay/guard"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	sidebyside.Tests(8)
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 10 * time.Second // bounds every wait of a test
 
