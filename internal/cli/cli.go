@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -71,7 +72,17 @@ func Main(ctx context.Context, root *Command, args []string) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	io := &IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
-	return Run(ctx, io, root, args)
+	return fitting(io.Err, runtime.GOOS, Run(ctx, io, root, args))
+}
+
+// fitting is what a process can end with in place of status. Programs on Windows end
+// with 32 bits; other systems keep 8 of them, and 256 would be success.
+func fitting(w io.Writer, system string, status int) int {
+	if system == "windows" || status <= 255 {
+		return status
+	}
+	fmt.Fprintf(w, "error: the program ended with status %d (0x%08X), more than a status of this system holds\n", status, status)
+	return ExitFailed
 }
 
 // Run is Main with streams of the caller's, without touching signals.

@@ -251,7 +251,7 @@ func (p *parser) argv() [][]byte {
 
 // Exit is how a program ended: by status, by signal, or not started at all.
 type Exit struct {
-	Status     int            // 0 to 255; meaningful when neither of the others is set
+	Status     int            // 32 bits, of which Unix uses 8; meaningful when neither of the others is set
 	Signal     Signal         // it was killed by this signal
 	CoreDumped bool           // together with Signal
 	Refusal    *refusal.Error // the agent stopped or never started it
@@ -279,9 +279,7 @@ func parseExit(body []byte) (Exit, error) {
 	var e Exit
 	switch p.string(maxName) {
 	case nameExitStatus:
-		v := p.uint32()
-		p.bad = p.bad || v > 255
-		e.Status = int(v)
+		e.Status = int(p.uint32())
 	case nameExitSignal:
 		e.Signal = Signal(p.string(maxName))
 		e.CoreDumped = p.bool()
