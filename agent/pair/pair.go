@@ -1,9 +1,9 @@
 // Package pair is the connection between the supervisor and one session process,
 // and how such a process is started.
 //
-// One socket pair, descriptor 3 of the child (on Windows two pipes, descriptors 0
-// and 1). The supervisor takes the child for hostile: it may be run by the bytes
-// of an operator. Frames, integers big-endian:
+// One socket pair, descriptor 3 of the child (on Windows two pipes, its standard
+// input and output). The supervisor takes the child for hostile: it may be run by the
+// bytes of an operator. Frames, integers big-endian:
 //
 //	0  1  type
 //	1  4  length of the body

@@ -23,9 +23,9 @@ type Variable struct{ Name, Value string }
 // Which names may be added is the policy's; a name that is no name, that only the
 // agent sets, or that comes twice is refused, whatever the policy says (attack E8).
 func CheckVariables(additions []Variable) error {
-	names := slices.Clone(fixed)
+	names := slices.Concat(fixed, reserved)
 	for _, v := range additions {
-		if !validName(v.Name) || len(v.Value) > maxEnvValue || strings.ContainsRune(v.Value, 0) || slices.Contains(names, v.Name) {
+		if !validName(v.Name) || len(v.Value) > maxEnvValue || strings.ContainsRune(v.Value, 0) || index(names, v.Name) >= 0 {
 			return refusal.New(refusal.EnvNotAllowed, "an environment variable is misspelt, set twice, or set by the agent alone")
 		}
 		names = append(names, v.Name)
@@ -45,16 +45,18 @@ func environment(s system, a Account, term string, additions []Variable) ([]stri
 	if err := CheckVariables(additions); err != nil {
 		return nil, err
 	}
-	all := map[string]string{"PATH": Path, "LANG": "C.UTF-8"}
+	all := map[string]string{"PATH": searchPath(), "LANG": "C.UTF-8"}
 	order := []string{"HOME", "USER", "LOGNAME", "SHELL", "PATH"}
 	set := func(name, value string) {
-		all[name] = value
-		if !slices.Contains(order, name) {
+		if i := index(order, name); i >= 0 {
+			name = order[i]
+		} else {
 			order = append(order, name)
 		}
+		all[name] = value
 	}
 	for _, v := range s.loginVariables(a.UID == 0) {
-		if v.Name == "PATH" || !slices.Contains(fixed, v.Name) {
+		if sameName(v.Name, "PATH") || index(fixed, v.Name) < 0 {
 			set(v.Name, v.Value)
 		}
 	}
@@ -68,11 +70,16 @@ func environment(s system, a Account, term string, additions []Variable) ([]stri
 	if !slices.Contains(order, "LANG") {
 		order = append(order, "LANG")
 	}
-	env := make([]string, 0, len(order)+1)
+	env := make([]string, 0, len(order))
 	for _, name := range order {
 		env = append(env, name+"="+all[name])
 	}
-	return append(env, systemEnvironment()...), nil
+	return env, nil
+}
+
+// index is where names have name, or -1.
+func index(names []string, name string) int {
+	return slices.IndexFunc(names, func(n string) bool { return sameName(n, name) })
 }
 
 // Underlay adds to additions the variables of an environment that a PAM session gave.

@@ -22,7 +22,13 @@
 //     program alone, everything that descends from it, daemons too: they cannot
 //     leave the process that adopts orphans. There the program also dies when
 //     this process does, even by SIGKILL (H2). After Leave, End spares what was
-//     meant to go on.
+//     meant to go on. On Windows all of it is in a job from its first instruction,
+//     which it cannot leave and which ends with this process, however that ends.
+//
+// A program on Windows gets a command line and no list of arguments; it is made so
+// that programs which split it as C does get the given ones back. Text that is not
+// UTF-8 has no form there and is refused, as are batch files: what splits their line
+// is cmd.exe, which finds commands in arguments.
 //
 // Source: protocol 4.3 (command identity), design 4.1 and 4.3.
 package process
@@ -31,7 +37,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,7 +97,7 @@ type Exit struct {
 
 // Process is a running program. Its methods may be called concurrently.
 type Process struct {
-	cmd    *exec.Cmd
+	native
 	tty    terminal // nil on pipes
 	stdin  io.WriteCloser
 	stdout *output
@@ -133,9 +138,6 @@ func (p *Process) Stderr() io.Reader {
 	}
 	return p.stderr
 }
-
-// Pid returns the program's process id.
-func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // Exited is closed once the program itself has ended; a stop is no end.
 func (p *Process) Exited() <-chan struct{} { return p.exited }

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +15,7 @@ type File struct {
 	Inode  uint64 // 0 on systems without inodes, and for a login shell, which is not compared
 }
 
-// Resolve finds the file that argv0 stands for: by Path when it has no slash,
+// Resolve finds the file that argv0 stands for: by the fixed search path when it has no slash,
 // else from dir. It never looks at an environment. What is not there is refused
 // with CommandNotFound, what is there and no executable file with NotExecutable.
 // Whoever asks may see more files than the one who is told of it: see what the
@@ -35,28 +34,16 @@ func Resolve(argv0, dir string) (File, error) {
 		if err != nil {
 			continue
 		}
-		if !info.Mode().IsRegular() || !executable(info) {
+		if !info.Mode().IsRegular() || !executable(real, info) {
 			refused = refusal.New(refusal.NotExecutable, "there is such a file on this host, and it is not executable")
 			continue
 		}
-		device, inode := identity(info)
+		device, inode, err := identity(real, info)
+		if err != nil {
+			refused = refusal.New(refusal.NotExecutable, "there is such a file on this host, and it cannot be opened now")
+			continue
+		}
 		return File{Path: real, Device: device, Inode: inode}, nil
 	}
 	return File{}, refused
 }
-
-func candidates(argv0, dir string) []string {
-	if filepath.IsAbs(argv0) {
-		return []string{argv0}
-	}
-	if strings.ContainsRune(argv0, '/') || strings.ContainsRune(argv0, filepath.Separator) {
-		return []string{filepath.Join(dir, argv0)}
-	}
-	var list []string
-	for _, d := range filepath.SplitList(Path) {
-		list = append(list, filepath.Join(d, argv0))
-	}
-	return list
-}
-
-func executable(info fs.FileInfo) bool { return !modesCount || info.Mode().Perm()&0o111 != 0 }

@@ -8,11 +8,29 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"runtime"
 	"syscall"
 
 	"github.com/charmbracelet/x/xpty"
 )
+
+// native is what this system knows of a running program.
+type native struct{ cmd *exec.Cmd }
+
+// Pid returns the program's process id.
+func (n native) Pid() int { return n.cmd.Process.Pid }
+
+// LoginShell returns what runs a's shell: as a login shell, or, if lines is not empty,
+// with the first of them, which the shell reads itself, as sshd does it.
+func LoginShell(a Account, lines []string) Spec {
+	name := path.Base(a.Shell)
+	spec := Spec{File: File{Path: a.Shell}, Argv: []string{"-" + name}} // a leading "-" makes it a login shell
+	if len(lines) > 0 {
+		spec.Argv = []string{name, "-c", lines[0]}
+	}
+	return spec
+}
 
 // Start runs spec. The caller must call End. Its errors are refusals, by what this
 // process may see as its own user: CommandNotFound, NotExecutable, BadArgument for

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,14 +159,8 @@ func (w *worker) terminal(pty *session.PTY) *session.PTY {
 }
 
 func (w *worker) start(pty *session.PTY, sshAgent string) (*process.Process, error) {
-	spec := process.Spec{File: w.job.File, Dir: string(w.job.Dir), Alone: true}
-	for _, a := range w.job.Argv {
-		spec.Argv = append(spec.Argv, string(a))
-	}
-	if w.job.Action == wire.Shell {
-		spec.File = process.File{Path: w.job.Account.Shell}
-		spec.Argv = shellArgv(w.job)
-	}
+	spec := w.command()
+	spec.Dir, spec.Alone = string(w.job.Dir), true
 	term := ""
 	if pty != nil {
 		term = pty.Term
@@ -190,14 +183,17 @@ func (w *worker) start(pty *session.PTY, sshAgent string) (*process.Process, err
 	return process.Start(spec)
 }
 
-// shellArgv is how the user's shell is started: as a login shell, or with the
-// signed command line, which it reads itself, as sshd does it.
-func shellArgv(j pair.Job) []string {
-	name := path.Base(j.Account.Shell)
-	if len(j.Argv) == 0 {
-		return []string{"-" + name} // a leading "-" makes it a login shell
+// command is the program that was signed, or the user's shell, if need be with the
+// command line that was signed.
+func (w *worker) command() process.Spec {
+	var argv []string
+	for _, a := range w.job.Argv {
+		argv = append(argv, string(a))
 	}
-	return []string{name, "-c", string(j.Argv[0])}
+	if w.job.Action == wire.Shell {
+		return process.LoginShell(w.job.Account, argv)
+	}
+	return process.Spec{File: w.job.File, Argv: argv}
 }
 
 func size(s session.Size) process.Size {

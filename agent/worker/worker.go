@@ -121,7 +121,6 @@ func (w *worker) listen() {
 func (w *worker) session(ctx context.Context) error {
 	l, err := link.Open(ctx, link.Config{Relay: w.job.Relay, Direct: true, Map: w.job.Map, Proxy: w.job.Proxies.Choose(), Remember: w.ways()})
 	if err != nil {
-		os.WriteFile(`Z:\tmp\win\linkerr.txt`, []byte(fmt.Sprintf("%v %+v", err, errors.Unwrap(err))), 0o600) // DEBUG
 		return w.cause(ctx, err)
 	}
 	leave := w.keepRelay(ctx, l)
