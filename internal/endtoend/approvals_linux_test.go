@@ -81,7 +81,7 @@ func TestApprovals(t *testing.T) {
 	t.Run("deny", func(t *testing.T) {
 		marker := w.marker()
 		asks := w.ann.start("exec", "prod", "--", "touch", marker)
-		bob.run("requests", "deny", waiting(t, asks)).is(t, 0)
+		bob.run("requests", "deny", "--yes", waiting(t, asks)).is(t, 0)
 		asks.finish().refused(t, 253, "approval_denied")
 		if exists(marker) {
 			t.Error("the denied command ran")
@@ -189,7 +189,7 @@ func TestServerIsKilled(t *testing.T) {
 	}
 	w.ann.run("exec", "web", "--", "echo", "after").is(t, 0)
 	bob.sees(t, hash, "pending")
-	bob.run("requests", "deny", hash).is(t, 0)
+	bob.run("requests", "deny", "--yes", hash).is(t, 0)
 	asks.finish().refused(t, 253, "approval_denied") // it waited through the restart
 	late := &machine{w: w, name: "late", dir: w.path("machines", "late")}
 	late.joinWith(token).is(t, 0)

@@ -49,7 +49,7 @@ func TestN1ExportedLog(t *testing.T) {
 	bob.run("requests", "approve", "--yes", waiting(t, asks)).is(t, 0)
 	asks.finish().is(t, 0)
 	asks = w.ann.start("exec", "prod", "--", "false")
-	bob.run("requests", "deny", waiting(t, asks)).is(t, 0)
+	bob.run("requests", "deny", "--yes", waiting(t, asks)).is(t, 0)
 	asks.finish().is(t, 253)
 	w.ann.run("exec", "web", "--", "no-such-program").is(t, 127)
 	web.proc.stop()

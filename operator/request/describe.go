@@ -53,12 +53,30 @@ func openRequest(a *account.Account, info wire.RequestInfo, hosts map[key.ID]str
 
 // Command shows exactly what would run, argument by argument.
 func (w Waiting) Command() string {
-	if k := w.Request.Params.Keep; k != nil && !k.Runs() {
-		if k.Name == "" {
-			return "no program, but to " + string(k.Do) + " kept shells"
-		}
-		return "no program, but to " + string(k.Do) + " the kept shell " + terminal.Quote([]byte(k.Name))
+	if k := w.Request.Params.Keep; k != nil {
+		return w.kept(*k)
 	}
+	return w.program()
+}
+
+// kept says what is wanted of a shell that runs on without its client, in words of
+// people who have never left one.
+func (w Waiting) kept(k wire.Keep) string {
+	name := terminal.Quote([]byte(k.Name))
+	switch k.Do {
+	case wire.KeepOpen:
+		return w.program() + " (runs on as " + name + " when the client leaves)"
+	case wire.KeepAttach:
+		return "no new program: back to the shell " + name + " that was left running"
+	case wire.KeepKill:
+		return "no program: to end the shell " + name + " that was left running"
+	case wire.KeepList:
+		return "no program: to list the shells that were left running"
+	}
+	return "something about shells that this client does not know: " + terminal.Quote([]byte(k.Do))
+}
+
+func (w Waiting) program() string {
 	if len(w.Request.Params.Argv) == 0 {
 		switch w.Request.Action {
 		case wire.Shell:
@@ -92,6 +110,9 @@ func (w Waiting) doubts() (list []string) {
 			list = append(list, t.name+" "+why)
 		}
 	}
+	if p.Keep != nil && !p.Keep.Valid() {
+		list = append(list, "what is wanted of kept shells is nothing that there is")
+	}
 	for _, e := range p.Env {
 		if why := terminal.Suspicious([]byte(e.Name + "=" + string(e.Value))); why != "" {
 			list = append(list, fmt.Sprintf("the variable %s %s", terminal.Escape(e.Name), why))
@@ -118,7 +139,8 @@ func (w Waiting) print(out io.Writer) {
 		line("terminal", "yes: whoever runs it types into it")
 	}
 	if p.Keep.Runs() {
-		line("kept", "yes: it goes on as "+terminal.Quote([]byte(p.Keep.Name))+" when the session ends, for as long as the policy lets it")
+		line("kept", "yes: when the client leaves or is cut off the shell runs on as "+terminal.Quote([]byte(p.Keep.Name))+
+			", and its operator can come back to it until the policy's limits.resume, idle or session end it")
 	}
 	line("directory", verb.OrDefault(string(p.Cwd), "the user's home"))
 	for _, e := range p.Env {
@@ -129,6 +151,19 @@ func (w Waiting) print(out io.Writer) {
 	line("until", cli.When(w.Request.ExpiresAt.Time()))
 	for _, d := range w.doubts() {
 		fmt.Fprintf(out, "WARNING    %s\n", d)
+	}
+}
+
+// printDecisions says who has decided, by what this client has verified itself.
+func (w Waiting) printDecisions(out io.Writer, a *account.Account) {
+	approved, denied := decisions(a, w, time.Now())
+	for _, d := range []struct {
+		name string
+		who  []string
+	}{{"approved", approved}, {"denied", denied}} {
+		if len(d.who) > 0 {
+			fmt.Fprintf(out, "%-11sby %s\n", d.name, terminal.Escape(strings.Join(d.who, ", ")))
+		}
 	}
 }
 

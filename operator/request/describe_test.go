@@ -10,6 +10,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/teamtest"
@@ -155,10 +156,62 @@ func TestRequestWithoutAProgramSaysWhatItIs(t *testing.T) {
 			t.Errorf("%s: %q, want %q", action, got, want)
 		}
 	}
-	for want, keep := range map[string]wire.Keep{"no program, but to list kept shells": {Do: wire.KeepList}, `no program, but to kill the kept shell 'a b'`: {Do: wire.KeepKill, Name: "a b"}} {
+	for want, keep := range map[string]wire.Keep{
+		"no program: to list the shells that were left running":          {Do: wire.KeepList},
+		"no program: to end the shell build that was left running":       {Do: wire.KeepKill, Name: "build"},
+		"no new program: back to the shell build that was left running":  {Do: wire.KeepAttach, Name: "build"},
+		"an interactive shell (runs on as build when the client leaves)": {Do: wire.KeepOpen, Name: "build"},
+		`something about shells that this client does not know: 'eat\n'`: {Do: "eat\n"},
+		`no program: to end the shell 'x\x1b[2J' that was left running`:  {Do: wire.KeepKill, Name: "x\x1b[2J"},
+	} {
 		w := Waiting{Request: wire.Request{Action: wire.Shell, Params: wire.Params{Keep: &keep}}}
 		if got := w.Command(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// Whoever approves a shell that is kept reads that it outlives its client; a name that
+// is none is doubted.
+func TestKeptShellIsShownAsOne(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	for name, want := range map[string]string{"build": "\nkept       yes: when the client leaves", "x\n": "\nWARNING    what is wanted of kept shells"} {
+		info := m.Request(m.Ann, func(r *wire.Request) {
+			r.Action, r.Params.Argv, r.Params.TTY, r.Params.Keep = wire.Shell, []wire.Bytes{}, true, &wire.Keep{Do: wire.KeepOpen, Name: name}
+		})
+		w := teamtest.Must(openRequest(a, info, nil, time.Now()))
+		var out bytes.Buffer
+		if w.print(&out); !strings.Contains(out.String(), want) {
+			t.Errorf("%q: %q is not in\n%s", name, want, out.String())
+		}
+	}
+}
+
+// show tells who has decided, and each decision is asked about by its own name.
+func TestDecisionsAreShownAndAskedForByName(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	w := teamtest.Must(openRequest(a, m.Request(m.Ann, nil), nil, time.Now()))
+	w.Info.Approvals = []statement.Signed{teamtest.Must(approval.Make(m.Bob, w.Request, w.Hash, approval.Deny, time.Now()))}
+	var out bytes.Buffer
+	if w.printDecisions(&out, a); out.String() != "denied     by bob@example.org\n" {
+		t.Errorf("%q", out.String())
+	}
+	for _, c := range []struct {
+		me   key.ID
+		d    approval.Decision
+		want string
+	}{
+		{m.Bob.ID(), approval.Approve, "Approve this, once? not approved"}, {m.Bob.ID(), approval.Deny, "Deny this, for good? not denied"},
+		{m.Ann.ID(), approval.Deny, "Withdraw this request of yours? not withdrawn"},
+	} {
+		if text, left := w.question(c.me, c.d); text+" "+left != c.want {
+			t.Errorf("%q %q, want %q", text, left, c.want)
+		}
+	}
+	var talk bytes.Buffer
+	if status := cli.Report(&talk, Settled(wire.RequestDenied, "3f6c0a91b2d4")); status != cli.ExitDenied || !strings.Contains(talk.String(), "hint: who denied it: tucdesk requests show 3f6c0a91b2d4\n") {
+		t.Errorf("status %d, said %q", status, talk.String())
 	}
 }

@@ -27,13 +27,14 @@ func Settled(state wire.RequestState, short string) error {
 	case wire.RequestPending, wire.RequestApproved:
 		return nil
 	case wire.RequestDenied:
-		return refusal.New(refusal.ApprovalDenied, "request %s", short)
+		return &cli.Error{Err: refusal.New(refusal.ApprovalDenied, "request %s was denied; nothing was run", short), Hints: []string{
+			"who denied it: tucdesk requests show " + short, "when they agree after all, ask again, best with --reason TEXT: a denied request never runs"}}
 	case wire.RequestExpired:
 		return refusal.New(refusal.ApprovalExpired, "nobody approved in time")
 	case wire.RequestCancelled:
-		return refusal.New(refusal.ApprovalCancelled, "request %s", short)
+		return refusal.New(refusal.ApprovalCancelled, "request %s was withdrawn by who made it", short)
 	case wire.RequestUsed:
-		return refusal.New(refusal.ApprovalUsed, "request %s", short)
+		return refusal.New(refusal.ApprovalUsed, "request %s has run", short)
 	}
 	return refusal.New(refusal.ProtocolError, "the server says that the request is in a state which this client does not know")
 }
@@ -201,6 +202,7 @@ func requestsShowCommand() *cli.Command {
 					return tio.PrintJSON(viewRequest(a, w))
 				}
 				w.print(tio.Out)
+				w.printDecisions(tio.Out, a)
 				return nil
 			})
 		},
@@ -230,6 +232,8 @@ func completeFor(o *verb.Options) func(context.Context, string) []string {
 	}
 }
 
+const yesHelp = "do not ask; for those who have read the request already"
+
 type decide struct {
 	verb.Options
 	yes bool
@@ -245,7 +249,7 @@ func requestsApproveCommand() *cli.Command {
 		MinArgs: 1, MaxArgs: 1, Complete: completeFor(&o.Options),
 		Flags: func(f *flag.FlagSet) {
 			o.JSONFlag(f)
-			f.BoolVar(&o.yes, "yes", false, "do not ask; for those who have read the request already")
+			f.BoolVar(&o.yes, "yes", false, yesHelp)
 		},
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
 			return o.run(ctx, tio, args[0], approval.Approve)
@@ -254,14 +258,32 @@ func requestsApproveCommand() *cli.Command {
 }
 
 func requestsDenyCommand() *cli.Command {
-	o := decide{yes: true}
+	var o decide
 	return &cli.Command{
-		Use: "deny REQUEST", Short: "Deny a request, or withdraw your own", Example: "tucdesk requests deny 3f6c0a91b2d4",
-		MinArgs: 1, MaxArgs: 1, Flags: o.JSONFlag, Complete: completeFor(&o.Options),
+		Use: "deny REQUEST", Short: "Deny a request, or withdraw your own",
+		Long: "Shows the request and, once you agree, signs that it must not run: however many approve it, it never will. One's\n" +
+			"own request is withdrawn. Whoever waits for it ends with status 253, and may ask again.",
+		Example: "tucdesk requests deny 3f6c0a91b2d4\ntucdesk requests deny 3f6c0a91b2d4 --yes",
+		MinArgs: 1, MaxArgs: 1, Complete: completeFor(&o.Options),
+		Flags: func(f *flag.FlagSet) {
+			o.JSONFlag(f)
+			f.BoolVar(&o.yes, "yes", false, yesHelp)
+		},
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
 			return o.run(ctx, tio, args[0], approval.Deny)
 		},
 	}
+}
+
+// question is what me is asked before d is signed, and what is so when the answer is no.
+func (w Waiting) question(me key.ID, d approval.Decision) (text, left string) {
+	switch {
+	case d == approval.Approve:
+		return "Approve this, once?", "not approved"
+	case w.Request.Operator == me:
+		return "Withdraw this request of yours?", "not withdrawn"
+	}
+	return "Deny this, for good?", "not denied"
 }
 
 func (o *decide) run(ctx context.Context, tio *cli.IO, prefix string, d approval.Decision) error {
@@ -281,8 +303,9 @@ func (o *decide) run(ctx context.Context, tio *cli.IO, prefix string, d approval
 		}
 		if !o.yes {
 			w.print(tio.Err) // talk: the answer is what became of the request
-			no := &cli.Error{Err: errors.New("not approved; nothing was signed"), Hints: []string{"without a terminal: --yes"}}
-			if err := verb.Confirm(ctx, tio, "Approve this, once?", no); err != nil {
+			question, left := w.question(a.Key.ID(), d)
+			no := &cli.Error{Err: errors.New(left + "; nothing was signed"), Hints: []string{"without a terminal: --yes"}}
+			if err := verb.Confirm(ctx, tio, question, no); err != nil {
 				return err
 			}
 		}
