@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/tiles"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
@@ -38,7 +39,8 @@ func auditVerifyCommand() *cli.Command {
 			"The newest checkpoint covers every entry, so earlier ones may be missing, and that is not told: what goes with one is\n" +
 			"only who had cosigned it.\n\n" +
 			"Exits 0 when nothing was found; 3 when EXPORT is whole but ends before the newest checkpoint that this client has seen:\n" +
-			"an older export, or a server that hides what came after; export again. Exits 1 on anything else.",
+			"an older export, or a server that hides what came after; export again. Exits 2 when --cosigners asks for more than\n" +
+			"the team has machines and people. Exits 1 on anything else.",
 		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -\ntucdesk audit verify --cosigners 3 acme-log",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
@@ -82,6 +84,9 @@ func (o *auditVerify) judge(r verify.Report) error {
 	case verdict == verify.Broken:
 		return &cli.Error{Err: fmt.Errorf("%s: this log was tampered with or is not whole", cli.Count(len(r.Findings)+r.More, "finding")), Exit: cli.ExitFailed,
 			Hints: []string{"keep the file; show it to an owner"}}
+	case o.cosigners > r.Hosts+r.People: // no export of this team could have them, and nobody has taken any away
+		return &cli.Error{Err: refusal.New(refusal.BadArgument, "--cosigners %d: there are %s and %s who could cosign", o.cosigners, cli.Count(r.Hosts, "machine"), people(r.People)), Exit: cli.ExitUsage,
+			Hints: []string{fmt.Sprintf("at most: --cosigners %d", r.Hosts+r.People), "of the entries nothing is said by this: what was found stands above"}}
 	case r.Cosigners < o.cosigners:
 		return &cli.Error{Err: fmt.Errorf("%d have cosigned the newest checkpoint, not %d", r.Cosigners, o.cosigners), Exit: cli.ExitFailed,
 			Hints: []string{"export again while machines are connected: they are asked for it"}}
@@ -90,6 +95,13 @@ func (o *auditVerify) judge(r verify.Report) error {
 			Hints: []string{"export again and verify that: tucdesk audit export --out FILE", "if a new export ends here as well, the server hides what came after; show both to an owner"}}
 	}
 	return nil
+}
+
+func people(n int) string {
+	if n == 1 {
+		return "1 person"
+	}
+	return fmt.Sprintf("%d people", n)
 }
 
 // verifyExport reads standard input, a file or a folder of tiles.
@@ -163,6 +175,7 @@ type reportView struct {
 	Seen          int64          `json:"seen"` // entries of the newest checkpoint that this client has seen, 0 for none
 	RosterVersion uint64         `json:"rosterVersion"`
 	Machines      int            `json:"machines"`
+	People        int            `json:"people"` // of the roster
 	Checkpoints   int            `json:"checkpoints"`
 	Cosigners     int            `json:"cosigners"` // of the newest checkpoint
 	Cosigned      []cosignedView `json:"cosigned"`
@@ -186,7 +199,7 @@ type findingView struct {
 }
 
 func viewReport(r verify.Report) reportView {
-	v := reportView{r.Verdict(), r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.Seen, r.RosterVersion, r.Hosts, r.Checkpoints, r.Cosigners, []cosignedView{},
+	v := reportView{r.Verdict(), r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.Seen, r.RosterVersion, r.Hosts, r.People, r.Checkpoints, r.Cosigners, []cosignedView{},
 		r.OpenSessions, r.Gaps, r.Behind, []findingView{}, r.More}
 	for _, c := range r.Cosigned {
 		v.Cosigned = append(v.Cosigned, cosignedView(c))

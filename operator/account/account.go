@@ -321,7 +321,8 @@ func (a *Account) askOwner(cause error) error {
 		return &cli.Error{Err: gone, Exit: cli.ExitNotLoggedIn, Hints: []string{cli.NewKey, "an owner then adds the new key as any other"}}
 	}
 	return &cli.Error{Err: fmt.Errorf("your key is not in the team's roster: %w", cause), Exit: cli.ExitNotLoggedIn, Hints: []string{
-		fmt.Sprintf("ask an owner to run:  tucdesk operator add YOUR-EMAIL %s", a.Key.Public()),
+		fmt.Sprintf("ask an owner to run:  tucdesk operator add YOUR-EMAIL %s --role ROLE", a.Key.Public()),
+		"ROLE is viewer, operator, approver, admin or owner; without --role it is operator, who approves nothing and exports no log",
 		fmt.Sprintf("and compare the short code:  %s", id.ShortCode()),
 		"then run tucdesk login again",
 	}}

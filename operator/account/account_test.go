@@ -203,7 +203,7 @@ func TestRevokedKeyIsNotOfferedToAnOwnerAgain(t *testing.T) {
 		if !errors.As(err, &e) || e.Exit != cli.ExitNotLoggedIn || refusal.Of(err) != c.code {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if offer := strings.Contains(strings.Join(e.Hints, "\n"), "tucdesk-operator-pub:"); offer != c.offer {
+		if offer := strings.Contains(strings.Join(e.Hints, "\n"), "tucdesk-operator-pub:"); offer != c.offer || offer != strings.Contains(strings.Join(e.Hints, "\n"), "--role ROLE") {
 			t.Errorf("%s: %q", name, e.Hints)
 		}
 		if !c.offer && e.Hints[0] != cli.NewKey {

@@ -104,6 +104,15 @@ func (s *Set) History() (_ *roster.History, err error) {
 // Team returns the team, and the newest version of its roster. It needs Founded.
 func (s *Set) Team() (wire.TeamID, uint64) { return s.newest().Team(), s.newest().Version() }
 
+// People is how many persons the newest roster has, whatever number of keys each holds.
+func (s *Set) People() int {
+	persons := map[string]bool{}
+	for _, o := range s.newest().Roster().Operators {
+		persons[o.Person] = true
+	}
+	return len(persons)
+}
+
 // AuditKeys returns the audit keys of all servers in all versions. The caller does
 // not change them.
 func (s *Set) AuditKeys() []key.Public[key.Audit] { return s.audit }
