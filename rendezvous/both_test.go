@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/store"
 	"github.com/tucdesk/tucdesk/rendezvous/store/pgtest"
 )
 
@@ -28,7 +30,19 @@ func TestMain(m *testing.M) {
 // the same time. Package store runs all of its own tests on both.
 func onBoth(t *testing.T, test func(t *testing.T, n *node)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, startNode(t)) })
-	t.Run("postgres", func(t *testing.T) { test(t, startNodeWith(t, func(cfg *Config) { cfg.Database = pg.Fresh(t) })) })
+	t.Run("postgres", func(t *testing.T) { test(t, startNodeWith(t, func(cfg *Config) { cfg.Database = onPostgres(t) })) })
+}
+
+// onPostgres is the address of a database with empty tables.
+func onPostgres(t testing.TB) string {
+	t.Helper()
+	return pg.Filled(t, func(dsn string) error {
+		s, err := store.Open(context.Background(), dsn)
+		if err != nil {
+			return err
+		}
+		return s.Close()
+	})
 }
 
 // hostileText is what a text that reaches the database may look like, without the
@@ -77,7 +91,7 @@ func TestK7HostileTextIsStoredAsItIs(t *testing.T) {
 // database, but names no team, sees no row of any.
 func TestK11SecondWallBehindARunningServer(t *testing.T) {
 	t.Parallel()
-	dsn := pg.Fresh(t)
+	dsn := onPostgres(t)
 	c := found(t, startNodeWith(t, func(cfg *Config) { cfg.Database = dsn }))
 	h := c.newHost("db-1", "prod").accepting()
 	open := gated(c, h)

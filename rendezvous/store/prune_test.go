@@ -133,7 +133,7 @@ func TestConnectionIsNotableOnce(t *testing.T) {
 
 // A database from before the evidence had a table of its own.
 func TestEvidenceSurvivesTheMigration(t *testing.T) {
-	both(t, func(t *testing.T, dsn string) {
+	bothFresh(t, func(t *testing.T, dsn string) {
 		var s *Store
 		var err error
 		if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,11 +19,56 @@ import (
 // now is a fixed time: the store never looks at a clock.
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// both runs a test on SQLite and on PostgreSQL, with the address of an empty
-// database. It is the one suite for both.
+// both runs a test on SQLite and on PostgreSQL, with the address of a database
+// whose tables are empty. It is the one suite for both, and takes its tests side by
+// side.
 func both(t *testing.T, test func(t *testing.T, dsn string)) {
-	t.Run("sqlite", func(t *testing.T) { test(t, "sqlite:"+filepath.Join(t.TempDir(), "a?b#c %d.db")) })
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), awkward)
+		if err := os.WriteFile(path, emptyTables(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		test(t, "sqlite:"+path)
+	})
+	t.Run("postgres", func(t *testing.T) { test(t, pg.Filled(t, makeTables)) })
+}
+
+// bothFresh is both before there are tables.
+func bothFresh(t *testing.T, test func(t *testing.T, dsn string)) {
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) { test(t, "sqlite:"+filepath.Join(t.TempDir(), awkward)) })
 	t.Run("postgres", func(t *testing.T) { test(t, pg.Fresh(t)) })
+}
+
+// awkward is a file's name that must not be taken for anything else in an address.
+const awkward = "a?b#c %d.db"
+
+// emptyTables is what SQLite's file holds after the migrations, which then need not
+// run once for every test.
+var emptyTables = sync.OnceValue(func() []byte {
+	dir, err := os.MkdirTemp("", "tables")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "db")
+	if err := makeTables("sqlite:" + path); err != nil {
+		panic(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	return b
+})
+
+func makeTables(dsn string) error {
+	s, err := Open(context.Background(), dsn)
+	if err != nil {
+		return err
+	}
+	return s.Close()
 }
 
 func open(t testing.TB, dsn string) *Store {
@@ -122,7 +169,7 @@ func must[T any](t testing.TB) func(v T, err error) T {
 }
 
 func TestFoundedTeamIsThereAfterReopen(t *testing.T) {
-	both(t, func(t *testing.T, dsn string) {
+	bothFresh(t, func(t *testing.T, dsn string) {
 		s := open(t, dsn)
 		team := found(t, s)
 		if err := s.Close(); err != nil {

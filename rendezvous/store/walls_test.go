@@ -146,6 +146,7 @@ func raw(t *testing.T, dsn string) *sql.DB {
 // The second wall: even a query that forgets team_id sees one team, and without
 // a team nothing.
 func TestK11RowLevelSecurity(t *testing.T) {
+	t.Parallel()
 	dsn := pg.Fresh(t)
 	s := open(t, dsn)
 	mine, theirs := newLedger(t, s), newLedger(t, s)
@@ -299,7 +300,7 @@ func TestSQLiteSettings(t *testing.T) {
 
 // A database of a newer program is left alone.
 func TestNewerTablesAreRefused(t *testing.T) {
-	both(t, func(t *testing.T, dsn string) {
+	bothFresh(t, func(t *testing.T, dsn string) {
 		s := open(t, dsn)
 		if _, err := s.write.Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)`); err != nil {
 			t.Fatal(err)

@@ -42,24 +42,59 @@ type Cluster struct {
 	server *exec.Cmd
 	why    error // why there is none
 	count  atomic.Int64
+
+	fill   sync.Once
+	filled string // the database that Filled copies
 }
 
 // Fresh makes an empty database and returns its address. Without a server the test
 // is skipped, and fails where CI=true promises one.
 func (c *Cluster) Fresh(t testing.TB) string {
 	t.Helper()
-	c.once.Do(c.start)
-	if c.why != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("no PostgreSQL: %v", c.why)
+	return c.dsn(Role, c.create(t, ""))
+}
+
+// Filled makes a database with what fill has put into another one, and returns its
+// address. It is for what every test begins with, such as empty tables: fill is
+// called once in the life of a cluster and leaves no connection open.
+func (c *Cluster) Filled(t testing.TB, fill func(dsn string) error) string {
+	t.Helper()
+	c.need(t)
+	c.fill.Do(func() {
+		name := c.create(t, "")
+		if err := fill(c.dsn(Role, name)); err != nil {
+			t.Fatal(err)
 		}
-		t.Skipf("no PostgreSQL to test with (%v): install the package postgresql", c.why)
+		c.filled = name
+	})
+	if c.filled == "" {
+		t.Fatal("nothing to copy: filling a database failed in another test")
 	}
+	return c.dsn(Role, c.create(t, ` TEMPLATE `+c.filled))
+}
+
+// need starts the server, or skips the test.
+func (c *Cluster) need(t testing.TB) {
+	t.Helper()
+	c.once.Do(c.start)
+	if c.why == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("no PostgreSQL: %v", c.why)
+	}
+	t.Skipf("no PostgreSQL to test with (%v): install the package postgresql", c.why)
+}
+
+// create makes a database and returns its name; from is what its statement ends with.
+func (c *Cluster) create(t testing.TB, from string) string {
+	t.Helper()
+	c.need(t)
 	name := fmt.Sprintf("t%d", c.count.Add(1))
-	if _, err := c.psql(t.Context(), c.dsn(Boss, "postgres"), `CREATE DATABASE `+name+` OWNER `+Role); err != nil {
+	if _, err := c.psql(t.Context(), c.dsn(Boss, "postgres"), `CREATE DATABASE `+name+` OWNER `+Role+from); err != nil {
 		t.Fatal(err)
 	}
-	return c.dsn(Role, name)
+	return name
 }
 
 // Query runs one statement beside the program under test, at an address of Fresh,
