@@ -16,9 +16,9 @@ const defaultConfig = "/etc/tucdesk/relay.toml"
 
 func root() *cli.Command {
 	var path string
-	flags := func(f *flag.FlagSet) { f.StringVar(&path, "config", defaultConfig, "configuration file") }
+	flags := func(f *flag.FlagSet) { f.StringVar(&path, "config", defaultConfig, "configuration `FILE`") }
 	return &cli.Command{
-		Use: "tucdesk-relay", Short: "forward sealed datagrams between the two ends of a session",
+		Use: "tucdesk-relay", Short: "Forward sealed datagrams between the two ends of a session",
 		Long: "Runs a relay beside the one in tucdesk-server. The first two keys of the configuration file are needed:\n\n" +
 			"  listen = \"192.0.2.20:3478\"              # local address for UDP and TCP\n" +
 			"  secret = \"/etc/tucdesk/relay.secret\"    # copy of relay.secret in the server's state folder, mode 0600\n" +
@@ -32,14 +32,14 @@ func root() *cli.Command {
 		Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return run(ctx, io, path) },
 		Sub: []*cli.Command{
 			{
-				Use: "create-key", Short: "make the key of the secure address, once",
+				Use: "create-key", Short: "Make the key of the secure address, once",
 				Long:    "Writes a new key to the file that the configuration names, mode 0600, and prints its pin. A key that exists is kept.",
 				Example: "tucdesk-relay create-key --config /etc/tucdesk/relay.toml",
 				Flags:   flags,
 				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return createKey(io, path) },
 			},
 			{
-				Use: "pin", Short: "print the pin of the secure address, for the server's configuration",
+				Use: "pin", Short: "Print the pin of the secure address, for the server's configuration",
 				Long:    "The pin is the SHA-256 of the key's SubjectPublicKeyInfo. Clients get it in their grants and accept no other key.",
 				Example: "tucdesk-relay pin --config /etc/tucdesk/relay.toml",
 				Flags:   flags,

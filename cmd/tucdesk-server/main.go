@@ -22,8 +22,8 @@ type place struct {
 }
 
 func (p *place) flags(f *flag.FlagSet) {
-	f.StringVar(&p.state, "state", defaultState, "folder of the server's keys and database")
-	f.StringVar(&p.config, "config", "", "configuration file (default server.toml in the state folder)")
+	f.StringVar(&p.state, "state", defaultState, "`DIR` of the server's keys and database")
+	f.StringVar(&p.config, "config", "", "configuration `FILE` (default server.toml in the state folder)")
 }
 
 func (p *place) file() string {
@@ -38,7 +38,7 @@ func root() *cli.Command {
 	var first firstStart
 	return &cli.Command{
 		Use:   "tucdesk-server",
-		Short: "introduce operators and agents; open nothing",
+		Short: "Introduce operators and agents; open nothing",
 		Long: `The rendezvous server keeps the registry, policy, approvals and audit log of
 its teams, and forwards sealed datagrams. It holds no key that could open a session.
 
@@ -46,7 +46,7 @@ Exit status: 0 when it was told to stop, 2 wrong command line, 1 anything else.`
 		Sub: []*cli.Command{
 			{
 				Use:   "run",
-				Short: "serve until told to stop",
+				Short: "Serve until told to stop",
 				Long: `The first start needs --url, the address under which operators and agents will
 reach this server; it makes keys and configuration in the state folder and
 prints a setup string for the team's owner. Later starts never make a key.`,
@@ -56,7 +56,7 @@ prints a setup string for the team's owner. Later starts never make a key.`,
 			},
 			{
 				Use:     "setup-code",
-				Short:   "print a setup string for a further team",
+				Short:   "Print a setup string for a further team",
 				Long:    "The string is good for one team and for a day. Give it to the team's owner alone.",
 				Example: "tucdesk-server setup-code",
 				Flags:   at.flags,
@@ -64,7 +64,8 @@ prints a setup string for the team's owner. Later starts never make a key.`,
 			},
 			{
 				Use:     "check",
-				Short:   "check the configuration and keys, and change nothing",
+				Short:   "Check the configuration and keys, and change nothing",
+				Long:    "Reads what run would read, without opening a port or the database. Exits 0 when they are in order, 1 with what is not.",
 				Example: "tucdesk-server check --config /etc/tucdesk/server.toml",
 				Flags:   at.flags,
 				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return check(io, at) },

@@ -30,9 +30,9 @@ type firstStart struct {
 }
 
 func (f *firstStart) flags(set *flag.FlagSet) {
-	set.StringVar(&f.url, "url", "", "first start: address of this server, https://HOST or https://HOST:PORT")
-	set.StringVar(&f.name, "name", "", "first start: name of this server (default the host of --url)")
-	set.StringVar(&f.listen, "listen", "", "first start: local address to listen on (default :443, or the port of --url)")
+	set.StringVar(&f.url, "url", "", "first start: `ADDRESS` of this server, https://HOST or https://HOST:PORT")
+	set.StringVar(&f.name, "name", "", "first start: `NAME` of this server, a-z, 0-9, . and - (default the host of --url)")
+	set.StringVar(&f.listen, "listen", "", "first start: local `HOST:PORT` to listen on (default :443, or the port of --url)")
 }
 
 // load reads the configuration; a missing file matches fs.ErrNotExist.

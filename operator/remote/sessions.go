@@ -213,7 +213,7 @@ func AttachCommand() *cli.Command {
 		Long: "Joins this terminal to the kept shell NAME; whatever session has it is told and ends. HOST may be left out where\n" +
 			"this client has left the shell itself. The newest megabyte of what it said is shown again, without what a\n" +
 			"terminal would answer; programs that draw the whole screen draw it anew. ~. leaves the shell running.",
-		Example: "tucdesk attach build\ntucdesk attach build deploy@web",
+		Example: "tucdesk attach build\ntucdesk attach build deploy@web\ntucdesk sessions attach build",
 		MinArgs: 1, MaxArgs: 2, Complete: o.completeShells,
 		Flags: func(f *flag.FlagSet) {
 			o.keptFlags(f)

@@ -1,0 +1,9 @@
+package operator
+
+import (
+	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/cli/helptest"
+)
+
+func TestHelpCanBeTypedAsItStands(t *testing.T) { helptest.Check(t, Command, "tucdesk policy show") }
