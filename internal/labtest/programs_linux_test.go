@@ -23,7 +23,7 @@ const (
 // programs are those under test.
 var programs programtest.Set
 
-func TestMain(m *testing.M) { os.Exit(programs.Main(m, 5)) }
+func TestMain(m *testing.M) { os.Exit(programs.Main(m, 8)) }
 
 // program is where one of them is; lab has had them built.
 func program(name string) string { return filepath.Join(programs.Dir(), name) }
