@@ -36,6 +36,8 @@ func candidates(argv0, dir string) (list []string) {
 	switch {
 	case filepath.IsAbs(argv0):
 		folders = []string{""}
+	case strings.IndexAny(argv0, `/\`) == 0: // on which drive depends on nothing that was signed
+		return nil
 	case !strings.ContainsAny(argv0, `/\`):
 		folders = filepath.SplitList(searchPath())
 	}

@@ -169,6 +169,13 @@ func (p *Process) abandon() {
 	if p.job != 0 {
 		_ = windows.CloseHandle(p.job)
 	}
+	p.waitTerminal()
+}
+
+func (p *Process) waitTerminal() {
+	if c, ok := p.tty.(*console); ok {
+		c.wait()
+	}
 }
 
 // run waits for the program. The handle keeps its number from being given to another
@@ -181,6 +188,7 @@ func (p *Process) run() {
 	<-p.reap
 	_ = windows.CloseHandle(p.handle)
 	_ = windows.CloseHandle(p.job)
+	p.waitTerminal()
 }
 
 // await waits for the program's end. Its code is all that this system says, 32 bits of

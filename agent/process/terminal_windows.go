@@ -50,25 +50,27 @@ func coord(s Size) windows.Coord { return windows.Coord{X: int16(s.Columns), Y: 
 
 func (c *console) resize(s Size) error { return windows.ResizePseudoConsole(c.handle, coord(s)) }
 
-// release begins to close the console. Programs on it hear of it and may take five
-// seconds; before that conhost writes what is not yet written, and waits for us to read
-// it, so this does not.
+// release begins to close the console. Programs on it hear of it and may take seconds;
+// before that conhost writes what is not yet written, and waits for us to read it.
 func (c *console) release() {
 	c.once.Do(func() {
-		go func() { // its owner is hangUp, which End calls
+		go func() { // its owner is wait
 			defer close(c.closed)
 			windows.ClosePseudoConsole(c.handle)
 		}()
 	})
 }
 
-// hangUp closes our ends, so that conhost waits for no reader, and then the console.
+// hangUp closes our ends, so that conhost waits for no reader, and begins to close the
+// console. That comes to its end when its last program has, so nothing here waits for it.
 func (c *console) hangUp() error {
 	err := errors.Join(c.in.Close(), c.out.Close())
 	c.release()
-	<-c.closed
 	return err
 }
+
+// wait returns when the console that was released is closed.
+func (c *console) wait() { <-c.closed }
 
 // flush has the terminal of a program that has ended paint what it still has to. The
 // end of its output is then the end of the stream, and no pause has to be taken for it.

@@ -2,6 +2,7 @@ package endtoend
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,70 +30,178 @@ func (w *world) windowsMachine(name, tags string) (*machine, *windows) {
 	return m, win
 }
 
+// onWindows is what every test of a machine with Windows has.
+type onWindows struct {
+	*world
+	m    *machine
+	win  *windows
+	tool string // testdata/windows, as the machine names it
+}
+
+// windowsRules let the team do on a machine what can be done there.
+const windowsRules = `version = 1
+mode = "enforce"
+
+[[allow]]
+id = "team"
+who.roles = ["operator", "approver", "admin"]
+users = ["@agent", "root", "Root", 'VM\root', "administrator"]
+actions = ["shell", "exec", "copy", "forward", "ping"]
+`
+
 // TestWindows is one machine for all that is tried on it: setting one up takes longer
 // than anything else.
 func TestWindows(t *testing.T) {
-	w := newWorld(t)
+	t.Parallel()
+	w := newWorld(t, func(_ *world, p *plan) { p.policy = windowsRules })
 	m, win := w.windowsMachine("win", "web")
-	tool := win.local(win.tool)
-	exec := func(argv ...string) answer {
-		t.Helper()
-		return w.ann.run(append([]string{"exec", "win", "--"}, argv...)...)
-	}
+	o := &onWindows{w, m, win, win.local(win.tool)}
+	t.Run("arguments arrive as they were signed", o.arguments)
+	t.Run("statuses are exact", o.statuses)
+	t.Run("streams are three", o.streams)
+	t.Run("the environment is the user's own", o.environment)
+	t.Run("a shell reads its line", o.shell)
+	t.Run("a terminal", o.terminal)
+	t.Run("package process", o.processes)
+	t.Run("H7 one spelling of one user", o.users)
+	t.Run("files", o.files)
+	t.Run("forwards", o.forwards)
+	t.Run("H2 nothing outlives a session", o.nothingStays)
+}
 
-	t.Run("ArgumentsArriveAsTheyWereSigned", func(t *testing.T) {
-		argv := []string{tool, "argv", "", "a b", `"`, `a\"b`, `c:\dir\`, `c:\my dir\`, `\\`, "%PATH%", "^&|<>", "ü€😀", "--", `a"b c"d`, "a\tb\nc", "*"}
-		var want strings.Builder
-		for _, a := range argv {
-			fmt.Fprintf(&want, "%q\n", a)
+// exec runs a program and fails unless its status is code.
+func (o *onWindows) exec(t *testing.T, code int, argv ...string) answer {
+	t.Helper()
+	return o.ann.run(append([]string{"exec", "win", "--"}, argv...)...).is(t, code)
+}
+
+func (o *onWindows) arguments(t *testing.T) {
+	argv := []string{o.tool, "argv", "", "a b", `"`, `a\"b`, `c:\dir\`, `c:\my dir\`, `\\`, "%PATH%", "^&|<>", "ü€😀", "--", `a"b c"d`, "a\tb\nc", "*"}
+	var want strings.Builder
+	for _, a := range argv {
+		fmt.Fprintf(&want, "%q\n", a)
+	}
+	if got := o.exec(t, 0, argv...); got.out != want.String() {
+		t.Errorf("arguments changed:\n%s\nwant\n%s", got.out, &want)
+	}
+	o.exec(t, 1, o.tool, "argv", "\xff").refused(t, 1, "bad_argument")
+	o.exec(t, 127, `\\elsewhere\share\tool.exe`).refused(t, 127, "command_not_found")
+	write(t, o.win.path("tools", "run.bat"), "echo %1")
+	o.exec(t, 126, `C:\tools\run.bat`, "x").refused(t, 126, "not_executable")
+}
+
+func (o *onWindows) statuses(t *testing.T) {
+	o.exec(t, 7, o.tool, "exit", "7")
+	for code, text := range map[string]string{"256": "256 (0x00000100)", "0xC0000005": "3221225477 (0xC0000005)"} {
+		if a := o.exec(t, 1, o.tool, "exit", code); !strings.Contains(a.err, text) {
+			t.Errorf("%s: %q", code, a.err)
 		}
-		if got := exec(argv...).is(t, 0); got.out != want.String() {
-			t.Errorf("arguments changed:\n%s\nwant\n%s", got.out, &want)
+	}
+}
+
+func (o *onWindows) streams(t *testing.T) {
+	input := noise(300_000)
+	a := o.ann.feed(in(input), "exec", "win", "--", o.tool, "copy").is(t, 0)
+	if a.out != string(input) || a.err != "end of input\n" {
+		t.Errorf("%d bytes came back of %d, and %q", len(a.out), len(input), a.err)
+	}
+}
+
+func (o *onWindows) environment(t *testing.T) {
+	lines := strings.Split(strings.ReplaceAll(o.exec(t, 0, o.tool, "env").out, "\r", ""), "\n")
+	for _, want := range []string{`PATH=C:\windows\system32;C:\windows;C:\tools`, `SystemRoot=C:\windows`, "USER=root"} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("no %q in %q", want, lines)
 		}
-	})
-	t.Run("StatusesAreExact", func(t *testing.T) {
-		exec(tool, "exit", "7").is(t, 7)
-		for code, text := range map[string]string{"256": "256 (0x00000100)", "0xC0000005": "3221225477 (0xC0000005)"} {
-			if a := exec(tool, "exit", code).is(t, 1); !strings.Contains(a.err, text) {
-				t.Errorf("%s: %q", code, a.err)
-			}
+	}
+	for _, line := range lines {
+		if strings.HasPrefix(line, "SUPERVISOR_SECRET") {
+			t.Errorf("the agent's own %q", line)
 		}
-	})
-	t.Run("StreamsAreThree", func(t *testing.T) {
-		input := noise(300_000)
-		a := w.ann.feed(in(input), "exec", "win", "--", tool, "copy").is(t, 0)
-		if a.out != string(input) || a.err != "end of input\n" {
-			t.Errorf("%d bytes came back of %d, and %q", len(a.out), len(input), a.err)
-		}
-	})
-	t.Run("EnvironmentIsTheUsersOwn", func(t *testing.T) {
-		lines := strings.Split(strings.ReplaceAll(exec(tool, "env").is(t, 0).out, "\r", ""), "\n")
-		for _, want := range []string{`PATH=C:\windows\system32;C:\windows;C:\tools`, `SystemRoot=C:\windows`, "USER=root"} {
-			if !slices.Contains(lines, want) {
-				t.Errorf("no %q in %q", want, lines)
-			}
-		}
-		for _, line := range lines {
-			if strings.HasPrefix(line, "SUPERVISOR_SECRET") {
-				t.Errorf("the agent's own %q", line)
-			}
-		}
-	})
-	t.Run("H2NothingOutlivesASession", func(t *testing.T) {
-		mark := "mark-" + key.Hash(noise(32)).String()[:16]
-		exec(tool, "tree", mark, "go").is(t, 0)
-		win.gone(mark)
-		p := w.ann.start("exec", "win", "--", tool, "tree", mark, "stay")
-		eventually(t, "the tree stands", func() bool { return p.out.Count("started") == 1 && win.running(mark) == 3 })
-		p.stop()
-		win.gone(mark)
-		p = w.ann.start("exec", "win", "--", tool, "tree", mark, "stay")
-		eventually(t, "the tree stands again", func() bool { return p.out.Count("started") == 1 && win.running(mark) == 3 })
-		m.proc.kill()
-		win.gone(mark)
-		p.stop()
-		m.start()
-	})
+	}
+}
+
+// The line is cmd.exe's: it is read as it stands.
+func (o *onWindows) shell(t *testing.T) {
+	a := o.ann.run("ssh", "-T", "win", `echo %OS% "a  b" & exit 3`).is(t, 3)
+	if a.out != "Windows_NT \"a  b\" \r\n" {
+		t.Errorf("%q", a.out)
+	}
+	if a := o.ann.feed(strings.NewReader("exit 4\r\n"), "ssh", "-T", "win").is(t, 4); !strings.Contains(a.out, `C:\users\root>`) {
+		t.Errorf("%q", a.out)
+	}
+}
+
+func (o *onWindows) terminal(t *testing.T) {
+	s := o.ann.at(100, 30, "xterm", "exec", "-t", "win", "--", o.tool, "lines")
+	s.shows(0, `your turn 100x30`)
+	s.ask("hello", `got <hello>`)
+	s.ask("ü€", `got <ü€>`)
+	s.types("enough\r")
+	if code := s.status(); code != 5 {
+		t.Errorf("ends with %d: %q", code, s.seen.String())
+	}
+	s = o.ann.at(80, 24, "xterm", "exec", "-t", "win", "--", o.tool, "lines")
+	s.shows(0, `your turn`)
+	s.types("\x03") // Windows would end it with 0xC000013A, Wine ends it with 0
+	s.status()
+}
+
+// processes has the tests of package process run on that machine.
+func (o *onWindows) processes(t *testing.T) {
+	cmd := exec.Command(o.win.buildTest("./agent/process", o.win.path("tools", "process.test.exe")), "-test.timeout=60s")
+	o.win.wrap(cmd, cmd.Path)
+	if a := launch(t, cmd).finish(); a.code != 0 {
+		t.Errorf("%s%s", a.out, a.err)
+	}
+}
+
+func (o *onWindows) users(t *testing.T) {
+	o.ann.run("exec", "root@win", "--", o.tool, "exit", "0").is(t, 0)
+	for _, name := range []string{"Root", `VM\root`, "administrator"} {
+		o.ann.run("exec", "-l", name, "win", "--", o.tool, "exit", "0").refused(t, 253, "user_not_allowed")
+	}
+}
+
+func (o *onWindows) files(t *testing.T) {
+	big := noise(1<<20 + 5)
+	write(t, o.path("big"), string(big))
+	o.ann.run("cp", o.path("big"), `win:C:\tools\big`).is(t, 0)
+	sameFile(t, o.win.path("tools", "big"), big)
+	o.ann.run("cp", "win:C:/tools/big", o.path("back")).is(t, 0)
+	sameFile(t, o.path("back"), big)
+	deep(t, o.path("tree", "sub", "a file"), "text")
+	o.ann.run("cp", "-r", o.path("tree"), `win:C:\tools`).is(t, 0)
+	sameFile(t, o.win.path("tools", "tree", "sub", "a file"), []byte("text"))
+	o.ann.run("cp", "-r", `win:C:/tools/tree`, o.path("twin")).is(t, 0)
+	sameFile(t, o.path("twin", "sub", "a file"), []byte("text"))
+}
+
+func (o *onWindows) forwards(t *testing.T) {
+	port := echo(t)
+	_, local, _ := net.SplitHostPort(freeAddr(t))
+	_, remote, _ := net.SplitHostPort(freeAddr(t))
+	f := o.ann.start("forward", "win", local+":127.0.0.1:"+port, "-R", remote+":127.0.0.1:"+port)
+	for _, p := range []string{local, remote} {
+		eventually(t, "a forward stands", func() bool { text, err := fetch(p); return err == nil && text == "hello" })
+	}
+	f.stop()
+}
+
+func (o *onWindows) nothingStays(t *testing.T) {
+	mark := "mark-" + key.Hash(noise(32)).String()[:16]
+	begin := func() *process {
+		p := o.ann.start("exec", "win", "--", o.tool, "tree", mark)
+		eventually(t, "the tree stands", func() bool { return p.out.Count("started") == 1 && o.win.running(mark) == 3 })
+		return p
+	}
+	p := begin()
+	p.stop()
+	o.win.gone(mark)
+	p = begin()
+	o.m.proc.kill()
+	o.win.gone(mark)
+	p.stop()
 }
 
 // running counts processes that have mark among their arguments.

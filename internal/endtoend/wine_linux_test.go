@@ -103,15 +103,27 @@ func (w *windows) path(parts ...string) string {
 	return filepath.Join(append([]string{w.dir, "drive_c"}, parts...)...)
 }
 
-// build builds a program for Windows; never with the race detector, which needs a C
-// compiler for it.
+// build builds a program for Windows.
 func (w *windows) build(pkg, file string) string {
 	w.t.Helper()
-	cmd := exec.Command("go", "run", "-ldflags=-s -w", "-exec", "cp", pkg, file)
+	return w.golang(file, "run", "-ldflags=-s -w", "-exec", "cp", pkg, file)
+}
+
+// buildTest builds the tests of a package for Windows.
+func (w *windows) buildTest(pkg, file string) string {
+	w.t.Helper()
+	return w.golang(file, "test", "-vet=off", "-ldflags=-s -w", "-c", "-o", file, pkg)
+}
+
+// golang runs the go command; never with the race detector, which needs a C compiler
+// for Windows.
+func (w *windows) golang(file string, args ...string) string {
+	w.t.Helper()
+	cmd := exec.Command("go", args...)
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		w.t.Fatalf("building %s for Windows: %v\n%s", pkg, err, out)
+		w.t.Fatalf("building %s for Windows: %v\n%s", filepath.Base(file), err, out)
 	}
 	return file
 }

@@ -7,9 +7,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
+	"syscall"
 	"time"
+	"unsafe"
 )
 
 func main() {
@@ -37,16 +38,9 @@ func main() {
 			}
 		}
 		fmt.Println("started")
-		if os.Args[3] == "stay" {
-			time.Sleep(time.Hour)
-		}
+		time.Sleep(time.Hour)
 	case "linger":
 		time.Sleep(time.Hour)
-	case "break": // which key was pressed?
-		pressed := make(chan os.Signal, 1)
-		signal.Notify(pressed)
-		fmt.Println("ready")
-		fmt.Println(<-pressed)
 	case "lines": // lines from a terminal and to it, whatever the standard streams are
 		in, err := os.OpenFile("CONIN$", os.O_RDWR, 0)
 		if err != nil {
@@ -56,12 +50,15 @@ func main() {
 		if err != nil {
 			panic(err)
 		}
-		fmt.Fprintln(out, "your turn")
+		var screen struct{ columns, rows, x, y, colours, left, top, right, bottom, mostX, mostY int16 }
+		_, _, _ = syscall.NewLazyDLL("kernel32.dll").NewProc("GetConsoleScreenBufferInfo").Call(out.Fd(), uintptr(unsafe.Pointer(&screen)))
+		fmt.Fprintf(out, "your turn %dx%d\n", screen.right-screen.left+1, screen.bottom-screen.top+1)
 		for lines := bufio.NewScanner(in); lines.Scan(); {
 			fmt.Fprintf(out, "got <%s>\n", lines.Text())
 			if lines.Text() == "enough" {
 				os.Exit(5)
 			}
 		}
+		time.Sleep(time.Hour) // Ctrl-C ends the line as well
 	}
 }
