@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println(kid.Process.Pid)
 	case "wait":
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 	case "console":
 		in, err := os.OpenFile("CONIN$", os.O_RDWR, 0)
 		if err != nil {
