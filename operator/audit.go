@@ -52,6 +52,9 @@ func exportLog(ctx context.Context, a *account.Account, tio *cli.IO, to destinat
 	if _, err := os.Lstat(name); name != "" && err == nil { // before a long transfer; newFile has the last word
 		return verb.Exists(name)
 	}
+	if _, err := os.Stat(filepath.Dir(name)); name != "" && err != nil {
+		return verb.NotThere(err, filepath.Dir(name), "make that folder first: the export is written beside its new name")
+	}
 	if err := a.Gossip(ctx); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -29,6 +30,9 @@ func runCommand() *cli.Command {
 			f.BoolVar(&asJSON, "log-json", false, "log lines as JSON")
 		},
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+			if most < 1 {
+				return &cli.Error{Err: fmt.Errorf("--max-sessions %d: an agent has at least 1", most), Exit: cli.ExitUsage}
+			}
 			if err := harden.Process(); err != nil {
 				return err
 			}

@@ -207,3 +207,23 @@ func TestHangUpReadsTheSecretAgain(t *testing.T) {
 		t.Error("the secret is in the log")
 	}
 }
+
+// Whoever has a wrong configuration reads what belongs there.
+func TestWrongConfigurationSaysWhatBelongsThere(t *testing.T) {
+	for text, want := range map[string]string{
+		"listen = \"127.0.0.1:99999\"\n": "hint: as in: listen = ",
+		"nonsense = 1\n":                 "hint: what has to be in it: tucdesk-relay --help",
+	} {
+		path := filepath.Join(t.TempDir(), "relay.toml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, talk, exit := command(t, "--config", path); exit != cli.ExitFailed || !strings.Contains(talk, want) {
+			t.Errorf("%q: exit %d, said %q, want %q", text, exit, talk, want)
+		}
+	}
+	_, path := written(t)
+	if _, talk, exit := command(t, "pin", "--config", path); exit != cli.ExitFailed || !strings.Contains(talk, "hint: as in: key = ") {
+		t.Errorf("a pin without a key: exit %d, said %q", exit, talk)
+	}
+}

@@ -36,6 +36,8 @@ type config struct {
 	Key string `toml:"key"`
 }
 
+const manual = "what has to be in it: tucdesk-relay --help"
+
 const secretHint = "copy relay.secret from the server's state folder to this machine, mode 0600, and name it in the configuration"
 
 const maxConfig = 16 << 10 // bytes; our choice
@@ -44,13 +46,13 @@ func read(path string) (c config, err error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, &cli.Error{Err: fmt.Errorf("no configuration: %w", err), Hints: []string{
-			"what has to be in it: tucdesk-relay --help", "one in another place: --config FILE"}}
+			manual, "one in another place: --config FILE"}}
 	}
 	if err != nil {
 		return c, fmt.Errorf("reading the configuration: %w", err)
 	}
 	if err := conf.Decode(data, &c, maxConfig); err != nil {
-		return c, fmt.Errorf("%s: %v", path, err)
+		return c, &cli.Error{Err: fmt.Errorf("%s: %v", path, err), Hints: []string{manual}}
 	}
 	return c, nil
 }
@@ -62,7 +64,7 @@ func load(path string) (relay.Config, error) {
 	}
 	listen, err := netip.ParseAddrPort(c.Listen)
 	if err != nil {
-		return relay.Config{}, fmt.Errorf("%s: listen: want \"ip:port\"", path)
+		return relay.Config{}, &cli.Error{Err: fmt.Errorf("%s: listen: %q is not \"ip:port\"", path, c.Listen), Hints: []string{"as in: listen = \"192.0.2.20:3478\", with a port from 1 to 65535", manual}}
 	}
 	cfg := relay.Config{UDP: listen, TCP: listen}
 	if c.Secret == "" {
@@ -78,7 +80,7 @@ func load(path string) (relay.Config, error) {
 		return cfg, &cli.Error{Err: fmt.Errorf("%s: key: want the name of a file, since secure is set", path), Hints: []string{"then make it, once: tucdesk-relay create-key"}}
 	}
 	if cfg.TLS, err = netip.ParseAddrPort(c.Secure); err != nil {
-		return cfg, fmt.Errorf("%s: secure: want \"ip:port\"", path)
+		return cfg, &cli.Error{Err: fmt.Errorf("%s: secure: %q is not \"ip:port\"", path, c.Secure), Hints: []string{"as in: secure = \"192.0.2.20:5349\", with a port from 1 to 65535", manual}}
 	}
 	cfg.DTLS, cfg.WebSocket = cfg.TLS, true
 	cfg.Identity, err = loadKey(c)
@@ -93,13 +95,18 @@ func loadKey(c config) (*hop.Identity, error) {
 	return id, err
 }
 
+// noKey says what to write into a configuration that names no key.
+func noKey(path string) error {
+	return &cli.Error{Err: fmt.Errorf("%s: key: want the name of a file", path), Hints: []string{"as in: key = \"/etc/tucdesk/relay.key\"", manual}}
+}
+
 func createKey(io *cli.IO, path string) error {
 	c, err := read(path)
 	if err != nil {
 		return err
 	}
 	if c.Key == "" {
-		return fmt.Errorf("%s: key: want the name of a file", path)
+		return noKey(path)
 	}
 	id, err := hop.Create(c.Key)
 	if errors.Is(err, fs.ErrExist) {
@@ -116,6 +123,9 @@ func printPin(io *cli.IO, path string) error {
 	c, err := read(path)
 	if err != nil {
 		return err
+	}
+	if c.Key == "" {
+		return noKey(path)
 	}
 	id, err := loadKey(c)
 	if err != nil {

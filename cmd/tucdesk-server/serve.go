@@ -46,9 +46,19 @@ func load(at place) (rendezvous.Config, error) {
 		return cfg, fmt.Errorf("reading the configuration: %w", err)
 	}
 	if err := conf.Decode(data, &cfg, rendezvous.MaxConfig); err != nil {
-		return cfg, fmt.Errorf("%s: %v", at.file(), err)
+		return cfg, wrongConfig(at, fmt.Errorf("%s: %v", at.file(), err))
 	}
-	return cfg, cfg.Check()
+	return cfg, wrongConfig(at, cfg.Check())
+}
+
+// wrongConfig adds to err what to do after it was mended; nil stays nil.
+func wrongConfig(at place, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &cli.Error{Err: err, Hints: []string{
+		fmt.Sprintf("mend that in %q; to try it without starting: tucdesk-server check, with the same --state and --config", at.file()),
+		"every key is described at the type Config in rendezvous/config.go"}}
 }
 
 // noServer tells what may be wrong where nothing was found.
@@ -90,13 +100,13 @@ func loadOrCreate(at place, first firstStart) (rendezvous.Config, error) {
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case created && first.url != "" && first.url != cfg.URL:
-		return cfg, errors.New("--url is for the first start; this server exists and is configured with another address")
+		return cfg, otherURL(at, cfg.URL)
 	case created || err != nil && !missing:
 		return cfg, err
 	case first.url == "":
 		return cfg, noServer(at, fmt.Errorf("no server in %q", at.state))
 	case !missing && first.url != cfg.URL:
-		return cfg, errors.New("--url differs from the address in the configuration")
+		return cfg, otherURL(at, cfg.URL)
 	}
 	if missing {
 		cfg = first.config(at)
@@ -108,6 +118,13 @@ func loadOrCreate(at place, first firstStart) (rendezvous.Config, error) {
 		return cfg, nil
 	}
 	return cfg, rendezvous.WriteConfig(at.file(), cfg)
+}
+
+// otherURL refuses an address that is not the one in the configuration: teams that were
+// founded pin it.
+func otherURL(at place, have string) error {
+	return &cli.Error{Err: fmt.Errorf("--url is for the first start, and %q has the address %s", at.file(), have), Hints: []string{
+		"leave --url out: tucdesk-server run", "a second server has a folder of its own: --state DIR"}}
 }
 
 func (f firstStart) config(at place) rendezvous.Config {

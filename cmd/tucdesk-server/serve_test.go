@@ -172,7 +172,7 @@ func TestConfigurationMistakesAreNamed(t *testing.T) {
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if status, _, talk := typed(t.Context(), "check", "--config", config, "--state", t.TempDir()); status == 0 || !strings.Contains(talk, want) {
+		if status, _, talk := typed(t.Context(), "check", "--config", config, "--state", t.TempDir()); status == 0 || !strings.Contains(talk, want) || !strings.Contains(talk, "tucdesk-server check") {
 			t.Errorf("%q: %d %s", text, status, talk)
 		}
 	}

@@ -112,7 +112,7 @@ func build(c *Command, io *IO) *cobra.Command {
 		Args: countArgs(c), SuggestionsMinimumDistance: suggestWithin,
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &Error{Err: err, Hints: []string{cmd.CommandPath() + " --help"}, Exit: ExitUsage}
+		return &Error{Err: wants(cmd, err), Hints: []string{cmd.CommandPath() + " --help"}, Exit: ExitUsage}
 	})
 	if c.Flags != nil {
 		addFlags(cmd, c.Flags)
@@ -150,6 +150,24 @@ func toHelp(cmd *cobra.Command, err error) error {
 		return &Error{Err: err, Hints: []string{cmd.CommandPath() + " --help"}, Exit: ExitUsage}
 	}
 	return err
+}
+
+// wanted is what flags take, by the names that package flag has for their types.
+var wanted = map[string]string{"duration": "a time such as 30s, 5m or 24h", "int": "a number", "uint": "a number from 0", "int64": "a number", "uint64": "a number from 0"}
+
+// wants says in place of "parse error" what the flag would take.
+func wants(cmd *cobra.Command, err error) error {
+	text, ok := strings.CutSuffix(err.Error(), ": parse error")
+	if !ok {
+		return err
+	}
+	_, name, _ := strings.Cut(text, "--")
+	name, _, _ = strings.Cut(name, "\"")
+	flag := cmd.Flags().Lookup(name)
+	if flag == nil || wanted[flag.Value.Type()] == "" {
+		return err
+	}
+	return fmt.Errorf("%s: want %s", text, wanted[flag.Value.Type()])
 }
 
 // addFlags defines the command's flags. A name of one letter is the short form of

@@ -105,6 +105,20 @@ func TestWrongWordsOfAVerbLeadToItsHelp(t *testing.T) {
 	}
 }
 
+func TestFlagsSayWhatTheyTake(t *testing.T) {
+	tree := &cli.Command{Use: "prog", Run: func(context.Context, *cli.IO, []string) error { return nil }, Flags: func(f *flag.FlagSet) {
+		f.Duration("every", 0, "`time` between two")
+		n := f.Int("count", 0, "`number` of them")
+		f.IntVar(n, "c", 0, "")
+	}}
+	for arg, want := range map[string]string{"--every=1": "want a time such as 30s, 5m or 24h\nhint: prog --help\n", "-cx": "want a number\n", "--count=1.5": "want a number\n"} {
+		var talk bytes.Buffer
+		if status := cli.Run(t.Context(), &cli.IO{In: os.Stdin, Out: &talk, Err: &talk}, tree, []string{arg}); status != cli.ExitUsage || !strings.Contains(talk.String(), want) || strings.Contains(talk.String(), "parse error") {
+			t.Errorf("%s: status %d, said %q, want %q", arg, status, talk.String(), want)
+		}
+	}
+}
+
 func TestMistypedCommandsNameTheRightOne(t *testing.T) {
 	for _, c := range []struct {
 		args []string

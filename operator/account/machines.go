@@ -154,9 +154,43 @@ func (a *Account) pick(list []wire.AgentInfo, name string) (Machine, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return Machine{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no machine %q in this team", name), Hints: []string{"tucdesk ls"}, Exit: cli.ExitTransport}
+		return Machine{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no machine %q in this team", name), Hints: append(a.meant(name), "which there are: tucdesk ls"), Exit: cli.ExitTransport}
 	}
-	return Machine{}, refusal.New(refusal.NameTaken, "%d machines are called %q; use the key id that tucdesk ls --json shows", len(found), name)
+	return Machine{}, &cli.Error{Err: refusal.New(refusal.NameTaken, "%d machines are called %q", len(found), name), Hints: []string{"say which one by its key id, as shown by: tucdesk ls --json"}, Exit: cli.ExitFailed}
+}
+
+// maxMeant is how many names a mistyped one is answered with; our choice.
+const maxMeant = 3
+
+// meant are the machines, as last seen, whose name one letter would make of name: one
+// too many, missing, another or two turned round.
+func (a *Account) meant(name string) (hints []string) {
+	for _, known := range a.KnownNames("") {
+		if len(hints) < maxMeant && near(name, known) {
+			hints = append(hints, "did you mean: "+known)
+		}
+	}
+	return hints
+}
+
+func near(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	switch rest, other := a[i:], b[i:]; {
+	case a == b || len(b)-len(a) > 1 || len(a) == 0:
+		return false
+	case len(b) > len(a):
+		return rest == other[1:]
+	case rest[1:] == other[1:]:
+		return true
+	default:
+		return len(rest) > 1 && rest[0] == other[1] && rest[1] == other[0] && rest[2:] == other[2:]
+	}
 }
 
 // HostNames are the verified names of the machines as last seen, by their key.

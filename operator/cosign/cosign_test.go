@@ -124,7 +124,7 @@ func TestG2NothingIsSignedWithoutAPersonAndTheKey(t *testing.T) {
 		"a key of no owner":         {[]string{"--yes", "--recovery-key-file", teamtest.Write(t, "r", string(stranger), 0o600)}, "not the key of an owner"},
 		"the one who signed it":     {[]string{"--yes", "--recovery-key-file", teamtest.Write(t, "r", string(first), 0o600)}, "signed already"},
 		"a passphrase others read":  {[]string{"--yes", "--passphrase-file", teamtest.Write(t, "p", "correct horse\n", 0o644)}, "bad_file_mode"},
-		"no file of the passphrase": {[]string{"--yes", "--passphrase-file", filepath.Join(t.TempDir(), "none")}, "no such file"},
+		"no file of the passphrase": {[]string{"--yes", "--passphrase-file", filepath.Join(t.TempDir(), "none")}, "does not exist"},
 	} {
 		out, _, err := d.sign(t, c.flags...)
 		if err == nil || !strings.Contains(err.Error(), c.want) || out != "" {

@@ -25,7 +25,8 @@ func ParseKey(text string) (key.Public[key.Owner], error) {
 func CheckCode(code string, id key.ID) error {
 	want := id.ShortCode()
 	if code != "" && !strings.EqualFold(strings.ReplaceAll(code, "-", ""), strings.ReplaceAll(want, "-", "")) {
-		return refusal.New(refusal.BadArgument, "the key's short code is %s, not %s: this is not the key of the person you spoke to", want, code)
+		return &cli.Error{Err: refusal.New(refusal.BadArgument, "the key's short code is %s, not %s: this is not the key of the person you spoke to", want, code), Exit: cli.ExitFailed, Hints: []string{
+			"have the code read to you again; if it stays another one, somebody has changed the key on its way to you"}}
 	}
 	return nil
 }

@@ -52,10 +52,14 @@ func (o *Options) Owner(ctx context.Context, io *cli.IO, home account.Home) (key
 	if o.recovery != "" {
 		text, err := keyfile.ReadPrivate(o.recovery, maxPassphraseFile)
 		if err != nil {
-			return key.Private[key.Owner]{}, err
+			return key.Private[key.Owner]{}, verb.NotThere(err, o.recovery, "--recovery-key-file names a file of mode 0600 with the tucdesk-recovery: line that team init has shown")
 		}
 		defer clear(text)
-		return vault.ParseRecovery(text)
+		owner, err := vault.ParseRecovery(text)
+		if err != nil {
+			err = &cli.Error{Err: err, Hints: []string{"wanted is the whole tucdesk-recovery: line that team init has shown"}}
+		}
+		return owner, err
 	}
 	if !home.Has(account.OwnerKeyFile) {
 		return key.Private[key.Owner]{}, &cli.Error{
@@ -73,11 +77,23 @@ func (o *Options) Owner(ctx context.Context, io *cli.IO, home account.Home) (key
 		if err == nil {
 			noteOwn(home, owner.ID())
 		}
-		if err == nil || o.passphrase != "" || try == 3 {
-			return owner, err
+		if err == nil {
+			return owner, nil
+		}
+		if o.passphrase != "" || try == 3 {
+			return owner, locked(err)
 		}
 		io.Say("%v; try again", err)
 	}
+}
+
+// locked adds to err what there is for whoever has lost the passphrase.
+func locked(err error) error {
+	if !errors.Is(err, vault.ErrPassphrase) {
+		return err
+	}
+	return &cli.Error{Err: err, Exit: cli.ExitFailed, Hints: []string{
+		"the file holds the passphrase alone, on its first line; capitals and spaces count", "it is lost: the recovery key signs with --recovery-key-file FILE, and so does any other owner"}}
 }
 
 // unlock opens the file. It is made to take seconds, of a slow machine ten, in which a
@@ -107,7 +123,7 @@ func (o *Options) readPassphrase(ctx context.Context, prompt string) ([]byte, er
 	}
 	text, err := keyfile.ReadPrivate(o.passphrase, maxPassphraseFile)
 	if err != nil {
-		return nil, err
+		return nil, verb.NotThere(err, o.passphrase, "--passphrase-file names a file of mode 0600 with the passphrase on its first line; without it you are asked")
 	}
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	return bytes.TrimSuffix(line, []byte("\r")), nil
