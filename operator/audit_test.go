@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/operator/verb"
@@ -18,24 +19,24 @@ import (
 // How a report ends the program: what was tampered with comes before what is missing
 // beside it, and an older export is never a success.
 func TestVerdictsHaveTheirStatus(t *testing.T) {
-	old := verify.Finding{Code: verify.Outdated}
-	bad := verify.Finding{Code: verify.BadEntry}
+	old := finding.Finding{Code: finding.Outdated}
+	bad := finding.Finding{Code: finding.BadEntry}
 	for name, c := range map[string]struct {
 		report verify.Report
 		demand int
 		exit   int
 	}{
 		"nothing found":                {verify.Report{}, 0, 0},
-		"older":                        {verify.Report{Size: 3, Seen: 5, Findings: []verify.Finding{old}}, 0, exitOutdated},
-		"older and edited":             {verify.Report{Findings: []verify.Finding{old, bad}}, 0, cli.ExitFailed},
-		"edited and older":             {verify.Report{Findings: []verify.Finding{bad, old}}, 0, cli.ExitFailed},
-		"more than are listed":         {verify.Report{Findings: []verify.Finding{old}, More: 1}, 0, cli.ExitFailed},
+		"older":                        {verify.Report{Size: 3, Seen: 5, Findings: []finding.Finding{old}}, 0, exitOutdated},
+		"older and edited":             {verify.Report{Findings: []finding.Finding{old, bad}}, 0, cli.ExitFailed},
+		"edited and older":             {verify.Report{Findings: []finding.Finding{bad, old}}, 0, cli.ExitFailed},
+		"more than are listed":         {verify.Report{Findings: []finding.Finding{old}, More: 1}, 0, cli.ExitFailed},
 		"too few cosigners":            {verify.Report{Hosts: 1, People: 1, Cosigners: 1}, 2, cli.ExitFailed},
 		"enough cosigners":             {verify.Report{Hosts: 1, People: 1, Cosigners: 2}, 2, 0},
 		"more than there can be":       {verify.Report{Hosts: 1, People: 2, Cosigners: 1}, 4, cli.ExitUsage},
-		"tampered, and more than that": {verify.Report{Findings: []verify.Finding{bad}}, 4, cli.ExitFailed},
-		"older, and too few cosigners": {verify.Report{Hosts: 1, Findings: []verify.Finding{old}}, 1, cli.ExitFailed},
-		"older, with enough cosigners": {verify.Report{Hosts: 1, Cosigners: 1, Findings: []verify.Finding{old}}, 1, exitOutdated},
+		"tampered, and more than that": {verify.Report{Findings: []finding.Finding{bad}}, 4, cli.ExitFailed},
+		"older, and too few cosigners": {verify.Report{Hosts: 1, Findings: []finding.Finding{old}}, 1, cli.ExitFailed},
+		"older, with enough cosigners": {verify.Report{Hosts: 1, Cosigners: 1, Findings: []finding.Finding{old}}, 1, exitOutdated},
 	} {
 		var said bytes.Buffer
 		o := auditVerify{cosigners: c.demand}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/tiles"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -25,6 +26,7 @@ type auditVerify struct {
 	verb.Options
 	fingerprint string
 	cosigners   int
+	all         bool
 }
 
 func auditVerifyCommand() *cli.Command {
@@ -33,9 +35,10 @@ func auditVerifyCommand() *cli.Command {
 		Use: "verify EXPORT", Short: "Check an exported log offline",
 		Long: "Checks EXPORT, a file (\"-\" is standard input) or a folder of tiles, with nothing but the team's fingerprint: the roster\n" +
 			"chain, every signature, the tree's root over all entries, each machine's own chain, and that each risky command had its\n" +
-			"approvals. Names every entry that was edited, deleted, inserted, reordered or cut off. On a member's machine the\n" +
-			"fingerprint and the newest checkpoint that this client has seen are taken from the state folder. Counts the machines\n" +
-			"and people who cosigned each checkpoint, which the server cannot do in their place.\n\n" +
+			"approvals. Says first whether the log holds and what was done to it: which entry was edited, deleted, inserted,\n" +
+			"reordered or cut off. One deleted entry makes many others look wrong; those follow from it and are listed with --all.\n\n" +
+			"On a member's machine the fingerprint and the newest checkpoint that this client has seen are taken from the state\n" +
+			"folder. Counts the machines and people who cosigned each checkpoint, which the server cannot do in their place.\n\n" +
 			"The newest checkpoint covers every entry, so earlier ones may be missing, and that is not told: what goes with one is\n" +
 			"only who had cosigned it.\n\n" +
 			"Exits 0 when nothing was found; 3 when EXPORT is whole but ends before the newest checkpoint that this client has seen:\n" +
@@ -46,6 +49,7 @@ func auditVerifyCommand() *cli.Command {
 		Flags: func(f *flag.FlagSet) {
 			o.JSONFlag(f)
 			f.StringVar(&o.fingerprint, "fingerprint", "", "the team's `fingerprint`, 64 hex digits (default: of this operator's team)")
+			f.BoolVar(&o.all, "all", false, "list every finding below what it follows from")
 			f.IntVar(&o.cosigners, "cosigners", 0, "`number` of machines and people who must have cosigned the newest checkpoint")
 		},
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error { return o.run(ctx, tio, args[0]) },
@@ -70,7 +74,7 @@ func (o *auditVerify) run(ctx context.Context, tio *cli.IO, name string) error {
 		return cmp.Or(ctx.Err(), fmt.Errorf("verifying %q: %w", name, err))
 	}
 	if !o.JSON {
-		printReport(tio, report)
+		printReport(tio, report, o.all)
 	} else if err := tio.PrintJSON(viewReport(report)); err != nil {
 		return err
 	}
@@ -82,7 +86,7 @@ func (o *auditVerify) judge(r verify.Report) error {
 	verdict := r.Verdict()
 	switch {
 	case verdict == verify.Broken:
-		return &cli.Error{Err: fmt.Errorf("%s: this log was tampered with or is not whole", cli.Count(len(r.Findings)+r.More, "finding")), Exit: cli.ExitFailed,
+		return &cli.Error{Err: fmt.Errorf("this log was tampered with or is not whole: %s", cli.Count(len(r.Findings)+r.More, "finding")), Exit: cli.ExitFailed,
 			Hints: []string{"keep the file; show it to an owner"}}
 	case o.cosigners > r.Hosts+r.People: // no export of this team could have them, and nobody has taken any away
 		return &cli.Error{Err: refusal.New(refusal.BadArgument, "--cosigners %d: there are %s and %s who could cosign", o.cosigners, cli.Count(r.Hosts, "machine"), people(r.People)), Exit: cli.ExitUsage,
@@ -167,6 +171,7 @@ func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
 // reportView is a report as JSON.
 type reportView struct {
 	Verdict       verify.Verdict `json:"verdict"` // holds, outdated, broken
+	Causes        []causeView    `json:"causes"`  // what was done to the log, the first thing to look at first
 	Team          wire.TeamID    `json:"team"`
 	Fingerprint   key.Hash       `json:"fingerprint"`
 	Origin        string         `json:"origin"`
@@ -191,6 +196,15 @@ type cosignedView struct {
 	Cosigners int   `json:"cosigners"`
 }
 
+// causeView is what explains findings.
+type causeView struct {
+	Kind     finding.Kind `json:"kind"`  // edited, deleted, inserted, reordered, truncated, forked, or a finding's code
+	Entry    int64        `json:"entry"` // -1: the log as a whole
+	Last     int64        `json:"last"`
+	Detail   string       `json:"detail"`
+	Findings []int        `json:"findings"` // which of the findings below it explains, from 0
+}
+
 type findingView struct {
 	Entry  int64  `json:"entry"` // -1: the log as a whole
 	Last   int64  `json:"last"`
@@ -199,10 +213,13 @@ type findingView struct {
 }
 
 func viewReport(r verify.Report) reportView {
-	v := reportView{r.Verdict(), r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.Seen, r.RosterVersion, r.Hosts, r.People, r.Checkpoints, r.Cosigners, []cosignedView{},
+	v := reportView{r.Verdict(), []causeView{}, r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.Seen, r.RosterVersion, r.Hosts, r.People, r.Checkpoints, r.Cosigners, []cosignedView{},
 		r.OpenSessions, r.Gaps, r.Behind, []findingView{}, r.More}
 	for _, c := range r.Cosigned {
 		v.Cosigned = append(v.Cosigned, cosignedView(c))
+	}
+	for _, c := range r.Causes() {
+		v.Causes = append(v.Causes, causeView{c.Kind, c.Entry, c.Last, c.Detail, c.Findings})
 	}
 	for _, f := range r.Findings {
 		v.Findings = append(v.Findings, findingView{f.Entry, f.Last, string(f.Code), f.Detail})
@@ -210,28 +227,41 @@ func viewReport(r verify.Report) reportView {
 	return v
 }
 
-func printReport(tio *cli.IO, r verify.Report) {
-	for _, f := range r.Findings {
-		where := "log"
-		if f.Entry >= 0 {
-			where = fmt.Sprintf("entry %d", f.Entry)
-		}
-		if f.Last > f.Entry {
-			where = fmt.Sprintf("entries %d to %d", f.Entry, f.Last)
-		}
-		fmt.Fprintf(tio.Out, "%s: %s: %s\n", where, f.Code, terminal.Escape(f.Detail))
+// printReport says whether the log holds, then what was done to it, and then how much
+// there was to check.
+func printReport(tio *cli.IO, r verify.Report, all bool) {
+	switch r.Verdict() {
+	case verify.Holds:
+		// Of the entries, and no more: an earlier checkpoint that was taken out does not show.
+		fmt.Fprintln(tio.Out, "holds: of the entries nothing was edited, deleted, inserted, reordered or cut off: the newest checkpoint covers all of them")
+	case verify.Older:
+		fmt.Fprintln(tio.Out, "outdated: of the entries nothing was edited, deleted, inserted or reordered up to here; what came after is not in this export")
+	case verify.Broken:
+		fmt.Fprintln(tio.Out, "broken: this log was tampered with or is not whole")
 	}
+	printCauses(tio, r, all)
 	fmt.Fprintf(tio.Out, "%s of %s, %s, roster version %d, root %s\n",
 		cli.Count(r.Size, "entry"), cli.Count(r.Hosts, "machine"), cli.Count(r.Checkpoints, "checkpoint"), r.RosterVersion, r.Root)
 	fmt.Fprintf(tio.Out, "%d have cosigned the newest checkpoint, somebody %d of %s\n", r.Cosigners, len(r.Cosigned), cli.Count(r.Checkpoints, "checkpoint"))
 	if r.Gaps > 0 {
 		fmt.Fprintf(tio.Out, "%s that machines marked themselves, because they were cut off for too long\n", cli.Count(r.Gaps, "gap"))
 	}
-	switch r.Verdict() {
-	case verify.Holds:
-		// Of the entries, and no more: an earlier checkpoint that was taken out does not show.
-		fmt.Fprintln(tio.Out, "of the entries nothing was edited, deleted, inserted, reordered or cut off: the newest checkpoint covers all of them")
-	case verify.Older:
-		fmt.Fprintf(tio.Out, "of the entries nothing was edited, deleted, inserted or reordered up to here; what came after is not in this export\n")
+}
+
+// printCauses lists what was done, and with all also what follows from it.
+func printCauses(tio *cli.IO, r verify.Report, all bool) {
+	for _, c := range r.Causes() {
+		fmt.Fprintln(tio.Out, terminal.Escape(c.String()))
+		switch follow := len(c.Findings) - 1; {
+		case all:
+			for _, i := range c.Findings {
+				fmt.Fprintf(tio.Out, "    %s\n", terminal.Escape(r.Findings[i].String()))
+			}
+		case follow > 0:
+			fmt.Fprintf(tio.Out, "    and %s that follow from it; --all lists them\n", cli.Count(follow, "finding"))
+		}
+	}
+	if r.More > 0 {
+		fmt.Fprintf(tio.Out, "and %s more, which were only counted\n", cli.Count(r.More, "finding"))
 	}
 }

@@ -129,5 +129,14 @@ func FuzzVerify(f *testing.F) {
 				t.Errorf("another log verifies: %q", body)
 			}
 		}
+		explained := 0
+		for _, c := range r.Causes() {
+			if explained += len(c.Findings); len(c.Findings) == 0 || c.Last < c.Entry {
+				t.Errorf("cause %+v", c)
+			}
+		}
+		if explained != len(r.Findings) {
+			t.Errorf("causes of %d findings of %d", explained, len(r.Findings))
+		}
 	})
 }

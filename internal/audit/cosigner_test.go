@@ -8,6 +8,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
@@ -102,7 +103,7 @@ func TestForgedCosignatureIsAFinding(t *testing.T) {
 		w.checkpoint()
 		w.rows.cosigned = map[int64][]string{size: {forged}}
 		r := w.verify(w.export())
-		wantFinding(t, r, verify.BadCosignature, size-1)
+		wantFinding(t, r, finding.BadCosignature, size-1)
 		if r.Cosigners != 0 {
 			t.Errorf("%s: counted", name)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -159,8 +160,8 @@ func TestLostApprovalIsFoundByVerify(t *testing.T) {
 	w.exec(w.agents[0], []string{"reboot"}, w.bob)
 	clear(w.rows.approvals)
 	r := w.verify(w.export())
-	wantFinding(t, r, verify.ApprovalMissing, 4)
-	wantFinding(t, r, verify.ApprovalMissing, 5)
+	wantFinding(t, r, finding.ApprovalMissing, 4)
+	wantFinding(t, r, finding.ApprovalMissing, 5)
 }
 
 // page is how many rows the exporter asks for at once.
@@ -214,7 +215,7 @@ func TestHostsThatDoNotHold(t *testing.T) {
 	} {
 		w.rows.hosts = hosts
 		r := w.verify(w.export())
-		if len(r.Findings) != 1 || r.Findings[0].Code != verify.BadHost {
+		if len(r.Findings) != 1 || r.Findings[0].Code != finding.BadHost {
 			t.Errorf("%s: %v", name, r.Findings)
 		}
 	}
@@ -284,7 +285,7 @@ func TestEntryAfterTheCertificateEnded(t *testing.T) {
 	}
 	w.pass(3 * time.Hour)
 	r := w.verify(w.export())
-	wantFinding(t, r, verify.BadSigner, 4)
+	wantFinding(t, r, finding.BadSigner, 4)
 	if len(r.Findings) != 1 {
 		t.Errorf("findings %v", r.Findings)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/ledger"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
 	"github.com/tucdesk/tucdesk/internal/audit/tree"
@@ -32,6 +33,7 @@ var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // of its export. Nothing rolls back; the database's own tests look at that.
 type memory struct {
 	entries  []statement.Signed
+	ids      map[wire.Nonce]int64 // 1 and the index of the first entry of an id
 	hashes   []key.Hash
 	heads    map[key.ID]head
 	notes    []string
@@ -50,7 +52,7 @@ type head struct {
 }
 
 func newMemory() *memory {
-	return &memory{heads: map[key.ID]head{}, approvals: map[key.Hash]statement.Signed{}}
+	return &memory{ids: map[wire.Nonce]int64{}, heads: map[key.ID]head{}, approvals: map[key.Hash]statement.Signed{}}
 }
 
 func (m *memory) AuditExtend(int64) (int64, error) { return int64(len(m.entries)), nil }
@@ -60,6 +62,9 @@ func (m *memory) PutAuditEntry(index int64, _ wire.Nonce, s statement.Signed) er
 		return fmt.Errorf("entry %d of %d", index, len(m.entries))
 	}
 	m.entries = append(m.entries, s)
+	if id := entry.Peek(s).ID; m.ids[id] == 0 {
+		m.ids[id] = index + 1
+	}
 	return nil
 }
 func (m *memory) PutAuditHashes(first int64, hashes []key.Hash) error {
@@ -89,8 +94,7 @@ func (m *memory) PutCheckpoint(_ int64, note string) error {
 	return nil
 }
 func (m *memory) AuditIndex(id wire.Nonce) (int64, bool, error) {
-	i := slices.IndexFunc(m.entries, func(s statement.Signed) bool { return entry.Peek(s).ID == id })
-	return int64(i), i >= 0, nil
+	return m.ids[id] - 1, m.ids[id] > 0, nil
 }
 func (m *memory) Cosignatures(after, last int64) (map[int64][]string, error) {
 	lines := map[int64][]string{}
@@ -419,9 +423,9 @@ func wantClean(t testing.TB, r verify.Report) {
 }
 
 // wantFinding fails unless a finding with that code covers the entry.
-func wantFinding(t testing.TB, r verify.Report, code verify.FindingCode, entry int64) {
+func wantFinding(t testing.TB, r verify.Report, code finding.Code, entry int64) {
 	t.Helper()
-	if !slices.ContainsFunc(r.Findings, func(f verify.Finding) bool { return f.Code == code && f.Entry <= entry && entry <= f.Last }) {
+	if !slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.Code == code && f.Entry <= entry && entry <= f.Last }) {
 		t.Errorf("no finding %s at entry %d, only %v", code, entry, r.Findings)
 	}
 }

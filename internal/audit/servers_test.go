@@ -7,6 +7,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/ledger"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -71,9 +72,9 @@ func TestSecondLogLacksTheFirstOnesDecisions(t *testing.T) {
 	check(t, export.Write(&b, rows, other.Origin(), other.Keys()...))
 	r, err := verify.Export(&b, w.state.Fingerprint(), w.now)
 	check(t, err)
-	wantFinding(t, r, verify.ApprovalMissing, 1)
+	wantFinding(t, r, finding.ApprovalMissing, 1)
 	for _, f := range r.Findings {
-		if f.Code != verify.ApprovalMissing {
+		if f.Code != finding.ApprovalMissing {
 			t.Errorf("found: %v", f)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
-	"github.com/tucdesk/tucdesk/internal/audit/verify"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/approval"
 )
@@ -31,31 +31,31 @@ func TestApprovalsOfHighRiskCommands(t *testing.T) {
 	}
 	same := func(*approval.Approval) {}
 	for name, c := range map[string]struct {
-		code  verify.FindingCode
+		code  finding.Code
 		swap  func(w *world, real statement.Signed, a approval.Approval) []statement.Signed
 		peers int // people that the policy wanted
 	}{
-		"none": {verify.ApprovalMissing, func(*world, statement.Signed, approval.Approval) []statement.Signed { return nil }, 1},
-		"one of two": {verify.ApprovalMissing, func(_ *world, s statement.Signed, _ approval.Approval) []statement.Signed {
+		"none": {finding.ApprovalMissing, func(*world, statement.Signed, approval.Approval) []statement.Signed { return nil }, 1},
+		"one of two": {finding.ApprovalMissing, func(_ *world, s statement.Signed, _ approval.Approval) []statement.Signed {
 			return []statement.Signed{s}
 		}, 2},
-		"twice bob":   {verify.ApprovalMissing, twice, 2},
-		"other argv":  {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Argv[2] = wire.Bytes("/home") }), 1},
-		"joined argv": {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Argv = []wire.Bytes{wire.Bytes("rm -rf"), wire.Bytes("/srv")} }), 1},
-		"other user":  {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.User = "root" }), 1},
-		"other cwd":   {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Cwd = wire.Bytes("/tmp") }), 1},
-		"other hash":  {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.RequestHash = key.Hash{1} }), 1},
-		"other agent": {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Agent = key.ID{1} }), 1},
-		"denial":      {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Decision = approval.Deny }), 1},
-		"stale":       {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.IssuedAt -= 3600_000; a.ExpiresAt -= 3600_000 }), 1},
-		"other asker": {verify.ApprovalInvalid, changed(func(a *approval.Approval) { a.Requester = key.ID{1} }), 1},
-		"by who asked": {verify.ApprovalInvalid, func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
+		"twice bob":   {finding.ApprovalMissing, twice, 2},
+		"other argv":  {finding.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Argv[2] = wire.Bytes("/home") }), 1},
+		"joined argv": {finding.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Argv = []wire.Bytes{wire.Bytes("rm -rf"), wire.Bytes("/srv")} }), 1},
+		"other user":  {finding.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.User = "root" }), 1},
+		"other cwd":   {finding.ApprovalInvalid, changed(func(a *approval.Approval) { a.Params.Cwd = wire.Bytes("/tmp") }), 1},
+		"other hash":  {finding.ApprovalInvalid, changed(func(a *approval.Approval) { a.RequestHash = key.Hash{1} }), 1},
+		"other agent": {finding.ApprovalInvalid, changed(func(a *approval.Approval) { a.Agent = key.ID{1} }), 1},
+		"denial":      {finding.ApprovalInvalid, changed(func(a *approval.Approval) { a.Decision = approval.Deny }), 1},
+		"stale":       {finding.ApprovalInvalid, changed(func(a *approval.Approval) { a.IssuedAt -= 3600_000; a.ExpiresAt -= 3600_000 }), 1},
+		"other asker": {finding.ApprovalInvalid, changed(func(a *approval.Approval) { a.Requester = key.ID{1} }), 1},
+		"by who asked": {finding.ApprovalInvalid, func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
 			return []statement.Signed{mustSign(w, w.ann, a)}
 		}, 1},
-		"by a stranger": {verify.ApprovalInvalid, func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
+		"by a stranger": {finding.ApprovalInvalid, func(w *world, _ statement.Signed, a approval.Approval) []statement.Signed {
 			return []statement.Signed{mustSign(w, private[key.Operator](w.t, 98), a)}
 		}, 1},
-		"for another request": {verify.ApprovalInvalid, func(w *world, _ statement.Signed, _ approval.Approval) []statement.Signed {
+		"for another request": {finding.ApprovalInvalid, func(w *world, _ statement.Signed, _ approval.Approval) []statement.Signed {
 			return []statement.Signed{approve(w, w.bob, argv, same)}
 		}, 1},
 	} {
@@ -83,7 +83,7 @@ func TestApprovalsOfHighRiskCommands(t *testing.T) {
 			r := w.verify(w.export())
 			wantFinding(t, r, c.code, 4)
 			for _, f := range r.Findings {
-				if f.Code != verify.ApprovalMissing && f.Code != verify.ApprovalInvalid {
+				if f.Code != finding.ApprovalMissing && f.Code != finding.ApprovalInvalid {
 					t.Errorf("found besides: %v", f)
 				}
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/ledger"
 	"github.com/tucdesk/tucdesk/internal/audit/tree"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
@@ -138,7 +139,7 @@ func TestN1EachEntryInTurn(t *testing.T) {
 				t.Errorf("%s of entry %d is not found", what, n)
 				continue
 			}
-			if !slices.ContainsFunc(r.Findings, func(f verify.Finding) bool { return f.Entry <= int64(n)+1 && int64(n) <= f.Last }) {
+			if !slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.Entry <= int64(n)+1 && int64(n) <= f.Last }) {
 				t.Errorf("%s of entry %d is found elsewhere: %v", what, n, r.Findings)
 			}
 		}
@@ -166,11 +167,11 @@ func TestN1EditIsNamedExactly(t *testing.T) {
 	for n, i := range entryLines(lines) {
 		l := slices.Clone(lines)
 		l[i] = edited(l[i])
-		wantFinding(t, w.verify(l), verify.BadEntry, int64(n))
+		wantFinding(t, w.verify(l), finding.BadEntry, int64(n))
 	}
 	at := entryLines(lines)
 	l := slices.Delete(slices.Clone(lines), at[5], at[5]+1)
-	wantFinding(t, w.verify(l), verify.BadOrder, 5)
+	wantFinding(t, w.verify(l), finding.BadOrder, 5)
 }
 
 // Without a remembered checkpoint an older export looks whole; with one it is called
@@ -186,7 +187,7 @@ func TestN1OlderExportIsOutdated(t *testing.T) {
 	wantClean(t, w.verify(old, then))
 	for _, known := range [][]string{{note}, {then, note}} {
 		r := w.verify(old, known...)
-		wantFinding(t, r, verify.Outdated, 4)
+		wantFinding(t, r, finding.Outdated, 4)
 		if len(r.Findings) != 1 || r.Verdict() != verify.Older || r.Size != 4 || r.Seen != 5 {
 			t.Errorf("%s: %+v", r.Verdict(), r)
 		}
@@ -216,7 +217,7 @@ func TestN1CutOffIsNotOutdated(t *testing.T) {
 	} {
 		if r := w.verify(lines, note); r.Verdict() != verify.Broken {
 			t.Errorf("%s: %s, %v", name, r.Verdict(), r.Findings)
-		} else if slices.ContainsFunc(r.Findings, func(f verify.Finding) bool { return f.Code == verify.Outdated }) {
+		} else if slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.Code == finding.Outdated }) {
 			t.Errorf("%s: outdated: %v", name, r.Findings)
 		}
 	}
@@ -242,7 +243,7 @@ func TestN1OldExportOfAForkIsNoOldExport(t *testing.T) {
 	evil.record(entry.Entry{Type: entry.Login, Actor: entry.Actor{Email: "mallory@example.org"}})
 	evil.record(entry.Entry{Type: entry.Login})
 	r := evil.verify(evil.export(), first, note)
-	wantFinding(t, r, verify.RootMismatch, 3)
+	wantFinding(t, r, finding.RootMismatch, 3)
 	if r.Verdict() != verify.Broken {
 		t.Error(r.Verdict())
 	}
@@ -257,7 +258,7 @@ func TestWholeLogReplaced(t *testing.T) {
 	v := newWorld(t)
 	v.record(entry.Entry{Type: entry.Login, Actor: entry.Actor{Email: "nobody@example.org"}})
 	wantClean(t, v.verify(v.export()))
-	wantFinding(t, v.verify(v.export(), note), verify.RootMismatch, 3)
+	wantFinding(t, v.verify(v.export(), note), finding.RootMismatch, 3)
 }
 
 func TestN3ServerDropsAgentsEntry(t *testing.T) {
@@ -276,7 +277,7 @@ func TestN3ServerDropsAgentsEntry(t *testing.T) {
 	// A lying server stores it all the same and signs.
 	check(t, put(w.rows, int64(len(w.rows.entries)), list[1]))
 	r := w.verify(w.export())
-	wantFinding(t, r, verify.ChainGap, 4)
+	wantFinding(t, r, finding.ChainGap, 4)
 }
 
 func TestN3ServerDropsTheEndOfAChain(t *testing.T) {
@@ -291,7 +292,7 @@ func TestN3ServerDropsTheEndOfAChain(t *testing.T) {
 	}
 	w.pass(time.Hour)
 	w.record(entry.Entry{Type: entry.AuditExport})
-	wantFinding(t, w.verify(w.export()), verify.HeadMissing, -1)
+	wantFinding(t, w.verify(w.export()), finding.HeadMissing, -1)
 }
 
 // The agent signed another entry of that number than the log holds.
@@ -306,7 +307,7 @@ func TestAgentsHeadContradictsTheLog(t *testing.T) {
 	check(t, err)
 	m.host.Registration = reg
 	w.rows.hosts = []export.Host{m.host, w.agents[1].host}
-	wantFinding(t, w.verify(w.export()), verify.ChainFork, 3)
+	wantFinding(t, w.verify(w.export()), finding.ChainFork, 3)
 }
 
 func TestN4EntryByARevokedKey(t *testing.T) {
@@ -318,14 +319,14 @@ func TestN4EntryByARevokedKey(t *testing.T) {
 	wantClean(t, w.verify(honest))
 	w.say(m, entry.Entry{Type: entry.AgentStop})
 	r := w.verify(w.export())
-	wantFinding(t, r, verify.BadSigner, int64(len(w.rows.entries)-1))
+	wantFinding(t, r, finding.BadSigner, int64(len(w.rows.entries)-1))
 
 	// Back-dating does not help: its place in the log is after the revocation.
 	now := w.now
 	w.now = start
 	w.say(m, entry.Entry{Type: entry.AgentStart})
 	w.now = now
-	wantFinding(t, w.verify(w.export()), verify.BadSigner, int64(len(w.rows.entries)-1))
+	wantFinding(t, w.verify(w.export()), finding.BadSigner, int64(len(w.rows.entries)-1))
 }
 
 func TestN4RevokedAuditKey(t *testing.T) {
@@ -349,7 +350,7 @@ func TestN4RevokedAuditKey(t *testing.T) {
 	}
 	w.log = former
 	w.record(entry.Entry{Type: entry.Login})
-	wantFinding(t, w.verify(w.export()), verify.BadSigner, 5)
+	wantFinding(t, w.verify(w.export()), finding.BadSigner, 5)
 }
 
 func TestServerCannotSpeakForAnAgent(t *testing.T) {
@@ -361,7 +362,7 @@ func TestServerCannotSpeakForAnAgent(t *testing.T) {
 	_, s, err := entry.Sign(w.server, entry.Entry{Type: entry.ExecStart, Time: wire.At(w.now)}, w.state.Team(), seq+1, head)
 	check(t, err)
 	check(t, put(w.rows, 3, s))
-	wantFinding(t, w.verify(w.export()), verify.BadSigner, 3)
+	wantFinding(t, w.verify(w.export()), finding.BadSigner, 3)
 }
 
 func TestAgentCannotSpeakForTheServer(t *testing.T) {
@@ -373,7 +374,7 @@ func TestAgentCannotSpeakForTheServer(t *testing.T) {
 		t.Errorf("accepted: %v", err)
 	}
 	check(t, put(w.rows, 3, s))
-	wantFinding(t, w.verify(w.export()), verify.BadSigner, 3)
+	wantFinding(t, w.verify(w.export()), finding.BadSigner, 3)
 }
 
 func TestHostWithoutCertificate(t *testing.T) {
@@ -388,8 +389,8 @@ func TestHostWithoutCertificate(t *testing.T) {
 	check(t, err)
 	check(t, put(w.rows, 3, s))
 	r := w.verify(w.export())
-	wantFinding(t, r, verify.BadHost, -1)
-	wantFinding(t, r, verify.BadSigner, 3)
+	wantFinding(t, r, finding.BadHost, -1)
+	wantFinding(t, r, finding.BadSigner, 3)
 }
 
 func TestSessionOrder(t *testing.T) {
@@ -406,7 +407,7 @@ func TestSessionOrder(t *testing.T) {
 	w.say(m, entry.Entry{Type: entry.ChannelOpen, Session: id})                    // 10: after its end
 	r := w.verify(w.export())
 	for _, n := range []int64{3, 5, 6, 7, 10} {
-		wantFinding(t, r, verify.BadSession, n)
+		wantFinding(t, r, finding.BadSession, n)
 	}
 	if len(r.Findings) != 5 || r.OpenSessions != 1 {
 		t.Errorf("report %+v", r)
@@ -455,7 +456,7 @@ func TestTimesAgainstNeighbours(t *testing.T) {
 	w.pass(2 * time.Hour)
 	r := w.verify(w.export())
 	for _, n := range []int64{4, 5, 9, 10} {
-		wantFinding(t, r, verify.BadTime, n)
+		wantFinding(t, r, finding.BadTime, n)
 	}
 	if len(r.Findings) != 4 {
 		t.Errorf("findings %v", r.Findings)
@@ -471,7 +472,7 @@ func TestDuplicateIDs(t *testing.T) {
 		check(t, put(w.rows, int64(len(w.rows.entries)), s))
 	}
 	r := w.verify(w.export())
-	wantFinding(t, r, verify.DuplicateID, 4)
+	wantFinding(t, r, finding.DuplicateID, 4)
 	if len(r.Findings) != 1 {
 		t.Errorf("findings %v", r.Findings)
 	}
@@ -480,7 +481,7 @@ func TestDuplicateIDs(t *testing.T) {
 func TestRosterVersionThatDoesNotExist(t *testing.T) {
 	w := newWorld(t)
 	w.record(entry.Entry{Type: entry.RosterPublish, RosterVersion: 7})
-	wantFinding(t, w.verify(w.export()), verify.BadRoster, 3)
+	wantFinding(t, w.verify(w.export()), finding.BadRoster, 3)
 }
 
 func TestCheckpointManipulation(t *testing.T) {
@@ -495,20 +496,20 @@ func TestCheckpointManipulation(t *testing.T) {
 	last := notes[len(notes)-1]
 	moved := slices.Delete(slices.Clone(lines), notes[0], notes[0]+1)
 	moved = slices.Insert(moved, notes[0]+2, lines[notes[0]])
-	wantFinding(t, w.verify(moved), verify.BadCheckpoint, 4)
-	wantFinding(t, w.verify(slices.Delete(slices.Clone(lines), last, last+1)), verify.NotCovered, int64(len(w.rows.entries)-1))
+	wantFinding(t, w.verify(moved), finding.BadCheckpoint, 4)
+	wantFinding(t, w.verify(slices.Delete(slices.Clone(lines), last, last+1)), finding.NotCovered, int64(len(w.rows.entries)-1))
 
 	other, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: w.log.Origin(), Head: tree.Head{Size: int64(len(w.rows.entries)), Root: key.Hash{1}}}, private[key.Audit](t, 99))
 	check(t, err)
 	raw, err := json.Marshal(export.Line{Checkpoint: other})
 	check(t, err)
-	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), verify.BadCheckpoint, int64(len(w.rows.entries)-1))
+	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), finding.BadCheckpoint, int64(len(w.rows.entries)-1))
 
 	lying, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: w.log.Origin(), Head: tree.Head{Size: int64(len(w.rows.entries)), Root: key.Hash{1}}}, w.server)
 	check(t, err)
 	raw, err = json.Marshal(export.Line{Checkpoint: lying})
 	check(t, err)
-	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), verify.RootMismatch, int64(len(w.rows.entries)-1))
+	wantFinding(t, w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n")), finding.RootMismatch, int64(len(w.rows.entries)-1))
 }
 
 // Every checkpoint covers all entries before it, so taking out an earlier one changes
@@ -583,16 +584,16 @@ func TestLinesThatDoNotBelong(t *testing.T) {
 		"null": "{\"entry\":null}\n", "number": "7\n",
 	} {
 		r := w.verify(slices.Insert(slices.Clone(lines), at, extra))
-		if len(r.Findings) != 1 || r.Findings[0].Code != verify.BadLine || r.Findings[0].Entry != 3 {
+		if len(r.Findings) != 1 || r.Findings[0].Code != finding.BadLine || r.Findings[0].Entry != 3 {
 			t.Errorf("%s: %v", name, r.Findings)
 		}
 	}
 	r := w.verify(append(slices.Clone(lines), lines[at]))
-	wantFinding(t, r, verify.BadLine, r.Size)
-	wantFinding(t, w.verify(lines[:len(lines)-1]), verify.Truncated, r.Size)
+	wantFinding(t, r, finding.BadLine, r.Size)
+	wantFinding(t, w.verify(lines[:len(lines)-1]), finding.Truncated, r.Size)
 	end := slices.Clone(lines)
 	end[len(end)-1] = "{\"end\":3}\n"
-	wantFinding(t, w.verify(end), verify.Truncated, r.Size)
+	wantFinding(t, w.verify(end), finding.Truncated, r.Size)
 	many := slices.Repeat([]string{"garbage\n"}, verify.MaxFindings+5)
 	if r := w.verify(append(slices.Clone(lines), many...)); len(r.Findings) != verify.MaxFindings || r.More != 5 || r.Verdict() != verify.Broken {
 		t.Errorf("%d findings and %d more", len(r.Findings), r.More)
@@ -600,10 +601,10 @@ func TestLinesThatDoNotBelong(t *testing.T) {
 }
 
 func TestFindingsAreReadable(t *testing.T) {
-	for want, f := range map[string]verify.Finding{
-		"bad_host: x":                  {Entry: -1, Last: -1, Code: verify.BadHost, Detail: "x"},
-		"entry 3: bad_entry: x":        {Entry: 3, Last: 3, Code: verify.BadEntry, Detail: "x"},
-		"entries 3 to 9: truncated: x": {Entry: 3, Last: 9, Code: verify.Truncated, Detail: "x"},
+	for want, f := range map[string]finding.Finding{
+		"bad_host: x":                  {Entry: -1, Last: -1, Code: finding.BadHost, Detail: "x"},
+		"entry 3: bad_entry: x":        {Entry: 3, Last: 3, Code: finding.BadEntry, Detail: "x"},
+		"entries 3 to 9: truncated: x": {Entry: 3, Last: 9, Code: finding.Truncated, Detail: "x"},
 	} {
 		if f.String() != want {
 			t.Errorf("%q", f)
@@ -673,7 +674,7 @@ func TestEventsHaveOneSigner(t *testing.T) {
 		}
 	}
 	for _, f := range w.verify(w.export()).Findings {
-		if f.Code != verify.BadSession { // accepted, ended, and then a command
+		if f.Code != finding.BadSession { // accepted, ended, and then a command
 			t.Error(f)
 		}
 	}

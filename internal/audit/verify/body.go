@@ -1,8 +1,11 @@
 package verify
 
 import (
+	"fmt"
+
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -13,23 +16,23 @@ func (v *verifier) body(it *item) {
 	l, next := it.line, v.tree.Size()
 	switch {
 	case v.ended:
-		v.found(next, BadLine, "a line after the end")
+		v.found(next, finding.BadLine, "a line after the end")
 	case it.bad:
-		v.found(next, BadLine, "not a line of an export")
+		v.found(next, finding.BadLine, "not a line of an export")
 	case l.Entry != nil:
 		v.entry(it)
 	case l.Approval != nil:
 		if len(v.approvals) < maxEvidenceLines {
 			v.approvals = append(v.approvals, l.Approval)
 		} else {
-			v.found(next, BadLine, "more than %d approvals before one entry", maxEvidenceLines)
+			v.found(next, finding.BadLine, "more than %d approvals before one entry", maxEvidenceLines)
 		}
 	case l.Checkpoint != "":
 		v.checkpoint(l.Checkpoint)
 	case l.End != nil:
 		v.ended, v.claimedTotal = true, *l.End
 	default:
-		v.found(next, BadLine, "this line belongs to the head of an export")
+		v.found(next, finding.BadLine, "this line belongs to the head of an export")
 	}
 }
 
@@ -38,19 +41,23 @@ func (v *verifier) checkpoint(signed string) {
 	size := v.tree.Size()
 	c, kid, err := checkpoint.Open(signed, v.report.Origin, v.signers.AuditKeys()...)
 	if err != nil {
-		v.found(size-1, BadCheckpoint, "%v", err)
+		v.found(size-1, finding.BadCheckpoint, "%v", err)
 		return
 	}
 	if _, err := v.history.Audit(kid, v.position().Time()); err != nil {
-		v.found(size-1, BadCheckpoint, "signed by a key that was not the log's then: %v", err)
+		v.found(size-1, finding.BadCheckpoint, "signed by a key that was not the log's then: %v", err)
 		return
 	}
 	v.promised = max(v.promised, c.Size)
+	before := v.short
+	v.short = c.Size - size
+	trace := finding.Trace{Short: bounded(v.short), By: finding.ByCheckpoint}
 	switch {
+	case v.short != 0 && v.short == before:
 	case c.Size > size:
-		v.foundRange(size, c.Size-1, Truncated, "a checkpoint of %d entries stands after %d", c.Size, size)
+		v.add(finding.Finding{Entry: size, Last: c.Size - 1, Code: finding.Truncated, Trace: trace, Detail: fmt.Sprintf("a checkpoint of %d entries stands after %d", c.Size, size)})
 	case c.Size < size:
-		v.found(size-1, BadCheckpoint, "the checkpoint of %d entries stands after %d", c.Size, size)
+		v.add(finding.Finding{Entry: size - 1, Last: size - 1, Code: finding.BadCheckpoint, Trace: trace, Detail: fmt.Sprintf("the checkpoint of %d entries stands after %d", c.Size, size)})
 	case v.compare(c):
 		v.cosigners(c, signed)
 	}
@@ -65,7 +72,8 @@ func (v *verifier) compare(c checkpoint.Checkpoint) bool {
 	}
 	if !v.mismatch {
 		v.mismatch = true
-		v.foundRange(v.covered, c.Size-1, RootMismatch, "one of these is not the entry that was signed, is missing or was put in")
+		v.add(finding.Finding{Entry: v.covered, Last: c.Size - 1, Code: finding.RootMismatch, Trace: finding.Trace{By: finding.ByCheckpoint},
+			Detail: "one of these is not the entry that was signed, is missing or was put in"})
 	}
 	return false
 }
@@ -82,20 +90,21 @@ func (v *verifier) position() wire.Millis {
 // finish says what the export lacks at its end.
 func (v *verifier) finish() {
 	size := v.tree.Size()
-	v.report.Size, v.report.Root, v.report.OpenSessions = size, v.tree.Root(), len(v.sessions)
+	v.report.Size, v.report.Root, v.report.Covered, v.report.OpenSessions = size, v.tree.Root(), v.covered, len(v.sessions)
 	switch {
 	case !v.ended:
-		v.found(size, Truncated, "the export ends without its last line")
+		v.found(size, finding.Truncated, "the export ends without its last line")
 	case v.claimedTotal != size:
-		v.found(size, Truncated, "the export says that it has %d entries and has %d", v.claimedTotal, size)
+		v.add(finding.Finding{Entry: size, Last: size, Code: finding.Truncated, Trace: finding.Trace{Short: bounded(v.claimedTotal - size), By: finding.ByEnd},
+			Detail: fmt.Sprintf("the export says that it has %d entries and has %d", v.claimedTotal, size)})
 	}
 	if v.covered < size && !v.mismatch {
-		v.foundRange(v.covered, size-1, NotCovered, "no checkpoint covers these")
+		v.foundRange(v.covered, size-1, finding.NotCovered, "no checkpoint covers these")
 	}
 	v.finishKnown(size)
 	v.finishAgents()
 	v.ids.eachDouble(func(first, second int64) {
-		v.found(second, DuplicateID, "entry %d has the same id", first)
+		v.found(second, finding.DuplicateID, "entry %d has the same id", first)
 	})
 }
 
@@ -109,9 +118,10 @@ func (v *verifier) finishKnown(size int64) {
 		switch {
 		case c.Size <= size:
 		case whole:
-			v.foundRange(size, c.Size-1, Outdated, "the export is whole and ends with %d entries; a checkpoint of %d is remembered", size, c.Size)
+			v.foundRange(size, c.Size-1, finding.Outdated, "the export is whole and ends with %d entries; a checkpoint of %d is remembered", size, c.Size)
 		default:
-			v.foundRange(size, c.Size-1, Truncated, "a checkpoint of %d entries is remembered", c.Size)
+			v.add(finding.Finding{Entry: size, Last: c.Size - 1, Code: finding.Truncated, Trace: finding.Trace{Short: bounded(c.Size - size), By: finding.ByMemory},
+				Detail: fmt.Sprintf("a checkpoint of %d entries is remembered", c.Size)})
 		}
 	}
 }

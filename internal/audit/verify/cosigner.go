@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -15,7 +16,7 @@ func (v *verifier) cosigners(c checkpoint.Checkpoint, signed string) {
 	for _, line := range checkpoint.Cosignatures(signed, v.report.Origin, v.signers.AuditKeys()...) {
 		name, problem := v.cosigner(c, line)
 		if problem != "" {
-			v.found(c.Size-1, BadCosignature, "%s", problem)
+			v.found(c.Size-1, finding.BadCosignature, "%s", problem)
 		} else if name != "" {
 			who[name] = true
 		}

@@ -3,8 +3,11 @@ package verify
 import (
 	"bytes"
 	"cmp"
+	"errors"
+	"fmt"
 	"hash/maphash"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/audit/consent"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/signers"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -30,25 +34,22 @@ func (v *verifier) entry(it *item) {
 	v.compareKnown()
 	approvals := v.approvals
 	v.approvals = nil
-	if it.line.Index == nil || *it.line.Index != index {
-		v.found(index, BadOrder, "the line's number is not the next one")
-	}
-	if it.err != nil {
-		code := BadEntry
-		if it.err == signers.ErrUnknown {
-			code = BadSigner
-		}
-		v.found(index, code, "%v", it.err)
-		return
-	}
+	v.number(index, it.line.Index)
 	e := &it.entry
-	if e.Team != v.report.Team {
-		v.found(index, BadEntry, "entry of another team")
+	code, err := finding.BadEntry, it.err
+	switch {
+	case err == signers.ErrUnknown:
+		code = finding.BadSigner
+	case err == nil && e.Team != v.report.Team:
+		err = errors.New("entry of another team")
+	}
+	if err != nil {
+		v.add(finding.Finding{Entry: index, Last: index, Code: code, Detail: err.Error(), Trace: finding.Trace{Unreadable: true}})
 		return
 	}
 	v.ids.add(e.ID, index)
 	if e.RosterVersion > v.report.RosterVersion {
-		v.found(index, BadRoster, "names roster %d, the chain ends at %d", e.RosterVersion, v.report.RosterVersion)
+		v.found(index, finding.BadRoster, "names roster %d, the chain ends at %d", e.RosterVersion, v.report.RosterVersion)
 	}
 	if a := v.signers.Agent(it.kid); a != nil {
 		v.agentEntry(index, it, a, approvals)
@@ -62,7 +63,8 @@ func (v *verifier) entry(it *item) {
 func (v *verifier) compareKnown() {
 	for len(v.known) > 0 && v.known[0].Size == v.tree.Size() {
 		if v.known[0].Root != v.tree.Root() {
-			v.foundRange(0, v.tree.Size()-1, RootMismatch, "a remembered checkpoint of %d entries has another root", v.tree.Size())
+			v.add(finding.Finding{Entry: 0, Last: v.tree.Size() - 1, Code: finding.RootMismatch, Trace: finding.Trace{By: finding.ByMemory},
+				Detail: fmt.Sprintf("a remembered checkpoint of %d entries has another root", v.tree.Size())})
 		}
 		v.known = v.known[1:]
 	}
@@ -71,19 +73,19 @@ func (v *verifier) compareKnown() {
 func (v *verifier) serverEntry(index int64, it *item) {
 	e := &it.entry
 	if e.Type.ByAgent() {
-		v.found(index, BadSigner, "a server signed what only an agent can say")
+		v.found(index, finding.BadSigner, "a server signed what only an agent can say")
 	}
 	v.follow(index, v.chainOf(it.kid), it)
 	if _, err := v.history.Audit(it.kid, e.Time.Time()); err != nil {
-		v.found(index, BadSigner, "%v", err)
+		v.found(index, finding.BadSigner, "%v", err)
 	}
 	switch {
 	case e.Time < v.serverTime-skew(wire.ClockSkew):
-		v.found(index, BadTime, "earlier than the entries before it")
+		v.found(index, finding.BadTime, "earlier than the entries before it")
 	case e.Time > wire.At(v.now)+skew(wire.ClockSkew):
-		v.found(index, BadTime, "in the future")
+		v.found(index, finding.BadTime, "in the future")
 	case e.Time < v.aheadTime-skew(wire.RegistrationSkew+wire.ClockSkew):
-		v.found(v.aheadEntry, BadTime, "later than the log was at that place")
+		v.found(v.aheadEntry, finding.BadTime, "later than the log was at that place")
 	}
 	v.serverTime, v.aheadTime = max(v.serverTime, e.Time), 0
 }
@@ -91,30 +93,30 @@ func (v *verifier) serverEntry(index int64, it *item) {
 func (v *verifier) agentEntry(index int64, it *item, a *signers.Agent, approvals []statement.Signed) {
 	e := &it.entry
 	if !e.Type.ByAgent() {
-		v.found(index, BadSigner, "an agent signed what only a server can say")
+		v.found(index, finding.BadSigner, "an agent signed what only a server can say")
 	}
 	c := v.chainOf(it.kid)
 	before := c.time
 	v.follow(index, c, it)
 	if a.Claim != nil && e.Seq == a.Claim.Seq {
 		if a.Claim.Hash != it.hash {
-			v.found(index, ChainFork, "the agent signed another entry %d than this", e.Seq)
+			v.found(index, finding.ChainFork, "the agent signed another entry %d than this", e.Seq)
 		}
 		v.reached[it.kid] = true
 	}
 	// An agent can claim any time for its entry, but not a place in the log from
 	// before its key was revoked.
 	if err := v.history.Revoked(it.kid, max(e.Time, v.serverTime).Time()); err != nil {
-		v.found(index, BadSigner, "%v", err)
+		v.found(index, finding.BadSigner, "%v", err)
 	}
 	if a.NotAfter != 0 && e.Time >= a.NotAfter {
-		v.found(index, BadSigner, "the agent's certificate had ended")
+		v.found(index, finding.BadSigner, "the agent's certificate had ended")
 	}
 	if e.Time < before-skew(roster.MaxClockBack) {
-		v.found(index, BadTime, "earlier than the agent's entries before it")
+		v.found(index, finding.BadTime, "earlier than the agent's entries before it")
 	}
 	if e.Time > wire.At(v.now)+skew(wire.RegistrationSkew) {
-		v.found(index, BadTime, "in the future")
+		v.found(index, finding.BadTime, "in the future")
 	}
 	if e.Time > v.aheadTime {
 		v.aheadTime, v.aheadEntry = e.Time, index
@@ -127,27 +129,27 @@ func (v *verifier) agentEntry(index int64, it *item, a *signers.Agent, approvals
 
 // foundConsent reports what does not hold of the decisions beside an entry.
 func (v *verifier) foundConsent(index int64, p consent.Problems) {
-	each := func(code FindingCode, problems []string) {
+	each := func(code finding.Code, problems []string) {
 		for _, problem := range problems {
 			v.found(index, code, "%s", problem)
 		}
 	}
-	each(ApprovalInvalid, p.Invalid)
-	each(ApprovalMissing, p.Missing)
-	each(BadLine, p.Stray)
+	each(finding.ApprovalInvalid, p.Invalid)
+	each(finding.ApprovalMissing, p.Missing)
+	each(finding.BadLine, p.Stray)
 }
 
 // chain is how far one signer's own chain has been followed.
 type chain struct {
-	seq  uint64
-	hash key.Hash
-	time wire.Millis
+	order          // of the entries' numbers in it
+	hash  key.Hash // of the last one in order
+	time  wire.Millis
 }
 
 func (v *verifier) chainOf(kid key.ID) *chain {
 	c := v.chains[kid]
 	if c == nil {
-		c = &chain{}
+		c = &chain{order: countFrom(1)}
 		v.chains[kid] = c
 	}
 	return c
@@ -157,15 +159,26 @@ func (v *verifier) chainOf(kid key.ID) *chain {
 // that one missing entry is one finding.
 func (v *verifier) follow(index int64, c *chain, it *item) {
 	e := &it.entry
+	last := c.next - 1
+	p := c.take(bounded(int64(min(e.Seq, math.MaxInt64))), index, v.foundNext())
+	f := finding.Finding{Entry: index, Last: index, Code: finding.ChainFork, Trace: p}
 	switch {
-	case e.Seq > c.seq+1:
-		v.found(index, ChainGap, "entries %d to %d of its signer are missing before this one", c.seq+1, e.Seq-1)
-	case e.Seq <= c.seq:
-		v.found(index, ChainFork, "its signer's entry %d again, or out of order", e.Seq)
+	case p.Missing > 0:
+		f.Code, f.Detail = finding.ChainGap, fmt.Sprintf("entries %d to %d of its signer are missing before this one", last+1, last+p.Missing)
+	case p.Fills > 0:
+		f.Detail = fmt.Sprintf("its signer's entry %d, out of order", e.Seq)
+	case p.Again:
+		f.Detail = fmt.Sprintf("its signer's entry %d again, or out of order", e.Seq)
 	case e.Previous != c.hash:
-		v.found(index, ChainFork, "it follows another entry %d of its signer than the one here", c.seq)
+		f.Detail = fmt.Sprintf("it follows another entry %d of its signer than the one here", last)
 	}
-	*c = chain{seq: max(e.Seq, c.seq), hash: it.hash, time: max(e.Time, c.time)}
+	if f.Detail != "" {
+		v.add(f)
+	}
+	if p.Fills == 0 && !p.Again {
+		c.hash = it.hash
+	}
+	c.time = max(e.Time, c.time)
 }
 
 // finishAgents looks for chains that end before what their agent signed.
@@ -179,7 +192,7 @@ func (v *verifier) finishAgents() {
 		case claim.At > v.serverTime-skew(DeliveryGrace):
 			v.report.Behind++
 		default:
-			v.found(-1, HeadMissing, "agent %s signed %d entries, %d are here", kid.ShortCode(), claim.Seq, v.chainOf(kid).seq)
+			v.found(-1, finding.HeadMissing, "agent %s signed %d entries, %d are here", kid.ShortCode(), claim.Seq, v.chainOf(kid).next-1)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/lines"
 	"github.com/tucdesk/tucdesk/internal/audit/signers"
 )
@@ -69,7 +70,7 @@ func (v *verifier) addAgent(h export.Host) error {
 		return fmt.Errorf("reading the export: %w", err)
 	}
 	if problem != "" {
-		v.found(-1, BadHost, "%s", problem)
+		v.found(-1, finding.BadHost, "%s", problem)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package verify
 import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -22,17 +23,17 @@ func (v *verifier) session(index int64, e *entry.Entry, agent key.ID) {
 	switch e.Type {
 	case entry.SessionAccept:
 		if open && request == e.RequestHash {
-			v.found(index, BadSession, "the session was accepted before")
+			v.found(index, finding.BadSession, "the session was accepted before")
 		}
 		v.sessions[at] = e.RequestHash
 	case entry.SessionEnd:
 		if !open {
-			v.found(index, BadSession, "the session ends without a start at this agent")
+			v.found(index, finding.BadSession, "the session ends without a start at this agent")
 		}
 		delete(v.sessions, at)
 	case entry.ExecStart, entry.ExecEnd, entry.ChannelOpen: // the approvals of the last are those of its session's start
 		if !open {
-			v.found(index, BadSession, "a command, a connection or a copy outside of a session at this agent")
+			v.found(index, finding.BadSession, "a command, a connection or a copy outside of a session at this agent")
 		}
 	case entry.SpoolGap:
 		if e.Gap != nil && e.Gap.Open {

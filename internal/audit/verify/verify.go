@@ -5,6 +5,7 @@
 //	head.go     the lines that say whose log it is and who may sign
 //	body.go     the lines behind them, in order; checkpoints, and the end
 //	entry.go    one entry: its signer, its chain, its time
+//	order.go    numbers that count up: of lines, and of each signer's entries
 //	session.go  what agents say of their sessions
 //	cosigner.go who besides the server has seen a checkpoint
 //	report.go   what comes out
@@ -27,6 +28,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/lines"
 	"github.com/tucdesk/tucdesk/internal/audit/signers"
 	"github.com/tucdesk/tucdesk/internal/audit/tree"
@@ -48,7 +50,7 @@ const verifyBatch = 256
 // bytes per entry and some hundred per agent, besides the rosters.
 func Export(r io.Reader, fingerprint key.Hash, now time.Time, known ...string) (Report, error) {
 	v := &verifier{
-		now: now, chains: map[key.ID]*chain{}, reached: map[key.ID]bool{}, sessions: map[sessionAt]key.Hash{},
+		now: now, numbers: countFrom(0), chains: map[key.ID]*chain{}, reached: map[key.ID]bool{}, sessions: map[sessionAt]key.Hash{},
 	}
 	v.report.Fingerprint = fingerprint
 	err := v.read(bufio.NewReaderSize(r, 256<<10), known)
@@ -66,12 +68,14 @@ type verifier struct {
 	history *roster.History
 
 	// The body.
+	numbers      order             // of the lines
 	chains       map[key.ID]*chain // by signer
 	reached      map[key.ID]bool   // agents whose claim's entry is here
 	tree         tree.Frontier
 	covered      int64 // entries under a checkpoint that holds
 	promised     int64 // entries of the largest checkpoint in the export, which may hold or not
 	mismatch     bool  // the root was wrong once; later ones say nothing new
+	short        int64 // by how many entries the last checkpoint had more than stood before it; the same again says nothing new
 	known        []checkpoint.Checkpoint
 	ids          idSet
 	sessions     map[sessionAt]key.Hash // open ones, with the hash of the request
@@ -83,16 +87,29 @@ type verifier struct {
 	claimedTotal int64
 }
 
-func (v *verifier) found(entry int64, code FindingCode, format string, args ...any) {
+func (v *verifier) found(entry int64, code finding.Code, format string, args ...any) {
 	v.foundRange(entry, entry, code, format, args...)
 }
 
-func (v *verifier) foundRange(first, last int64, code FindingCode, format string, args ...any) {
-	if len(v.report.Findings) >= MaxFindings {
+func (v *verifier) foundRange(first, last int64, code finding.Code, format string, args ...any) {
+	v.add(finding.Finding{Entry: first, Last: last, Code: code, Detail: fmt.Sprintf(format, args...)})
+}
+
+// add lists a finding if there is room, which foundNext says before.
+func (v *verifier) add(f finding.Finding) {
+	if v.foundNext() == 0 {
 		v.report.More++
 		return
 	}
-	v.report.Findings = append(v.report.Findings, Finding{first, last, code, fmt.Sprintf(format, args...)})
+	v.report.Findings = append(v.report.Findings, f)
+}
+
+// foundNext is 1 and the index of the next finding, 0 if it will not be listed.
+func (v *verifier) foundNext() int {
+	if len(v.report.Findings) >= MaxFindings {
+		return 0
+	}
+	return len(v.report.Findings) + 1
 }
 
 // item is a line of the body and what a worker made of it.

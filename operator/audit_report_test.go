@@ -1,0 +1,92 @@
+package operator
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
+	"github.com/tucdesk/tucdesk/internal/audit/verify"
+	"github.com/tucdesk/tucdesk/internal/cli"
+)
+
+// deletedOne is what a verifier says of a log without the start of a busy session.
+func deletedOne() verify.Report {
+	r := verify.Report{Size: 400}
+	add := func(entry int64, code finding.Code, t finding.Trace) {
+		r.Findings = append(r.Findings, finding.Finding{Entry: entry, Last: entry, Code: code, Detail: "said", Trace: t})
+	}
+	add(-1, finding.BadHost, finding.Trace{})
+	add(5, finding.BadOrder, finding.Trace{Missing: 1, After: 4, First: 5})
+	add(5, finding.ChainGap, finding.Trace{Missing: 1, After: 2, First: 3})
+	for i := range int64(311) {
+		add(5+i, finding.BadSession, finding.Trace{})
+	}
+	return r
+}
+
+// One deleted entry, and hundreds that look wrong for it: the verdict and what was done
+// come first, and the rest when it is asked for.
+func TestVerdictAndCauseComeFirst(t *testing.T) {
+	said := func(r verify.Report, all bool) []string {
+		var out bytes.Buffer
+		printReport(&cli.IO{Out: &out}, r, all)
+		return strings.Split(out.String(), "\n")
+	}
+	short := said(deletedOne(), false)
+	want := []string{"broken: this log was tampered with or is not whole", "entry 5: deleted: 1 entry missing here by the numbers of the lines",
+		"    and 312 findings that follow from it; --all lists them", "bad_host: said"}
+	if got := strings.Join(short[:len(want)], "\n"); got != strings.Join(want, "\n") {
+		t.Errorf("it says\n%s", got)
+	}
+	if len(short) > 8 {
+		t.Errorf("%d lines", len(short))
+	}
+	all := said(deletedOne(), true)
+	if text := strings.Join(all, "\n"); len(all) < 314 || all[1] != want[1] || strings.Count(text, "bad_session") != 311 || strings.Contains(text, "--all") {
+		t.Errorf("with --all %d lines:\n%s", len(all), text)
+	}
+	if line := said(verify.Report{}, false)[0]; !strings.HasPrefix(line, "holds: ") {
+		t.Error(line)
+	}
+	if line := said(verify.Report{Findings: []finding.Finding{{Code: finding.Outdated}}}, false)[0]; !strings.HasPrefix(line, "outdated: ") {
+		t.Error(line)
+	}
+	if text := strings.Join(said(verify.Report{More: 7}, false), "\n"); !strings.Contains(text, "7 findings more") {
+		t.Error(text)
+	}
+}
+
+// Scripts find the cause under a name that stays.
+func TestCausesInJSON(t *testing.T) {
+	raw := mustJSON(t, viewReport(deletedOne()))
+	if !strings.HasPrefix(string(raw), `{"verdict":"broken","causes":[{"kind":"deleted","entry":5,"last":5,"detail":"`) {
+		t.Errorf("it begins %.120s", raw)
+	}
+	var view struct {
+		Causes []struct {
+			Kind     string
+			Findings []int
+		}
+		Findings []struct{ Code string }
+	}
+	if err := json.Unmarshal(raw, &view); err != nil {
+		t.Fatal(err)
+	}
+	if len(view.Causes) != 2 || len(view.Findings) != 314 || len(view.Causes[0].Findings) != 313 || view.Findings[view.Causes[0].Findings[0]].Code != "bad_order" {
+		t.Errorf("%d causes, %d findings", len(view.Causes), len(view.Findings))
+	}
+	if empty := string(mustJSON(t, viewReport(verify.Report{}))); !strings.Contains(empty, `"causes":[]`) {
+		t.Error(empty)
+	}
+}
+
+func mustJSON(t *testing.T, v any) []byte {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
