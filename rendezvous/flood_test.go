@@ -91,7 +91,7 @@ func TestB18FloodingOperatorsLeaveOthersAlone(t *testing.T) {
 	for _, tc := range []struct {
 		people []*person
 		calls  int
-	}{{many[:1], 120}, {many[1:], 40}} {
+	}{{many[:1], 80}, {many[1:], 28}} {
 		begin, done := time.Now(), make(chan int64, 1)
 		go func() { done <- c.flood(tc.people, h, tc.calls) }()
 		served := 0

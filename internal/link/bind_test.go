@@ -31,6 +31,7 @@ func (p *proxy) channelData() int {
 // seconds while the sender is in full flow, at a relay with its usual limits. The
 // channel is bound all the same, soon after, and data goes that way.
 func TestLostChannelBindsDoNotSlowTheSessionForLife(t *testing.T) {
+	t.Parallel()
 	const outage = 3 * time.Second
 	r := startLimitedRelay(t, relay.Limits{})
 	p := newProxy(t, r.udp, nil)

@@ -176,6 +176,7 @@ func TestRecheckNoticesALossAtOnce(t *testing.T) {
 // TestChangedAddressIsANewPlaceOnTheRelay: a NAT forgets us and gives us another
 // port; the relay takes us from there.
 func TestChangedAddressIsANewPlaceOnTheRelay(t *testing.T) {
+	t.Parallel()
 	r := startFull(t, credential.NewSecret())
 	p := newProxy(t, r.udp, nil)
 	operator, agent := pair(t, &r.testRelay, wire.RelayEndpoint{UDP: p.addr}, r.only(RelayUDP))
