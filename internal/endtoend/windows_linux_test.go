@@ -22,6 +22,12 @@ func (w *world) windowsMachine(name, tags string) (*machine, *windows) {
 	win.wrap(join, win.agent)
 	join.Stdin = strings.NewReader(w.token(tags))
 	launch(w.t, join).finish().is(w.t, 0)
+	// Wine shows what access lists give to everybody; the group stands for administrators.
+	for _, file := range []string{"", "identity", "agent.json", "audit.spool"} {
+		if info := must(os.Stat(filepath.Join(m.dir, file))); info.Mode()&0o007 != 0 {
+			w.t.Errorf("others have %v on %q of the agent's state", info.Mode(), file)
+		}
+	}
 	m.cmd = func(cmd *exec.Cmd) {
 		cmd.Args = []string{"", "run", "--state", `C:\agent`, "--no-port-mapping"}
 		win.wrap(cmd, win.agent)
@@ -62,7 +68,7 @@ func TestWindows(t *testing.T) {
 	t.Run("the environment is the user's own", o.environment)
 	t.Run("a shell reads its line", o.shell)
 	t.Run("a terminal", o.terminal)
-	t.Run("package process", o.processes)
+	t.Run("tests of packages", o.packages)
 	t.Run("H7 one spelling of one user", o.users)
 	t.Run("files", o.files)
 	t.Run("forwards", o.forwards)
@@ -147,12 +153,14 @@ func (o *onWindows) terminal(t *testing.T) {
 	s.status()
 }
 
-// processes has the tests of package process run on that machine.
-func (o *onWindows) processes(t *testing.T) {
-	cmd := exec.Command(o.win.buildTest("./agent/process", o.win.path("tools", "process.test.exe")), "-test.timeout=60s")
-	o.win.wrap(cmd, cmd.Path)
-	if a := launch(t, cmd).finish(); a.code != 0 {
-		t.Errorf("%s%s", a.out, a.err)
+// packages has the tests that packages have for Windows run there.
+func (o *onWindows) packages(t *testing.T) {
+	for _, pkg := range []string{"agent/process", "internal/keyfile"} {
+		cmd := exec.Command(o.win.buildTest("./"+pkg, o.win.path("tools", filepath.Base(pkg)+".test.exe")), "-test.timeout=60s")
+		o.win.wrap(cmd, cmd.Path)
+		if a := launch(t, cmd).finish(); a.code != 0 {
+			t.Errorf("%s: %s%s", pkg, a.out, a.err)
+		}
 	}
 }
 

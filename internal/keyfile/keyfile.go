@@ -8,6 +8,9 @@
 // refusal.BadFileMode, naming the path and the command that mends it: a key
 // that others could read has to be looked at by a person.
 //
+// On Windows access lists say what mode bits say elsewhere. Its system and its
+// administrators may always read, as root may.
+//
 // Source: protocol 2.9, design 7, attacks B17.
 package keyfile
 
@@ -70,7 +73,7 @@ func LoadKey[R key.Role](path string) (key.Private[R], error) {
 // WriteNew writes data to a new file, mode 0600, and syncs file and folder. If
 // the file exists the error matches fs.ErrExist.
 func WriteNew(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := createNew(path)
 	if err != nil {
 		return fmt.Errorf("creating %q: %w", path, err)
 	}
@@ -84,19 +87,18 @@ func WriteNew(path string, data []byte) error {
 // WriteAtomic replaces the file at path as a whole: readers and a crash at any
 // moment see the old or the new content, never a part.
 func WriteAtomic(path string, data []byte, mode fs.FileMode) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	f, err := createTemp(path, mode)
 	if err != nil {
 		return fmt.Errorf("replacing %q: %v", path, err)
 	}
 	defer os.Remove(f.Name()) // after the rename there is nothing left to remove
-	if err := errors.Join(f.Chmod(mode), writeSync(f, data)); err != nil {
+	if err := writeSync(f, data); err != nil {
 		return fmt.Errorf("replacing %q: %v", path, err)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := replace(f.Name(), path); err != nil {
 		return fmt.Errorf("replacing %q: %v", path, err)
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(path))
 }
 
 func writeSync(f *os.File, data []byte) error {
@@ -143,10 +145,11 @@ func ReadPrivate(path string, limit int) ([]byte, error) {
 	return data, nil
 }
 
-// CreateDir makes a folder for secrets, mode 0700, with its parents. An
+// CreateDir makes a folder for secrets, mode 0700, with its parents. On Windows what is
+// made in it is as private. An
 // existing folder is taken when it is private already.
 func CreateDir(path string) error {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := makeDir(path); err != nil {
 		return fmt.Errorf("creating folder %q: %w", path, unwrapPath(err))
 	}
 	return CheckDir(path)

@@ -3,9 +3,11 @@
 package keyfile
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -32,6 +34,26 @@ func checkOwner(path string, info fs.FileInfo) error {
 	}
 	return nil
 }
+
+func makeDir(path string) error { return os.MkdirAll(path, 0o700) }
+
+func createNew(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+// createTemp makes a file of a new name beside path.
+func createTemp(path string, mode fs.FileMode) (*os.File, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Chmod(mode); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return f, nil
+}
+
+func replace(from, to string) error { return os.Rename(from, to) }
 
 // syncDir makes a new name in dir survive a power cut.
 func syncDir(dir string) error {

@@ -32,7 +32,7 @@ var table = []row{
 	{"internal/conf", "", "github.com/pelletier/go-toml/v2"},
 	{"policy", "internal/refusal crypto/key internal/conf", ""},
 	{"internal/wire", "internal/refusal crypto/key crypto/statement", ""},
-	{"internal/keyfile", "internal/refusal crypto/key", ""},
+	{"internal/keyfile", "internal/refusal crypto/key", "golang.org/x/sys"},
 	{"policy/roster", base + "policy", ""},
 	{"policy/approval", base + "policy policy/roster internal/keyfile", ""},
 	{"internal/audit/lines", "", ""},
