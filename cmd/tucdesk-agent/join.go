@@ -47,6 +47,9 @@ func joinCommand() *cli.Command {
 				if refusal.Of(err) == refusal.BadToken { // not a login that ran out, as elsewhere
 					return cli.NotCarried(err, token, tokenPrefix, tokenSource)
 				}
+				if refusal.Of(err) == refusal.Expired {
+					return &cli.Error{Err: err, Hints: []string{"make another one, on an operator's machine: tucdesk token create --ttl 24h", "it was made a moment ago: compare the clocks of both machines"}}
+				}
 				if errors.Is(err, agent.ErrRuns) {
 					return unopened(err, state, "join")
 				}

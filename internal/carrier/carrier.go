@@ -28,10 +28,10 @@ type Kind uint8
 // The kinds, in the order in which they are preferred: the first three need a
 // port of their own, WebSocket passes where only HTTPS does.
 const (
-	DTLS Kind = iota + 1
-	TCP
-	TLS
-	WebSocket
+	DTLS      Kind = iota + 1 // over UDP, each frame a datagram of its own
+	TCP                       // plain: what is in the frames is sealed anyway
+	TLS                       // over TCP, with the relay's pinned key
+	WebSocket                 // in HTTPS, likewise
 )
 
 // String returns the kind's name: "dtls", "tcp", "tls" or "ws".

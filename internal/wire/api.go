@@ -30,16 +30,16 @@ const (
 
 // The proof context's action for each route that wants a proof.
 const (
-	ActRoster  = "roster.publish"
-	ActToken   = "token.publish"
-	ActAgent   = "agent.delete"
-	ActSession = "session.open"
-	ActRenew   = "session.renew"
-	ActCheck   = "relay.check"
-	ActApprove = "request.approve"
-	ActCancel  = "request.cancel"
-	ActAudit   = "audit.export"
-	ActCosign  = "audit.cosign"
+	ActRoster  = "roster.publish"  // the next version of a roster
+	ActToken   = "token.publish"   // a join token
+	ActAgent   = "agent.delete"    // deleting a machine
+	ActSession = "session.open"    // asking for a session
+	ActRenew   = "session.renew"   // a further relay credential for one
+	ActCheck   = "relay.check"     // a relay credential for netcheck alone
+	ActApprove = "request.approve" // an approval or denial
+	ActCancel  = "request.cancel"  // withdrawing one's own request
+	ActAudit   = "audit.export"    // the whole log
+	ActCosign  = "audit.cosign"    // a cosignature of a checkpoint
 )
 
 // MaxBody caps any request body; rosters (protocol 4.1, 4 MiB) are the largest.
@@ -148,12 +148,12 @@ type RequestState string
 
 // The states; all but pending and approved are final.
 const (
-	RequestPending   RequestState = "pending"
-	RequestApproved  RequestState = "approved"
-	RequestDenied    RequestState = "denied"
-	RequestExpired   RequestState = "expired"
-	RequestCancelled RequestState = "cancelled"
-	RequestUsed      RequestState = "used"
+	RequestPending   RequestState = "pending"   // people have to decide
+	RequestApproved  RequestState = "approved"  // enough have agreed, and it has not run
+	RequestDenied    RequestState = "denied"    // somebody said no
+	RequestExpired   RequestState = "expired"   // its time ran out
+	RequestCancelled RequestState = "cancelled" // withdrawn by who asked
+	RequestUsed      RequestState = "used"      // it has run
 )
 
 // RequestInfo is a waiting request with everything an approver must see. The

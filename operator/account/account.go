@@ -350,7 +350,7 @@ func (a *Account) NeedRules() error {
 	case a.Rules != nil:
 		return nil
 	case a.State.PolicyHash().IsZero():
-		return refusal.New(refusal.NotFound, "the team has no policy")
+		return &cli.Error{Err: refusal.New(refusal.NotFound, "the team has no policy"), Hints: []string{"an owner publishes one: tucdesk policy publish FILE"}}
 	}
 	return refusal.New(refusal.PolicyMismatch, "the server did not send the policy that the roster binds")
 }

@@ -169,7 +169,7 @@ func (o *Options) newPassphrase(ctx context.Context) ([]byte, error) {
 	first, err := o.readPassphrase(ctx, fmt.Sprintf("New passphrase for the owner key (at least %d characters): ", vault.MinPassphrase))
 	if err == nil && len(first) < vault.MinPassphrase {
 		clear(first)
-		err = fmt.Errorf("making an owner key: the passphrase needs at least %d characters", vault.MinPassphrase)
+		err = &cli.Error{Err: fmt.Errorf("making an owner key: the passphrase needs at least %d characters", vault.MinPassphrase), Hints: []string{"several words that have nothing to do with each other are long and can be kept in mind"}}
 	}
 	if err != nil || o.passphrase != "" {
 		return first, err

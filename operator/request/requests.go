@@ -296,7 +296,7 @@ func (o *decide) run(ctx context.Context, tio *cli.IO, prefix string, d approval
 		case d == approval.Approve && w.Request.Operator == a.Key.ID():
 			return refusal.New(refusal.SelfApproval, "this is your own request")
 		case w.Info.State == wire.RequestApproved && d == approval.Approve:
-			return refusal.New(refusal.BadRequest, "request %s is approved already", w.Hash.String()[:ShortHash])
+			return &cli.Error{Err: refusal.New(refusal.BadRequest, "request %s is approved already", w.Hash.String()[:ShortHash]), Exit: cli.ExitFailed, Hints: []string{"nothing is left to do: whoever waits for it runs it now"}}
 		}
 		if err := Settled(w.Info.State, w.Hash.String()[:ShortHash]); err != nil {
 			return err
