@@ -71,7 +71,8 @@ func (o *auditVerify) run(ctx context.Context, tio *cli.IO, name string) error {
 		return err
 	}
 	if err != nil {
-		return cmp.Or(ctx.Err(), fmt.Errorf("verifying %q: %w", name, err))
+		return cmp.Or(ctx.Err(), error(&cli.Error{Err: fmt.Errorf("verifying %q: %w", name, err), Hints: []string{
+			"an export is made by: tucdesk audit export --out FILE; one that was packed is unpacked first: xzcat FILE | tucdesk audit verify -"}}))
 	}
 	if !o.JSON {
 		printReport(tio, report, o.all)
@@ -143,7 +144,9 @@ func verifyExport(ctx context.Context, tio *cli.IO, name string, fingerprint key
 // pins are the fingerprint, and the checkpoint that this operator remembers.
 func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
 	if o.fingerprint != "" {
-		fingerprint, err = key.ParseID(o.fingerprint)
+		if fingerprint, err = key.ParseID(o.fingerprint); err != nil {
+			err = &cli.Error{Err: refusal.New(refusal.BadArgument, "--fingerprint: want 64 digits of 0-9 and a-f"), Hints: []string{"any member is shown it by: tucdesk team show"}, Exit: cli.ExitUsage}
+		}
 		return fingerprint, nil, err
 	}
 	home, err := o.Home()
