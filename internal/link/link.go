@@ -29,11 +29,11 @@ type Kind string
 
 // The kinds, in the order in which they are tried.
 const (
-	RelayUDP       Kind = "relay-udp"
-	RelayTCP       Kind = "relay-tcp"
-	RelayTLS       Kind = "relay-tls"
-	RelayDTLS      Kind = "relay-dtls"
-	RelayWebSocket Kind = "relay-ws"
+	RelayUDP       Kind = "relay-udp"  // on the socket that direct paths use too
+	RelayTCP       Kind = "relay-tcp"  // a connection of its own, as the next three
+	RelayTLS       Kind = "relay-tls"  // by the relay's pinned key
+	RelayDTLS      Kind = "relay-dtls" // likewise, over UDP
+	RelayWebSocket Kind = "relay-ws"   // likewise, on an HTTPS port
 )
 
 // Config of Open.

@@ -32,8 +32,8 @@ type Protocol uint8
 
 // The protocols that a NAT passes.
 const (
-	TCP Protocol = unix.IPPROTO_TCP
-	UDP Protocol = unix.IPPROTO_UDP
+	TCP Protocol = unix.IPPROTO_TCP // 6
+	UDP Protocol = unix.IPPROTO_UDP // 17
 )
 
 // Bits of TCP's flags.

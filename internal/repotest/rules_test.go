@@ -52,6 +52,31 @@ func TestFilesAreFormatted(t *testing.T) {
 	}
 }
 
+// A name in a group has a comment of its own, or the group's says where it is explained:
+// by the name itself, in the package comment, or in an RFC.
+func TestGroupedNamesAreExplained(t *testing.T) {
+	for _, f := range sources(t) {
+		for _, decl := range f.ast.Decls {
+			group, ok := decl.(*ast.GenDecl)
+			if !ok || f.test || !group.Lparen.IsValid() {
+				continue
+			}
+			doc := group.Doc.Text()
+			for _, spec := range group.Specs {
+				v, ok := spec.(*ast.ValueSpec)
+				if !ok || v.Doc != nil || v.Comment != nil || strings.Contains(doc, "RFC ") || strings.Contains(doc, "the package comment") {
+					continue
+				}
+				for _, name := range v.Names {
+					if name.IsExported() && !strings.Contains(doc, name.Name) {
+						t.Errorf("%s: %s has no comment", f.path, name.Name)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestFilesStayReadable(t *testing.T) {
 	for _, f := range sources(t) {
 		lines := strings.Count(f.text, "\n")

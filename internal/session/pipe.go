@@ -17,14 +17,14 @@ type Kind string
 
 // The kinds. The operator opens the first four, the agent the others.
 const (
-	DirectTCP    Kind = "direct-tcpip"                   // connect to Host and Port
-	DirectSocket Kind = "direct-streamlocal@openssh.com" // connect to the socket at Host
-	ListenTCP    Kind = "tcpip-forward"                  // listen at Host and Port while the channel is open
-	ListenSocket Kind = "streamlocal-forward@openssh.com"
+	DirectTCP    Kind = "direct-tcpip"                    // connect to Host and Port
+	DirectSocket Kind = "direct-streamlocal@openssh.com"  // connect to the socket at Host
+	ListenTCP    Kind = "tcpip-forward"                   // listen at Host and Port while the channel is open
+	ListenSocket Kind = "streamlocal-forward@openssh.com" // listen at the path Host likewise
 
-	ForwardedTCP    Kind = "forwarded-tcpip" // a connection to the listener Of, from Host and Port
-	ForwardedSocket Kind = "forwarded-streamlocal@openssh.com"
-	AgentSocket     Kind = "auth-agent@openssh.com" // a connection to the SSH agent that the program Of was lent
+	ForwardedTCP    Kind = "forwarded-tcpip"                   // a connection to the listener Of, from Host and Port
+	ForwardedSocket Kind = "forwarded-streamlocal@openssh.com" // a connection to the listener Of at a path
+	AgentSocket     Kind = "auth-agent@openssh.com"            // a connection to the SSH agent that the program Of was lent
 )
 
 // byOperator reports who opens channels of a kind; ok is false for no kind at all.

@@ -11,8 +11,8 @@ import (
 // (attack H5): a peer with an odd terminal still gets a usable one, and none
 // gets a screen for which a program would allocate gigabytes.
 const (
-	MaxColumns = 2048
-	MaxRows    = 1024
+	MaxColumns = 2048 // characters of a line
+	MaxRows    = 1024 // lines
 	maxPixels  = 65535
 
 	defaultColumns = 80 // for a width of 0, which means "unknown"

@@ -13,7 +13,7 @@ const (
 	// PacketSize is the largest packet given to Packets, in bytes (design 4.2), where
 	// Packets does not take larger ones, of LargePacket bytes at most.
 	PacketSize  = 1200
-	LargePacket = 8893
+	LargePacket = 8893 // bytes
 	// MaxSilence is how long the peer may be silent before the connection ends by
 	// itself. It is out of the way on purpose: who carries the packets knows
 	// whether the network is gone or only asleep, keeps it alive, and decides.
