@@ -146,7 +146,7 @@ var cases = []testCase{
 	{refused, "another user than the policy lets in", `ssh nobody@$H id`, "", "user_not_allowed", 253},
 	{refused, "a machine that is not there", `ssh nosuch.tucdesk id`, "", "not_found", 255},
 	{refused, "an approval is waited for, and says so", `ssh prod.tucdesk id 2>e & until grep -q "tucdesk requests approve" e; do sleep 0.05; done; cat e >&2; echo waits`, "waits\n", "waits for an approval", 0},
-	{refused, "so is one for -R, and ssh stays", `ssh -o ServerAliveInterval=1 -o ServerAliveCountMax=1 -N -R $P1:127.0.0.1:$PORT prod.tucdesk 2>/dev/null & sleep 4; kill -0 %1 && echo waits; kill %1`, "waits\n", "", 0},
+	{refused, "so is one for -R, and ssh stays", `ssh -o ServerAliveInterval=1 -o ServerAliveCountMax=3 -N -R $P1:127.0.0.1:$PORT prod.tucdesk 2>/dev/null & sleep 6; kill -0 %1 && echo waits; kill %1`, "waits\n", "", 0},
 	{refused, "programs that outlive their session, where a rule blocks that", `p=$(ssh closed.tucdesk 'setsid sleep 60 >/dev/null 2>&1 </dev/null & echo $!'); while kill -0 $p 2>/dev/null; do sleep 0.05; done; echo ended`, "ended\n", "", 0},
 	{refused, "more of a command than fits", `ssh $H "true $(head -c 60000 /dev/zero | tr '\0' x)"`, "", "30,000 bytes", 1},
 	{refused, "mosh, which wants a way of its own", `mosh --ssh="ssh -F $CONF -o BatchMode=yes" $H true </dev/null >/dev/null`, "", "Did not find remote IP address", 10},

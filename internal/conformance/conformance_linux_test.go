@@ -169,4 +169,4 @@ func TestTheTableIsThatOfTheTest(t *testing.T) {
 }
 
 // They wait for each other's processes, not for a core.
-func TestMain(m *testing.M) { os.Exit(programs.Main(m, 8)) }
+func TestMain(m *testing.M) { os.Exit(programs.Main(m, 5)) }

@@ -26,7 +26,7 @@ const (
 // programs are those under test.
 var programs programtest.Set
 
-func TestMain(m *testing.M) { os.Exit(programs.Main(m, 8)) }
+func TestMain(m *testing.M) { os.Exit(programs.Main(m, 6)) }
 
 // program returns the path of a built program.
 func program(t testing.TB, name string) string {

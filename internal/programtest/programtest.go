@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -67,10 +68,19 @@ func (s *Set) Path(t testing.TB, name string) string {
 	return filepath.Join(s.dir, name)
 }
 
-// build leaves out what debuggers read: half of the linker's time. The programs are
-// those that "go run" would run, because the go command keeps what that has linked;
-// it links again for each "go build", and each of the test binaries needs them.
+// build makes the programs as a release does, and as internal/bench does, so that
+// the go command has to make them once. It leaves out what debuggers read: half of
+// the linker's time. The programs are those that "go run" would run, because the go
+// command keeps what that has linked; it links again for each "go build", and each of
+// the test binaries needs them.
 func (s *Set) build() error {
+	env := os.Environ()
+	if !strings.Contains(os.Getenv("GOFLAGS"), "-race") { // which wants cgo
+		env = append(env, "CGO_ENABLED=0")
+		if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" {
+			env = append(env, "GOEXPERIMENT=runtimesecret")
+		}
+	}
 	for _, name := range []string{"tucdesk", "tucdesk-agent", "tucdesk-relay", "tucdesk-server"} {
 		files, err := filepath.Glob(filepath.Join(root, "cmd", name, "*.go"))
 		if err != nil || len(files) == 0 {
@@ -81,8 +91,8 @@ func (s *Set) build() error {
 				return err
 			}
 		}
-		cmd := exec.Command("go", "run", "-ldflags=-s -w", "-exec", "cp", "./cmd/"+name, filepath.Join(s.dir, name))
-		cmd.Dir = root
+		cmd := exec.Command("go", "run", "-trimpath", "-ldflags=-s -w", "-exec", "cp", "./cmd/"+name, filepath.Join(s.dir, name))
+		cmd.Dir, cmd.Env = root, env
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("building the programs: %v\n%s", err, out)
 		}
