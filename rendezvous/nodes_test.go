@@ -147,7 +147,7 @@ func TestK8DecisionsAtOnceEndInOneState(t *testing.T) {
 		c := found(t, n)
 		h := c.newHost("db-1", "prod").accepting()
 		op, ap, ad := c.people[policy.Operator], c.people[policy.Approver], c.people[policy.Admin]
-		for range 5 {
+		for range 3 {
 			open := gated(c, h)
 			hash := open.Request.Hash()
 			must(c.api.OpenSession(t.Context(), op.cred, open))

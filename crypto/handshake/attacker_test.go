@@ -72,7 +72,7 @@ func (x transcript) same(y transcript) bool {
 }
 
 // attackerRuns is raised for a release: 1,000,000 take about twenty minutes.
-var attackerRuns = flag.Int("attacker.runs", 600, "sessions that the random attacker plays with")
+var attackerRuns = flag.Int("attacker.runs", 400, "sessions that the random attacker plays with")
 
 // TestRandomAttackerEqualKeysMeanEqualTranscripts is the cheap stand-in for a
 // model checker.
