@@ -62,6 +62,10 @@ func (p *Process) press(event uint32) error {
 	return nil
 }
 
-// ForgetStarter makes Ctrl-C and Ctrl-Break, which press sends to everybody on a
-// console, do nothing to this process.
-func ForgetStarter() { signal.Notify(make(chan os.Signal, 1), os.Interrupt) }
+// ForgetStarter has programs hear Ctrl-C although whoever started the agent may have
+// turned it off, which is inherited, and makes it and Ctrl-Break, which press sends to
+// everybody on a console, do nothing to this process.
+func ForgetStarter() {
+	_, _, _ = kernel.NewProc("SetConsoleCtrlHandler").Call(0, 0) // there is nothing to be done where it fails
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+}

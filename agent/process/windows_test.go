@@ -58,6 +58,14 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		fmt.Println(kid.Process.Pid)
+	case "sealed":
+		if err := SealPrograms(); err != nil {
+			panic(err)
+		}
+		exe, _ := os.Executable()
+		kid := exec.Command(exe)
+		kid.Env = append(os.Environ(), helperEnv+"=argv")
+		fmt.Println(kid.Run() == nil)
 	case "wait":
 		<-time.After(time.Hour)
 	case "console":
@@ -358,6 +366,16 @@ func TestH2EndEndsWhatIsLeft(t *testing.T) {
 	p.End()
 	if _, err := kid.Wait(); err != nil { // at once: it has ended
 		t.Error(err)
+	}
+}
+
+func TestSealedProcessRunsNothing(t *testing.T) {
+	want := "false\n"
+	if windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil {
+		want = "true\n" // Wine 8 takes the limit and does not keep it
+	}
+	if got := readAll(t, run(t, "sealed", nil).Stdout()); got != want {
+		t.Errorf("it could start a program: %q", got)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -148,8 +149,12 @@ func Listen(ctx context.Context, host string, port uint16, named bool) ([]net.Li
 }
 
 // ListenSocket listens at a path that is not there yet, for this user alone. What
-// was made is removed when the listener is closed.
+// was made is removed when the listener is closed. On Windows, where a mode keeps nobody
+// out of a socket, it refuses.
 func ListenSocket(ctx context.Context, path string) (net.Listener, error) {
+	if runtime.GOOS == "windows" {
+		return nil, refusal.New(refusal.Unavailable, "Windows has no sockets that are one user's alone: listen at a port")
+	}
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "unix", path)
 	if err != nil {

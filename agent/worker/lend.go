@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	"github.com/tucdesk/tucdesk/agent/reach"
@@ -35,6 +36,9 @@ type lent struct {
 func (w *worker) lendAt(ctx context.Context, conn *session.Conn, program uint64) (path string, leave func(), err error) {
 	if _, err := w.may(ctx, wire.Action(policy.ForwardAgent), ""); err != nil {
 		return "", nil, err
+	}
+	if runtime.GOOS == "windows" {
+		return "", nil, refusal.New(refusal.Unavailable, "programs on Windows find an SSH agent at a named pipe, which this version does not make")
 	}
 	dir, err := os.MkdirTemp("", "tucdesk-") // of this user alone
 	if err != nil {

@@ -50,9 +50,16 @@ mode = "enforce"
 
 [[allow]]
 id = "team"
-who.roles = ["operator", "approver", "admin"]
+who.roles = ["admin"]
 users = ["@agent", "root", "Root", 'VM\root', "administrator"]
-actions = ["shell", "exec", "copy", "forward", "ping"]
+actions = ["shell", "exec", "copy", "forward"]
+
+[[allow]]
+id = "walled"
+who.emails = ["bob@acme.example"]
+users = ["@agent"]
+actions = ["copy"]
+roots = ['C:\tools\tree']
 `
 
 // TestWindows is one machine for all that is tried on it: setting one up takes longer
@@ -71,7 +78,11 @@ func TestWindows(t *testing.T) {
 	t.Run("tests of packages", o.packages)
 	t.Run("H7 one spelling of one user", o.users)
 	t.Run("files", o.files)
+	t.Run("files in the folders of a policy", o.walled)
+	t.Run("sftp", o.sftp)
 	t.Run("forwards", o.forwards)
+	t.Run("ping", o.ping)
+	t.Run("what there is not", o.refusals)
 	t.Run("H2 nothing outlives a session", o.nothingStays)
 }
 
@@ -183,6 +194,55 @@ func (o *onWindows) files(t *testing.T) {
 	sameFile(t, o.win.path("tools", "tree", "sub", "a file"), []byte("text"))
 	o.ann.run("cp", "-r", `win:C:/tools/tree`, o.path("twin")).is(t, 0)
 	sameFile(t, o.path("twin", "sub", "a file"), []byte("text"))
+}
+
+func (o *onWindows) walled(t *testing.T) {
+	bob := o.enter("bob", "operator")
+	bob.run("cp", "win:C:/tools/tree/sub/a file", o.path("seen")).is(t, 0)
+	sameFile(t, o.path("seen"), []byte("text"))
+	bob.run("cp", o.path("seen"), "win:C:/tools/tree/new").is(t, 0)
+	sameFile(t, o.win.path("tools", "tree", "new"), []byte("text"))
+	for _, outside := range []string{"C:/tools/big", "C:/tools/tree/sub/../../big", "C:tools/big", "Z:" + o.path("big"), `\\?\C:\tools\big`} {
+		if a := bob.run("cp", "win:"+outside, o.path("stolen")); a.code == 0 || exists(o.path("stolen")) {
+			t.Errorf("%q was read: %+v", outside, a)
+		}
+	}
+	for _, outside := range []string{"C:/tools/big", `C:\tools\tree\..\big`} {
+		if a := bob.run("cp", o.path("seen"), "win:"+outside); a.code == 0 {
+			t.Errorf("%q was written: %+v", outside, a)
+		}
+	}
+	sameFile(t, o.win.path("tools", "big"), must(os.ReadFile(o.path("big"))))
+}
+
+func (o *onWindows) sftp(t *testing.T) {
+	if _, err := exec.LookPath("sftp"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no sftp: apt-get install openssh-client")
+		}
+		t.Skip("no sftp: apt-get install openssh-client")
+	}
+	cmd := exec.Command("sftp", "-b", "-", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+		"-o", "ProxyCommand="+program(t, "tucdesk")+" proxy %h", "@agent@win")
+	cmd.Env = o.ann.cmd().Env
+	cmd.Stdin = strings.NewReader("put " + o.path("big") + " /C:/tools/sent\nget /C:/tools/sent " + o.path("got") + "\nmkdir /C:/tools/made\nrename /C:/tools/sent /C:/tools/made/moved\nls /C:/tools/made\n")
+	a := launch(t, cmd).finish().is(t, 0)
+	want := must(os.ReadFile(o.path("big")))
+	sameFile(t, o.path("got"), want)
+	sameFile(t, o.win.path("tools", "made", "moved"), want)
+	if !strings.Contains(a.out, "/C:/tools/made/moved") {
+		t.Errorf("%q", a.out)
+	}
+}
+
+func (o *onWindows) ping(t *testing.T) {
+	o.ann.run("ping", "-c", "1", "win").is(t, 0)
+}
+
+// refusals are what this version does not do there, each by its name.
+func (o *onWindows) refusals(t *testing.T) {
+	s := o.ann.at(80, 24, "xterm", "ssh", "--name", "kept", "win")
+	s.ends(t, 255, "shells are not kept on Windows by this version")
 }
 
 func (o *onWindows) forwards(t *testing.T) {
