@@ -75,7 +75,7 @@ func (m *Manager) gotResponse(v Via, body []byte, now time.Time) error {
 		return err
 	}
 	for _, p := range m.paths {
-		if p.longs.answered(r.token, now) {
+		if p.pmtu.answered(r.token, p.rtt.smooth, now) {
 			return nil
 		}
 		c, ok := p.find(r.token, now)

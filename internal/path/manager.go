@@ -278,7 +278,7 @@ func (m *Manager) Sent(v Via, bytes int, now time.Time) {
 	}
 	p.out += uint64(bytes)
 	m.busyBytes += uint64(bytes)
-	if p == m.best && p.longs.worth(v, bytes, now) {
+	if p == m.best && p.pmtu.note(v, bytes, now) {
 		m.soon(now)
 	}
 	if p.unheard.IsZero() {

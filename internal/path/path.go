@@ -53,7 +53,7 @@ type path struct {
 	listed bool // in the peer's list
 	fits   bool // a challenge as long as a datagram of data was answered; see Manager.full
 	urgent bool // a challenge is wanted at once
-	longs  longs
+	pmtu   pmtu
 	rank   int // place among the paths that are not chosen, from 0
 
 	heard, answered time.Time
@@ -159,7 +159,7 @@ func (p *path) find(token uint64, now time.Time) (c challenge, ok bool) {
 // deadNow gives p up until it answers.
 func (p *path) deadNow() {
 	p.proven, p.fits, p.dead = false, false, true
-	p.longs.fail(p.lastAsked)
+	p.pmtu.fail(p.lastAsked)
 	p.unheard, p.asked, p.moved = time.Time{}, time.Time{}, time.Time{}
 }
 
@@ -184,7 +184,7 @@ func (p *path) answer(c challenge, now time.Time) {
 // until the path is doubted; a relay leads to the peer in any case. What it carries is
 // asked anew: the same address may be reached by another network now.
 func (p *path) distrust(now time.Time) {
-	p.longs.fail(now)
+	p.pmtu.fail(now)
 	if now.Sub(later(p.heard, p.answered)) >= deadAfter {
 		p.proven = false
 	}
@@ -199,7 +199,7 @@ func (p *path) lose(now time.Time) {
 		p.losses = 0
 	}
 	p.lostAt, p.fits = now, false
-	p.longs.fail(now)
+	p.pmtu.fail(now)
 	p.holdUpto = now.Add(min(holdFirst<<min(p.losses, 10), holdMost))
 	p.losses++
 }

@@ -77,7 +77,7 @@ func (m *Manager) Poll(now time.Time) []Probe {
 			out = m.challenge(out, p, now)
 		}
 	}
-	out = m.enlarge(out, now)
+	out = m.probeSizes(out, now)
 	m.schedule(now)
 	return out
 }

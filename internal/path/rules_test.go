@@ -354,13 +354,13 @@ func TestNothingLongGoesOutAfterASleep(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	m := New(Config{Operator: true, Token: func() uint64 { return 1 }, Now: now})
 	p := m.add(Via{Addr: netip.MustParseAddrPort("192.0.2.1:9")}, Host)
-	p.up, p.proven, p.fits, p.heard, p.answered, p.longs[0].carried, p.longs[1].carried = true, true, true, now, now, true, true
+	p.up, p.proven, p.fits, p.heard, p.answered, p.pmtu[0].carried, p.pmtu[1].carried = true, true, true, now, now, true, true
 	m.best, m.state = p, Good
-	if m.Length() != Large {
+	if m.DatagramSize() != Large {
 		t.Fatal("the path carries nothing long")
 	}
 	m.Wake(now.Add(time.Second))
-	if m.Length() != Size {
+	if m.DatagramSize() != Size {
 		t.Error("long datagrams go out by a path that may have become another")
 	}
 }

@@ -87,7 +87,7 @@ type Conn struct {
 	held    [][]byte   // guarded by wmu, at most maxHeld; see keepFirstLocked
 	started bool       // guarded by wmu: READY is here
 	copies  copies
-	length  atomic.Int64 // of the datagrams of data, sealed, in bytes
+	size    atomic.Int64 // of the datagrams of data, sealed, in bytes
 	waiting atomic.Bool  // packets were dropped; the transport is to repeat them when that works
 
 	paths  *paths

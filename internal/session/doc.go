@@ -8,8 +8,9 @@
 // The first datagrams are CONFIRM (type 0xD3, protocol 2.6), which Dial repeats
 // until READY arrives. Everything else is sealed (type 0xD8, protocol 2.7). The
 // plaintext of a sealed datagram consists of frames and is padded with zeros to
-// a multiple of 64 bytes, at most 1,216, so that the length of a datagram does
-// not tell the number of keys pressed. Protocol 2.7 asks for that only where a
+// a multiple of 64 bytes, at most 1,216, or 1,408 or 8,896 where the path carries
+// that, so that the length of a datagram does not tell the number of keys pressed.
+// Protocol 2.7 asks for that only where a
 // person types and for 16 elsewhere; full packets come out the same, so there is
 // one rule. Receivers demand a multiple of 16.
 //

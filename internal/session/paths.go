@@ -108,7 +108,7 @@ type route struct {
 	doubtful      bool     // data goes by both
 	heard         bool     // something authentic has arrived in this session
 	waking        bool     // this end slept: data waits, see path.Manager.Waking
-	length        int      // of the datagrams of data, sealed, in bytes
+	size          int      // of the datagrams of data, sealed, in bytes
 }
 
 func (r route) none() bool { return r.first == path.Via{} }
@@ -126,7 +126,7 @@ func (p *paths) route(now time.Time) route {
 	if state == path.Gone {
 		return route{heard: p.heard, waking: waking}
 	}
-	return route{first, second, state == path.Doubtful, p.heard, waking, p.m.Length()}
+	return route{first, second, state == path.Doubtful, p.heard, waking, p.m.DatagramSize()}
 }
 
 // sent books what has gone out by r, and nothing else: a path is doubted because it

@@ -23,7 +23,7 @@ const maxHeld = 4
 
 // PacketSize implements transport.Packets.
 func (c *Conn) PacketSize() int {
-	return packetIn(int(c.length.Load()))
+	return packetIn(int(c.size.Load()))
 }
 
 // WritePackets implements transport.Packets: it seals each packet in place, in
@@ -33,8 +33,8 @@ func (c *Conn) WritePackets(p []byte, size int) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	r := c.paths.route(now)
-	c.length.Store(int64(r.length))
-	if size > packetIn(r.length) {
+	c.size.Store(int64(r.size))
+	if size > packetIn(r.size) {
 		return nil // another way since these were made; they are lost
 	}
 	aged := c.sealed.Aged(now)
@@ -172,12 +172,12 @@ func (c *Conn) sendFirst() error {
 	return nil
 }
 
-// packetIn is the size of the packets that datagrams of length bytes carry.
-func packetIn(length int) int {
-	if length <= path.Size {
+// packetIn is the size of the packets that datagrams of size bytes carry.
+func packetIn(size int) int {
+	if size <= path.Size {
 		return transport.PacketSize
 	}
-	return length - seal.Overhead - frameHead
+	return size - seal.Overhead - frameHead
 }
 
 // segment is the length of the segment that carries a frame body of n bytes.
