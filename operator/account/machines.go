@@ -154,7 +154,7 @@ func (a *Account) pick(list []wire.AgentInfo, name string) (Machine, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return Machine{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no machine %q in this team", name), Hints: append(a.meant(name), "which there are: tucdesk ls"), Exit: cli.ExitTransport}
+		return Machine{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no machine %q in this team", name), Hints: append(a.meant(name), "tucdesk ls"), Exit: cli.ExitTransport}
 	}
 	return Machine{}, &cli.Error{Err: refusal.New(refusal.NameTaken, "%d machines are called %q", len(found), name), Hints: []string{"say which one by its key id, as shown by: tucdesk ls --json"}, Exit: cli.ExitFailed}
 }
