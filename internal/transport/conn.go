@@ -171,8 +171,8 @@ func Accept(ctx context.Context, packets Packets, load Load) (*Conn, error) {
 	return c, nil
 }
 
-// HandshakeLimit is how long connecting may take.
-const HandshakeLimit = 10 * time.Second
+// HandshakeLimit is how long connecting may take: two round trips of 10 s.
+const HandshakeLimit = 20 * time.Second
 
 func join(ctx context.Context, packets Packets, side uint64, load Load) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, HandshakeLimit)
