@@ -207,6 +207,7 @@ func newConn(packets Packets, side uint64, load Load) *Conn {
 	c.tellPing, c.tokens = true, startWindow/2*PacketSize
 	c.model = newModel(PacketSize, 0)
 	c.rec.grow()
+	c.rec.skip = 1 + draw(skipFirst)
 	return c
 }
 
@@ -260,13 +261,16 @@ type Stats struct {
 	Sent uint64        // packets sent, repeats among them
 	Lost uint64        // of them, those that were taken for lost and repeated
 	RTT  time.Duration // smoothed round trip of streams, with the wait in queues
+	// Optimistic are the acknowledgements of packets that never were; one ends the
+	// connection.
+	Optimistic uint64
 }
 
 // Stats returns the counts so far.
 func (c *Conn) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Stats{Sent: c.rec.sent, Lost: c.rec.lost, RTT: c.rec.srtt}
+	return Stats{Sent: c.rec.sent, Lost: c.rec.lost, RTT: c.rec.srtt, Optimistic: c.rec.caught}
 }
 
 // OpenStream opens a stream. It waits while the peer's limit is reached. The

@@ -14,7 +14,7 @@
 // fewest bytes, below 2^62.
 //
 //	type    1 byte: 0x40, or 0x41 if the sender waits for an acknowledgement
-//	number  of the packet, from 0, each once
+//	number  of the packet, from 0, none twice; some are left out, see recovery.catches
 //	back    number - the lowest one that the sender still wants acknowledged
 //
 //	0x00  padding          the rest is zeros

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"os"
 	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // outbound is what is to be sent. The connection's lock guards all but out, which
@@ -132,12 +134,8 @@ func (c *Conn) receive() {
 			err = c.takePacket(pkts[i].Data, now)
 		}
 		if err != nil {
-			if err == errMalformed {
-				c.leave = c.leave || c.err == nil
-			}
-			if c.err == nil {
-				c.endLocked(err)
-			}
+			c.leave = c.leave || c.err == nil && refusal.Of(err) == refusal.ProtocolError
+			c.endLocked(err)
 		}
 		ended := c.err != nil
 		c.mu.Unlock()

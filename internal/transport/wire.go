@@ -2,7 +2,8 @@ package transport
 
 import (
 	"encoding/binary"
-	"errors"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // Kinds of a frame, its first byte.
@@ -34,8 +35,11 @@ const (
 	maxValue  = 1<<62 - 1 // of any number, so that no sum of two overflows
 )
 
-// errMalformed ends a connection: only the peer can have sealed such a packet.
-var errMalformed = errors.New("transport: the peer sent a malformed packet")
+// What ends a connection: only the peer can have sealed such a packet.
+var (
+	errMalformed  = refusal.New(refusal.ProtocolError, "the other end sent a malformed packet")
+	errOptimistic = refusal.New(refusal.ProtocolError, "the other end acknowledged packets that never were")
+)
 
 // span is the packet numbers or offsets from lo up to, not including, hi.
 type span struct{ lo, hi uint64 }
