@@ -14,10 +14,6 @@ const (
 	// Packets does not take larger ones, of LargePacket bytes at most.
 	PacketSize  = 1200
 	LargePacket = 8893 // bytes
-	// MaxSilence is how long the peer may be silent before the connection ends by
-	// itself. It is out of the way on purpose: who carries the packets knows
-	// whether the network is gone or only asleep, keeps it alive, and decides.
-	MaxSilence = 8 * 24 * time.Hour
 	// MaxStreams is how many streams the peer may have open at once. A stream
 	// costs about half a KiB, and buffers only for what it holds.
 	MaxStreams = 10_240
@@ -38,13 +34,9 @@ const (
 	leastUnsent, mostUnsent = 32 << 10, 512 << 10
 )
 
-// Errors that callers match.
-var (
-	// ErrClosed is returned when the connection was closed by either end.
-	ErrClosed = errors.New("transport: connection is closed")
-	// ErrDead is returned when the peer was silent for MaxSilence.
-	ErrDead = errors.New("transport: peer is silent")
-)
+// ErrClosed is returned when the connection was closed by either end. Silence closes
+// none: who carries the packets knows whether the network is gone or only asleep.
+var ErrClosed = errors.New("transport: connection is closed")
 
 // ResetError is returned by a stream that one end has given up.
 type ResetError struct {
@@ -133,7 +125,6 @@ type Conn struct {
 	arr   arrivals
 	model model
 	frame frame // the one being read
-	heard time.Duration
 
 	streams     map[uint64]*Stream
 	opened      uint64 // streams of ours, ever

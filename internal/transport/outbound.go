@@ -2,7 +2,6 @@ package transport
 
 import (
 	"encoding/binary"
-	"os"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -93,27 +92,14 @@ func (c *Conn) settledLocked(n uint64) {
 	}
 }
 
-// waitLocked waits for a stream to change. It returns at once with an error when
-// the deadline is over.
-func (c *Conn) waitLocked(changed chan struct{}, deadline time.Time) error {
-	var late <-chan time.Time
-	if !deadline.IsZero() {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return os.ErrDeadlineExceeded
-		}
-		t := time.NewTimer(left)
-		defer t.Stop()
-		late = t.C
-	}
+// waitLocked waits for a stream to change, or for the end.
+func (c *Conn) waitLocked(changed chan struct{}) {
 	c.mu.Unlock()
 	defer c.mu.Lock()
 	select {
 	case <-changed:
 	case <-c.done:
-	case <-late:
 	}
-	return nil
 }
 
 // receive is the reader: it runs until the connection ends.
@@ -127,9 +113,6 @@ func (c *Conn) receive() {
 		n, err := c.packets.ReadPackets(pkts)
 		c.mu.Lock()
 		now := c.now()
-		if n > 0 {
-			c.heard = now
-		}
 		for i := 0; i < n && err == nil; i++ {
 			err = c.takePacket(pkts[i].Data, now)
 		}
@@ -170,9 +153,6 @@ func (c *Conn) pump() (wait time.Duration, ok bool) {
 		size := c.packets.PacketSize()
 		c.mu.Lock()
 		now := c.now()
-		if c.err == nil && now-c.heard >= MaxSilence {
-			c.endLocked(ErrDead)
-		}
 		if c.err != nil {
 			c.farewellUnlock()
 			return 0, false

@@ -223,34 +223,6 @@ func appendAck(b []byte, ranges []span, delay uint64, room int) []byte {
 	return b
 }
 
-// append writes f as parse read it.
-func (f *frame) append(b []byte) []byte {
-	switch f.kind {
-	case frameAck:
-		low := make([]span, 0, len(f.ranges))
-		for i := range f.ranges {
-			low = append(low, f.ranges[len(f.ranges)-1-i])
-		}
-		return appendAck(b, low, f.delay, 1<<16)
-	case frameReset:
-		return appendReset(b, f.id, f.code, f.value)
-	case frameStop:
-		return appendStop(b, frameStop, f.id, f.code)
-	case frameMaxData, frameMaxStreams:
-		return appendLimit(b, f.kind, f.value)
-	case frameMaxStreamData:
-		return appendStreamLimit(b, f.id, f.value)
-	}
-	if f.kind&^(bitFin|bitLength) != frameStream {
-		return append(b, f.kind)
-	}
-	b = appendStreamHead(b, f.kind, f.id, f.value)
-	if f.kind&bitLength != 0 {
-		b = binary.AppendUvarint(b, uint64(len(f.data)))
-	}
-	return append(b, f.data...)
-}
-
 func appendStop(b []byte, kind byte, id uint64, code uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.AppendUvarint(append(b, kind), id), code)
 }
