@@ -16,6 +16,7 @@ import (
 	"github.com/tucdesk/tucdesk/agent/membership"
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/process"
+	"github.com/tucdesk/tucdesk/agent/shelf"
 	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/agent/utmp"
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -76,7 +77,7 @@ type Agent struct {
 	groups   *cgroup.Parent // nil where sessions cannot have control groups
 	judge    *judge.Judge
 	sessions sessionTable
-	shells   shells
+	shells   *shelf.Table
 	left     leftovers
 	running  sync.WaitGroup          // session goroutines
 	refusals *rate.Limiter[struct{}] // that are written into the audit log
@@ -111,7 +112,7 @@ func Open(dir string, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		dir: dir, version: cfg.Version, command: cfg.SessionCommand, log: cfg.Logger,
-		proxies: proxies.Environment(), mapPorts: !cfg.NoPortMapping, sessions: newTable(most), shells: newShells(),
+		proxies: proxies.Environment(), mapPorts: !cfg.NoPortMapping, sessions: newTable(most), shells: shelf.NewTable(), left: newLeftovers(),
 		refusals: rate.New[struct{}](rate.Rate{PerSecond: refusalRate, Burst: refusalBurst}),
 		news:     make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
 	}
@@ -227,7 +228,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.keepConnected(ctx)
 	// 1. no new sessions, 2. the live ones end, 3. nothing writes any more
 	a.sessions.close()
-	a.shells.close()
+	a.shells.Close()
 	a.running.Wait()
 	loops.Wait()
 	_ = a.record(entry.Entry{Type: entry.AgentStop})
@@ -291,7 +292,7 @@ func (a *Agent) keepEnforced(ctx context.Context) {
 // enforce ends the sessions of those who lost their right to them, or whose key or
 // our own certificate is good no longer (attack G6), and those whose time is over.
 func (a *Agent) enforce(now time.Time) {
-	sessions, shells := a.sessions.all(), a.shells.all()
+	sessions, shells := a.sessions.all(), a.shells.All()
 	if len(sessions)+len(shells)+a.left.count() == 0 {
 		return
 	}
@@ -301,8 +302,8 @@ func (a *Agent) enforce(now time.Time) {
 		_, err := judge.Entitled(t, operator, now)
 		return errors.Join(self, err)
 	})
-	for _, k := range a.shells.lapsed(now) {
-		k.end(refusal.Expired)
+	for _, k := range a.shells.Lapsed(now) {
+		k.End(refusal.Expired)
 	}
 	for _, s := range sessions {
 		if s.lapsed(now) {
@@ -316,10 +317,10 @@ func (a *Agent) enforce(now time.Time) {
 		}
 	}
 	for _, k := range shells {
-		_, err := judge.Entitled(t, k.name.operator, now)
+		_, err := judge.Entitled(t, k.Name.Operator, now)
 		if err = errors.Join(self, err); err != nil {
-			a.log.Warn("ending a kept shell", "session", k.question.Request.Session.String(), "err", err)
-			k.end(codeOf(err))
+			a.log.Warn("ending a kept shell", "session", k.Question.Request.Session.String(), "err", err)
+			k.End(codeOf(err))
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/tucdesk/tucdesk/agent/pair"
+	"github.com/tucdesk/tucdesk/agent/shelf"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
@@ -271,7 +272,7 @@ func TestNewSessionTakesAKeptShellOver(t *testing.T) {
 func TestH8KeptShellsAreBounded(t *testing.T) {
 	t.Parallel()
 	k, a := liveTeam(t)
-	for i := range maxShellsPerOperator {
+	for i := range shelf.MaxPerOperator {
 		k.mustSit(a, keeping(wire.KeepOpen, fmt.Sprint("n", i), "cat")).away()
 	}
 	if _, err := k.sit(a, "ann", keeping(wire.KeepOpen, "more", "cat")); refusal.Of(err) != refusal.TooMany {

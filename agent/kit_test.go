@@ -226,7 +226,7 @@ func (k *team) agent(tags ...string) *Agent {
 
 func stop(a *Agent) {
 	a.sessions.close()
-	a.shells.close()
+	a.shells.Close()
 	a.running.Wait()
 	a.Close()
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/agent/cgroup"
+	"github.com/tucdesk/tucdesk/agent/places"
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 )
@@ -26,15 +26,21 @@ const (
 type leftovers struct {
 	mu     sync.Mutex
 	groups map[*cgroup.Group]key.ID // guarded by mu; whose session it was
+	places *places.Places           // guarded by mu
+}
+
+func newLeftovers() leftovers {
+	return leftovers{
+		groups: make(map[*cgroup.Group]key.ID),
+		places: places.New("sessions that leave programs running", maxLeft, maxLeftPerOperator),
+	}
 }
 
 // add remembers a group that an agent before this one left.
 func (l *leftovers) add(g *cgroup.Group, operator key.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.groups == nil {
-		l.groups = make(map[*cgroup.Group]key.ID)
-	}
+	l.places.Count(operator)
 	l.groups[g] = operator
 }
 
@@ -42,11 +48,8 @@ func (l *leftovers) add(g *cgroup.Group, operator key.ID) {
 func (l *leftovers) take(g *cgroup.Group, operator key.ID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.fullLocked(operator); err != nil {
+	if err := l.places.Take(operator); err != nil {
 		return err
-	}
-	if l.groups == nil {
-		l.groups = make(map[*cgroup.Group]key.ID)
 	}
 	l.groups[g] = operator
 	return nil
@@ -62,23 +65,7 @@ func (l *leftovers) room(operator key.ID) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.fullLocked(operator)
-}
-
-func (l *leftovers) fullLocked(operator key.ID) error {
-	if len(l.groups) >= maxLeft {
-		return refusal.New(refusal.TooMany, "programs of %d sessions go on here already", maxLeft)
-	}
-	own := 0
-	for _, of := range l.groups {
-		if of == operator {
-			own++
-		}
-	}
-	if own >= maxLeftPerOperator {
-		return refusal.New(refusal.TooMany, "programs of %d sessions of this operator go on here already", maxLeftPerOperator)
-	}
-	return nil
+	return l.places.Room(operator)
 }
 
 // all are those remembered now.
@@ -91,7 +78,10 @@ func (l *leftovers) all() map[*cgroup.Group]key.ID {
 func (l *leftovers) forget(g *cgroup.Group) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.groups, g)
+	if operator, ok := l.groups[g]; ok {
+		l.places.Give(operator)
+		delete(l.groups, g)
+	}
 }
 
 // count is how many groups are remembered.

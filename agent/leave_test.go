@@ -258,7 +258,7 @@ func fillPlaces(k *team, a *Agent, who string) {
 // One operator cannot take the places of all others, however many sessions leave
 // something, and is told that it is about places.
 func TestH8OneOperatorCannotTakeEveryPlaceForWhatStays(t *testing.T) {
-	var l leftovers
+	l := newLeftovers()
 	ann, eve := key.ID{1}, key.ID{2}
 	groups := make([]cgroup.Group, maxLeft+1)
 	taken := 0
@@ -267,7 +267,7 @@ func TestH8OneOperatorCannotTakeEveryPlaceForWhatStays(t *testing.T) {
 			taken++
 		}
 	}
-	if err := l.take(new(cgroup.Group), ann); taken != maxLeftPerOperator || refusal.Of(err) != refusal.TooMany || !strings.Contains(err.Error(), "of this operator") {
+	if err := l.take(new(cgroup.Group), ann); taken != maxLeftPerOperator || refusal.Of(err) != refusal.TooMany || !strings.Contains(err.Error(), "of one operator") {
 		t.Errorf("one operator has %d places, and then %v", taken, err)
 	}
 	if err := l.take(new(cgroup.Group), eve); err != nil {

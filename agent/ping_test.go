@@ -76,7 +76,7 @@ func TestH8PingsAreNobodyAndTakeNoPlaceOfASession(t *testing.T) {
 	}
 	_ = conn.Close()
 	until(t, "the sessions to end", func() bool { return a.sessions.count() == 0 })
-	if p := a.sessions.pings; p.taken != 0 || len(p.of) != 0 {
+	if p := a.sessions.pings; p.Taken() != 0 {
 		t.Errorf("places are left: %+v", p)
 	}
 }

@@ -3,7 +3,7 @@ package agent
 import (
 	"sync"
 
-	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/agent/places"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
@@ -24,53 +24,25 @@ const (
 type sessionTable struct {
 	mu     sync.Mutex
 	m      map[wire.SessionID]*live // guarded by mu; nil while a place is only reserved
-	places places                   // guarded by mu
-	pings  places                   // guarded by mu; they cost nobody a session
+	places *places.Places           // guarded by mu
+	pings  *places.Places           // guarded by mu; they cost nobody a session
 	closed bool                     // guarded by mu
 }
 
 func newTable(sessions int) sessionTable {
 	return sessionTable{
 		m:      make(map[wire.SessionID]*live),
-		places: places{what: "sessions", all: sessions, each: maxPerOperator, of: make(map[key.ID]int)},
-		pings:  places{what: "pings", all: maxPings, each: maxPingsPerOperator, of: make(map[key.ID]int)},
-	}
-}
-
-// places are those of one kind of session.
-type places struct {
-	what      string
-	all, each int            // at most, and of one operator
-	taken     int            // in all
-	of        map[key.ID]int // taken by each operator
-}
-
-// take takes one, or refuses with TooMany.
-func (p *places) take(operator key.ID) error {
-	switch {
-	case p.taken >= p.all:
-		return refusal.New(refusal.TooMany, "%d %s are open; at most %d", p.taken, p.what, p.all)
-	case p.of[operator] >= p.each:
-		return refusal.New(refusal.TooMany, "%d %s of this operator are open; at most %d", p.of[operator], p.what, p.each)
-	}
-	p.taken++
-	p.of[operator]++
-	return nil
-}
-
-func (p *places) give(operator key.ID) {
-	p.taken--
-	if p.of[operator]--; p.of[operator] <= 0 {
-		delete(p.of, operator)
+		places: places.New("sessions", sessions, maxPerOperator),
+		pings:  places.New("pings", maxPings, maxPingsPerOperator),
 	}
 }
 
 // kindLocked returns the places that an action is served in.
-func (t *sessionTable) kindLocked(action wire.Action) *places {
+func (t *sessionTable) kindLocked(action wire.Action) *places.Places {
 	if action == wire.Ping {
-		return &t.pings
+		return t.pings
 	}
-	return &t.places
+	return t.places
 }
 
 // reserve takes a place for what r asks for, or refuses with TooMany.
@@ -83,7 +55,7 @@ func (t *sessionTable) reserve(r *wire.Request) error {
 	case twice:
 		return refusal.New(refusal.Replay, "a session of this id is open")
 	}
-	if err := t.kindLocked(r.Action).take(r.Operator); err != nil {
+	if err := t.kindLocked(r.Action).Take(r.Operator); err != nil {
 		return err
 	}
 	t.m[r.Session] = nil
@@ -104,7 +76,7 @@ func (t *sessionTable) release(r *wire.Request) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.m, r.Session)
-	t.kindLocked(r.Action).give(r.Operator)
+	t.kindLocked(r.Action).Give(r.Operator)
 }
 
 func (t *sessionTable) has(id wire.SessionID) bool {

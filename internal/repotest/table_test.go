@@ -118,9 +118,11 @@ var table = []row{
 	{"agent/gossip", "internal/refusal crypto/key internal/wire internal/audit/checkpoint internal/audit/witness agent/trust", ""},
 	{"agent/worker", "internal/refusal crypto/handshake policy internal/harden internal/wire internal/link internal/session internal/join internal/confine internal/filecopy internal/filecopy/receive internal/filecopy/send agent/process agent/kept agent/files agent/reach agent/pair", ""},
 	{"agent/judge", base + "crypto/replay crypto/handshake policy policy/roster policy/approval internal/rate agent/process agent/trust agent/pair", ""},
+	{"agent/places", "internal/refusal crypto/key", ""},
+	{"agent/shelf", "internal/refusal crypto/key internal/wire policy agent/kept agent/pair agent/places agent/judge", ""},
 	{"agent", base + "crypto/handshake policy policy/roster policy/approval internal/keyfile " +
 		"internal/audit/entry internal/audit/spool internal/proxies internal/link internal/rate rendezvous/client " +
-		"agent/process agent/kept agent/cgroup agent/utmp agent/trust agent/membership agent/pair agent/worker agent/gossip agent/judge", ""},
+		"agent/process agent/kept agent/cgroup agent/utmp agent/trust agent/membership agent/pair agent/worker agent/gossip agent/judge agent/places agent/shelf", ""},
 	{"operator/vault", "crypto/key internal/keyfile", "filippo.io/age"},
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
 	{"operator/screen", "internal/terminal", "golang.org/x/text"},
