@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,18 +105,19 @@ func TestRequestAndGrantAreChecked(t *testing.T) {
 		"in the future": {func(r *wire.Request) {
 			r.IssuedAt, r.ExpiresAt = wire.At(now.Add(5*time.Minute)), wire.At(now.Add(6*time.Minute))
 		}, refusal.NotYetValid},
-		"lives too long":      {func(r *wire.Request) { r.ExpiresAt = wire.At(now.Add(time.Hour)) }, refusal.BadTime},
-		"no protocol of ours": {func(r *wire.Request) { r.Protocols = []uint16{7} }, refusal.NoCommonSuite},
-		"another suite":       {func(r *wire.Request) { r.Suites = []uint16{2, 1} }, refusal.NoCommonSuite},
-		"unknown action":      {func(r *wire.Request) { r.Action = "format" }, refusal.BadArgument},
-		"two command lines":   {func(r *wire.Request) { r.Action, r.Params.Argv = wire.Shell, []wire.Bytes{[]byte("a"), []byte("b")} }, refusal.BadArgument},
-		"exec without argv":   {func(r *wire.Request) { r.Params.Argv = nil }, refusal.BadArgument},
-		"relative folder":     {func(r *wire.Request) { r.Params.Cwd = wire.Bytes("tmp") }, refusal.BadArgument},
-		"no such program":     {func(r *wire.Request) { r.Params.Argv = []wire.Bytes{wire.Bytes("no-such-program")} }, refusal.CommandNotFound},
-		"E4 zero byte":        {func(r *wire.Request) { r.Params.Argv = append(r.Params.Argv, wire.Bytes("a\x00b")) }, refusal.BadArgument},
-		"H7 numeric user":     {func(r *wire.Request) { r.Params.User = "1000" }, refusal.UserNotAllowed},
-		"H7 unknown user":     {func(r *wire.Request) { r.Params.User = "no-such-user" }, refusal.UserNotAllowed},
-		"H7 not in a rule":    {func(r *wire.Request) { r.Params.User = "daemon" }, refusal.UserNotAllowed},
+		"lives too long":     {func(r *wire.Request) { r.ExpiresAt = wire.At(now.Add(time.Hour)) }, refusal.BadTime},
+		"an older transport": {func(r *wire.Request) { r.Protocols = []uint16{1} }, refusal.NoCommonSuite},
+		"a newer transport":  {func(r *wire.Request) { r.Protocols = []uint16{7} }, refusal.NoCommonSuite},
+		"another suite":      {func(r *wire.Request) { r.Suites = []uint16{2, 1} }, refusal.NoCommonSuite},
+		"unknown action":     {func(r *wire.Request) { r.Action = "format" }, refusal.BadArgument},
+		"two command lines":  {func(r *wire.Request) { r.Action, r.Params.Argv = wire.Shell, []wire.Bytes{[]byte("a"), []byte("b")} }, refusal.BadArgument},
+		"exec without argv":  {func(r *wire.Request) { r.Params.Argv = nil }, refusal.BadArgument},
+		"relative folder":    {func(r *wire.Request) { r.Params.Cwd = wire.Bytes("tmp") }, refusal.BadArgument},
+		"no such program":    {func(r *wire.Request) { r.Params.Argv = []wire.Bytes{wire.Bytes("no-such-program")} }, refusal.CommandNotFound},
+		"E4 zero byte":       {func(r *wire.Request) { r.Params.Argv = append(r.Params.Argv, wire.Bytes("a\x00b")) }, refusal.BadArgument},
+		"H7 numeric user":    {func(r *wire.Request) { r.Params.User = "1000" }, refusal.UserNotAllowed},
+		"H7 unknown user":    {func(r *wire.Request) { r.Params.User = "no-such-user" }, refusal.UserNotAllowed},
+		"H7 not in a rule":   {func(r *wire.Request) { r.Params.User = "daemon" }, refusal.UserNotAllowed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := k.askFor(a, "ann", c.edit)
@@ -138,6 +140,27 @@ func TestRequestAndGrantAreChecked(t *testing.T) {
 	q = k.askFor(a, "ann", nil)
 	q.offer.Grant = must(statement.Sign(other.grant, q.grant))
 	q.wantRefusal(refusal.UnknownKey)
+}
+
+// TestAnOlderProgramIsNamed: packets of another transport are but silence to either
+// end, so a session of two that differ must not begin, and say at once who is behind.
+func TestAnOlderProgramIsNamed(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	for _, c := range []struct {
+		offered []uint16
+		update  string
+	}{
+		{[]uint16{1}, "update the operator's program"},
+		{nil, "update the operator's program"},
+		{[]uint16{wire.SessionProtocol + 1, wire.SessionProtocol + 2}, "update tucdesk-agent"},
+	} {
+		_, r := k.askFor(a, "ann", func(r *wire.Request) { r.Protocols = c.offered }).send()
+		if r == nil || r.Code != refusal.NoCommonSuite || !strings.Contains(r.Detail, c.update) {
+			t.Errorf("offered %v: %+v", c.offered, r)
+		}
+	}
+	k.askFor(a, "ann", func(r *wire.Request) { r.Protocols = []uint16{wire.SessionProtocol + 1, wire.SessionProtocol} }).wantAccept()
 }
 
 func TestFlippedStatementsAreRefused(t *testing.T) {

@@ -253,7 +253,7 @@ func (k *team) askFor(a *Agent, who string, edit func(*wire.Request)) *ask {
 	q.request = wire.Request{
 		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(time.Minute)), Team: k.state.Team(),
 		Session: wire.NewSessionID(), Operator: q.by.ID(), Agent: a.ID(), RosterVersion: k.state.Version(),
-		RosterHash: k.state.Hash(), PolicyHash: k.state.PolicyHash(), Suites: []uint16{1}, Protocols: []uint16{1},
+		RosterHash: k.state.Hash(), PolicyHash: k.state.PolicyHash(), Suites: []uint16{1}, Protocols: []uint16{wire.SessionProtocol},
 		Action: wire.Exec, Params: wire.Params{Argv: []wire.Bytes{wire.Bytes("true")}, Env: []wire.EnvVar{}},
 	}
 	if edit != nil {
@@ -327,9 +327,12 @@ func (q *ask) wantAccept() (m3 []byte, keys *handshake.Keys) {
 			q.team.t.Fatalf("refused with %s: %s", r.Code, r.Detail)
 		}
 	}
-	m3, _, keys, err := q.hs.Confirm(m2, func(id key.ID) (key.Public[key.Agent], error) { return q.agent.cert.Key(id) })
+	m3, accepted, keys, err := q.hs.Confirm(m2, func(id key.ID) (key.Public[key.Agent], error) { return q.agent.cert.Key(id) })
 	if err != nil {
 		q.team.t.Fatal(err)
+	}
+	if accepted.Flags != uint32(wire.SessionProtocol) {
+		q.team.t.Errorf("ACCEPT has the flags %x", accepted.Flags)
 	}
 	return m3, keys
 }

@@ -110,7 +110,7 @@ func (a *Agent) begin(q *judge.Question) (*live, []byte, error) {
 	t, _ := a.keeper.Get()
 	hs, m2, err := handshake.Accept(handshake.AgentConfig{
 		Identity: a.identity, Operator: q.Operator.Key, GrantHash: q.Offer.Grant.Hash(),
-		RosterHash: t.Roster.Hash(), Suites: suites(q.Request.Suites),
+		RosterHash: t.Roster.Hash(), Flags: uint32(wire.SessionProtocol), Suites: suites(q.Request.Suites),
 	}, q.Offer.Open)
 	if err != nil {
 		return nil, nil, err

@@ -360,7 +360,7 @@ func (c *crew) request(p *person, h *host, edit func(*wire.Request)) wire.Sessio
 	now := time.Now()
 	r := wire.Request{ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(wire.RequestLifetime)), Team: c.state.Team(),
 		Session: wire.NewSessionID(), Operator: p.key.ID(), Agent: h.key.ID(), RosterVersion: c.state.Version(), RosterHash: c.state.Hash(),
-		PolicyHash: c.state.PolicyHash(), Suites: []uint16{1}, Protocols: []uint16{1}, Eph: key.Hash{1}, Action: wire.Shell,
+		PolicyHash: c.state.PolicyHash(), Suites: []uint16{1}, Protocols: []uint16{wire.SessionProtocol}, Eph: key.Hash{1}, Action: wire.Shell,
 		Params: wire.Params{Argv: []wire.Bytes{}, Env: []wire.EnvVar{}}, Reason: "test"}
 	if edit != nil {
 		edit(&r)

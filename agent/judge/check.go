@@ -24,14 +24,23 @@ func (j *Judge) checkRequest(q *Question, now time.Time) error {
 		return refusal.New(refusal.BadMessage, "OPEN and the request beside it do not belong together")
 	case len(r.Suites) == 0 || r.Suites[0] != uint16(q.Open.Suite):
 		return refusal.New(refusal.NoCommonSuite, "OPEN begins with another suite than the signed request")
-	case !slices.Contains(r.Protocols, protocolVersion):
-		return refusal.New(refusal.NoCommonSuite, "the operator does not offer protocol version %d", protocolVersion)
+	case !slices.Contains(r.Protocols, wire.SessionProtocol):
+		return noProtocol(r.Protocols)
 	case r.Agent != j.cfg.Agent:
 		return refusal.New(refusal.WrongAgent, "the request is for another agent")
 	case r.Team != j.cfg.Team:
 		return refusal.New(refusal.WrongTeam, "the request is of another team")
 	}
 	return inTime("request", r.IssuedAt, r.ExpiresAt, wire.GatedRequestLifetime, now)
+}
+
+// noProtocol says which end is the older one: nobody else can tell.
+func noProtocol(offered []uint16) error {
+	older := "update the operator's program"
+	if len(offered) > 0 && slices.Min(offered) > wire.SessionProtocol {
+		older = "update tucdesk-agent on this machine"
+	}
+	return refusal.New(refusal.NoCommonSuite, "the operator offers session protocols %v and this agent speaks %d: %s", offered[:min(len(offered), 8)], wire.SessionProtocol, older)
 }
 
 // inTime checks a statement's times against this clock. Only issue times get an

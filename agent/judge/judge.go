@@ -68,9 +68,6 @@ const (
 // the agent does not; our choice, well inside the operator's own patience.
 const fetchLimit = 5 * time.Second
 
-// protocolVersion is TDS1.
-const protocolVersion = 1
-
 // Question is one OPEN that was verified: who asks for what. It says nothing yet
 // about whether that may be.
 type Question struct {

@@ -143,7 +143,7 @@ func (p *person) expires(t *testing.T, m *machine, approver *person) {
 	marker := p.w.marker()
 	shake := must(handshake.NewOperator(handshake.OperatorConfig{Identity: k, Session: wire.NewSessionID(), RosterHash: st.Hash()}))
 	req := wire.Request{ID: wire.NewNonce(), IssuedAt: now(), ExpiresAt: now() + 2000, Team: member.Team, Session: wire.NewSessionID(), Operator: k.ID(),
-		Agent: m.key().ID(), RosterVersion: st.Version(), RosterHash: st.Hash(), PolicyHash: st.PolicyHash(), Suites: []uint16{2, 1}, Protocols: []uint16{1},
+		Agent: m.key().ID(), RosterVersion: st.Version(), RosterHash: st.Hash(), PolicyHash: st.PolicyHash(), Suites: []uint16{2, 1}, Protocols: []uint16{wire.SessionProtocol},
 		Eph: shake.EphHash(), Action: wire.Exec, Params: wire.Params{Argv: []wire.Bytes{wire.Bytes("touch"), wire.Bytes(marker)}, Env: []wire.EnvVar{}}}
 	signed := must(statement.Sign(k, req))
 	open := wire.SessionOpen{Request: signed, Open: must(shake.Open(signed.Hash()))}

@@ -110,7 +110,7 @@ func TestLiarCannotAnswerForMachines(t *testing.T) {
 // answers is ACCEPT by whoever holds k.
 func (l *liar) answers(k key.Private[key.Agent], open wire.SessionOpen) (wire.SessionReply, error) {
 	req := l.request(open.Request)
-	_, m2, err := handshake.Accept(handshake.AgentConfig{Identity: k, Operator: l.w.ann.key().Public(), RosterHash: req.RosterHash}, open.Open)
+	_, m2, err := handshake.Accept(handshake.AgentConfig{Identity: k, Operator: l.w.ann.key().Public(), RosterHash: req.RosterHash, Flags: uint32(wire.SessionProtocol)}, open.Open)
 	return wire.SessionReply{Accept: m2, Relay: wire.Relay{Endpoints: []wire.RelayEndpoint{{UDP: l.w.relay}}}}, err
 }
 

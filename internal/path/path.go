@@ -12,13 +12,16 @@ const (
 	doubtLeast = 150 * time.Millisecond
 	// doubtMargin is added to three round trips.
 	doubtMargin = 50 * time.Millisecond
-	// doubtMost bounds what a round trip that was measured badly can cost.
+	// doubtMost bounds what a round trip that was measured badly can cost, but for a
+	// path whose last answer took longer than half of it: that gets twice that time.
 	doubtMost = 3 * time.Second
 	// doubtUnknown stands for three round trips of a path that was not measured.
 	doubtUnknown = time.Second
 	// deadAfter is the silence after which a path has to answer a challenge again
-	// before it is used.
-	deadAfter = 3 * time.Second
+	// before it is used; deadUnknown is that of a relay on which nobody answered yet,
+	// since the first round trip may be one of ten seconds.
+	deadAfter   = 3 * time.Second
+	deadUnknown = 20 * time.Second
 	// validFor is how long an answer, or anything heard, vouches for a direct
 	// path: the address may belong to somebody else by then.
 	validFor = 90 * time.Second
@@ -34,9 +37,11 @@ const (
 )
 
 // outstanding challenges are remembered per path, the youngest ones, for
-// tokenLife: what comes later tells nothing about the path as it is.
+// tokenLife: what comes later tells nothing about the path as it is. A path of which
+// nothing is known is asked once a second, so that many bridge a round trip of
+// tokenLife.
 const (
-	outstanding = 8
+	outstanding = 24
 	tokenLife   = 20 * time.Second
 )
 
@@ -105,14 +110,14 @@ func (p *path) suspect(now time.Time) bool {
 // deadAt is when p will have been silent for so long that it must be checked
 // before it is used again; zero is never.
 func (p *path) deadAt() time.Time {
-	t := earliest(p.unheard, p.asked)
+	t, silence := earliest(p.unheard, p.asked), max(deadAfter, p.doubt+min(p.doubt, doubtMost))
 	if p.via.Relayed() && !p.known {
-		t = p.unheard // a peer that speaks but knows no challenges is not dead
+		t, silence = p.unheard, deadUnknown // a peer that speaks but knows no challenges is not dead
 	}
 	if t.IsZero() || p.dead {
 		return time.Time{}
 	}
-	return t.Add(max(deadAfter, 2*p.doubt))
+	return t.Add(silence)
 }
 
 // expires is when an unused direct path must be checked again; zero is never.
@@ -207,7 +212,7 @@ func (p *path) lose(now time.Time) {
 // sample takes the round trip of a challenge that was answered on its own path.
 func (p *path) sample(d time.Duration, now time.Time) {
 	p.rtt.sample(d, now)
-	p.doubt = min(max(doubtLeast, 3*p.rtt.smooth+doubtMargin, p.rtt.smooth+4*p.rtt.variation+doubtMargin), doubtMost)
+	p.doubt = min(max(doubtLeast, 3*p.rtt.smooth+doubtMargin, p.rtt.smooth+4*p.rtt.variation+doubtMargin), max(doubtMost, 2*d))
 }
 
 // first returns t unless it is zero.

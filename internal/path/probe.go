@@ -17,7 +17,8 @@ const (
 	// lost, and goneGap at first.
 	goneGap  = time.Second
 	gonePart = 20
-	// A repeated challenge on a path that has answered before waits at most this.
+	// A repeated challenge on a path that has answered before waits at most this, or
+	// half of what makes it doubted: before that the first may well be answered.
 	repeatMost = time.Second
 
 	// roundIdle is the least time between rounds while relayed and idle, roundBusy
@@ -144,7 +145,7 @@ func (m *Manager) due(p *path) time.Time {
 	case p.urgent:
 		return p.lastAsked.Add(probeFirst)
 	case p.proven && !p.asked.IsZero():
-		return p.lastAsked.Add(min(p.doubt/2<<min(max(p.tries-1, 0), 8), repeatMost))
+		return p.lastAsked.Add(min(p.doubt/2<<min(max(p.tries-1, 0), 8), max(repeatMost, p.doubt/2)))
 	case p.proven:
 		return m.keep(p)
 	case p.via.Relayed():

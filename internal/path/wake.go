@@ -11,7 +11,7 @@ const (
 	// from after it: the peer's transport may take 25 ms to acknowledge.
 	wakeLinger = 30 * time.Millisecond
 	// wakeMost is how long a peer is waited for that can be heard and answers no
-	// challenge.
+	// challenge, or two round trips.
 	wakeMost = 3 * time.Second
 )
 
@@ -72,7 +72,7 @@ func (m *Manager) wakeEnd() time.Time {
 	case !m.answeredAt.IsZero():
 		return m.answeredAt.Add(wakeLinger)
 	case !m.heardAt.IsZero():
-		return m.heardAt.Add(wakeMost)
+		return m.heardAt.Add(max(wakeMost, 2*m.trip))
 	}
 	return never
 }

@@ -91,7 +91,7 @@ var table = []row{
 	{"internal/carrier", "crypto/key relay/hop", "golang.org/x/net"},
 	{"internal/portmap", "", "github.com/jackpal/go-nat-pmp github.com/huin/goupnp"},
 	{"internal/link", "internal/refusal internal/udp internal/wire internal/path internal/portmap internal/carrier relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging golang.org/x/sys"},
-	{"internal/transport", "", ""},
+	{"internal/transport", "internal/refusal", ""},
 	{"internal/probe", "crypto/key internal/udp internal/wire internal/proxies internal/carrier internal/link relay/guard relay/credential", ""},
 	{"internal/session", base + "crypto/handshake crypto/seal internal/harden internal/path internal/link internal/transport", ""},
 

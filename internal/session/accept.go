@@ -43,7 +43,7 @@ type AcceptConfig struct {
 // Refusals: Unreachable when no CONFIRM came within AcceptLimit, HandshakeFailed
 // after too many wrong ones.
 func Accept(ctx context.Context, cfg AcceptConfig) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, AcceptLimit)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := waiter{cfg: cfg}
 	if err := w.wait(ctx); err != nil {
@@ -101,6 +101,8 @@ type waiter struct {
 }
 
 func (w *waiter) wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, AcceptLimit)
+	defer cancel()
 	for {
 		batch, err := w.cfg.Link.ReadBatch(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {

@@ -160,10 +160,7 @@ func (c *Conn) run(t *transport.Conn) {
 
 // ended translates why the streams ended.
 func ended(err error) error {
-	switch {
-	case errors.Is(err, transport.ErrDead):
-		return refusal.New(refusal.Unreachable, "the other end has been silent for %v", transport.MaxSilence)
-	case err == nil, errors.Is(err, transport.ErrClosed):
+	if err == nil || errors.Is(err, transport.ErrClosed) {
 		return ErrClosed
 	}
 	return err
@@ -247,7 +244,7 @@ func (c *Conn) cause(err error) error {
 		return err
 	case c.ctx.Err() != nil:
 		return context.Cause(c.ctx)
-	case errors.Is(err, transport.ErrClosed), errors.Is(err, transport.ErrDead):
+	case errors.Is(err, transport.ErrClosed):
 		return ended(err) // the session is about to find out
 	}
 	return err

@@ -17,8 +17,9 @@ import (
 const (
 	confirmMin = 5 * time.Millisecond // first pause between two CONFIRMs, doubled each time
 	confirmMax = time.Second
-	// DialLimit is how long the agent may take to answer.
-	DialLimit = 10 * time.Second
+	// DialLimit is how long the agent may take to answer: a round trip of 10 s, as over
+	// links that are slow or full, and some of ours that are lost.
+	DialLimit = 15 * time.Second
 	// AcceptLimit is how long the operator may take to send CONFIRM: it fetches
 	// its relay credential and allocates in that time.
 	AcceptLimit = 30 * time.Second

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/seal"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/transport"
 )
 
 func TestDialWithoutAgentIsUnreachable(t *testing.T) {
@@ -24,9 +26,9 @@ func TestDialWithoutAgentIsUnreachable(t *testing.T) {
 		if refusal.Of(err) != refusal.Unreachable || time.Since(began) != DialLimit {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
-		// 5 ms, doubled up to 1 s: 17 copies in 10 s, each with the transport's
+		// 5 ms, doubled up to 1 s: 22 copies in 15 s, each with the transport's
 		// first packets, and the transport's own repeats.
-		if n := lo.count(); n < 17 || n > 17*(1+maxHeld)+30 {
+		if n := lo.count(); n < 22 || n > 22*(1+maxHeld)+45 {
 			t.Errorf("%d datagrams were sent", n)
 		}
 		if s.keys.Exporter() != [32]byte{} {
@@ -242,4 +244,25 @@ func TestAgentThatClosesInsteadOfReadyIsHeard(t *testing.T) {
 	if refusal.Of(err) != refusal.TooMany {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestAStreamThatSaysNothingIsGivenUp: it would hold a place for ever.
+func TestAStreamThatSaysNothingIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _, _ := memWorld(t)
+		defer w.close()
+		s, err := w.operator.transport.OpenStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := s.Write([]byte{0, 0}); err != nil {
+			t.Fatal(err)
+		}
+		var reset *transport.ResetError
+		if _, err := s.Read(make([]byte, 1)); !errors.As(err, &reset) || !reset.Remote || time.Since(began) < openLimit {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		w.cat([]byte("the session goes on"))
+	})
 }

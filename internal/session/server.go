@@ -55,7 +55,7 @@ func (c *Conn) acceptStreams() {
 
 // accept learns what channel a stream is and serves it.
 func (c *Conn) accept(s *transport.Stream) {
-	_ = s.SetReadDeadline(time.Now().Add(openLimit))
+	late := time.AfterFunc(openLimit, func() { s.Reset(resetProtocol) })
 	r := messageReader{r: s}
 	t, body, err := r.next()
 	p := parser{b: body}
@@ -73,14 +73,13 @@ func (c *Conn) accept(s *transport.Stream) {
 	if err == nil && (t != msgOpen || p.bad) {
 		err = errMessage
 	}
-	if err != nil {
+	if !late.Stop() || err != nil {
 		s.Reset(resetProtocol)
 		if refusal.Of(err) != "" {
 			c.fail(err)
 		}
 		return
 	}
-	_ = s.SetReadDeadline(time.Time{})
 	switch {
 	case isPipe:
 		c.offer(s, o)

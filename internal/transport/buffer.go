@@ -58,13 +58,7 @@ const fewChunks = 8
 
 // free gives back everything below end, the highest offset in use.
 func (b *buffer) free(end uint64, pool *sync.Pool) {
-	for _, c := range b.chunks {
-		if c != nil {
-			pool.Put(c)
-		}
-	}
-	clear(b.chunks)
-	if b.chunks = b.chunks[:0]; cap(b.chunks) > fewChunks {
+	if b.drop(b.base+uint64(len(b.chunks))*chunkSize, pool); cap(b.chunks) > fewChunks {
 		b.chunks = nil
 	}
 	b.base = end / chunkSize * chunkSize

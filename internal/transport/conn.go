@@ -14,10 +14,6 @@ const (
 	// Packets does not take larger ones, of LargePacket bytes at most.
 	PacketSize  = 1200
 	LargePacket = 8893 // bytes
-	// MaxSilence is how long the peer may be silent before the connection ends by
-	// itself. It is out of the way on purpose: who carries the packets knows
-	// whether the network is gone or only asleep, keeps it alive, and decides.
-	MaxSilence = 8 * 24 * time.Hour
 	// MaxStreams is how many streams the peer may have open at once. A stream
 	// costs about half a KiB, and buffers only for what it holds.
 	MaxStreams = 10_240
@@ -38,13 +34,9 @@ const (
 	leastUnsent, mostUnsent = 32 << 10, 512 << 10
 )
 
-// Errors that callers match.
-var (
-	// ErrClosed is returned when the connection was closed by either end.
-	ErrClosed = errors.New("transport: connection is closed")
-	// ErrDead is returned when the peer was silent for MaxSilence.
-	ErrDead = errors.New("transport: peer is silent")
-)
+// ErrClosed is returned when the connection was closed by either end. Silence closes
+// none: who carries the packets knows whether the network is gone or only asleep.
+var ErrClosed = errors.New("transport: connection is closed")
 
 // ResetError is returned by a stream that one end has given up.
 type ResetError struct {
@@ -133,7 +125,6 @@ type Conn struct {
 	arr   arrivals
 	model model
 	frame frame // the one being read
-	heard time.Duration
 
 	streams     map[uint64]*Stream
 	opened      uint64 // streams of ours, ever
@@ -171,8 +162,8 @@ func Accept(ctx context.Context, packets Packets, load Load) (*Conn, error) {
 	return c, nil
 }
 
-// HandshakeLimit is how long connecting may take.
-const HandshakeLimit = 10 * time.Second
+// HandshakeLimit is how long connecting may take: two round trips of 10 s.
+const HandshakeLimit = 20 * time.Second
 
 func join(ctx context.Context, packets Packets, side uint64, load Load) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, HandshakeLimit)
@@ -207,6 +198,7 @@ func newConn(packets Packets, side uint64, load Load) *Conn {
 	c.tellPing, c.tokens = true, startWindow/2*PacketSize
 	c.model = newModel(PacketSize, 0)
 	c.rec.grow()
+	c.rec.skip = 1 + draw(skipFirst)
 	return c
 }
 
@@ -260,13 +252,16 @@ type Stats struct {
 	Sent uint64        // packets sent, repeats among them
 	Lost uint64        // of them, those that were taken for lost and repeated
 	RTT  time.Duration // smoothed round trip of streams, with the wait in queues
+	// Optimistic are the acknowledgements of packets that never were; one ends the
+	// connection.
+	Optimistic uint64
 }
 
 // Stats returns the counts so far.
 func (c *Conn) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Stats{Sent: c.rec.sent, Lost: c.rec.lost, RTT: c.rec.srtt}
+	return Stats{Sent: c.rec.sent, Lost: c.rec.lost, RTT: c.rec.srtt, Optimistic: c.rec.caught}
 }
 
 // OpenStream opens a stream. It waits while the peer's limit is reached. The

@@ -2,7 +2,9 @@
 // retransmission, order, flow and congestion control. It knows no identities and
 // encrypts nothing: whatever enters or leaves it is inside the sealed session of
 // protocol 2.7, which has proved both ends before the first packet, and which lets
-// nothing in that the peer did not send, nor the same thing twice. So a packet that
+// nothing in that the peer did not send, nor the same thing twice. Both ends have agreed
+// on its version by then (wire.SessionProtocol): raise that with whatever an older end
+// would not understand. So a packet that
 // breaks the format or a limit is the peer's doing, and ends the connection.
 //
 // # Packets
@@ -12,7 +14,7 @@
 // fewest bytes, below 2^62.
 //
 //	type    1 byte: 0x40, or 0x41 if the sender waits for an acknowledgement
-//	number  of the packet, from 0, each once
+//	number  of the packet, from 0, none twice; some are left out, see recovery.catches
 //	back    number - the lowest one that the sender still wants acknowledged
 //
 //	0x00  padding          the rest is zeros

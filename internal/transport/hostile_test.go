@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"runtime"
 	"slices"
@@ -20,10 +21,28 @@ func data(id, offset uint64, b string) []byte {
 	return append(append(appendStreamHead(nil, frameStream|bitLength, id, offset), byte(len(b))), b...)
 }
 
+// fill writes as much of b as Write takes without waiting.
+func fill(s *Stream, b []byte) {
+	if room := s.conn.roomLocked() - int(s.written-s.next); room > 0 {
+		_, _ = s.Write(b[:min(len(b), room)])
+	}
+}
+
 // lone is an operator's end whose sender and reader do not run.
 func lone() *Conn {
 	a, _ := newPipes()
 	return newConn(a, 0, Few)
+}
+
+// honest is what somebody may acknowledge who got everything.
+func honest(c *Conn) []span {
+	all := spans{{0, c.rec.next}}
+	for _, n := range c.rec.skipped {
+		if n > 0 {
+			all.remove(span{n, n + 1})
+		}
+	}
+	return all
 }
 
 func TestAPeerThatBreaksALimitIsRefused(t *testing.T) {
@@ -212,6 +231,34 @@ func TestSpansAreTheSetOfTheirNumbers(t *testing.T) {
 	})
 }
 
+// append writes f as parse read it.
+func (f *frame) append(b []byte) []byte {
+	switch f.kind {
+	case frameAck:
+		low := make([]span, 0, len(f.ranges))
+		for i := range f.ranges {
+			low = append(low, f.ranges[len(f.ranges)-1-i])
+		}
+		return appendAck(b, low, f.delay, 1<<16)
+	case frameReset:
+		return appendReset(b, f.id, f.code, f.value)
+	case frameStop:
+		return appendStop(b, frameStop, f.id, f.code)
+	case frameMaxData, frameMaxStreams:
+		return appendLimit(b, f.kind, f.value)
+	case frameMaxStreamData:
+		return appendStreamLimit(b, f.id, f.value)
+	}
+	if f.kind&^(bitFin|bitLength) != frameStream {
+		return append(b, f.kind)
+	}
+	b = appendStreamHead(b, f.kind, f.id, f.value)
+	if f.kind&bitLength != 0 {
+		b = binary.AppendUvarint(b, uint64(len(f.data)))
+	}
+	return append(b, f.data...)
+}
+
 // FuzzFrames: what parses is written back as the same bytes, and no packet makes an
 // end panic.
 func FuzzFrames(f *testing.F) {
@@ -294,7 +341,7 @@ func TestStreamsThatNobodyAcceptsAreBounded(t *testing.T) {
 		now := time.Duration(n) * time.Millisecond
 		err = c.takePacket(packet(2*n, appendReset(nil, 2*n+1, 0, 0), appendStop(nil, frameStop, 2*n+1, 0)), now)
 		c.fillLocked(now)
-		_ = c.takePacket(packet(2*n+1, appendAck(nil, []span{{0, c.rec.next}}, 0, PacketSize)), now)
+		_ = c.takePacket(packet(2*n+1, appendAck(nil, honest(c), 0, PacketSize)), now)
 	}
 	if !errors.Is(err, errMalformed) || len(c.waiting) > MaxStreams {
 		t.Errorf("%d streams wait: %v", len(c.waiting), err)
@@ -322,8 +369,7 @@ func TestAHoleThatIsNeverAcknowledgedIsBounded(t *testing.T) {
 	b := make([]byte, 16<<10)
 	for n := uint64(1); n < 2_000 && s.written < 4*c.windows.whole; n++ {
 		now := time.Duration(n) * time.Millisecond
-		_ = s.SetWriteDeadline(time.Now().Add(100 * time.Microsecond))
-		_, _ = s.Write(b)
+		fill(s, b)
 		from := c.rec.next
 		c.fillLocked(now)
 		var got spans
@@ -359,7 +405,7 @@ func TestWhatWaitsForTheConnectionsLimitIsForgottenWithItsStream(t *testing.T) {
 		c.fillLocked(now)
 		_ = c.takePacket(packet(3*n+1, appendReset(nil, s.id, 0, 1), appendStop(nil, frameStop, s.id, 0)), now)
 		c.fillLocked(now)
-		_ = c.takePacket(packet(3*n+2, appendAck(nil, []span{{0, c.rec.next}}, 0, PacketSize)), now)
+		_ = c.takePacket(packet(3*n+2, appendAck(nil, honest(c), 0, PacketSize)), now)
 	}
 	if len(c.blocked)+len(c.streams) > 0 {
 		t.Errorf("%d and %d are kept", len(c.blocked), len(c.streams))
@@ -380,5 +426,87 @@ func TestPiecesOfAllStreamsAreBounded(t *testing.T) {
 	}
 	if pieces > maxPieces || pieces != c.pieces {
 		t.Errorf("%d pieces are kept, %d counted", pieces, c.pieces)
+	}
+}
+
+// TestAcknowledgementsOfWhatNeverArrivedEndTheConnection: whoever answers before a
+// packet is there, or for those that were lost, would make the sender take the path for
+// endless (RFC 9000, 21.4).
+func TestAcknowledgementsOfWhatNeverArrivedEndTheConnection(t *testing.T) {
+	for name, acked := range map[string]func(c *Conn, from uint64) []span{
+		"everything":     func(c *Conn, _ uint64) []span { return []span{{0, c.rec.next}} },
+		"the newest":     func(c *Conn, from uint64) []span { return []span{{from, c.rec.next}} },
+		"one by one":     func(c *Conn, from uint64) []span { return []span{{from, from + 1}} },
+		"every other":    func(c *Conn, from uint64) []span { return []span{{from, from + 1}, {from + 2, from + 3}} },
+		"what it gets":   func(c *Conn, _ uint64) []span { return honest(c) },
+		"only the start": func(c *Conn, _ uint64) []span { return []span{{0, 1}} },
+	} {
+		c := lone()
+		c.out = make([]byte, 0, maxBatchBytes)
+		s, err := c.OpenStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.takePacket(packet(0, appendLimit(nil, frameMaxData, maxValue), appendStreamLimit(nil, 0, maxValue)), 0)
+		b, number := make([]byte, 16<<10), uint64(1)
+		for acking := uint64(0); err == nil && c.rec.next < 8_000 && number < 8_000; {
+			now := time.Duration(number) * 100 * time.Microsecond
+			if s.written-s.settled < 1<<20 {
+				fill(s, b)
+			}
+			c.timersLocked(now)
+			c.fillLocked(now)
+			for range 40 {
+				if x := acked(c, acking); err == nil && x[0].lo < x[0].hi && x[len(x)-1].hi <= c.rec.next {
+					err = c.takePacket(packet(number, appendAck(nil, x, 0, PacketSize)), now)
+					acking = x[len(x)-1].hi
+					number++ // or it would be known
+					if name == "one by one" || name == "every other" {
+						continue
+					}
+				}
+				break
+			}
+			number++
+		}
+		if good := name == "what it gets" || name == "only the start"; good != (err == nil) || !good && (err != errOptimistic || c.rec.caught != 1) {
+			t.Errorf("%s: %v after %d packets", name, err, c.rec.next)
+		}
+	}
+}
+
+// TestBothEndsLearnOfOptimism: the connection ends by name, and the peer hears of it.
+func TestBothEndsLearnOfOptimism(t *testing.T) {
+	operator, agent := both(t)
+	operator.mu.Lock()
+	operator.rec.skip = operator.rec.next // the next number is left out, …
+	operator.mu.Unlock()
+	s, err := operator.OpenStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := agent.AcceptStream(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	agent.mu.Lock()
+	agent.arr.got = spans{{0, agent.arr.got[len(agent.arr.got)-1].hi}} // … and acknowledged
+	agent.arr.instant = true
+	agent.mu.Unlock()
+	agent.poke()
+	for _, c := range []*Conn{operator, agent} {
+		select {
+		case <-c.Done():
+		case <-time.After(patience):
+			t.Fatal("the connection goes on")
+		}
+	}
+	if err := operator.Err(); err != errOptimistic || operator.Stats().Optimistic != 1 {
+		t.Errorf("%v, %+v", err, operator.Stats())
+	}
+	if err := agent.Err(); err != ErrClosed {
+		t.Error(err)
 	}
 }

@@ -207,7 +207,10 @@ func (c *Conn) takeAck(f *frame, now time.Duration) error {
 	if f.ranges[0].hi > r.next {
 		return errMalformed
 	}
-	s := sample{now: now, prior: 0}
+	if r.catches(f.ranges) {
+		return errOptimistic
+	}
+	s := sample{now: now}
 	var newest *record
 	var newestNumber uint64
 	for i := len(f.ranges) - 1; i >= 0; i-- {

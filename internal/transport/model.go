@@ -11,14 +11,15 @@ import "time"
 //
 // Times are durations since the connection began; rates are bytes per second.
 type model struct {
-	phase   phase
-	packet  int // size of a packet
-	window  int // bytes that may be under way
-	ceiling int // bytes under way at which a queue overflowed; 0 is none
-	pacing  float64
-	rate    rateFilter
-	trip    time.Duration // shortest round trip of late; 0 is unknown
-	tripAt  time.Duration // when it was measured
+	phase     phase
+	packet    int           // size of a packet
+	window    int           // bytes that may be under way
+	ceiling   int           // bytes under way at which a queue overflowed; 0 is none
+	ceilingAt time.Duration // when it was set or raised last
+	pacing    float64
+	rate      rateFilter
+	trip      time.Duration // shortest round trip of late; 0 is unknown
+	tripAt    time.Duration // when it was measured
 
 	round    uint64        // counts round trips
 	roundEnd uint64        // delivered bytes at which the next one begins
@@ -59,6 +60,7 @@ const (
 	heavyLoss    = 0.05                 // of a round: not chance any more
 	heavyLeast   = 16                   // packets
 	startRate    = 1e6
+	ceilingLeast = 10 * time.Millisecond // between two raises of the ceiling: where a round takes microseconds it would be forgotten before it has bounded anything
 )
 
 var cycle = [8]float64{1.25, 0.75, 1, 1, 1, 1, 1, 1}
@@ -130,9 +132,11 @@ func (m *model) endRound(s sample) {
 	if heavy {
 		bound := max(int(float64(s.flying+s.acked)*0.85), int(m.product(1)))
 		m.ceiling = max(bound, leastWindow*m.packet)
-	} else if m.ceiling > 0 {
+		m.ceilingAt = s.now
+	} else if m.ceiling > 0 && s.now >= m.ceilingAt+ceilingLeast {
 		m.ceiling += m.ceiling / 32 // forgets: the other flow may have ended
-		if m.ceiling > int(m.product(2*windowGain)) {
+		m.ceilingAt = s.now
+		if m.ceiling > 2*m.target() {
 			m.ceiling = 0
 		}
 	}
@@ -209,15 +213,7 @@ func (m *model) set(s sample) {
 		rate = max(rate, m.pacing, startupPace*float64(m.window)/m.trip.Seconds())
 	}
 	m.pacing = rate
-	wgain := windowGain
-	if m.phase == startup || m.phase == drain {
-		wgain = startupGain
-	}
-	slack := m.rate.best() * schedulerLag.Seconds()
-	target := int(m.product(wgain) + slack + 8*float64(m.packet))
-	if m.phase == refresh {
-		target = int(m.product(0.5) + slack)
-	}
+	target := m.target()
 	if m.ceiling > 0 {
 		target = min(target, m.ceiling)
 	}
@@ -226,6 +222,21 @@ func (m *model) set(s sample) {
 		least = startWindow
 	}
 	m.window = max(min(m.window+s.acked, target), least*m.packet)
+}
+
+// target is the window that rate and round trip ask for. Where the round trip is next to
+// nothing most of it is slack: one machine, whose processes take turns, delivers in
+// bursts, and the rate of a burst is not that of the path. Then the ceiling alone knows
+// how much the path holds.
+func (m *model) target() int {
+	slack := m.rate.best() * schedulerLag.Seconds()
+	switch m.phase {
+	case refresh:
+		return int(m.product(0.5) + slack)
+	case startup, drain:
+		return int(m.product(startupGain)+slack) + 8*m.packet
+	}
+	return int(m.product(windowGain)+slack) + 8*m.packet
 }
 
 func (m *model) gain() float64 {

@@ -24,7 +24,8 @@ type wire struct {
 	queue    time.Duration // longest wait
 	loss     float64
 	doubled  float64
-	dark     bool // loses everything
+	dark     bool          // loses everything
+	turn     time.Duration // works that long, then rests as long, as who shares a processor
 	free     time.Time
 	flight   flight
 	changed  chan struct{}
@@ -73,6 +74,11 @@ func (w *wire) put(b []byte) {
 	w.longest = max(w.longest, wait)
 	if w.rate > 0 {
 		w.free = w.free.Add(time.Duration(float64(len(b)) / w.rate * float64(time.Second)))
+		if w.turn > 0 {
+			if rest := time.Duration(w.free.UnixNano()) % (2 * w.turn); rest >= w.turn {
+				w.free = w.free.Add(2*w.turn - rest)
+			}
+		}
 	}
 	copies := 1
 	if w.rng.Float64() < w.doubled {

@@ -2,8 +2,9 @@ package transport
 
 import (
 	"encoding/binary"
-	"os"
 	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // outbound is what is to be sent. The connection's lock guards all but out, which
@@ -91,27 +92,14 @@ func (c *Conn) settledLocked(n uint64) {
 	}
 }
 
-// waitLocked waits for a stream to change. It returns at once with an error when
-// the deadline is over.
-func (c *Conn) waitLocked(changed chan struct{}, deadline time.Time) error {
-	var late <-chan time.Time
-	if !deadline.IsZero() {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return os.ErrDeadlineExceeded
-		}
-		t := time.NewTimer(left)
-		defer t.Stop()
-		late = t.C
-	}
+// waitLocked waits for a stream to change, or for the end.
+func (c *Conn) waitLocked(changed chan struct{}) {
 	c.mu.Unlock()
 	defer c.mu.Lock()
 	select {
 	case <-changed:
 	case <-c.done:
-	case <-late:
 	}
-	return nil
 }
 
 // receive is the reader: it runs until the connection ends.
@@ -125,19 +113,12 @@ func (c *Conn) receive() {
 		n, err := c.packets.ReadPackets(pkts)
 		c.mu.Lock()
 		now := c.now()
-		if n > 0 {
-			c.heard = now
-		}
 		for i := 0; i < n && err == nil; i++ {
 			err = c.takePacket(pkts[i].Data, now)
 		}
 		if err != nil {
-			if err == errMalformed {
-				c.leave = c.leave || c.err == nil
-			}
-			if c.err == nil {
-				c.endLocked(err)
-			}
+			c.leave = c.leave || c.err == nil && refusal.Of(err) == refusal.ProtocolError
+			c.endLocked(err)
 		}
 		ended := c.err != nil
 		c.mu.Unlock()
@@ -172,9 +153,6 @@ func (c *Conn) pump() (wait time.Duration, ok bool) {
 		size := c.packets.PacketSize()
 		c.mu.Lock()
 		now := c.now()
-		if c.err == nil && now-c.heard >= MaxSilence {
-			c.endLocked(ErrDead)
-		}
 		if c.err != nil {
 			c.farewellUnlock()
 			return 0, false

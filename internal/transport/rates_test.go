@@ -46,6 +46,31 @@ func TestBulkFillsALink(t *testing.T) {
 	}
 }
 
+// TestAHopThatWorksInTurnsLosesLittle: connections of one machine, or a relay that reads
+// many packets at once, deliver in bursts of more than their rate, after round trips of
+// next to nothing; and what they hold is little. The model must remember what overflowed.
+func TestAHopThatWorksInTurnsLosesLittle(t *testing.T) {
+	for _, turn := range []time.Duration{200 * time.Microsecond, time.Millisecond, 3 * time.Millisecond} {
+		for _, delay := range []time.Duration{50 * time.Microsecond, time.Millisecond} {
+			t.Run(turn.String()+" "+delay.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					a, b := newLab(1, func(w *wire) { w.rate, w.delay, w.queue, w.turn = 200e6, delay, turn+time.Millisecond, turn })
+					operator, agent := connect(t, a, b)
+					defer agent.Close()
+					defer operator.Close()
+					const size = 60 << 20
+					rate := mbits(size, carry(t, operator, agent, size))
+					stats := agent.Stats()
+					t.Logf("%.0f Mbit/s, %d of %d packets taken for lost, %d overflowed", rate, stats.Lost, stats.Sent, b.out.overflow)
+					if lost := float64(stats.Lost) / float64(stats.Sent); lost > 0.08 { // what the start overflows is most of it
+						t.Errorf("%.1f %% were lost", 100*lost)
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestPacketsAllocateNothing in the steady state: data out, its arrival, its
 // acknowledgement. Not under the race detector, with which a pool forgets at random.
 func TestPacketsAllocateNothing(t *testing.T) {

@@ -1,6 +1,11 @@
 package transport
 
-import "time"
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"slices"
+	"time"
+)
 
 // Times of loss recovery.
 const (
@@ -12,6 +17,10 @@ const (
 	tirelessFor    = 30 * time.Second
 	// maxRecords bounds the packets that are remembered.
 	maxRecords = 1 << 16
+	// A number is left out among the first skipFirst, then every skipLeast to
+	// skipLeast+skipMore: each costs an acknowledgement. All among the packets that are
+	// remembered are.
+	skipFirst, skipLeast, skipMore, skips = 256, 512, 2048, maxRecords / 512
 )
 
 type fate byte
@@ -74,15 +83,57 @@ type recovery struct {
 	sent     uint64
 	lost     uint64
 	doubted  int // records whose fate is lost
+
+	skip    uint64        // the next number that no packet will have
+	skipped [skips]uint64 // and the last ones, in a ring
+	skipAt  int           // how many there were
+	caught  uint64        // acknowledgements of one of them
 }
 
 func (r *recovery) at(n uint64) *record { return &r.ring[n&uint64(len(r.ring)-1)] }
 
-// begin returns the record of the next packet, cleared. It reports false when too
-// many are under way. Those of which nothing can be learnt give their places back
+// begin returns the record of the next packet, cleared; now and then it leaves out a
+// number. It reports false when too many are under way. Those of which nothing can be learnt give their places back
 // here too, not only when an acknowledgement comes: acknowledgements of ours need
 // places and are not acknowledged themselves.
 func (r *recovery) begin(now time.Duration) (*record, bool) {
+	p, ok := r.place(now)
+	if ok && r.next == r.skip {
+		r.skipped[r.skipAt%skips] = r.skip
+		r.skipAt++
+		r.next++
+		r.skip = r.next + skipLeast + draw(skipMore)
+		return r.place(now)
+	}
+	return p, ok
+}
+
+// draw is a number below n, a power of two. The peer must not guess it.
+func draw(n uint64) uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:]) % n
+}
+
+// catches reports whether numbers that no packet had are among those acknowledged. A
+// receiver that acknowledges what it has not got makes this end fill the network of
+// somebody else, without an end and at a rate that no path limits (RFC 9000, 21.4). It
+// cannot know where the traps are.
+func (r *recovery) catches(acked []span) bool {
+	for i := r.skipAt - 1; i >= max(r.skipAt-skips, 0); i-- {
+		n := r.skipped[i%skips]
+		if n < acked[len(acked)-1].lo {
+			break
+		}
+		if slices.ContainsFunc(acked, func(x span) bool { return x.lo <= n && n < x.hi }) {
+			r.caught++
+			return true
+		}
+	}
+	return false
+}
+
+func (r *recovery) place(now time.Duration) (*record, bool) {
 	if r.next-r.low >= uint64(len(r.ring)) {
 		if r.settle(now); r.next-r.low >= uint64(len(r.ring)) && !r.grow() {
 			return nil, false

@@ -45,20 +45,10 @@ func (s *spans) remove(x span) {
 	for i := s.find(x.lo); i < len(*s) && (*s)[i].lo < x.hi; {
 		old := (*s)[i]
 		left, right := span{old.lo, min(old.hi, x.lo)}, span{max(old.lo, x.hi), old.hi}
-		switch l, r := left.lo < left.hi, right.lo < right.hi; {
-		case l && r:
-			(*s)[i] = left
-			*s = slices.Insert(*s, i+1, right)
-			return
-		case l:
-			(*s)[i] = left
-			i++
-		case r:
-			(*s)[i] = right
-			return
-		default:
-			*s = slices.Delete(*s, i, i+1)
-		}
+		rest := append(make(spans, 0, 2), left, right)
+		rest = slices.DeleteFunc(rest, func(y span) bool { return y.lo >= y.hi })
+		*s = slices.Replace(*s, i, i+1, rest...)
+		i += len(rest)
 	}
 }
 

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"io"
-	"os"
 	"time"
 )
 
@@ -42,7 +41,6 @@ type sending struct {
 	cutCode  uint32
 	cutKnown bool // the peer has it
 	canWrite chan struct{}
-	writeEnd time.Time     // deadline
 	over     chan struct{} // see WriteDone; nil until asked for
 	isOver   bool
 }
@@ -62,7 +60,6 @@ type receiving struct {
 	stopped  bool
 	stopCode uint32
 	canRead  chan struct{}
-	readEnd  time.Time // deadline
 }
 
 func newStream(c *Conn, id uint64) *Stream {
@@ -94,7 +91,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 		switch {
 		case s.refused != nil:
 			return 0, s.refused
-		case s.ready() > 0 && !expired(s.readEnd):
+		case s.ready() > 0:
 			return s.takeLocked(p), nil
 		case s.hasFinal && s.read == s.final:
 			return 0, io.EOF
@@ -103,13 +100,9 @@ func (s *Stream) Read(p []byte) (int, error) {
 		case len(p) == 0:
 			return 0, nil
 		}
-		if err := c.waitLocked(s.canRead, s.readEnd); err != nil {
-			return 0, err
-		}
+		c.waitLocked(s.canRead)
 	}
 }
-
-func expired(end time.Time) bool { return !end.IsZero() && !time.Now().Before(end) }
 
 // ready is how many bytes can be read.
 func (s *Stream) ready() int {
@@ -172,8 +165,6 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 			return n, c.err
 		case s.ended:
 			return n, ErrClosed
-		case expired(s.writeEnd):
-			return n, os.ErrDeadlineExceeded
 		}
 		k := min(len(p), c.roomLocked()-int(s.written-s.next))
 		if k > 0 {
@@ -185,9 +176,7 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 		if len(p) == 0 {
 			return n, nil
 		}
-		if err := c.waitLocked(s.canWrite, s.writeEnd); err != nil {
-			return n, err
-		}
+		c.waitLocked(s.canWrite)
 	}
 }
 
@@ -292,25 +281,6 @@ func (s *Stream) WriteDone() <-chan struct{} {
 		}
 	}
 	return s.over
-}
-
-// SetReadDeadline makes Read fail with os.ErrDeadlineExceeded from t on; the
-// zero time means never.
-func (s *Stream) SetReadDeadline(t time.Time) error {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	s.readEnd = t
-	wake(s.canRead)
-	return nil
-}
-
-// SetWriteDeadline does the same for Write.
-func (s *Stream) SetWriteDeadline(t time.Time) error {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	s.writeEnd = t
-	wake(s.canWrite)
-	return nil
 }
 
 // forgetLocked takes the stream out of the connection when both halves are over.

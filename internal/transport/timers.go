@@ -70,7 +70,7 @@ func (c *Conn) Poke() {
 
 // nextLocked is when the sender has to look again.
 func (c *Conn) nextLocked(now time.Duration) time.Duration {
-	at := c.heard + MaxSilence
+	at := now + time.Hour // there is nothing to do until somebody pokes
 	sooner := func(t time.Duration) {
 		if t > 0 {
 			at = min(at, t)

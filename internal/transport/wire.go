@@ -2,7 +2,8 @@ package transport
 
 import (
 	"encoding/binary"
-	"errors"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // Kinds of a frame, its first byte.
@@ -34,8 +35,11 @@ const (
 	maxValue  = 1<<62 - 1 // of any number, so that no sum of two overflows
 )
 
-// errMalformed ends a connection: only the peer can have sealed such a packet.
-var errMalformed = errors.New("transport: the peer sent a malformed packet")
+// What ends a connection: only the peer can have sealed such a packet.
+var (
+	errMalformed  = refusal.New(refusal.ProtocolError, "the other end sent a malformed packet")
+	errOptimistic = refusal.New(refusal.ProtocolError, "the other end acknowledged packets that never were")
+)
 
 // span is the packet numbers or offsets from lo up to, not including, hi.
 type span struct{ lo, hi uint64 }
@@ -217,34 +221,6 @@ func appendAck(b []byte, ranges []span, delay uint64, room int) []byte {
 		b = binary.AppendUvarint(b, r.hi-r.lo-1)
 	}
 	return b
-}
-
-// append writes f as parse read it.
-func (f *frame) append(b []byte) []byte {
-	switch f.kind {
-	case frameAck:
-		low := make([]span, 0, len(f.ranges))
-		for i := range f.ranges {
-			low = append(low, f.ranges[len(f.ranges)-1-i])
-		}
-		return appendAck(b, low, f.delay, 1<<16)
-	case frameReset:
-		return appendReset(b, f.id, f.code, f.value)
-	case frameStop:
-		return appendStop(b, frameStop, f.id, f.code)
-	case frameMaxData, frameMaxStreams:
-		return appendLimit(b, f.kind, f.value)
-	case frameMaxStreamData:
-		return appendStreamLimit(b, f.id, f.value)
-	}
-	if f.kind&^(bitFin|bitLength) != frameStream {
-		return append(b, f.kind)
-	}
-	b = appendStreamHead(b, f.kind, f.id, f.value)
-	if f.kind&bitLength != 0 {
-		b = binary.AppendUvarint(b, uint64(len(f.data)))
-	}
-	return append(b, f.data...)
 }
 
 func appendStop(b []byte, kind byte, id uint64, code uint32) []byte {

@@ -47,12 +47,19 @@ type Request struct {
 	RosterHash    key.Hash  `json:"rosterHash"`
 	PolicyHash    key.Hash  `json:"policyHash"`
 	Suites        []uint16  `json:"suites"`    // in order of preference
-	Protocols     []uint16  `json:"protocols"` // versions of TDS offered
+	Protocols     []uint16  `json:"protocols"` // versions offered, see SessionProtocol
 	Eph           key.Hash  `json:"eph"`       // H(E_o ‖ [ek]): ties OPEN to this request
 	Action        Action    `json:"action"`
 	Params        Params    `json:"params"`
 	Reason        string    `json:"reason"`
 }
+
+// SessionProtocol is what this program speaks inside the seal, in Request.Protocols
+// and in the flags of ACCEPT (protocol 2.3): 1 carried its streams by QUIC, 2 by
+// internal/transport. Packets of another version are nothing but silence to an end, so
+// whatever both cannot read alike raises it. Both numbers are signed, so that nobody
+// in between can talk two new ends down.
+const SessionProtocol uint16 = 2
 
 // Kind says how a Request is signed; protocol 4.1 caps it at 64 KiB.
 func (Request) Kind() statement.Kind {

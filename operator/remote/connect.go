@@ -34,9 +34,6 @@ type want struct {
 	predict screen.Mode // whether keys are shown before their echo
 }
 
-// tdsVersion is the protocol version that we offer (protocol 2.4).
-const tdsVersion = 1
-
 // signedRequest is one request with the handshake that only it can begin: the
 // request covers the hash of the ephemeral key.
 type signedRequest struct {
@@ -125,7 +122,7 @@ func prepare(a *account.Account, m account.Machine, w want, life time.Duration, 
 		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(life)), Team: a.Member.Team, Session: id,
 		Operator: a.Key.ID(), Agent: m.Cert.Agent.ID(), RosterVersion: a.State.Version(), RosterHash: a.State.Hash(),
 		PolicyHash: a.State.PolicyHash(), Suites: []uint16{uint16(handshake.Hybrid), uint16(handshake.X25519)},
-		Protocols: []uint16{tdsVersion}, Eph: shake.EphHash(), Action: w.action, Params: w.params, Reason: w.reason,
+		Protocols: []uint16{wire.SessionProtocol}, Eph: shake.EphHash(), Action: w.action, Params: w.params, Reason: w.reason,
 	}
 	if r.signed, err = statement.Sign(a.Key, r.request); err != nil {
 		shake.Close()
@@ -260,6 +257,15 @@ func withdraw(ctx context.Context, a *account.Account, hash key.Hash, cause erro
 	return cause
 }
 
+// sameProtocol looks at the version that the machine has chosen, in the flags that it
+// sealed (protocol 2.5). One that we did not offer is what a broken agent says.
+func sameProtocol(flags uint32) error {
+	if v := uint16(flags); v != wire.SessionProtocol {
+		return refusal.New(refusal.NoCommonSuite, "we offer session protocol %d and the machine answers in %d: update tucdesk-agent there", wire.SessionProtocol, v)
+	}
+	return nil
+}
+
 // establish checks the machine's answer and opens the sealed session. The
 // machine's key comes from its certificate, verified here, not from the answer. It
 // takes ways over.
@@ -275,10 +281,14 @@ func establish(ctx context.Context, a *account.Account, r *signedRequest, reply 
 		_ = ways.Close()
 		return nil, err
 	}
+	err = sameProtocol(accepted.Flags)
 	if accepted.GrantHash != reply.Grant {
+		err = refusal.New(refusal.GrantMismatch, "the server told the machine and us of two different grants")
+	}
+	if err != nil {
 		keys.Erase()
 		_ = ways.Close()
-		return nil, refusal.New(refusal.GrantMismatch, "the server told the machine and us of two different grants")
+		return nil, err
 	}
 	conn, err := dialThrough(ctx, ways, reply.Relay, session.DialConfig{M3: m3, Keys: keys, Many: r.request.Action == wire.Forward, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -19,6 +19,18 @@ import (
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
+// TestAMachineOfAnotherProtocolIsNamed: agents before protocol 2 left the flags zero.
+func TestAMachineOfAnotherProtocolIsNamed(t *testing.T) {
+	for _, flags := range []uint32{0, 1, uint32(wire.SessionProtocol) + 1} {
+		if err := sameProtocol(flags); refusal.Of(err) != refusal.NoCommonSuite || !strings.Contains(err.Error(), "update tucdesk-agent") {
+			t.Errorf("flags %x: %v", flags, err)
+		}
+	}
+	if err := sameProtocol(uint32(wire.SessionProtocol) | 1<<31); err != nil { // of bits that mean nothing yet
+		t.Error(err)
+	}
+}
+
 func TestServerThatShowedTwoLogsGetsNoSession(t *testing.T) {
 	m := teamtest.NewTeam(t)
 	a := m.Account(t)

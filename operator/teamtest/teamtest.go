@@ -131,7 +131,7 @@ func (m *Team) Request(by key.Private[key.Operator], edit func(*wire.Request)) w
 	now := time.Now()
 	r := wire.Request{
 		ID: wire.NewNonce(), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(wire.GatedRequestLifetime)), Team: m.Root.Team,
-		Session: wire.NewSessionID(), Operator: by.ID(), Suites: []uint16{1}, Protocols: []uint16{1}, Action: wire.Exec,
+		Session: wire.NewSessionID(), Operator: by.ID(), Suites: []uint16{1}, Protocols: []uint16{wire.SessionProtocol}, Action: wire.Exec,
 		Params: wire.Params{Argv: []wire.Bytes{wire.Bytes("true")}, Env: []wire.EnvVar{}},
 	}
 	if edit != nil {
