@@ -79,7 +79,7 @@ func TestWindows(t *testing.T) {
 	t.Run("H7 one spelling of one user", o.users)
 	t.Run("files", o.files)
 	t.Run("files in the folders of a policy", o.walled)
-	t.Run("sftp", o.sftp)
+	t.Run("OpenSSH", o.openssh)
 	t.Run("forwards", o.forwards)
 	t.Run("ping", o.ping)
 	t.Run("what there is not", o.refusals)
@@ -215,16 +215,23 @@ func (o *onWindows) walled(t *testing.T) {
 	sameFile(t, o.win.path("tools", "big"), must(os.ReadFile(o.path("big"))))
 }
 
-func (o *onWindows) sftp(t *testing.T) {
+func (o *onWindows) openssh(t *testing.T) {
 	if _, err := exec.LookPath("sftp"); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("no sftp: apt-get install openssh-client")
 		}
 		t.Skip("no sftp: apt-get install openssh-client")
 	}
-	cmd := exec.Command("sftp", "-b", "-", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-		"-o", "ProxyCommand="+program(t, "tucdesk")+" proxy %h", "@agent@win")
-	cmd.Env = o.ann.cmd().Env
+	client := func(name string, args ...string) *exec.Cmd {
+		cmd := exec.Command(name, append([]string{"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+			"-o", "ProxyCommand=" + program(t, "tucdesk") + " proxy %h"}, args...)...)
+		cmd.Env = o.ann.cmd().Env
+		return cmd
+	}
+	for line, status := range map[string]int{"exit 7": 7, "exit 256": 1} {
+		launch(t, client("ssh", "@agent@win", line)).finish().is(t, status)
+	}
+	cmd := client("sftp", "-b", "-", "@agent@win")
 	cmd.Stdin = strings.NewReader("put " + o.path("big") + " /C:/tools/sent\nget /C:/tools/sent " + o.path("got") + "\nmkdir /C:/tools/made\nrename /C:/tools/sent /C:/tools/made/moved\nls /C:/tools/made\n")
 	a := launch(t, cmd).finish().is(t, 0)
 	want := must(os.ReadFile(o.path("big")))

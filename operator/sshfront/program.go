@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"runtime"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
@@ -248,8 +250,18 @@ func (p *program) run(ctx context.Context, a Ask) {
 			Lang string
 		}{Name: string(exit.Signal), Core: exit.CoreDumped}))
 	default:
-		p.exitStatus(exit.Status)
+		p.exitStatus(p.fitting(exit.Status))
 	}
+}
+
+// fitting is what ssh here can end with in place of status: 8 bits where this is not
+// Windows. ssh would cut one of a program on Windows, 256 to success.
+func (p *program) fitting(status int) int {
+	if runtime.GOOS == "windows" || status <= 255 {
+		return status
+	}
+	_, _ = fmt.Fprintf(p.talk(), "tucdesk: the program ended with status %d (0x%08X), more than a status of this system holds\n", status, status)
+	return 1
 }
 
 func (p *program) exitStatus(code int) {
