@@ -367,3 +367,15 @@ func canceled() context.Context {
 	cancel()
 	return ctx
 }
+
+// TestALongWayToTheRelayGetsTimeToAnswer: by satellite or over a full line a relay that
+// is asked whether it still knows us would be given up before it can have answered.
+func TestALongWayToTheRelayGetsTimeToAnswer(t *testing.T) {
+	for _, trip := range []time.Duration{0, time.Millisecond, 300 * time.Millisecond, 3 * time.Second, 5 * time.Second} {
+		a := allocation{trip: trip}
+		again := a.again()
+		if askPauses*again < 3*trip || trip <= askMost && again > askMost {
+			t.Errorf("at %v the question is sent again after %v", trip, again)
+		}
+	}
+}

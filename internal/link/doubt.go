@@ -9,7 +9,8 @@ import (
 // Times of asking a relay whether it still has our allocation; our choice.
 const (
 	// askLeast and askMost bound the pause before the question is sent again,
-	// which is two round trips; then twice as long.
+	// which is two round trips, or one where that is longer than askMost; then twice as
+	// long.
 	askLeast = 100 * time.Millisecond
 	askMost  = 500 * time.Millisecond
 	// askPauses is how many such pauses the relay may take in all: the question is
@@ -79,7 +80,7 @@ func (a *allocation) ask() error {
 }
 
 // again is the pause before a question is sent a second time.
-func (a *allocation) again() time.Duration { return min(max(2*a.trip, askLeast), askMost) }
+func (a *allocation) again() time.Duration { return min(max(2*a.trip, askLeast), max(askMost, a.trip)) }
 
 // rest waits after a question that was answered: the other end is silent, and the
 // relay is not to be asked about that all the time. When data has come since, a
