@@ -252,16 +252,13 @@ type Stats struct {
 	Sent uint64        // packets sent, repeats among them
 	Lost uint64        // of them, those that were taken for lost and repeated
 	RTT  time.Duration // smoothed round trip of streams, with the wait in queues
-	// Optimistic are the acknowledgements of packets that never were; one ends the
-	// connection.
-	Optimistic uint64
 }
 
 // Stats returns the counts so far.
 func (c *Conn) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Stats{Sent: c.rec.sent, Lost: c.rec.lost, RTT: c.rec.srtt, Optimistic: c.rec.caught}
+	return Stats{Sent: c.rec.sent, Lost: c.rec.lost, RTT: c.rec.srtt}
 }
 
 // OpenStream opens a stream. It waits while the peer's limit is reached. The

@@ -18,9 +18,10 @@ const (
 	// maxRecords bounds the packets that are remembered.
 	maxRecords = 1 << 16
 	// A number is left out among the first skipFirst, then every skipLeast to
-	// skipLeast+skipMore: each costs an acknowledgement. All among the packets that are
-	// remembered are.
-	skipFirst, skipLeast, skipMore, skips = 256, 512, 2048, maxRecords / 512
+	// skipLeast+skipMore: each costs an acknowledgement.
+	skipFirst, skipLeast, skipMore = 256, 512, 2048
+	// skips are remembered, which reaches as far back as the packets that are.
+	skips = maxRecords / skipLeast
 )
 
 type fate byte
@@ -87,7 +88,6 @@ type recovery struct {
 	skip    uint64        // the next number that no packet will have
 	skipped [skips]uint64 // and the last ones, in a ring
 	skipAt  int           // how many there were
-	caught  uint64        // acknowledgements of one of them
 }
 
 func (r *recovery) at(n uint64) *record { return &r.ring[n&uint64(len(r.ring)-1)] }
@@ -126,7 +126,6 @@ func (r *recovery) catches(acked []span) bool {
 			break
 		}
 		if slices.ContainsFunc(acked, func(x span) bool { return x.lo <= n && n < x.hi }) {
-			r.caught++
 			return true
 		}
 	}

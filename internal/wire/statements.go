@@ -55,7 +55,7 @@ type Request struct {
 }
 
 // SessionProtocol is what this program speaks inside the seal, in Request.Protocols
-// and in the flags of ACCEPT (protocol 2.3): 1 carried its streams by QUIC, 2 by
+// and in the flags of ACCEPT (protocol 2.5): 1 carried its streams by QUIC, 2 by
 // internal/transport. Packets of another version are nothing but silence to an end, so
 // whatever both cannot read alike raises it. Both numbers are signed, so that nobody
 // in between can talk two new ends down.
