@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -152,8 +153,14 @@ func account(u *user.User) (Account, error) {
 		}
 		a.Groups = append(a.Groups, uint32(g))
 	}
+	if runtime.GOOS == "darwin" { // setgroups there takes no more; the rest are not had, which only takes rights away
+		a.Groups = a.Groups[:min(len(a.Groups), maxDarwinGroups)]
+	}
 	return a, nil
 }
+
+// maxDarwinGroups is NGROUPS_MAX of macOS, whose users are often in more.
+const maxDarwinGroups = 16
 
 // noLogin reports an account that is closed to people.
 func noLogin(shell string) bool {
