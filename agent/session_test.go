@@ -282,7 +282,9 @@ func TestH4FloodIsHeldBackEndToEnd(t *testing.T) { // not parallel: it looks at 
 	}
 	after := resident(t, pid)
 	t.Logf("session process: %d KiB after 4 MiB, %d KiB after 20 MiB", before, after)
-	if after > before+8<<10 || after > 64<<10 {
+	// A busy machine collects garbage late, some 16 MiB; what is not held back is
+	// hundreds of megabytes, as fast as yes prints.
+	if after > before+24<<10 || after > 96<<10 {
 		t.Errorf("memory grew from %d to %d KiB", before, after)
 	}
 	_ = ch.Close()
