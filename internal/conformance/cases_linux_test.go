@@ -78,7 +78,7 @@ var cases = []testCase{
 	{forwards, "-L from a socket here", `master -L "$ROOTS/l.sock:127.0.0.1:$PORT" -L "$P1:$ROOTS/l.sock" $H; get $P1`, "same\n", "", 0},
 	{forwards, "-R from a socket there", `master -R "$ROOTS/r.sock:127.0.0.1:$PORT" -L "$P1:$ROOTS/r.sock" $H; get $P1`, "same\n", "", 0},
 	{forwards, "there and back through each other", `master -R $P2:127.0.0.1:$PORT -L $P1:127.0.0.1:$P2 $H; get $P1`, "same\n", "", 0},
-	{forwards, "VS Code's flags", `(echo 'echo ready'; sleep 1.5; echo 'exit 0') | ssh -T -D $P1 $H bash >o & until test -s o; do sleep 0.05; done; cat o; socks $P1 $PORT 5; wait`, "ready\nsame\n", "", 0},
+	{forwards, "VS Code's flags", `(echo 'echo ready'; until test -e go; do sleep 0.05; done; echo 'exit 0') | ssh -T -D $P1 $H bash >o & until test -s o; do sleep 0.05; done; cat o; socks $P1 $PORT 5; touch go; wait`, "ready\nsame\n", "", 0},
 	{forwards, "-A", `eval $(ssh-agent) >o; ssh-keygen -q -t ed25519 -N "" -C mine -f k; ssh-add -q k; ssh -A $H 'ssh-add -l | cut -d " " -f 3; ssh-add -l | cut -d " " -f 3'; ssh $H 'echo "<${SSH_AUTH_SOCK-}>"'; kill $SSH_AGENT_PID`, "mine\nmine\n<>\n", "", 0},
 	{forwards, "-A behind a ControlMaster, on a terminal", `eval $(ssh-agent) >o; ssh-keygen -q -t ed25519 -N "" -C mine -f k; ssh-add -q k; master -A $H; ssh -S m -A -tt $H 'ssh-add -l | cut -d " " -f 3' </dev/null 2>/dev/null; kill $SSH_AGENT_PID`, "mine\n", "", 0},
 	{forwards, "-J through a machine to somebody else's sshd", `mkdir -p /run/sshd; ssh-keygen -q -t ed25519 -N "" -f hk; ssh-keygen -q -t ed25519 -N "" -f id; printf '%s\n' "Port $P1" "ListenAddress 127.0.0.1" "HostKey $D/hk" "AuthorizedKeysFile $D/id.pub" "StrictModes no" "PidFile none" >sc
