@@ -24,6 +24,10 @@ func Spawn(command []string, _ process.Account, given ...*os.File) (*exec.Cmd, i
 	if len(given) > 0 {
 		return nil, nil, refusal.New(refusal.Unavailable, "on Windows nothing can be given to a session process")
 	}
+	system, err := windows.GetSystemDirectory() // not where the agent was started: others may write there, or want to remove it
+	if err != nil {
+		return nil, nil, fmt.Errorf("starting a session process: %v", err)
+	}
 	down, theirIn, err := pipe.New(pipe.Out)
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting a session process: %v", err)
@@ -36,7 +40,7 @@ func Spawn(command []string, _ process.Account, given ...*os.File) (*exec.Cmd, i
 	in, out := os.NewFile(uintptr(theirIn), "session pair"), os.NewFile(uintptr(theirOut), "session pair")
 	defer in.Close()
 	defer out.Close()
-	cmd := &exec.Cmd{Path: command[0], Args: command, Env: []string{}, Stdin: in, Stdout: out,
+	cmd := &exec.Cmd{Path: command[0], Args: command, Dir: system, Env: []string{}, Stdin: in, Stdout: out,
 		SysProcAttr: &syscall.SysProcAttr{CreationFlags: windows.DETACHED_PROCESS, HideWindow: true}}
 	ours := both{up, down}
 	if err := cmd.Start(); err != nil {

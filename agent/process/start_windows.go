@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 	"unsafe"
@@ -32,6 +33,9 @@ func (n native) Pid() int { return n.pid }
 // NotExecutable, BadArgument for the folder or for arguments that this system does not
 // take, else Unavailable.
 func Start(spec Spec) (*Process, error) {
+	if !onDrive(filepath.Join(spec.Dir, "x")) { // on a share: see candidates
+		return nil, refusal.New(refusal.BadArgument, "the working directory is on no drive of this host")
+	}
 	release, err := holdProgram(spec.File)
 	if err != nil {
 		return nil, whyNot(spec, err)

@@ -283,6 +283,14 @@ func TestE6AFileThatWasReplacedDoesNotRun(t *testing.T) {
 	}
 }
 
+func TestAFolderIsOnADrive(t *testing.T) {
+	for _, dir := range []string{`\\server\share`, `\`, "", `\\.\C:\`, `C:\no such folder`, "C:"} {
+		if _, err := Start(Spec{File: self(t), Argv: []string{"helper"}, Dir: dir}); refusal.Of(err) != refusal.BadArgument {
+			t.Errorf("%q: %v", dir, err)
+		}
+	}
+}
+
 func TestH6NothingIsInherited(t *testing.T) {
 	file, err := os.Create(filepath.Join(folder(t), "secret"))
 	if err != nil {
@@ -353,6 +361,7 @@ func TestSignals(t *testing.T) {
 }
 
 func TestH2EndEndsWhatIsLeft(t *testing.T) {
+	t.Parallel() // it waits for what has a moment to end by itself
 	p := run(t, "tree", nil)
 	text := readAll(t, p.Stdout()) // ends although the child has the other end
 	pid, err := strconv.Atoi(strings.TrimSpace(text))
@@ -401,6 +410,7 @@ func TestATerminal(t *testing.T) {
 }
 
 func TestEndEndsATerminal(t *testing.T) {
+	t.Parallel() // it waits for what has a moment to end by itself
 	p := run(t, "wait", &Terminal{})
 	p.End()
 	if e := p.Wait(); e.Code == 0 {

@@ -83,7 +83,7 @@ func TestWindows(t *testing.T) {
 	t.Run("forwards", o.forwards)
 	t.Run("ping", o.ping)
 	t.Run("what there is not", o.refusals)
-	t.Run("H2 nothing outlives a session", o.nothingStays)
+	t.Run("H2 nothing outlives session or agent", o.nothingStays)
 }
 
 // exec runs a program and fails unless its status is code.
@@ -166,7 +166,7 @@ func (o *onWindows) terminal(t *testing.T) {
 
 // packages has the tests that packages have for Windows run there.
 func (o *onWindows) packages(t *testing.T) {
-	for _, pkg := range []string{"agent/process", "internal/keyfile"} {
+	for _, pkg := range []string{"agent/pipe", "agent/process", "internal/keyfile"} {
 		cmd := exec.Command(o.win.buildTest("./"+pkg, o.win.path("tools", filepath.Base(pkg)+".test.exe")), "-test.timeout=60s")
 		o.win.wrap(cmd, cmd.Path)
 		if a := launch(t, cmd).finish(); a.code != 0 {
@@ -277,6 +277,13 @@ func (o *onWindows) nothingStays(t *testing.T) {
 	o.m.proc.kill()
 	o.win.gone(mark)
 	p.stop()
+	o.m.start() // what it has on the disk is whole
+	o.exec(t, 7, o.tool, "exit", "7")
+	status := exec.Command("", "status", "--state", `C:\agent`)
+	o.win.wrap(status, o.win.agent)
+	if a := launch(t, status).finish().is(t, 0); !strings.Contains(a.out, "connected since") {
+		t.Errorf("%q", a.out)
+	}
 }
 
 // running counts processes that have mark among their arguments.
