@@ -147,6 +147,18 @@ func TestALabThatWasKilledIsCleanedUp(t *testing.T) {
 		return
 	}
 	New(t)
+	for range 5 {
+		if killedLab(t) {
+			return
+		}
+	}
+	t.Error("the daemon died by itself each time: this test proves nothing")
+}
+
+// killedLab kills a lab and has a new one clean up. It returns false if somebody else
+// had done that before: other packages' labs may start at any time.
+func killedLab(t *testing.T) bool {
+	t.Helper()
 	cmd := exec.Command(must(os.Executable()), "-test.run=^TestALabThatWasKilledIsCleanedUp$")
 	cmd.Env = append(os.Environ(), lonely+"=1")
 	in, out := must(cmd.StdinPipe()), must(cmd.StdoutPipe())
@@ -166,10 +178,11 @@ func TestALabThatWasKilledIsCleanedUp(t *testing.T) {
 	_ = cmd.Process.Signal(unix.SIGKILL)
 	_ = cmd.Wait()
 	if startOf(daemon) == "" {
-		t.Error("the daemon died by itself: this test proves nothing")
+		return false
 	}
 	New(t)
 	eventually(t, "the daemon is killed", func() bool { return startOf(daemon) == "" })
+	return true
 }
 
 func TestCommandsDieWithTheLab(t *testing.T) {
