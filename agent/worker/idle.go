@@ -54,21 +54,25 @@ func (t *idleTimer) touch() {
 // look ends the session, or looks again.
 func (t *idleTimer) look() {
 	t.mu.Lock()
-	left := t.leftLocked(time.Now())
-	if t.timer != nil && left > 0 {
-		t.timer.Reset(min(left, idleLook))
+	rest := t.leftLocked(time.Now())
+	if t.timer != nil && rest > 0 {
+		t.timer.Reset(min(rest, idleLook))
 	}
-	late := t.timer != nil && left <= 0
+	late := t.timer != nil && rest <= 0
 	t.mu.Unlock()
 	if late {
 		t.end()
 	}
 }
 
-// leftLocked is the time left by the clock that has gone further.
+// leftLocked is the time left at now.
 func (t *idleTimer) leftLocked(now time.Time) time.Duration {
-	return t.limit - max(now.Sub(t.last), now.Round(0).Sub(t.last.Round(0)))
+	return left(t.limit, now.Sub(t.last), now.Round(0).Sub(t.last.Round(0)))
 }
+
+// left is what is left of a limit by the clock that has gone further: own stands still
+// while a machine sleeps, and wall, the time of day, can be set back.
+func left(limit, own, wall time.Duration) time.Duration { return limit - max(own, wall) }
 
 func (t *idleTimer) stop() {
 	if t == nil {
