@@ -47,6 +47,9 @@ type paths struct {
 	state PathState     // guarded by mu
 	alarm time.Time     // guarded by mu: what keepPaths' timer is set to
 	sure  path.State    // guarded by mu: at the last better
+	// longest is the longest silence that something has ended. What arrives when the
+	// machine wakes is there before anybody has looked at the clock.
+	longest time.Duration // guarded by mu
 	// changed is closed, and replaced, whenever state changes in a way that a
 	// person would notice.
 	changed chan struct{} // guarded by mu
@@ -152,6 +155,7 @@ func (p *paths) rouseLocked() {
 // arrived books what one way has brought.
 func (p *paths) arrived(a arrival, now time.Time) {
 	p.mu.Lock()
+	p.longest = p.silenceLocked(now)
 	p.heard, p.last = true, now
 	p.m.Received(a.via, a.bytes, a.newest, a.data, now)
 	p.rouseLocked()
@@ -229,11 +233,15 @@ func (p *paths) waking(now time.Time) bool {
 	return true
 }
 
-// silence is how long nothing authentic has arrived.
+// silence is for how long nothing authentic has arrived, the longest time so far.
 func (p *paths) silence(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return now.Sub(p.last)
+	return p.silenceLocked(now)
+}
+
+func (p *paths) silenceLocked(now time.Time) time.Duration {
+	return max(p.longest, passed(now.Sub(p.last), now.Round(0).Sub(p.last.Round(0))))
 }
 
 // look updates the state, and returns the relays that should work and do not.
@@ -378,9 +386,12 @@ func (c *Conn) probe(now time.Time) (next time.Time) {
 // process was stopped (both clocks went on), or the machine slept (only the wall
 // clock did).
 func slept(planned, now time.Time) bool {
-	wall := now.Round(0).Sub(planned.Round(0))
-	return max(now.Sub(planned), wall) > jump
+	return passed(now.Sub(planned), now.Round(0).Sub(planned.Round(0))) > jump
 }
+
+// passed is how much time has passed by the clock that has gone further: own stands
+// still while the machine sleeps, and wall, the time of day, can be set back.
+func passed(own, wall time.Duration) time.Duration { return max(own, wall) }
 
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || b.Before(a) {

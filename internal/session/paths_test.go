@@ -322,3 +322,29 @@ func TestPingIsTheNetworksRoundTrip(t *testing.T) {
 		lo.kill(oneRelay, false)
 	})
 }
+
+// How long a session may be without a way is over while the machine sleeps, too, when
+// its own clock stands still; a clock that is set back lengthens nothing. And what
+// arrives after that is too late: who wakes may be sent something before anybody has
+// looked at the clock.
+func TestSilenceCountsWhileTheMachineSleeps(t *testing.T) {
+	for name, c := range map[string]struct{ own, wall, want time.Duration }{
+		"awake":    {time.Minute, time.Minute, time.Minute},
+		"asleep":   {time.Second, 8 * time.Hour, 8 * time.Hour},
+		"set back": {2 * time.Minute, -time.Hour, 2 * time.Minute},
+	} {
+		if got := passed(c.own, c.wall); got != c.want {
+			t.Errorf("%s: %v have passed, not %v", name, got, c.want)
+		}
+	}
+	lo, _ := newMemLinks()
+	now := time.Now()
+	p := newPaths(seal.Operator, lo, now)
+	for _, later := range []time.Duration{time.Minute, time.Hour, time.Second} {
+		now = now.Add(later)
+		p.arrived(arrival{via: path.Via{Addr: netip.MustParseAddrPort("10.1.44.3:9")}, bytes: 100}, now)
+	}
+	if got := p.silence(now); got != time.Hour {
+		t.Errorf("it was silent for %v", got)
+	}
+}
