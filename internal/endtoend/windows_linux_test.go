@@ -162,6 +162,13 @@ func (o *onWindows) terminal(t *testing.T) {
 	s.shows(0, `your turn`)
 	s.types("\x03") // Windows would end it with 0xC000013A, Wine ends it with 0
 	s.status()
+	s = o.ann.at(80, 24, "xterm", "ssh", "-t", "win", "cmd <CONIN$ >CONOUT$ 2>&1") // Wine gives it no streams
+	s.shows(0, `C:.users.root>`)
+	s.ask("echo %OS%", `Windows_NT`)
+	s.types("exit 6\r")
+	if code := s.status(); code != 6 {
+		t.Errorf("a shell ends with %d: %q", code, s.seen.String())
+	}
 }
 
 // packages has the tests that packages have for Windows run there.
