@@ -320,11 +320,11 @@ func (h *host) dial() wire.Registered {
 // serve answers OPENs with what answer says until the channel ends.
 func (h *host) serve(answer func(wire.OpenSession) (wire.FrameType, any)) {
 	h.crew.t.Helper()
-	done := make(chan struct{})
+	ctl, done := h.ctl, make(chan struct{}) // of now: the host may dial again
 	go func() {
 		defer close(done)
 		for {
-			f, err := h.ctl.Receive(context.Background())
+			f, err := ctl.Receive(context.Background())
 			if err != nil {
 				return
 			}
@@ -337,12 +337,12 @@ func (h *host) serve(answer func(wire.OpenSession) (wire.FrameType, any)) {
 			}
 			typ, v := answer(open)
 			body := must(json.Marshal(v))
-			if h.ctl.Send(context.Background(), wire.Frame{Type: typ, ID: f.ID, Body: body}) != nil {
+			if ctl.Send(context.Background(), wire.Frame{Type: typ, ID: f.ID, Body: body}) != nil {
 				return
 			}
 		}
 	}()
-	h.crew.t.Cleanup(func() { h.ctl.Close(); <-done })
+	h.crew.t.Cleanup(func() { ctl.Close(); <-done })
 }
 
 // accepting serves with an ACCEPT that carries the grant's hash.
