@@ -47,20 +47,57 @@ func notTaken(target place, flags filecopy.Flags, code refusal.Code, why string)
 	if code != refusal.NotFound {
 		return refusal.New(code, "%s: %s", target, why)
 	}
-	folder, dir := target.path, path.Dir
-	if !target.remote() {
-		dir = filepath.Dir
-	}
-	if flags&filecopy.Into == 0 && folder != "" && !os.IsPathSeparator(folder[len(folder)-1]) {
-		folder = dir(folder) // what is missing is the folder that the file is to lie in
+	folder := target.path
+	if flags&filecopy.Into == 0 {
+		folder = missing(target) // the folder that the file is to lie in
 	}
 	name := terminal.Quote([]byte(folder))
 	if !target.remote() {
 		return &cli.Error{Err: refusal.New(code, "there is no folder %s here", name), Hints: []string{"make it first, as with: mkdir -p " + name}}
 	}
-	login := strings.TrimSuffix(place{host: target.host, user: target.user}.String(), ":")
-	return &cli.Error{Err: refusal.New(code, "there is no folder %s on %s", name, target.host),
-		Hints: []string{fmt.Sprintf("make it first: tucdesk exec %s -- mkdir -p %s", login, name), "a path that is not absolute begins in the user's home there"}}
+	hints := []string{"a path that is not absolute begins in the user's home there"}
+	if ofWindows(target.path) { // which has no program mkdir, nor a shell to quote for
+		name = folder
+	} else {
+		login := strings.TrimSuffix(place{host: target.host, user: target.user}.String(), ":")
+		hints = slices.Insert(hints, 0, fmt.Sprintf("make it first: tucdesk exec %s -- mkdir -p %s", login, name))
+	}
+	return &cli.Error{Err: refusal.New(code, "there is no folder %s on %s", name, target.host), Hints: hints}
+}
+
+// missing is the folder that target lies in, or target itself where it is written as a
+// folder. A path on a machine is read as that machine does, whatever this program runs
+// on.
+func missing(target place) string {
+	name := target.path
+	separators, dir := "/", path.Dir
+	switch {
+	case !target.remote():
+		separators, dir = "/"+string(os.PathSeparator), filepath.Dir
+	case ofWindows(name):
+		separators, dir = `/\`, windowsDir
+	}
+	if name == "" || strings.ContainsRune(separators, rune(name[len(name)-1])) {
+		return name
+	}
+	return dir(name)
+}
+
+// ofWindows reports whether a path on a machine looks like one of Windows: by a drive's
+// letter, or by a backslash where no path of another system begins.
+func ofWindows(name string) bool {
+	drive := len(name) > 1 && name[1] == ':' && 'a' <= name[0]|0x20 && name[0]|0x20 <= 'z'
+	return drive || strings.Contains(name, `\`) && name[0] != '/'
+}
+
+// windowsDir is all of a path but its last element. A root keeps its separator: "C:"
+// alone is another folder than `C:\`.
+func windowsDir(name string) string {
+	folder := name[:strings.LastIndexAny(name, `/\:`)+1]
+	if cut := strings.TrimRight(folder, `/\`); cut != "" && !strings.HasSuffix(cut, ":") {
+		return cut
+	}
+	return folder
 }
 
 // maxReasons is for how many kinds of problems hints follow; our choice.

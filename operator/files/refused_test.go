@@ -26,6 +26,8 @@ func TestMissingFolderIsNamedWithWhatToDo(t *testing.T) {
 		{"", filecopy.Put{Path: "/no/dir/x"}, gone, "error: not_found: there is no folder /no/dir on web\nhint: make it first: tucdesk exec web -- mkdir -p /no/dir\n"},
 		{"", filecopy.Put{Path: "/no/dir", Flags: filecopy.Into}, gone, "error: not_found: there is no folder /no/dir on web\n"},
 		{"ann", filecopy.Put{Path: "a dir/"}, gone, "error: not_found: there is no folder 'a dir/' on web\nhint: make it first: tucdesk exec ann@web -- mkdir -p 'a dir/'\n"},
+		{"", filecopy.Put{Path: `C:\nope\f`}, gone, "error: not_found: there is no folder C:\\\\nope on web\nhint: a path that is not absolute"},
+		{"", filecopy.Put{Path: `C:/nope\d/`}, gone, "error: not_found: there is no folder C:/nope\\\\d/ on web\nhint: a path that is not absolute"},
 		{"", filecopy.Put{Path: "/etc/x/"}, filecopy.Refused{Code: refusal.BadFile, Text: "the target is no folder"}, "error: bad_file: web:/etc/x/: the target is no folder\nhint: "},
 		{"", filecopy.Get{Paths: []string{"/a", "b"}}, filecopy.Refused{Code: refusal.PolicyDenied, Text: "no rule"}, "error: policy_denied: web:/a and 1 other: no rule\nhint: "},
 		{"", filecopy.Get{Paths: []string{"/a"}}, gone, "error: not_found: web:/a: no such file or directory\nhint: "},
@@ -33,6 +35,18 @@ func TestMissingFolderIsNamedWithWhatToDo(t *testing.T) {
 		var talk bytes.Buffer
 		if cli.Report(&talk, notBegun("web", c.user, c.m, c.r)); !strings.HasPrefix(talk.String(), c.want) {
 			t.Errorf("%+v: said %q, want %q", c.m, talk.String(), c.want)
+		}
+	}
+}
+
+// A path on a machine is cut as that machine cuts it.
+func TestMissingFolderThere(t *testing.T) {
+	for name, want := range map[string]string{
+		"": "", "f": ".", "/f": "/", "a/b": "a", "/srv/d/": "/srv/d/", `/srv/a\b`: "/srv",
+		`C:\nope\f`: `C:\nope`, `C:\f`: `C:\`, `C:\nope\`: `C:\nope\`, "c:/nope/f": "c:/nope", "C:f": "C:", `nope\d/f`: `nope\d`, `\f`: `\`,
+	} {
+		if got := missing(place{host: "web", path: name}); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
 }
