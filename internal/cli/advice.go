@@ -5,6 +5,9 @@ import "github.com/tucdesk/tucdesk/internal/refusal"
 // NewKey is the hint for a person or machine whose key was revoked.
 const NewKey = "a revoked key never comes back; a new one needs an empty state folder: tucdesk login, or tucdesk-agent join, with --state DIR"
 
+// AskAgain is the hint for whoever was denied what they asked approvers for.
+const AskAgain = "when they agree after all, ask again, best with --reason TEXT: a denied request never runs"
+
 // Hints that several refusals share.
 const (
 	tampered  = "somebody between here and the machine changed the handshake; nothing was sent"
@@ -38,7 +41,7 @@ var known = map[refusal.Code]answer{
 	refusal.ApprovalRequired:    {ExitPending, []string{"tucdesk requests ls"}},
 	refusal.ApprovalPending:     {ExitPending, []string{"tucdesk requests ls"}},
 	refusal.ApprovalExpired:     {ExitPending, []string{"ask again, and ask an approver to look at: tucdesk requests ls"}},
-	refusal.ApprovalDenied:      {ExitDenied, []string{"who said no to what: tucdesk requests show REQUEST", "when they agree after all, ask again, best with --reason TEXT: a denied request never runs"}},
+	refusal.ApprovalDenied:      {ExitDenied, []string{"who said no to what: tucdesk requests show REQUEST", AskAgain}},
 	refusal.ApprovalCancelled:   {ExitDenied, []string{"it was withdrawn and never runs; " + again + " to ask again"}},
 	refusal.ApprovalUsed:        {ExitDenied, []string{"an approval is good for one run; ask again"}},
 	refusal.ApprovalMismatch:    {ExitDenied, []string{"the approval was given for another command; ask again"}},

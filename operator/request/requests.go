@@ -28,7 +28,7 @@ func Settled(state wire.RequestState, short string) error {
 		return nil
 	case wire.RequestDenied:
 		return &cli.Error{Err: refusal.New(refusal.ApprovalDenied, "request %s was denied; nothing was run", short), Hints: []string{
-			"who denied it: tucdesk requests show " + short, "when they agree after all, ask again, best with --reason TEXT: a denied request never runs"}}
+			"who denied it: tucdesk requests show " + short, cli.AskAgain}}
 	case wire.RequestExpired:
 		return refusal.New(refusal.ApprovalExpired, "nobody approved in time")
 	case wire.RequestCancelled:
