@@ -89,6 +89,21 @@ func TestFilesStayReadable(t *testing.T) {
 	}
 }
 
+// Whoever comes anew reads the top level first: it names the parts of the system, and
+// what is none of them is below docs, cmd or internal.
+func TestTheTopLevelNamesTheParts(t *testing.T) {
+	parts := []string{"agent", "relay", "rendezvous", "operator", "crypto", "policy", "docs", "cmd", "internal"}
+	list, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if e.IsDir() && e.Name()[0] != '.' && !slices.Contains(parts, e.Name()) {
+			t.Errorf("%s is no part of the system: move it below one of %v", e.Name(), parts)
+		}
+	}
+}
+
 // uses reports whether the file names package.member of an import, under
 // whatever name it is imported.
 func (f *source) uses(path, member string) bool {

@@ -12,7 +12,7 @@ import (
 // units returns the units for systemd by their names.
 func units(t *testing.T) map[string]string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(root, "packaging/systemd/*.service"))
+	paths, err := filepath.Glob(filepath.Join(root, "docs/systemd/*.service"))
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no units: %v", err)
 	}
