@@ -91,31 +91,38 @@ func (p *Process) attachPipes() (s streams, err error) {
 	return s, nil
 }
 
-// launch starts the program in a job of its own. It is in there from its first
-// instruction, so nothing that it starts can be outside (attack H2); and it inherits
-// its three streams and no other handle (attack H6).
-func (p *Process) launch(spec Spec, with streams) error {
-	if p.job == 0 {
-		job, err := newJob()
-		if err != nil {
-			return err
-		}
-		p.job = job
+// form is a Spec as CreateProcess takes it.
+type form struct{ path, line, dir, env *uint16 }
+
+// formOf writes it. What has no form here is refused with BadArgument.
+func formOf(spec Spec) (f form, err error) {
+	if f.line, err = commandLine(spec); err != nil {
+		return f, err
 	}
-	line, err := commandLine(spec)
-	if err != nil {
-		return err
+	if f.env, err = environmentBlock(spec.Env); err != nil {
+		return f, err
 	}
 	path, err := text(spec.File.Path)
 	if err != nil {
-		return err
+		return f, err
 	}
 	dir, err := text(spec.Dir)
 	if err != nil {
+		return f, err
+	}
+	f.path, f.dir = &path[0], &dir[0]
+	return f, nil
+}
+
+// launch starts the program in a job of its own. It is in there from its first
+// instruction, so nothing that it starts can be outside (attack H2); and it inherits
+// its three streams and no other handle (attack H6).
+func (p *Process) launch(spec Spec, with streams) (err error) {
+	f, err := formOf(spec)
+	if err != nil {
 		return err
 	}
-	env, err := environmentBlock(spec.Env)
-	if err != nil {
+	if p.job, err = newJob(); err != nil {
 		return err
 	}
 	list, err := windows.NewProcThreadAttributeList(2)
@@ -139,7 +146,7 @@ func (p *Process) launch(spec Spec, with streams) error {
 		return fmt.Errorf("starting a program: %w", err)
 	}
 	var started windows.ProcessInformation
-	err = windows.CreateProcess(&path[0], line, nil, nil, with.console == 0, flags, env, &dir[0], &info.StartupInfo, &started)
+	err = windows.CreateProcess(f.path, f.line, nil, nil, with.console == 0, flags, f.env, f.dir, &info.StartupInfo, &started)
 	runtime.KeepAlive(with.std)
 	if err != nil {
 		return err

@@ -18,8 +18,10 @@ type console struct {
 	handle  windows.Handle
 	in, out *os.File
 
-	once   sync.Once
 	closed chan struct{} // closed when conhost has let go
+
+	mu   sync.Mutex // held while handle is used, so that nobody does who was late
+	gone bool       // guarded by mu: handle is being closed
 }
 
 // attachTerminal makes a pseudo-console. The modes of the operator's terminal mean
@@ -48,17 +50,30 @@ func (p *Process) attachTerminal(t Terminal) (streams, error) {
 
 func coord(s Size) windows.Coord { return windows.Coord{X: int16(s.Columns), Y: int16(s.Rows)} }
 
-func (c *console) resize(s Size) error { return windows.ResizePseudoConsole(c.handle, coord(s)) }
+// resize does nothing to a console that is being closed: its handle is memory of this
+// process, and an operator may ask at any time.
+func (c *console) resize(s Size) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return nil
+	}
+	return windows.ResizePseudoConsole(c.handle, coord(s))
+}
 
 // release begins to close the console. Programs on it hear of it and may take seconds;
 // before that conhost writes what is not yet written, and waits for us to read it.
 func (c *console) release() {
-	c.once.Do(func() {
-		go func() { // its owner is wait
-			defer close(c.closed)
-			windows.ClosePseudoConsole(c.handle)
-		}()
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return
+	}
+	c.gone = true
+	go func() { // its owner is wait
+		defer close(c.closed)
+		windows.ClosePseudoConsole(c.handle)
+	}()
 }
 
 // hangUp closes our ends, so that conhost waits for no reader, and begins to close the

@@ -407,6 +407,9 @@ func TestATerminal(t *testing.T) {
 	if e := p.Wait(); e.Code != 0 {
 		t.Errorf("%+v", e)
 	}
+	if err := p.Resize(Size{90, 20}); err != nil { // its handle is no more
+		t.Errorf("resizing a closed terminal: %v", err)
+	}
 }
 
 func TestEndEndsATerminal(t *testing.T) {
