@@ -308,6 +308,31 @@ func TestPacketsStayWithinTheirSize(t *testing.T) {
 	}
 }
 
+// TestBatchesAreWritten: packets of bulk leave many at a time, each batch in one system
+// call, which is most of what a packet costs.
+func TestBatchesAreWritten(t *testing.T) {
+	a, b := newPipes()
+	operator, agent := connect(t, a, b)
+	defer agent.Close()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer operator.Close()
+	wg.Go(func() { echo(agent) })
+	roundTrip(t, operator, random(t, 4<<20))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	const many = 24
+	full := 0
+	for _, n := range a.batches {
+		if n >= many {
+			full += n
+		}
+	}
+	if full < a.packets/4 { // nearly all of them where nothing else keeps the processors
+		t.Errorf("of %d packets %d were written in batches of at least %d", a.packets, full, many)
+	}
+}
+
 func TestResetReachesThePeerWithItsCode(t *testing.T) {
 	operator, agent := both(t)
 	s, err := operator.OpenStream(t.Context())
