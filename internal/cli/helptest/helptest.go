@@ -18,6 +18,10 @@ import (
 // answers are verbs that list or show something: a script wants that as JSON.
 var answers = []string{"ls", "show", "status", "whoami"}
 
+// others are programs that an example may show alone: those that reach a machine
+// through ours.
+var others = []string{"ssh", "rsync"}
+
 // Check looks at every command that people run; tree makes a new tree each time, since
 // flags are set in it. plain are commands, such as "tucdesk policy show", whose answer
 // is a text of another format already.
@@ -65,13 +69,15 @@ func examples(t *testing.T, tree func() *cli.Command, path, text string) {
 		if strings.Contains(strings.TrimSpace(line)+" ", path+" ") { // also as a word of another program's
 			own++
 		}
-		args, ok := typed(program, line)
-		if !ok {
-			continue
+		ours, strange := typed(program, line)
+		if len(ours) == 0 && strange != "" {
+			t.Errorf("%s: the example %q runs %q, not %s", path, line, strange, program)
 		}
-		var talk bytes.Buffer
-		if status := cli.Run(t.Context(), &cli.IO{In: os.Stdin, Out: &talk, Err: &talk}, still(tree()), args); status != 0 {
-			t.Errorf("%s: the example %q is not taken: %s", path, line, talk.String())
+		for _, args := range ours {
+			var talk bytes.Buffer
+			if status := cli.Run(t.Context(), &cli.IO{In: os.Stdin, Out: &talk, Err: &talk}, still(tree()), args); status != 0 {
+				t.Errorf("%s: the example %q is not taken: %s", path, line, talk.String())
+			}
 		}
 	}
 	if own == 0 {
@@ -115,15 +121,20 @@ func flags(t *testing.T, path string, c *cli.Command) map[string]bool {
 	return given
 }
 
-// typed is what a shell would give to program of a line: comments, redirections and
-// the other programs of a pipe left out.
-func typed(program, line string) (args []string, ok bool) {
+// typed is what a shell would give to program in each of a line's commands: comments,
+// redirections and other programs left out. strange is the first of those that is not
+// in others: beside none of ours, a name that was misspelt.
+func typed(program, line string) (ours [][]string, strange string) {
 	for _, words := range split(line) {
-		if len(words) > 0 && words[0] == program {
-			return words[1:], true
+		switch {
+		case len(words) == 0:
+		case words[0] == program:
+			ours = append(ours, words[1:])
+		case strange == "" && !slices.Contains(others, words[0]):
+			strange = words[0]
 		}
 	}
-	return nil, false
+	return ours, strange
 }
 
 // split reads a line as a shell does, as far as examples go: words, quotes, pipes,
