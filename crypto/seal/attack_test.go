@@ -3,7 +3,6 @@ package seal
 import (
 	"encoding/binary"
 	"errors"
-	"flag"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -263,13 +262,13 @@ func TestA12BytesAndAge(t *testing.T) {
 	}
 }
 
-// seals is raised for a release, to the 1,000,000 of attack A13.
-var seals = flag.Int("seals", 200_000, "datagrams that TestA13ConcurrentSealsUseDistinctNonces seals")
+// seals is how many attack A13 names.
+const seals = 1_000_000
 
 func TestA13ConcurrentSealsUseDistinctNonces(t *testing.T) {
 	op, _ := peers(t)
 	const workers = 4
-	each := *seals / workers
+	each := seals / workers
 	seen := make([]bool, workers*each)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
