@@ -52,7 +52,7 @@ mode = "enforce"
 id = "team"
 who.roles = ["admin"]
 users = ["@agent", "root", "Root", 'VM\root', "administrator"]
-actions = ["shell", "exec", "copy", "forward"]
+actions = ["shell", "exec", "copy", "forward", "forward-agent"]
 
 [[allow]]
 id = "walled"
@@ -257,6 +257,14 @@ func (o *onWindows) ping(t *testing.T) {
 func (o *onWindows) refusals(t *testing.T) {
 	s := o.ann.at(80, 24, "xterm", "ssh", "--name", "kept", "win")
 	s.ends(t, 255, "shells are not kept on Windows by this version")
+	socket := o.path("agent.sock")
+	l := must(net.Listen("unix", socket)) // nobody comes
+	defer l.Close()
+	lend := o.ann.cmd("ssh", "-AT", "win", "exit 0")
+	lend.Env = append(lend.Env, "SSH_AUTH_SOCK="+socket)
+	if a := launch(t, lend).finish().is(t, 0); !strings.Contains(a.err, "the SSH agent is not lent: unavailable: programs on Windows") {
+		t.Errorf("a lent agent: %q", a.err)
+	}
 }
 
 func (o *onWindows) forwards(t *testing.T) {
