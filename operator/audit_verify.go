@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
-	"github.com/tucdesk/tucdesk/internal/audit/finding"
+	"github.com/tucdesk/tucdesk/internal/audit/diagnosis"
 	"github.com/tucdesk/tucdesk/internal/audit/tiles"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -201,11 +201,11 @@ type cosignedView struct {
 
 // causeView is what explains findings.
 type causeView struct {
-	Kind     finding.Kind `json:"kind"`  // edited, deleted, inserted, reordered, truncated, forked, or a finding's code
-	Entry    int64        `json:"entry"` // -1: the log as a whole
-	Last     int64        `json:"last"`
-	Detail   string       `json:"detail"`
-	Findings []int        `json:"findings"` // which of the findings below it explains, from 0
+	Kind     diagnosis.Kind `json:"kind"`  // edited, deleted, inserted, reordered, truncated, forked, or a finding's code
+	Entry    int64          `json:"entry"` // -1: the log as a whole
+	Last     int64          `json:"last"`
+	Detail   string         `json:"detail"`
+	Findings []int          `json:"findings"` // which of the findings below it explains, from 0
 }
 
 type findingView struct {

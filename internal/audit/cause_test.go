@@ -10,6 +10,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
+	"github.com/tucdesk/tucdesk/internal/audit/diagnosis"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/export"
 	"github.com/tucdesk/tucdesk/internal/audit/finding"
@@ -20,7 +21,7 @@ import (
 
 // wantCauses fails unless every finding has one cause and the first cause is that, with
 // the entry in its range.
-func wantCauses(t *testing.T, name string, r verify.Report, kind finding.Kind, at int64) {
+func wantCauses(t *testing.T, name string, r verify.Report, kind diagnosis.Kind, at int64) {
 	t.Helper()
 	causes := r.Causes()
 	seen := make([]int, len(r.Findings))
@@ -61,31 +62,31 @@ func TestN1WhatWasDoneIsNamedFirst(t *testing.T) {
 		edit := slices.Clone(lines)
 		edit[at[n]] = edited(edit[at[n]])
 		r := w.verify(edit, note)
-		wantCauses(t, fmt.Sprint("edit ", n), r, finding.WasEdited, int64(n))
+		wantCauses(t, fmt.Sprint("edit ", n), r, diagnosis.WasEdited, int64(n))
 		exactly(t, fmt.Sprint("edit ", n), r)
 
 		gone := slices.Delete(slices.Clone(lines), at[n], at[n]+1)
 		if n+1 < len(at) { // the last one has no number behind it
 			r = w.verify(gone, note)
-			wantCauses(t, fmt.Sprint("delete ", n), r, finding.WasDeleted, int64(n))
+			wantCauses(t, fmt.Sprint("delete ", n), r, diagnosis.WasDeleted, int64(n))
 			exactly(t, fmt.Sprint("delete ", n), r)
 		}
-		wantCauses(t, fmt.Sprint("delete and renumber ", n), w.verify(renumber(gone), note), finding.WasDeleted, int64(n))
+		wantCauses(t, fmt.Sprint("delete and renumber ", n), w.verify(renumber(gone), note), diagnosis.WasDeleted, int64(n))
 
 		inserted := put(n, fmt.Sprintf("{\"index\":%d,\"entry\":%s}\n", n, foreign))
 		r = w.verify(inserted, note)
-		wantCauses(t, fmt.Sprint("insert ", n), r, finding.WasInserted, int64(n))
+		wantCauses(t, fmt.Sprint("insert ", n), r, diagnosis.WasInserted, int64(n))
 		exactly(t, fmt.Sprint("insert ", n), r)
-		wantCauses(t, fmt.Sprint("insert and renumber ", n), w.verify(renumber(inserted), note), finding.WasInserted, int64(n))
+		wantCauses(t, fmt.Sprint("insert and renumber ", n), w.verify(renumber(inserted), note), diagnosis.WasInserted, int64(n))
 
 		doubled := slices.Insert(slices.Clone(lines), at[n]+1, lines[at[n]])
-		wantCauses(t, fmt.Sprint("double ", n), w.verify(doubled, note), finding.WasInserted, int64(n)+1)
-		wantCauses(t, fmt.Sprint("double and renumber ", n), w.verify(renumber(doubled), note), finding.WasInserted, int64(n)+1)
+		wantCauses(t, fmt.Sprint("double ", n), w.verify(doubled, note), diagnosis.WasInserted, int64(n)+1)
+		wantCauses(t, fmt.Sprint("double and renumber ", n), w.verify(renumber(doubled), note), diagnosis.WasInserted, int64(n)+1)
 
 		if n > 0 {
 			cut := append(slices.Clone(lines[:at[n]]), lines[len(lines)-1])
-			wantCauses(t, fmt.Sprint("cut off ", n), w.verify(cut), finding.WasTruncated, int64(n))
-			wantCauses(t, fmt.Sprint("cut off without an end ", n), w.verify(lines[:at[n]], note), finding.WasTruncated, int64(n))
+			wantCauses(t, fmt.Sprint("cut off ", n), w.verify(cut), diagnosis.WasTruncated, int64(n))
+			wantCauses(t, fmt.Sprint("cut off without an end ", n), w.verify(lines[:at[n]], note), diagnosis.WasTruncated, int64(n))
 		}
 		for _, to := range []int{n + 1, n + 4} {
 			if to >= len(at) {
@@ -95,7 +96,7 @@ func TestN1WhatWasDoneIsNamedFirst(t *testing.T) {
 			line := moved[at[n]]
 			moved = slices.Insert(slices.Delete(moved, at[n], at[n]+1), at[to], line)
 			for name, l := range map[string][]string{"move ": moved, "move and renumber ": renumber(moved)} {
-				wantCauses(t, fmt.Sprint(name, n, " to ", to), w.verify(l, note), finding.WasReordered, int64(n))
+				wantCauses(t, fmt.Sprint(name, n, " to ", to), w.verify(l, note), diagnosis.WasReordered, int64(n))
 			}
 		}
 	}
@@ -123,7 +124,7 @@ func TestN1OneDeletedEntryIsOneCause(t *testing.T) {
 	for name, change := range map[string]func([]string) []string{"as it was": slices.Clone[[]string], "numbered anew": renumber} {
 		at := entryLines(lines)[3]
 		r := w.verify(change(slices.Delete(slices.Clone(lines), at, at+1)))
-		wantCauses(t, name, r, finding.WasDeleted, 3)
+		wantCauses(t, name, r, diagnosis.WasDeleted, 3)
 		if len(r.Causes()) != 1 {
 			t.Errorf("%s: %v", name, r.Causes())
 		}
@@ -146,8 +147,8 @@ func TestN1TwoManipulationsAreTwoCauses(t *testing.T) {
 	l[at[2]] = edited(l[at[2]])
 	l = slices.Delete(l, at[7], at[7]+1)
 	r := w.verify(l)
-	wantCauses(t, "both", r, finding.WasEdited, 2)
-	if c := r.Causes(); len(c) != 2 || c[1].Kind != finding.WasDeleted || c[1].Entry != 7 || c[1].Last != 7 {
+	wantCauses(t, "both", r, diagnosis.WasEdited, 2)
+	if c := r.Causes(); len(c) != 2 || c[1].Kind != diagnosis.WasDeleted || c[1].Entry != 7 || c[1].Last != 7 {
 		t.Errorf("%v\nof %v", c, r.Findings)
 	}
 }
@@ -161,11 +162,11 @@ func TestFindingsOfTheirOwnAreNoConsequences(t *testing.T) {
 	w.say(w.agents[0], entry.Entry{Type: entry.AgentStop})
 	w.record(entry.Entry{Type: entry.AuditExport})
 	lines := w.export()
-	wantCauses(t, "a roster that is not there", w.verify(lines), finding.Kind(finding.BadRoster), 3)
+	wantCauses(t, "a roster that is not there", w.verify(lines), diagnosis.Kind(finding.BadRoster), 3)
 	at := entryLines(lines)[4]
 	r := w.verify(slices.Delete(slices.Clone(lines), at, at+1))
-	wantCauses(t, "and a deleted entry", r, finding.WasDeleted, 4)
-	if c := r.Causes(); len(c) != 2 || c[1].Kind != finding.Kind(finding.BadRoster) {
+	wantCauses(t, "and a deleted entry", r, diagnosis.WasDeleted, 4)
+	if c := r.Causes(); len(c) != 2 || c[1].Kind != diagnosis.Kind(finding.BadRoster) {
 		t.Errorf("%v", c)
 	}
 	lying, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: w.log.Origin(), Head: tree.Head{Size: 7, Root: key.Hash{1}}}, w.server)
@@ -177,7 +178,7 @@ func TestFindingsOfTheirOwnAreNoConsequences(t *testing.T) {
 		t.Fatal(lines[last])
 	}
 	r = w.verify(slices.Insert(slices.Clone(lines), last, string(raw)+"\n"))
-	if c := r.Causes(); len(c) != 2 || c[1].Kind != finding.Kind(finding.RootMismatch) && c[0].Kind != finding.Kind(finding.RootMismatch) {
+	if c := r.Causes(); len(c) != 2 || c[1].Kind != diagnosis.Kind(finding.RootMismatch) && c[0].Kind != diagnosis.Kind(finding.RootMismatch) {
 		t.Errorf("a checkpoint that lies among good ones: %v", c)
 	}
 }
@@ -192,7 +193,7 @@ func TestLinesThatAreNumberedWrongAreNoManipulation(t *testing.T) {
 		}
 	}
 	r := w.verify(lines)
-	wantCauses(t, "numbers", r, finding.Kind(finding.BadOrder), 5)
+	wantCauses(t, "numbers", r, diagnosis.Kind(finding.BadOrder), 5)
 	if len(r.Causes()) != 1 {
 		t.Errorf("%v", r.Causes())
 	}
@@ -205,7 +206,7 @@ func TestAnotherLogIsNamedAsOne(t *testing.T) {
 	note := w.checkpoint()
 	v := newWorld(t)
 	v.record(entry.Entry{Type: entry.Login})
-	wantCauses(t, "another log", v.verify(v.export(), note), finding.WasForked, 3)
+	wantCauses(t, "another log", v.verify(v.export(), note), diagnosis.WasForked, 3)
 }
 
 // Nothing that stands in an export makes the sums of its findings overflow, or its

@@ -13,7 +13,8 @@
 //	tiles       an export as a folder that generic readers understand
 //	signers     who may have signed what stands in an export
 //	consent     whether enough people agreed to what an entry says
-//	finding     what does not hold, and what was done that it does not
+//	finding     what does not hold
+//	diagnosis   what was done to the log that it does not
 //	verify      looks for what does not hold in an export
 //	lines       bounded lines of a file
 //

@@ -48,7 +48,8 @@ var table = []row{
 	{"internal/audit/signers", base + "policy/roster internal/audit/export", ""},
 	{"internal/audit/consent", base + "policy/roster policy/approval internal/audit/entry", ""},
 	{"internal/audit/finding", "", ""},
-	{"internal/audit/verify", base + "policy/roster internal/audit/finding internal/audit/lines internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/export internal/audit/signers internal/audit/consent", ""},
+	{"internal/audit/diagnosis", "internal/audit/finding", ""},
+	{"internal/audit/verify", base + "policy/roster internal/audit/finding internal/audit/diagnosis internal/audit/lines internal/audit/entry internal/audit/tree internal/audit/checkpoint internal/audit/export internal/audit/signers internal/audit/consent", ""},
 	{"internal/audit", "", ""},
 
 	// The relay: nothing above but the words for saying no and the socket.
@@ -145,7 +146,7 @@ var table = []row{
 	{"operator/members", "internal/refusal crypto/key policy policy/roster internal/terminal internal/cli operator/account operator/verb operator/owners", ""},
 	{"operator/founding", base + "policy policy/roster internal/keyfile internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb operator/pending operator/owners operator/members", ""},
 	{"operator/cosign", "internal/refusal internal/terminal internal/cli operator/change operator/account operator/verb operator/pending operator/owners operator/founding", ""},
-	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/finding internal/audit/verify internal/terminal internal/cli " +
+	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/finding internal/audit/diagnosis internal/audit/verify internal/terminal internal/cli " +
 		"operator/account operator/verb operator/request operator/live operator/fleet operator/remote operator/files operator/sshconfig operator/netcheck operator/owners operator/members operator/founding operator/cosign", ""},
 
 	// Programs: they put parts together and hold nothing of their own.

@@ -1,9 +1,5 @@
-// Package finding is what does not hold in an export of a log, and what was done to the
-// log that it does not.
-//
-//	finding.go  one thing that does not hold, as a verifier comes upon it
-//	cause.go    edited, deleted, inserted, reordered, truncated: what explains findings
-//	explain.go  which findings follow from which cause
+// Package finding is what does not hold in an export of a log, one thing at a time, as a
+// verifier comes upon it.
 //
 // Source: protocol 5.4; attack N1.
 package finding
@@ -57,11 +53,12 @@ const (
 
 // String is one line for people.
 func (f Finding) String() string {
-	return fmt.Sprintf("%s%s: %s", where(f.Entry, f.Last), f.Code, f.Detail)
+	return fmt.Sprintf("%s%s: %s", Where(f.Entry, f.Last), f.Code, f.Detail)
 }
 
-// where names an entry, a range, or nothing.
-func where(first, last int64) string {
+// Where names an entry, a range, or with first below 0 nothing, with a colon behind it:
+// what a line for people begins with.
+func Where(first, last int64) string {
 	switch {
 	case first < 0:
 		return ""

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/diagnosis"
 	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
@@ -66,7 +67,7 @@ func (r *Report) Verdict() Verdict {
 
 // Causes says what was done to the log, the first thing to look at first: deleting one
 // entry is found in many places.
-func (r *Report) Causes() []finding.Cause { return finding.Causes(r.Findings, r.Size, r.Covered) }
+func (r *Report) Causes() []diagnosis.Cause { return diagnosis.Causes(r.Findings, r.Size, r.Covered) }
 
 // BadTiles adds files of a folder (tiles.Reader.Bad) that are not what the entries
 // give, so that what a generic reader finds there is what was verified.

@@ -1,6 +1,16 @@
-package finding
+// Package diagnosis is what was done to a log that findings in its export tell of.
+//
+//	cause.go    edited, deleted, inserted, reordered, truncated: what explains findings
+//	explain.go  which findings follow from which cause
+//
+// Source: protocol 5.4; attack N1.
+package diagnosis
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
+)
 
 // Kind is what was done to a log, in one word; scripts may rely on them. What explains
 // nothing else is a cause by itself, and its kind is the code of the finding.
@@ -35,7 +45,7 @@ type Cause struct {
 
 // String is one line for people.
 func (c Cause) String() string {
-	return fmt.Sprintf("%s%s: %s", where(c.Entry, c.Last), c.Kind, c.Detail)
+	return fmt.Sprintf("%s%s: %s", finding.Where(c.Entry, c.Last), c.Kind, c.Detail)
 }
 
 // structural are causes that explain other findings.
@@ -68,7 +78,7 @@ func (c *Cause) took() int64 {
 //
 // A cause is the simplest thing that explains its findings, no proof: who changed a log
 // in two places may make the second look like something that follows from the first.
-func Causes(list []Finding, size, covered int64) []Cause {
+func Causes(list []finding.Finding, size, covered int64) []Cause {
 	d := &diagnosis{list: list, size: size, covered: covered, taken: make([]bool, len(list))}
 	d.numbers()
 	d.signers()

@@ -1,13 +1,15 @@
-package finding
+package diagnosis
 
 import (
 	"cmp"
 	"slices"
+
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 )
 
 // diagnosis looks for causes, the surest evidence first.
 type diagnosis struct {
-	list    []Finding
+	list    []finding.Finding
 	size    int64
 	covered int64
 	taken   []bool // findings that a cause has
@@ -39,7 +41,9 @@ func (d *diagnosis) first(match func(*Cause) bool) *Cause {
 }
 
 // any reports whether a finding matches.
-func (d *diagnosis) any(match func(Finding) bool) bool { return slices.ContainsFunc(d.list, match) }
+func (d *diagnosis) any(match func(finding.Finding) bool) bool {
+	return slices.ContainsFunc(d.list, match)
+}
 
 // fillers are the findings about entries that were missed by finding i and came later,
 // with the last place of one.
@@ -55,12 +59,14 @@ func (d *diagnosis) fillers(i int) (list []int, last int64) {
 // numbers looks at the numbers of the lines, which say exactly where something is
 // missing and are not signed: they count only beside what is.
 func (d *diagnosis) numbers() {
-	lost := d.any(func(f Finding) bool { return f.Code == ChainGap || f.Code == HeadMissing || f.Trace.Short > 0 })
-	moved := d.any(func(f Finding) bool {
-		return f.Code == ChainGap || f.Code == ChainFork || f.Code == RootMismatch || f.Code == NotCovered
+	lost := d.any(func(f finding.Finding) bool {
+		return f.Code == finding.ChainGap || f.Code == finding.HeadMissing || f.Trace.Short > 0
+	})
+	moved := d.any(func(f finding.Finding) bool {
+		return f.Code == finding.ChainGap || f.Code == finding.ChainFork || f.Code == finding.RootMismatch || f.Code == finding.NotCovered
 	})
 	for i, f := range d.list {
-		if f.Code != BadOrder || f.Trace.Missing == 0 {
+		if f.Code != finding.BadOrder || f.Trace.Missing == 0 {
 			continue
 		}
 		fillers, last := d.fillers(i)
@@ -91,7 +97,7 @@ func (d *diagnosis) reordered(i int, fillers []int, last int64) {
 // before.
 func (d *diagnosis) signers() {
 	for i, f := range d.list {
-		if f.Code != ChainGap {
+		if f.Code != finding.ChainGap {
 			continue
 		}
 		fillers, last := d.fillers(i)
@@ -115,7 +121,7 @@ func (d *diagnosis) signers() {
 
 // edited looks for entries that a signer misses among those that nobody signed, and
 // returns how many it still misses.
-func (d *diagnosis) edited(gap int, f Finding, missing int64) int64 {
+func (d *diagnosis) edited(gap int, f finding.Finding, missing int64) int64 {
 	for i, u := range d.list {
 		if missing > 0 && u.Trace.Unreadable && !d.taken[i] && f.Trace.After < u.Entry && u.Entry < f.Entry {
 			c := d.edit(i)
@@ -135,10 +141,10 @@ func (d *diagnosis) edit(i int) *Cause {
 // twice looks at entries whose signer's number was there before.
 func (d *diagnosis) twice() {
 	for i, f := range d.list {
-		if f.Code != ChainFork || d.taken[i] {
+		if f.Code != finding.ChainFork || d.taken[i] {
 			continue
 		}
-		copied := f.Trace.Again && d.any(func(g Finding) bool { return g.Code == DuplicateID && g.Entry == f.Entry })
+		copied := f.Trace.Again && d.any(func(g finding.Finding) bool { return g.Code == finding.DuplicateID && g.Entry == f.Entry })
 		if copied {
 			d.add(i, Cause{Kind: WasInserted, Entry: f.Entry, Last: f.Entry, Detail: "a copy of an entry that is in its place as well", at: f.Entry, until: f.Entry, count: 1})
 		} else {
@@ -152,19 +158,19 @@ func (d *diagnosis) twice() {
 func (d *diagnosis) unreadable() {
 	surplus, promised := int64(0), false
 	for _, f := range d.list {
-		if f.Trace.Short != 0 && f.Trace.By != ByMemory {
+		if f.Trace.Short != 0 && f.Trace.By != finding.ByMemory {
 			surplus, promised = -f.Trace.Short, true
 		}
 	}
 	for _, c := range d.causes {
 		surplus += c.took()
 	}
-	open := !promised && d.any(func(f Finding) bool { return f.Code == NotCovered })
+	open := !promised && d.any(func(f finding.Finding) bool { return f.Code == finding.NotCovered })
 	for i, f := range d.list {
 		if !f.Trace.Unreadable || d.taken[i] {
 			continue
 		}
-		if surplus > 0 || open && f.Code == BadSigner {
+		if surplus > 0 || open && f.Code == finding.BadSigner {
 			d.add(i, Cause{Kind: WasInserted, Entry: f.Entry, Last: f.Entry, Detail: "nobody of the team signed this", at: f.Entry, until: f.Entry, count: 1})
 			surplus--
 		} else {
@@ -192,7 +198,7 @@ func (d *diagnosis) sizes() {
 		d.promise(i, f, at, n)
 	}
 	for i, f := range d.list {
-		if f.Code == Truncated && f.Trace.By == 0 { // there is no last line
+		if f.Code == finding.Truncated && f.Trace.By == 0 { // there is no last line
 			if c := d.first(func(c *Cause) bool { return c.Kind == WasTruncated }); c != nil {
 				d.attach(i, c)
 			} else {
@@ -204,7 +210,7 @@ func (d *diagnosis) sizes() {
 
 // promise explains one promise that n entries more, or fewer, were before at than we know
 // of.
-func (d *diagnosis) promise(i int, f Finding, at, n int64) {
+func (d *diagnosis) promise(i int, f finding.Finding, at, n int64) {
 	moved := d.first(func(c *Cause) bool { return c.Kind == WasReordered && c.at <= at && at <= c.until })
 	switch {
 	case n == 0:
@@ -213,14 +219,16 @@ func (d *diagnosis) promise(i int, f Finding, at, n int64) {
 		}
 	case moved != nil:
 		d.attach(i, moved)
-	case f.Trace.By == ByCheckpoint && d.any(func(g Finding) bool { return g.Code == RootMismatch && g.Trace.By == ByCheckpoint && g.Last >= at }):
+	case f.Trace.By == finding.ByCheckpoint && d.any(func(g finding.Finding) bool {
+		return g.Code == finding.RootMismatch && g.Trace.By == finding.ByCheckpoint && g.Last >= at
+	}):
 		// As many as there should be are there later: see roots.
-	case n > 0 && f.Trace.By == ByCheckpoint && d.covered <= at:
+	case n > 0 && f.Trace.By == finding.ByCheckpoint && d.covered <= at:
 		d.add(i, Cause{Kind: WasDeleted, Entry: d.covered, Last: at + n - 1, count: n,
 			Detail: plural(n) + " missing here by the checkpoint behind", at: d.covered, until: at})
-	case n > 0 && f.Trace.By != ByCheckpoint:
+	case n > 0 && f.Trace.By != finding.ByCheckpoint:
 		d.add(i, Cause{Kind: WasTruncated, Entry: d.size, Last: d.size + n - 1, count: n, Detail: plural(n) + " missing at the end", at: d.size, until: d.size})
-	case n < 0 && f.Trace.By == ByCheckpoint && d.covered < at:
+	case n < 0 && f.Trace.By == finding.ByCheckpoint && d.covered < at:
 		d.add(i, Cause{Kind: WasInserted, Entry: d.covered, Last: at - 1, count: -n,
 			Detail: plural(-n) + " more here than the checkpoint behind has", at: d.covered, until: at - 1})
 	}
@@ -228,15 +236,15 @@ func (d *diagnosis) promise(i int, f Finding, at, n int64) {
 
 // roots looks at checkpoints of as many entries, and of others.
 func (d *diagnosis) roots() {
-	for _, by := range []Promise{ByCheckpoint, ByMemory} {
+	for _, by := range []finding.Promise{finding.ByCheckpoint, finding.ByMemory} {
 		for i, f := range d.list {
-			if f.Code != RootMismatch || f.Trace.By != by {
+			if f.Code != finding.RootMismatch || f.Trace.By != by {
 				continue
 			}
 			switch c := d.first(func(c *Cause) bool { return c.structural() && c.at <= f.Last+1 && f.Entry <= c.until }); {
 			case c != nil:
 				d.attach(i, c)
-			case by == ByMemory:
+			case by == finding.ByMemory:
 				d.add(i, Cause{Kind: WasForked, Entry: f.Entry, Last: f.Last, Detail: f.Detail, at: f.Entry, until: f.Last})
 			case d.covered <= f.Last:
 				d.add(i, Cause{Kind: WasReordered, Entry: f.Entry, Last: f.Last, at: f.Entry, until: f.Last,
@@ -257,7 +265,7 @@ func (d *diagnosis) rest() {
 			continue
 		}
 		kind := Kind(f.Code)
-		if f.Code == HeadMissing {
+		if f.Code == finding.HeadMissing {
 			kind = WasDeleted
 		}
 		d.add(i, Cause{Kind: kind, Entry: f.Entry, Last: f.Last, Detail: f.Detail, at: f.Entry, until: f.Last})
@@ -265,23 +273,23 @@ func (d *diagnosis) rest() {
 }
 
 // follows reports that a finding is what is to be expected after a cause.
-func follows(f Finding, c *Cause) bool {
+func follows(f finding.Finding, c *Cause) bool {
 	if !c.structural() {
-		repeats := f.Code == BadOrder || f.Code == BadTile // each once, whatever the first one is about
+		repeats := f.Code == finding.BadOrder || f.Code == finding.BadTile // each once, whatever the first one is about
 		return repeats && c.Kind == Kind(f.Code)
 	}
 	switch f.Code {
-	case NotCovered, BadTile:
+	case finding.NotCovered, finding.BadTile:
 		return true
-	case BadOrder, BadSession:
+	case finding.BadOrder, finding.BadSession:
 		return c.at <= f.Entry
-	case HeadMissing:
+	case finding.HeadMissing:
 		return c.left > 0 && (c.took() > 0 || c.Kind == WasEdited) || c.Kind == WasTruncated
-	case BadTime:
+	case finding.BadTime:
 		return c.at-1 <= f.Entry && f.Entry <= c.until+1
-	case ApprovalMissing, ApprovalInvalid: // what was put in stands between the approvals and their entry
+	case finding.ApprovalMissing, finding.ApprovalInvalid: // what was put in stands between the approvals and their entry
 		return c.covers(f.Entry) || c.Kind == WasInserted && c.covers(f.Entry-1)
-	case BadCheckpoint, BadCosignature, BadHost, Outdated:
+	case finding.BadCheckpoint, finding.BadCosignature, finding.BadHost, finding.Outdated:
 		return false
 	}
 	return c.covers(f.Entry)
