@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -86,4 +87,24 @@ func TestLastSeenOutlivesTheServer(t *testing.T) {
 			t.Errorf("seen at %v, it spoke at %v", got.Time(), at.Time())
 		}
 	}
+}
+
+// A note that the database did not take is none: when the agent leaves then, that is
+// still to be stored.
+func TestLastSeenOutlivesADatabaseThatWasAway(t *testing.T) {
+	t.Parallel()
+	c := found(t, startNode(t))
+	h := c.newHost("web-1")
+	h.dial()
+	spoke := h.speaks(c.stored(h))
+	held := c.channelOf(h)
+	eventually(t, "it was heard", func() bool { return !held.HeardForTest().Before(spoke.Time()) })
+	held.NoteNextForTest()
+	away, end := context.WithCancel(t.Context())
+	end()
+	if err := held.NoteForTest(away, time.Now()); err == nil {
+		t.Fatal("it was noted")
+	}
+	h.ctl.Close()
+	eventually(t, "its departure is stored", func() bool { return c.stored(h) >= spoke })
 }

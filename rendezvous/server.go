@@ -261,7 +261,8 @@ func (s *Server) Run(ctx context.Context) error {
 //     contexts end and their connections are closed.
 //  4. The last of all these returns: closing a connection ends no handler, and one
 //     that has decided something must find the database to record it in.
-//  5. The database, when nobody uses it any more.
+//  5. What is still to be stored of agents that have left, with a limit.
+//  6. The database, when nobody uses it any more.
 func (s *Server) Close() error {
 	s.close.Do(func() {
 		close(s.closing)
@@ -277,6 +278,7 @@ func (s *Server) Close() error {
 		}
 		_ = s.listener.Close() // also when it was never served
 		s.running.Wait()
+		s.agents.Close()
 		s.closed = errors.Join(err, s.store.Close())
 	})
 	return s.closed

@@ -36,7 +36,7 @@ const (
 )
 
 // Desk serves agents. Its fields are set before the first call and not changed; all
-// are required. All methods are safe for concurrent use.
+// are required. All methods are safe for concurrent use. The owner calls Close.
 type Desk struct {
 	Store   *store.Store
 	Teams   *team.Teams
@@ -50,10 +50,13 @@ type Desk struct {
 	Arrivals *rate.Limiter[key.ID] // registrations, by agent
 	Alarms   *rate.Limiter[key.ID] // entries in the log about displaced channels, by agent
 
-	mu     sync.Mutex  // guards the rest
-	conns  int         // channels there are, also those that have not registered
-	gone   []departure // what the database is to be told, see leaves
-	noting bool        // somebody tells it
+	notes sync.WaitGroup // what tells the database of departures; Close waits for it
+
+	mu      sync.Mutex         // guards the rest
+	conns   int                // channels there are, also those that have not registered
+	gone    []departure        // what the database is to be told, see leaves
+	noting  bool               // it is being told
+	abandon context.CancelFunc // ends that; nil before the first time
 }
 
 // Control upgrades a call to an agent's channel and serves it to its end.

@@ -20,7 +20,7 @@ const (
 	// server was killed while it was connected. Our choice.
 	NoteEvery = 5 * time.Minute
 
-	noteWithin = 5 * time.Second // one transaction about departures; our choice
+	noteWithin = 5 * time.Second // one transaction about departures, and all of them once the server stops; our choice
 	noteAtOnce = 1000            // departures in one; our choice, a fraction of a second
 )
 
@@ -55,14 +55,17 @@ func (c *Conn) spoke() {
 func (c *Conn) note(ctx context.Context, now time.Time) error {
 	c.mu.Lock()
 	due := now.Sub(c.noted) >= NoteEvery
-	if due {
-		c.noted = now
-	}
 	c.mu.Unlock()
 	if !due {
 		return nil
 	}
-	return c.desk.Store.InTx(ctx, c.team.ID, func(tx *store.Tx) error { return tx.SawAgent(c.agent, now) })
+	err := c.desk.Store.InTx(ctx, c.team.ID, func(tx *store.Tx) error { return tx.SawAgent(c.agent, now) })
+	if err == nil { // or the departure would not be stored either
+		c.mu.Lock()
+		c.noted = now
+		c.mu.Unlock()
+	}
+	return err
 }
 
 // leaves takes the channel off the bus and has it stored when the agent was heard last.
@@ -76,23 +79,50 @@ func (c *Conn) leaves() {
 	}
 }
 
-// leaves stores departures. While one caller does, others leave it theirs, so that a
-// network which takes a thousand agents along costs a few transactions, and a server
-// that stops does not wait for a thousand.
+// leaves has a departure stored, and does not wait for that: a channel's socket and
+// place are not held up by a slow database. All departures are stored by one goroutine,
+// so that a network which takes a thousand agents along costs a few transactions.
 func (d *Desk) leaves(one departure) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.gone = append(d.gone, one)
-	busy := d.noting
-	d.noting = true
-	d.mu.Unlock()
-	if busy {
+	if d.noting {
 		return
 	}
+	ctx, abandon := context.WithCancel(context.WithoutCancel(d.Life))
+	d.noting, d.abandon = true, abandon
+	d.notes.Go(func() {
+		defer abandon()
+		d.storeGone(ctx)
+	})
+}
+
+// storeGone stores departures until there are none, or ctx ends.
+func (d *Desk) storeGone(ctx context.Context) {
 	for list := d.takeGone(); len(list) > 0; list = d.takeGone() {
-		if err := d.noteGone(list); err != nil { // at most NoteEvery is lost
+		if err := d.noteGone(ctx, list); err != nil { // at most NoteEvery is lost
 			d.Log.Warn("noting agents that have left", "agents", len(list), "err", err)
 		}
+		if ctx.Err() != nil {
+			return
+		}
 	}
+}
+
+// Close waits until the departures are stored, for a few seconds in all: a database
+// that hangs does not keep the server, however many teams there are. It is called when
+// every call of Control has returned, before the database is closed, and may be called
+// more than once.
+func (d *Desk) Close() {
+	late := time.AfterFunc(noteWithin, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.abandon != nil {
+			d.abandon()
+		}
+	})
+	defer late.Stop()
+	d.notes.Wait()
 }
 
 // takeGone takes departures of one team; with none left, the next caller of leaves
@@ -112,9 +142,9 @@ func (d *Desk) takeGone() (list []departure) {
 	return list
 }
 
-// noteGone stores departures of one team, also when the server stops.
-func (d *Desk) noteGone(list []departure) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.Life), noteWithin)
+// noteGone stores departures of one team.
+func (d *Desk) noteGone(ctx context.Context, list []departure) error {
+	ctx, cancel := context.WithTimeout(ctx, noteWithin)
 	defer cancel()
 	return d.Store.InTx(ctx, list[0].team, func(tx *store.Tx) error {
 		for _, g := range list {

@@ -129,7 +129,7 @@ type Handler struct {
 	Seen  func()                 // a frame has come
 	Frame func(wire.Frame) error // it is no answer; an error ends the channel with it
 	Beat  func()                 // a heartbeat is due
-	Gone  func()                 // nothing more will be read
+	Gone  func()                 // nothing more will be read; it does not wait, or it would hold a dead agent's socket
 }
 
 // Serve handles the agent's frames until the channel ends, and says why it did. When
