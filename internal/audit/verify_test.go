@@ -1,11 +1,8 @@
 package audit_test
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -393,97 +390,6 @@ func TestHostWithoutCertificate(t *testing.T) {
 	wantFinding(t, r, finding.BadSigner, 3)
 }
 
-func TestSessionOrder(t *testing.T) {
-	w := newWorld(t)
-	m, n := w.agents[0], w.agents[1]
-	id := wire.NewSessionID()
-	w.say(m, entry.Entry{Type: entry.SessionEnd, Session: id})                     // 3: never began
-	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: id})                  // 4
-	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: id})                  // 5: again
-	w.say(n, entry.Entry{Type: entry.ExecStart, Session: id})                      // 6: another agent's
-	w.say(m, entry.Entry{Type: entry.ExecStart, Session: wire.NewSessionID()})     // 7: in none
-	w.say(m, entry.Entry{Type: entry.SessionEnd, Session: id})                     // 8
-	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: wire.NewSessionID()}) // 9: stays open
-	w.say(m, entry.Entry{Type: entry.ChannelOpen, Session: id})                    // 10: after its end
-	r := w.verify(w.export())
-	for _, n := range []int64{3, 5, 6, 7, 10} {
-		wantFinding(t, r, finding.BadSession, n)
-	}
-	if len(r.Findings) != 5 || r.OpenSessions != 1 {
-		t.Errorf("report %+v", r)
-	}
-}
-
-// An operator draws the ids of its sessions and may draw one twice. If that were
-// a finding, any operator could make the whole log look tampered with for ever.
-func TestOperatorCannotSpoilTheLogWithASessionID(t *testing.T) {
-	w := newWorld(t)
-	m, n := w.agents[0], w.agents[1]
-	id := wire.NewSessionID()
-	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: id, RequestHash: key.Hash{1}})
-	w.say(n, entry.Entry{Type: entry.SessionAccept, Session: id, RequestHash: key.Hash{2}}) // at the same time
-	for _, a := range []*machine{m, n} {
-		w.say(a, entry.Entry{Type: entry.ExecStart, Session: id})
-		w.say(a, entry.Entry{Type: entry.ChannelOpen, Session: id})
-		w.say(a, entry.Entry{Type: entry.ExecEnd, Session: id})
-		w.say(a, entry.Entry{Type: entry.SessionEnd, Session: id})
-	}
-	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: id, RequestHash: key.Hash{3}}) // the agent is killed in it
-	w.say(m, entry.Entry{Type: entry.SessionAccept, Session: id, RequestHash: key.Hash{4}})
-	w.say(m, entry.Entry{Type: entry.SessionEnd, Session: id})
-	if r := w.verify(w.export()); len(r.Findings) != 0 || r.OpenSessions != 0 {
-		t.Errorf("report %+v", r)
-	}
-}
-
-func TestTimesAgainstNeighbours(t *testing.T) {
-	w := newWorld(t)
-	at := func(shift time.Duration, record func()) {
-		now := w.now
-		w.now = now.Add(shift)
-		record()
-		w.now = now.Add(time.Second)
-	}
-	w.pass(24 * time.Hour)
-	w.record(entry.Entry{Type: entry.Login})                                             // 3
-	at(-time.Hour, func() { w.record(entry.Entry{Type: entry.Login}) })                  // 4: before its neighbour
-	at(time.Hour, func() { w.say(w.agents[0], entry.Entry{Type: entry.AgentStart}) })    // 5: ahead of the log
-	w.record(entry.Entry{Type: entry.Login})                                             // 6 shows it
-	at(-2*time.Hour, func() { w.say(w.agents[1], entry.Entry{Type: entry.AgentStart}) }) // 7: delivered late, fine
-	at(0, func() { w.say(w.agents[1], entry.Entry{Type: entry.AgentStop}) })             // 8
-	at(-time.Hour, func() { w.say(w.agents[1], entry.Entry{Type: entry.AgentStart}) })   // 9: its clock went back
-	at(48*time.Hour, func() { w.record(entry.Entry{Type: entry.Login}) })                // 10: in the future
-	w.pass(2 * time.Hour)
-	r := w.verify(w.export())
-	for _, n := range []int64{4, 5, 9, 10} {
-		wantFinding(t, r, finding.BadTime, n)
-	}
-	if len(r.Findings) != 4 {
-		t.Errorf("findings %v", r.Findings)
-	}
-}
-
-func TestDuplicateIDs(t *testing.T) {
-	w := newWorld(t)
-	for _, m := range w.agents {
-		e := entry.Entry{Type: entry.AgentStart, Time: wire.At(w.now), ID: wire.Nonce{9}, Team: w.state.Team(), Seq: 1}
-		s, err := statement.Sign(m.key, e)
-		check(t, err)
-		check(t, put(w.rows, int64(len(w.rows.entries)), s))
-	}
-	r := w.verify(w.export())
-	wantFinding(t, r, finding.DuplicateID, 4)
-	if len(r.Findings) != 1 {
-		t.Errorf("findings %v", r.Findings)
-	}
-}
-
-func TestRosterVersionThatDoesNotExist(t *testing.T) {
-	w := newWorld(t)
-	w.record(entry.Entry{Type: entry.RosterPublish, RosterVersion: 7})
-	wantFinding(t, w.verify(w.export()), finding.BadRoster, 3)
-}
-
 func TestCheckpointManipulation(t *testing.T) {
 	w := busy(t)
 	lines := w.export()
@@ -544,62 +450,6 @@ func TestEarlierCheckpointsMayBeMissing(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoExport(t *testing.T) {
-	w := busy(t)
-	lines := w.export()
-	other := newWorld(t)
-	for name, l := range map[string][]string{
-		"empty": {}, "text": {"hello\n"}, "json": {"{}\n"}, "only a head": lines[:1], "no roster": lines[:2],
-		"no root": append([]string{lines[0]}, lines[2:]...), "entries first": lines[5:],
-		"other format": append([]string{strings.Replace(lines[0], "v1", "v2", 1)}, lines[1:]...),
-		"other origin": append([]string{strings.Replace(lines[0], "/audit/07", "/audit/08", 1)}, lines[1:]...),
-		"roster twice": slices.Insert(slices.Clone(lines), 3, edited(lines[2])),
-	} {
-		if r, err := verify.Export(strings.NewReader(joined(l)), w.state.Fingerprint(), w.now); err == nil {
-			t.Errorf("%s: no error, report %+v", name, r)
-		}
-	}
-	if _, err := verify.Export(strings.NewReader(joined(lines)), key.Hash{1}, w.now); refusal.Of(err) != refusal.BadChain {
-		t.Errorf("other fingerprint: %v", err)
-	}
-	if _, err := verify.Export(strings.NewReader(joined(lines)), w.state.Fingerprint(), w.now, "nonsense"); err == nil {
-		t.Error("a remembered checkpoint that is none: no error")
-	}
-	if _, err := verify.Export(io.MultiReader(strings.NewReader(joined(lines)), broken{}), w.state.Fingerprint(), w.now); err == nil {
-		t.Error("a read error is swallowed")
-	}
-	wantClean(t, other.verify(other.export()))
-}
-
-type broken struct{}
-
-func (broken) Read([]byte) (int, error) { return 0, errors.New("disk") }
-
-func TestLinesThatDoNotBelong(t *testing.T) {
-	w := busy(t)
-	lines := w.export()
-	at := entryLines(lines)[3]
-	for name, extra := range map[string]string{
-		"garbage": "garbage\n", "root": lines[1], "host": lines[3], "unknown": "{\"x\":1}\n", "two values": "{\"end\":1}{\"end\":1}\n", "blank": "\n",
-		"null": "{\"entry\":null}\n", "number": "7\n",
-	} {
-		r := w.verify(slices.Insert(slices.Clone(lines), at, extra))
-		if len(r.Findings) != 1 || r.Findings[0].Code != finding.BadLine || r.Findings[0].Entry != 3 {
-			t.Errorf("%s: %v", name, r.Findings)
-		}
-	}
-	r := w.verify(append(slices.Clone(lines), lines[at]))
-	wantFinding(t, r, finding.BadLine, r.Size)
-	wantFinding(t, w.verify(lines[:len(lines)-1]), finding.Truncated, r.Size)
-	end := slices.Clone(lines)
-	end[len(end)-1] = "{\"end\":3}\n"
-	wantFinding(t, w.verify(end), finding.Truncated, r.Size)
-	many := slices.Repeat([]string{"garbage\n"}, verify.MaxFindings+5)
-	if r := w.verify(append(slices.Clone(lines), many...)); len(r.Findings) != verify.MaxFindings || r.More != 5 || r.Verdict() != verify.Broken {
-		t.Errorf("%d findings and %d more", len(r.Findings), r.More)
-	}
-}
-
 func TestFindingsAreReadable(t *testing.T) {
 	for want, f := range map[string]finding.Finding{
 		"bad_host: x":                  {Entry: -1, Last: -1, Code: finding.BadHost, Detail: "x"},
@@ -614,68 +464,3 @@ func TestFindingsAreReadable(t *testing.T) {
 
 // s3cret stands for a secret; no entry may hold it.
 const s3cret = "Hunter2xYz"
-
-func text(argv []wire.Bytes) string { return string(bytes.Join(plain(argv), []byte("|"))) }
-
-// No way into the log leads past the redactor, and entries stay below the size
-// that fits into a frame whatever they hold.
-func TestN8NothingIsSignedUnredacted(t *testing.T) {
-	w := newWorld(t)
-	for _, argv := range [][]string{
-		{"tool", "--password", s3cret}, {"sudo", "mysql", "-p" + s3cret}, {"sh", "-c", "PGPASSWORD=" + s3cret + " psql"},
-		{"curl", "https://bob:" + s3cret + "@host/"}, {"curl", "-d", `{"password":"` + s3cret + `"}`},
-	} { // package redact's own tests have the whole corpus
-		var command entry.Command
-		for _, arg := range argv {
-			command.Argv = append(command.Argv, wire.Bytes(arg))
-		}
-		w.say(w.agents[0], entry.Entry{Type: entry.SessionRefuse, Command: &command})
-		command.Cwd = wire.Bytes("/x?token=" + s3cret)
-		w.record(entry.Entry{Type: entry.SessionDeny, Command: &command})
-	}
-	for i, s := range w.rows.entries {
-		e := entry.Peek(s)
-		raw, err := json.Marshal(e)
-		check(t, err)
-		if e.Command == nil {
-			continue
-		}
-		all := text(e.Command.Argv) + string(e.Command.Cwd) + string(raw)
-		if strings.Contains(strings.ToLower(all), strings.ToLower(s3cret)) {
-			t.Errorf("entry %d holds a secret: %s", i, text(e.Command.Argv))
-		}
-	}
-}
-
-// Each event belongs to exactly one side.
-func TestEventsHaveOneSigner(t *testing.T) {
-	agents := []entry.EventType{entry.AgentStart, entry.AgentStop, entry.RosterApplied, entry.SessionAccept, entry.SessionRefuse, entry.SessionEnd, entry.ExecStart, entry.ExecEnd, entry.ChannelOpen, entry.SpoolGap}
-	servers := []entry.EventType{
-		entry.TeamFound, entry.RosterPublish, entry.TokenPublish, entry.AgentJoin, entry.AgentConnect, entry.AgentDelete, entry.Login, entry.LoginRefuse, entry.SessionOpen, entry.SessionDeny,
-		entry.RequestWait, entry.RequestApprove, entry.RequestDeny, entry.RequestCancel, entry.RequestExpire, entry.AuditExport, entry.Alarm,
-	}
-	for _, e := range agents {
-		if !e.ByAgent() {
-			t.Errorf("%s is the server's", e)
-		}
-	}
-	for _, e := range servers {
-		if e.ByAgent() {
-			t.Errorf("%s is the agent's", e)
-		}
-	}
-	w := newWorld(t)
-	for _, e := range servers {
-		w.record(entry.Entry{Type: e})
-	}
-	for _, e := range agents {
-		if e != entry.SpoolGap {
-			w.say(w.agents[0], entry.Entry{Type: e, Session: wire.SessionID{1}})
-		}
-	}
-	for _, f := range w.verify(w.export()).Findings {
-		if f.Code != finding.BadSession { // accepted, ended, and then a command
-			t.Error(f)
-		}
-	}
-}
