@@ -242,7 +242,10 @@ func notConnected(host string, to forward.Address, err error) error {
 	if said := new(refusal.Error); errors.As(err, &said) {
 		e.Err = refusal.New(said.Code, "%s did not connect to %s: %s", host, to, said.Detail)
 	}
-	if refusal.Of(err) == refusal.Unreachable {
+	switch refusal.Of(err) {
+	case refusal.PolicyDenied:
+		e.Exit = cli.ExitDenied // as where the policy denies the whole session
+	case refusal.Unreachable:
 		e.Hints = []string{
 			fmt.Sprintf("the name is looked up, and the connection made, on %s: is the name known there, and does a firewall let it through?", host),
 			"a machine of the team is reached by its own name, without -J: tucdesk ls"}

@@ -46,14 +46,14 @@ func TestTargetBehindAMachineIsNotTheServer(t *testing.T) {
 	to := forward.Address{Host: "nosuch", Port: 22}
 	for _, c := range []struct {
 		err  error
+		exit int
 		want string
-		not  string
 	}{
-		{refusal.New(refusal.Unreachable, "connecting: no such name"), "error: unreachable: web did not connect to nosuch:22: connecting: no such name\nhint: the name is looked up, and the connection made, on web", "server running"},
-		{refusal.New(refusal.PolicyDenied, "no rule"), "error: policy_denied: web did not connect to nosuch:22: no rule\nhint: which rule decided", "server running"},
+		{refusal.New(refusal.Unreachable, "connecting: no such name"), cli.ExitTransport, "error: unreachable: web did not connect to nosuch:22: connecting: no such name\nhint: the name is looked up, and the connection made, on web"},
+		{refusal.New(refusal.PolicyDenied, "no rule"), cli.ExitDenied, "error: policy_denied: web did not connect to nosuch:22: no rule\nhint: which rule decided"},
 	} {
 		var talk bytes.Buffer
-		if status := cli.Report(&talk, notConnected("web", to, c.err)); status != cli.ExitTransport || !strings.HasPrefix(talk.String(), c.want) || strings.Contains(talk.String(), c.not) {
+		if status := cli.Report(&talk, notConnected("web", to, c.err)); status != c.exit || !strings.HasPrefix(talk.String(), c.want) || strings.Contains(talk.String(), "server running") {
 			t.Errorf("status %d, said %q, want %q", status, talk.String(), c.want)
 		}
 	}
