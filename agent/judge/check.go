@@ -8,6 +8,7 @@ import (
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/crypto/statement"
+	"github.com/tucdesk/tucdesk/internal/drive"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -111,8 +112,8 @@ func (q *Question) resolve() error {
 	}
 	q.Dir = q.Account.Home
 	if cwd := string(r.Params.Cwd); cwd != "" {
-		if !filepath.IsAbs(cwd) || slices.Contains(r.Params.Cwd, 0) {
-			return refusal.New(refusal.BadArgument, "the working directory is not an absolute path")
+		if !filepath.IsAbs(cwd) || !drive.Own(cwd) || slices.Contains(r.Params.Cwd, 0) {
+			return refusal.New(refusal.BadArgument, "the working directory is not an absolute path on a drive of this host")
 		}
 		q.Dir = cwd
 	}

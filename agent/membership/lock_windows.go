@@ -4,23 +4,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
-)
 
-// errSharing is ERROR_SHARING_VIOLATION: another process has the file.
-const errSharing = syscall.Errno(32)
+	"golang.org/x/sys/windows"
+)
 
 // Lock keeps a second agent out: two would both think that an approval was
 // not used yet. The file is opened without sharing, so the lock ends with unlock,
 // which may be called again, or with the process, however it ends.
 // While another agent has it, the error is ErrLocked.
 func Lock(dir string) (unlock func(), err error) {
-	name, err := syscall.UTF16PtrFromString(filepath.Join(dir, lockFile))
+	name, err := windows.UTF16PtrFromString(filepath.Join(dir, lockFile))
 	if err != nil {
 		return nil, fmt.Errorf("locking the agent's state: %v", err)
 	}
-	h, err := syscall.CreateFile(name, syscall.GENERIC_READ|syscall.GENERIC_WRITE, 0, nil, syscall.OPEN_ALWAYS, syscall.FILE_ATTRIBUTE_NORMAL, 0)
-	if err == errSharing {
+	h, err := windows.CreateFile(name, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, nil, windows.OPEN_ALWAYS, windows.FILE_ATTRIBUTE_NORMAL, 0)
+	if err == windows.ERROR_SHARING_VIOLATION { // another process has it
 		err = ErrLocked
 	}
 	if err != nil {

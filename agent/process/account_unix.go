@@ -196,7 +196,7 @@ func loginShell(name string) string {
 
 func systemShell() string {
 	for _, shell := range []string{"/bin/bash", "/bin/zsh"} {
-		if info, err := os.Stat(shell); err == nil && executable(shell, info) {
+		if info, err := os.Stat(shell); err == nil && executable(info) {
 			return shell
 		}
 	}

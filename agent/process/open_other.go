@@ -20,8 +20,7 @@ func openProgram(f File) (path string, release func(), err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("opening %q: %w", f.Path, err)
 	}
-	device, inode, err := identity(f.Path, info)
-	if err != nil || !info.Mode().IsRegular() || device != f.Device || inode != f.Inode {
+	if now, ok := fileOf(f.Path, info); !ok || now != f {
 		return "", nil, refusal.New(refusal.CommandNotFound, "it is not the file any more that the request was judged by")
 	}
 	return f.Path, release, nil

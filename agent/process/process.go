@@ -22,8 +22,10 @@
 //     program alone, everything that descends from it, daemons too: they cannot
 //     leave the process that adopts orphans. There the program also dies when
 //     this process does, even by SIGKILL (H2). After Leave, End spares what was
-//     meant to go on. On Windows all of it is in a job from its first instruction,
-//     which it cannot leave and which ends with this process, however that ends.
+//     meant to go on. On Windows the program is in a job from its first instruction, which no
+//     process can leave and which ends with this one, however that ends. Whatever the
+//     system starts on its behalf is in none: WMI, the task scheduler and services
+//     make processes of their own, as systemd and at do on Linux.
 //
 // A program on Windows gets a command line and no list of arguments; it is made so
 // that programs which split it as C does get the given ones back. Text that is not
@@ -208,7 +210,8 @@ func (p *Process) finish(e Exit) {
 	}
 }
 
-// source is what a stream is read from; readNow reads without waiting.
+// source is what a stream is read from. readNow reads what is there already; it waits for
+// nothing else, on Windows for that as long as soon.
 type source interface {
 	io.ReadCloser
 	SetReadDeadline(time.Time) error

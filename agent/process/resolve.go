@@ -1,14 +1,12 @@
 package process
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
-// File is a program's file after all symbolic links.
+// File is a program's file after all symbolic links, and on Windows junctions.
 type File struct {
 	Path   string // absolute
 	Device uint64
@@ -24,26 +22,19 @@ func Resolve(argv0, dir string) (File, error) {
 	if argv0 == "" || strings.ContainsRune(argv0, 0) {
 		return File{}, refusal.New(refusal.BadArgument, "the program's name is empty or holds a zero byte")
 	}
-	refused := refusal.New(refusal.CommandNotFound, "no such program on this host")
+	var refused error = refusal.New(refusal.CommandNotFound, "no such program on this host")
 	for _, candidate := range candidates(argv0, dir) {
-		real, err := filepath.EvalSymlinks(candidate)
-		if err != nil {
-			continue
+		f, err := find(candidate)
+		if err == nil {
+			return f, nil
 		}
-		info, err := os.Lstat(real)
-		if err != nil {
-			continue
+		if refusal.Of(err) != "" {
+			refused = err
 		}
-		if !info.Mode().IsRegular() || !executable(real, info) {
-			refused = refusal.New(refusal.NotExecutable, "there is such a file on this host, and it is not executable")
-			continue
-		}
-		device, inode, err := identity(real, info)
-		if err != nil {
-			refused = refusal.New(refusal.NotExecutable, "there is such a file on this host, and it cannot be opened now")
-			continue
-		}
-		return File{Path: real, Device: device, Inode: inode}, nil
 	}
 	return File{}, refused
+}
+
+func notExecutable() error {
+	return refusal.New(refusal.NotExecutable, "there is such a file on this host, and it is not executable")
 }

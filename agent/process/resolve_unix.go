@@ -3,8 +3,8 @@
 package process
 
 import (
-	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -34,15 +34,33 @@ func candidates(argv0, dir string) []string {
 	return list
 }
 
-// executable goes by mode bits.
-func executable(_ string, info fs.FileInfo) bool { return info.Mode().Perm()&0o111 != 0 }
-
-func identity(_ string, info fs.FileInfo) (device, inode uint64, err error) {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, 0, errors.New("the system tells no identity of a file")
+// find is the file at candidate. Its error is no refusal where there is none.
+func find(candidate string) (File, error) {
+	real, err := filepath.EvalSymlinks(candidate)
+	if err != nil {
+		return File{}, err
 	}
-	return uint64(st.Dev), st.Ino, nil
+	info, err := os.Lstat(real)
+	if err != nil {
+		return File{}, err
+	}
+	f, ok := fileOf(real, info)
+	if !ok || !executable(info) {
+		return File{}, notExecutable()
+	}
+	return f, nil
 }
+
+// fileOf is the regular file that info is about.
+func fileOf(path string, info fs.FileInfo) (f File, ok bool) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() {
+		return File{}, false
+	}
+	return File{Path: path, Device: uint64(st.Dev), Inode: st.Ino}, true
+}
+
+// executable goes by mode bits.
+func executable(info fs.FileInfo) bool { return info.Mode().Perm()&0o111 != 0 }
 
 func searchPath() string { return Path }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/windows"
 
+	"github.com/tucdesk/tucdesk/internal/drive"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -43,7 +44,7 @@ func candidates(argv0, dir string) (list []string) {
 	}
 	for _, folder := range folders {
 		for _, end := range append([]string{""}, extensions[:]...) {
-			if path := filepath.Join(folder, argv0+end); onDrive(path) {
+			if path := filepath.Join(folder, argv0+end); drive.Own(path) {
 				list = append(list, path)
 			}
 		}
@@ -51,60 +52,92 @@ func candidates(argv0, dir string) (list []string) {
 	return list
 }
 
-// onDrive reports a path as C:\folder\file, without streams.
-func onDrive(path string) bool {
-	return len(path) > 3 && path[1] == ':' && path[2] == '\\' && !strings.ContainsRune(path[2:], ':')
-}
-
-// executable reports whether CreateProcess runs the file itself.
-func executable(path string, _ os.FileInfo) bool {
-	return onDrive(path) && slices.Contains(extensions[:], strings.ToLower(filepath.Ext(path)))
-}
-
-// identity is the number of the volume and that of the file on it.
-func identity(path string, _ os.FileInfo) (device, inode uint64, err error) {
-	h, device, inode, err := open(path)
+// find is the file at candidate. Its error is no refusal where there is none. Looking
+// comes before opening, because opening a device can do something already.
+func find(candidate string) (File, error) {
+	info, err := os.Stat(candidate)
 	if err != nil {
-		return 0, 0, err
+		return File{}, err
 	}
-	return device, inode, windows.CloseHandle(h)
+	if !info.Mode().IsRegular() {
+		return File{}, notExecutable()
+	}
+	h, f, err := open(candidate)
+	if err != nil {
+		return File{}, refusal.New(refusal.NotExecutable, "there is such a file on this host, and it cannot be opened now")
+	}
+	defer windows.CloseHandle(h)
+	if !slices.Contains(extensions[:], strings.ToLower(filepath.Ext(f.Path))) {
+		return File{}, notExecutable()
+	}
+	return f, nil
 }
 
 // open opens a file so that nobody can write to it, move it or put another in its place,
-// nor do so with a folder above it, until the handle is closed.
-func open(path string) (h windows.Handle, device, inode uint64, err error) {
+// nor do so with a folder above it, until the handle is closed. What it says of the file
+// it knows from the handle, so the path is the one without links and junctions, by which
+// policies judge, as the file has it that is open.
+func open(path string) (h windows.Handle, f File, err error) {
 	name, err := windows.UTF16PtrFromString(path)
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, File{}, err
 	}
-	h, err = windows.CreateFile(name, windows.FILE_READ_DATA, windows.FILE_SHARE_READ, nil, windows.OPEN_EXISTING, windows.FILE_FLAG_OPEN_REPARSE_POINT, 0)
+	h, err = windows.CreateFile(name, windows.FILE_READ_DATA, windows.FILE_SHARE_READ, nil, windows.OPEN_EXISTING, 0, 0)
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, File{}, err
 	}
+	if f, err = about(h); err != nil {
+		_ = windows.CloseHandle(h)
+		return 0, File{}, err
+	}
+	return h, f, nil
+}
+
+// about says which file is open.
+func about(h windows.Handle) (f File, err error) {
 	var info windows.ByHandleFileInformation
 	if err := windows.GetFileInformationByHandle(h, &info); err != nil {
-		_ = windows.CloseHandle(h)
-		return 0, 0, 0, err
+		return File{}, err
 	}
-	device, inode = uint64(info.VolumeSerialNumber), uint64(info.FileIndexHigh)<<32|uint64(info.FileIndexLow)
-	if inode == 0 { // a file system that numbers no files; a file without number is compared with nothing
-		_ = windows.CloseHandle(h)
-		return 0, 0, 0, errors.New("files here have no numbers")
+	f.Device, f.Inode = uint64(info.VolumeSerialNumber), uint64(info.FileIndexHigh)<<32|uint64(info.FileIndexLow)
+	if f.Inode == 0 { // a file system that numbers no files; a file without number is compared with nothing
+		return File{}, errors.New("files here have no numbers")
 	}
-	return h, device, inode, nil
+	name := make([]uint16, windows.MAX_LONG_PATH)
+	n, err := windows.GetFinalPathNameByHandle(h, &name[0], uint32(len(name)), 0) // with its drive, in the spelling of the disk
+	if err != nil {
+		return File{}, err
+	}
+	if n >= uint32(len(name)) {
+		return File{}, errors.New("its path is too long")
+	}
+	f.Path, err = plain(windows.UTF16ToString(name[:n]))
+	return f, err
+}
+
+// plain makes a final path one as policies write it. A link can lead to a share, and a
+// volume can have no letter; neither has such a form.
+func plain(final string) (string, error) {
+	path, ok := strings.CutPrefix(final, `\\?\`)
+	if !ok || !drive.Own(path) {
+		return "", errors.New("it is on no drive of this host")
+	}
+	return path, nil
 }
 
 // holdProgram compares the file with the judged one and keeps it from being replaced
-// until release (attack E6). The user's shell is compared with nothing.
+// until release (attack E6). It has to have the judged path still, without links: of a
+// folder with something open in it no junction can be made, so nothing that CreateProcess
+// walks through can lead elsewhere. The user's shell is compared with nothing.
 func holdProgram(f File) (release func(), err error) {
 	if f.Inode == 0 {
 		return func() {}, nil
 	}
-	h, device, inode, err := open(f.Path)
+	h, now, err := open(f.Path)
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", f.Path, err)
 	}
-	if device != f.Device || inode != f.Inode {
+	if now != f {
 		_ = windows.CloseHandle(h)
 		return nil, refusal.New(refusal.CommandNotFound, "it is not the file any more that the request was judged by")
 	}

@@ -16,10 +16,10 @@ import (
 // on pipes; HUP closes its terminal or its input; KILL ends the whole job. Others are
 // refused with BadArgument: to take one for another would surprise.
 func (p *Process) Signal(name string) error {
-	select {
-	case <-p.exited:
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone || p.stdout.isLate() {
 		return nil
-	default:
 	}
 	switch name {
 	case "INT":

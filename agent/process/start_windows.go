@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
 
 	"github.com/tucdesk/tucdesk/agent/pipe"
+	"github.com/tucdesk/tucdesk/internal/drive"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -24,16 +25,19 @@ type native struct {
 	handle windows.Handle // of the program
 	job    windows.Handle // of it and all that it starts; the only handle: when it is closed, all of it ends
 	pid    int
+
+	mu   sync.Mutex // held while Signal uses any of them, and when run closes them
+	gone bool       // guarded by mu: they are closed, and their numbers may be somebody else's
 }
 
 // Pid returns the program's process id.
-func (n native) Pid() int { return n.pid }
+func (n *native) Pid() int { return n.pid }
 
 // Start runs spec. The caller must call End. Its errors are refusals: CommandNotFound,
 // NotExecutable, BadArgument for the folder or for arguments that this system does not
 // take, else Unavailable.
 func Start(spec Spec) (*Process, error) {
-	if !onDrive(filepath.Join(spec.Dir, "x")) { // on a share: see candidates
+	if !drive.Own(spec.Dir) { // on a share: see candidates
 		return nil, refusal.New(refusal.BadArgument, "the working directory is on no drive of this host")
 	}
 	release, err := holdProgram(spec.File)
@@ -115,8 +119,9 @@ func formOf(spec Spec) (f form, err error) {
 }
 
 // launch starts the program in a job of its own. It is in there from its first
-// instruction, so nothing that it starts can be outside (attack H2); and it inherits
-// its three streams and no other handle (attack H6).
+// instruction, and so is every process that it makes itself (attack H2); what it has a
+// service of the system make is not: see the package. It inherits its three streams and
+// no other handle (attack H6).
 func (p *Process) launch(spec Spec, with streams) (err error) {
 	f, err := formOf(spec)
 	if err != nil {
@@ -197,9 +202,17 @@ func (p *Process) run() {
 	p.flush()
 	p.finish(e)
 	<-p.reap
+	p.forget()
+	p.waitTerminal()
+}
+
+// forget closes what is known of the program. Signal may be on its way.
+func (p *Process) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone = true
 	_ = windows.CloseHandle(p.handle)
 	_ = windows.CloseHandle(p.job)
-	p.waitTerminal()
 }
 
 // await waits for the program's end. Its code is all that this system says, 32 bits of
@@ -220,7 +233,7 @@ func (p *Process) await() Exit {
 const killedCode = 0xC000013A
 
 // sweep ends every process that is left: what saw its input or terminal close gets a
-// moment, the rest is killed. The job leaves none out.
+// moment, the rest is killed. The job leaves none out that the program made.
 func (p *Process) sweep() {
 	deadline := time.Now().Add(killAfter)
 	for pause := time.Millisecond; p.left() > 0 && time.Now().Before(deadline); pause = min(2*pause, 50*time.Millisecond) {
@@ -229,7 +242,7 @@ func (p *Process) sweep() {
 	_ = windows.TerminateJobObject(p.job, killedCode)
 }
 
-// Stays reports false: the job ends all of it, and no program can leave it.
+// Stays reports false: the job ends all that is in it, and no process can leave one.
 func (p *Process) Stays() bool { return false }
 
 // left counts the processes of the job; where that is not told, one.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/tucdesk/tucdesk/internal/drive"
 	"github.com/tucdesk/tucdesk/internal/filecopy"
 	"github.com/tucdesk/tucdesk/internal/filecopy/receive"
 	"github.com/tucdesk/tucdesk/internal/filecopy/send"
@@ -41,6 +42,9 @@ func refuseCopy(s *filecopy.Stream, err error) error {
 
 func (w *worker) sendFiles(ctx context.Context, s *filecopy.Stream, ch *session.ServerChannel, m filecopy.Get, home string) error {
 	yes, err := w.may(ctx, wire.Action(policy.CopyRead), "")
+	if err == nil {
+		err = onDrives(home, m.Paths...)
+	}
 	var paths []string
 	if err == nil {
 		paths, err = send.Expand(m.Paths, home, yes.Roots)
@@ -58,6 +62,9 @@ func (w *worker) sendFiles(ctx context.Context, s *filecopy.Stream, ch *session.
 // receiveFiles: who may write and not read does not learn what is there either.
 func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecopy.Put, home string) error {
 	yes, err := w.may(ctx, wire.Action(policy.CopyWrite), "")
+	if err == nil {
+		err = onDrives(home, m.Path)
+	}
 	if err != nil {
 		return refuseCopy(s, err)
 	}
@@ -72,6 +79,16 @@ func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecop
 	}
 	_, err = r.Run(s)
 	return err
+}
+
+// onDrives refuses paths that lead to another machine, before anything looks at them.
+func onDrives(home string, paths ...string) error {
+	for _, p := range paths {
+		if !drive.Own(send.Absolute(p, home)) {
+			return refusal.New(refusal.BadPath, "a path is on no drive of this host")
+		}
+	}
+	return nil
 }
 
 // busy keeps the session from being idle while the operator takes what is sent.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tucdesk/tucdesk/internal/drive"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -135,6 +136,9 @@ func (t *Tree) Shows(p Place) (bool, error) {
 // but other programs of the machine would. After a name, ".." is where the name leads
 // and not where it stands, so it comes only in front, where we know the folder.
 func (t *Tree) Leads(p Place, target string) error {
+	if filepath.IsAbs(target) && !drive.Own(target) {
+		return errElsewhere
+	}
 	if p.Whole() {
 		return nil
 	}

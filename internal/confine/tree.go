@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/drive"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -31,6 +32,9 @@ const (
 
 // ErrOutside is the answer to every path outside, whether there is something or not.
 var ErrOutside = refusal.New(refusal.PolicyDenied, "it is in none of the folders that the policy opens for copies, or a link leads out of them")
+
+// errElsewhere is the answer to a path that leads to another machine.
+var errElsewhere = refusal.New(refusal.BadPath, "it is on no drive of this host")
 
 const sep = string(filepath.Separator)
 
@@ -187,6 +191,9 @@ func (t *Tree) Holds(path string) bool {
 func (t *Tree) Find(path string, follow bool) (Place, error) {
 	if len(path) > maxPath || strings.IndexByte(path, 0) >= 0 || !filepath.IsAbs(path) {
 		return Place{}, refusal.New(refusal.BadPath, "a path has at most %d bytes and no zero byte", maxPath)
+	}
+	if !drive.Own(path) {
+		return Place{}, errElsewhere
 	}
 	path = filepath.Clean(path)
 	for range maxLinks {

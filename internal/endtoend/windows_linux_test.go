@@ -79,6 +79,7 @@ func TestWindows(t *testing.T) {
 	t.Run("H7 one spelling of one user", o.users)
 	t.Run("files", o.files)
 	t.Run("files in the folders of a policy", o.walled)
+	t.Run("no path leads to another machine", o.elsewhere)
 	t.Run("OpenSSH", o.openssh)
 	t.Run("forwards", o.forwards)
 	t.Run("ping", o.ping)
@@ -173,7 +174,7 @@ func (o *onWindows) terminal(t *testing.T) {
 
 // packages has the tests that packages have for Windows run there.
 func (o *onWindows) packages(t *testing.T) {
-	for _, pkg := range []string{"agent/pipe", "agent/process", "internal/keyfile"} {
+	for _, pkg := range []string{"agent/pipe", "agent/process", "internal/drive", "internal/keyfile"} {
 		cmd := exec.Command(o.win.buildTest("./"+pkg, o.win.path("tools", filepath.Base(pkg)+".test.exe")), "-test.timeout=60s")
 		o.win.wrap(cmd, cmd.Path)
 		if a := launch(t, cmd).finish(); a.code != 0 {
@@ -222,6 +223,15 @@ func (o *onWindows) walled(t *testing.T) {
 	sameFile(t, o.win.path("tools", "big"), must(os.ReadFile(o.path("big"))))
 }
 
+// Looking at a share would show the credentials of the agent's user to its server.
+func (o *onWindows) elsewhere(t *testing.T) {
+	for _, path := range []string{`\\elsewhere\share\f`, "//elsewhere/share/*", `\\?\UNC\elsewhere\share\f`, `\\.\pipe\f`} {
+		o.ann.run("cp", "win:"+path, o.path("never")).refused(t, 1, "bad_path")
+		o.ann.run("cp", o.path("big"), "win:"+path).refused(t, 1, "bad_path")
+		o.ann.run("exec", "--cwd", path, "win", "--", o.tool, "exit", "0").refused(t, 1, "bad_argument")
+	}
+}
+
 func (o *onWindows) openssh(t *testing.T) {
 	if _, err := exec.LookPath("sftp"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -241,6 +251,11 @@ func (o *onWindows) openssh(t *testing.T) {
 	cmd := client("sftp", "-b", "-", "@agent@win")
 	cmd.Stdin = strings.NewReader("put " + o.path("big") + " /C:/tools/sent\nget /C:/tools/sent " + o.path("got") + "\nmkdir /C:/tools/made\nrename /C:/tools/sent /C:/tools/made/moved\nls /C:/tools/made\n")
 	a := launch(t, cmd).finish().is(t, 0)
+	cmd = client("sftp", "-b", "-", "@agent@win")
+	cmd.Stdin = strings.NewReader(`mkdir "/\\\\elsewhere\\share\\d"` + "\n")
+	if a := launch(t, cmd).finish().is(t, 1); !strings.Contains(a.err, "ermission denied") {
+		t.Errorf("a share by SFTP: %q", a.err)
+	}
 	want := must(os.ReadFile(o.path("big")))
 	sameFile(t, o.path("got"), want)
 	sameFile(t, o.win.path("tools", "made", "moved"), want)
