@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/tucdesk/tucdesk/internal/acl"
 )
 
 // Direction is the way of the bytes.
@@ -40,9 +42,9 @@ func New(d Direction) (ours *os.File, theirs windows.Handle, err error) {
 	if d == Out {
 		access, others = windows.PIPE_ACCESS_OUTBOUND, windows.GENERIC_READ
 	}
-	sa, err := private()
+	sa, err := acl.Attributes(acl.OneUser)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, fmt.Errorf("making a pipe: %v", err)
 	}
 	h, err := windows.CreateNamedPipe(name, access|windows.FILE_FLAG_FIRST_PIPE_INSTANCE|windows.FILE_FLAG_OVERLAPPED,
 		windows.PIPE_TYPE_BYTE|windows.PIPE_REJECT_REMOTE_CLIENTS, 1, buffer, buffer, 0, sa)
@@ -58,19 +60,4 @@ func New(d Direction) (ours *os.File, theirs windows.Handle, err error) {
 		return nil, 0, fmt.Errorf("opening the other end of a pipe: %v", err)
 	}
 	return os.NewFile(uintptr(h), path), theirs, nil
-}
-
-// private is an access list of the user of this process alone.
-func private() (*windows.SecurityAttributes, error) {
-	user, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
-		return nil, fmt.Errorf("making a pipe: whose it is: %v", err)
-	}
-	sd, err := windows.SecurityDescriptorFromString("D:P(A;;GA;;;" + user.User.Sid.String() + ")")
-	if err != nil {
-		return nil, fmt.Errorf("making a pipe: its access list: %v", err)
-	}
-	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
-	sa.Length = uint32(unsafe.Sizeof(*sa))
-	return sa, nil
 }

@@ -131,7 +131,7 @@ func ReadPrivate(path string, limit int) ([]byte, error) {
 	if !os.SameFile(before, info) {
 		return nil, refusal.New(refusal.BadFileMode, "%q changed while it was opened", path)
 	}
-	if err := checkPrivate(path, info); err != nil {
+	if err := checkPrivate(f, info); err != nil {
 		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))

@@ -13,7 +13,8 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
-func checkPrivate(path string, info fs.FileInfo) error {
+func checkPrivate(f *os.File, info fs.FileInfo) error {
+	path := f.Name()
 	if info.Mode().Perm()&0o077 != 0 {
 		return refusal.New(refusal.BadFileMode, "%q has mode %04o, others may read it: run chmod 600 %q", path, info.Mode().Perm(), path)
 	}

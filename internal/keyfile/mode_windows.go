@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/windows"
 
+	"github.com/tucdesk/tucdesk/internal/acl"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -32,15 +33,20 @@ const (
 	aceAllowedBoth     = 11
 )
 
-func checkPrivate(path string, _ fs.FileInfo) error {
-	if err := checkAccess(path, mayRead|mayWrite); err != nil {
-		return refusal.New(refusal.BadFileMode, "%q: %v: run icacls %q /inheritance:r /grant:r \"%%USERNAME%%:F\"", path, err, path)
+func checkPrivate(f *os.File, _ fs.FileInfo) error {
+	if err := checkAccess(f, mayRead|mayWrite); err != nil {
+		return refusal.New(refusal.BadFileMode, "%q: %v: run icacls %q /inheritance:r /grant:r \"%%USERNAME%%:F\"", f.Name(), err, f.Name())
 	}
 	return nil
 }
 
 func checkDirPrivate(path string, _ fs.FileInfo) error {
-	if err := checkAccess(path, mayWrite); err != nil {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("opening folder %q: %w", path, unwrapPath(err))
+	}
+	defer f.Close()
+	if err := checkAccess(f, mayWrite); err != nil {
 		return refusal.New(refusal.BadFileMode, "folder %q: %v: run icacls %q /inheritance:r /grant:r \"%%USERNAME%%:(OI)(CI)F\"", path, err, path)
 	}
 	return nil
@@ -48,9 +54,10 @@ func checkDirPrivate(path string, _ fs.FileInfo) error {
 
 // checkAccess refuses what is not ours, or whose access list gives one of the rights to
 // others. The machine itself and its administrators are none: they can take any right.
-// What cannot be read or understood is refused.
-func checkAccess(path string, rights windows.ACCESS_MASK) error {
-	sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+// What cannot be read or understood is refused. It asks about what is open, since by its
+// name another file could be found in between.
+func checkAccess(f *os.File, rights windows.ACCESS_MASK) error {
+	sd, err := windows.GetSecurityInfo(windows.Handle(f.Fd()), windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
 		return fmt.Errorf("reading its access list: %v", err)
 	}
@@ -103,7 +110,7 @@ func makeDir(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	sa, err := private()
+	sa, err := acl.Attributes(acl.Private)
 	if err != nil {
 		return err
 	}
@@ -117,21 +124,6 @@ func makeDir(path string) error {
 	return nil
 }
 
-// private is the access list of what is ours alone.
-func private() (*windows.SecurityAttributes, error) {
-	self, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
-		return nil, err
-	}
-	sd, err := windows.SecurityDescriptorFromString("D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;" + self.User.Sid.String() + ")")
-	if err != nil {
-		return nil, err
-	}
-	sa := &windows.SecurityAttributes{SecurityDescriptor: sd}
-	sa.Length = uint32(unsafe.Sizeof(*sa))
-	return sa, nil
-}
-
 // createNew makes a file that was not there, private from its first moment, in whatever
 // folder.
 func createNew(path string) (*os.File, error) {
@@ -139,7 +131,7 @@ func createNew(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	sa, err := private()
+	sa, err := acl.Attributes(acl.Private)
 	if err != nil {
 		return nil, err
 	}
