@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"runtime"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -68,8 +70,15 @@ func (o *options) run(tio *cli.IO) error {
 		fmt.Fprint(tio.Out, text)
 		return err
 	}
+	// Without a team there is nothing that ssh could reach, nor a folder for the key.
+	if _, err := home.Membership(); err != nil {
+		return err
+	}
 	f, err := sshFolder()
 	if err != nil {
+		return err
+	}
+	if err := f.check(); err != nil {
 		return err
 	}
 	if _, err := sshfront.HostKey(home.Path(sshfront.HostKeyFile)); err != nil {
@@ -78,7 +87,7 @@ func (o *options) run(tio *cli.IO) error {
 	if err := f.install(text); err != nil {
 		return err
 	}
-	tio.Say("wrote %q; ssh HOST%s works now", f.dropIn(), sshfront.Suffix)
+	tio.Say("%s", f.installed(accountFolder()))
 	return nil
 }
 
@@ -126,6 +135,18 @@ func (o *options) text(home account.Home) (string, error) {
 	return b.String(), nil
 }
 
+// accountFolder is ~/.ssh as OpenSSH finds it: by the home in the list of accounts,
+// whatever $HOME says. It is "" where that list has no answer, and on Windows, where
+// there is one home only.
+func accountFolder() folder {
+	me, err := user.Current()
+	if err != nil || me.HomeDir == "" || runtime.GOOS == "windows" {
+		return ""
+	}
+	return folder(filepath.Join(me.HomeDir, ".ssh"))
+}
+
+// sshFolder is ~/.ssh by $HOME, as every other program has it.
 func sshFolder() (folder, error) {
 	home, err := os.UserHomeDir()
 	if err != nil {

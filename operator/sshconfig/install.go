@@ -7,9 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
+	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/operator/sshfront"
 )
 
 // The line that we add. ssh takes a path without a slash in front as one below
@@ -39,6 +43,47 @@ func (f folder) install(text string) error {
 		return err
 	}
 	return f.write(append([]byte(include), config...), mode)
+}
+
+// Who may write to a file besides its owner.
+const (
+	groupWrites = 0o020
+	otherWrites = 0o002
+)
+
+// check refuses a file that ssh would refuse: whoever may write to it chooses what
+// this person's ssh runs. Some systems have ssh take what a group of one person may
+// write to, so that is left to installed to tell. Windows has no such modes.
+func (f folder) check() error {
+	_, mode, err := f.read()
+	if err != nil || mode&otherWrites == 0 || runtime.GOOS == "windows" {
+		return err
+	}
+	return &cli.Error{Err: refusal.New(refusal.BadFileMode, "everybody may write to %q, so ssh refuses it", f.config()),
+		Hints: []string{"chmod go-w " + terminal.Quote([]byte(f.config())), "then run this again"}}
+}
+
+// installed says what ssh makes of it. reads is the folder that ssh looks into, ""
+// where nobody knows.
+func (f folder) installed(reads folder) string {
+	said := fmt.Sprintf("wrote %q; ", f.dropIn())
+	if reads != "" && !sameFolder(f, reads) {
+		return said + fmt.Sprintf("ssh does not read it by itself: $HOME is not this account's home, and ssh reads %q\nso name it each time: ssh -F %s HOST%s",
+			reads.config(), terminal.Quote([]byte(f.dropIn())), sshfront.Suffix)
+	}
+	if _, mode, err := f.read(); err == nil && mode&groupWrites != 0 && runtime.GOOS != "windows" {
+		said += fmt.Sprintf("a group may write to %q, which ssh may refuse: chmod g-w %s\nthen ", f.config(), terminal.Quote([]byte(f.config())))
+	}
+	return said + fmt.Sprintf("ssh HOST%s works now", sshfront.Suffix)
+}
+
+func sameFolder(a, b folder) bool {
+	one, err := os.Stat(string(a))
+	if err != nil {
+		return a == b
+	}
+	other, err := os.Stat(string(b))
+	return err == nil && os.SameFile(one, other)
 }
 
 // uninstall takes back what install did, and leaves no empty file or folder behind.

@@ -1,11 +1,15 @@
 package sshconfig
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tucdesk/tucdesk/internal/cli"
 )
 
 func read(t *testing.T, path string) string {
@@ -120,6 +124,63 @@ func TestPathsThatAShellWouldReadAreRefused(t *testing.T) {
 	for _, path := range []string{"/a$(id)", "/a`id`", `/a"b`, "/a\nb"} {
 		if quotable(path) {
 			t.Errorf("%q is written", path)
+		}
+	}
+}
+
+func TestInstallWithoutATeamSaysHowToEnterOne(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	var out, talk bytes.Buffer
+	status := cli.Run(t.Context(), &cli.IO{Out: &out, Err: &talk}, &cli.Command{Use: "tucdesk", Sub: []*cli.Command{Command()}},
+		[]string{"ssh-config", "--install", "--state", filepath.Join(home, "none")})
+	if status != cli.ExitNotLoggedIn || !strings.Contains(talk.String(), "hint: to enter a team: tucdesk login") {
+		t.Errorf("status %d, said %q", status, talk.String())
+	}
+	if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+}
+
+// OpenSSH takes the home from the list of accounts, not from $HOME.
+func TestInstallClaimsNothingWhereSSHReadsAnotherHome(t *testing.T) {
+	f, other := folder(t.TempDir()), folder(t.TempDir())
+	if err := f.install("x\n"); err != nil {
+		t.Fatal(err)
+	}
+	for _, reads := range []folder{"", f} {
+		if got := f.installed(reads); !strings.Contains(got, "works now") {
+			t.Errorf("ssh reads %q: %s", reads, got)
+		}
+	}
+	got := f.installed(other)
+	if strings.Contains(got, "works now") || !strings.Contains(got, other.config()) || !strings.Contains(got, "ssh -F "+f.dropIn()) {
+		t.Errorf("said %s", got)
+	}
+}
+
+func TestInstallRefusesAConfigurationThatSSHRefuses(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such modes")
+	}
+	f := folder(t.TempDir())
+	if err := f.check(); err != nil {
+		t.Errorf("without a file: %v", err)
+	}
+	if err := os.WriteFile(f.config(), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, refused := range map[os.FileMode]bool{0o600: false, 0o644: false, 0o664: false, 0o666: true} {
+		if err := os.Chmod(f.config(), mode); err != nil {
+			t.Fatal(err)
+		}
+		var talk bytes.Buffer
+		cli.Report(&talk, f.check())
+		if strings.Contains(talk.String(), "hint: chmod go-w "+f.config()) != refused {
+			t.Errorf("mode %o: said %q", mode, talk.String())
+		}
+		if group := mode == 0o664; strings.Contains(f.installed(f), "chmod g-w ") != (group || refused) {
+			t.Errorf("mode %o: said %s", mode, f.installed(f))
 		}
 	}
 }
