@@ -13,6 +13,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
@@ -82,11 +83,14 @@ func sessionsList() *cli.Command {
 				if len(args) == 1 {
 					places = []place{o.place(args[0])}
 				}
-				list, err := o.askAll(ctx, a, tio, places)
-				if o.JSON {
-					return errors.Join(tio.PrintJSON(shellReport{Schema: schemaVersion, Shells: verb.List(list)}), err)
-				}
-				return errors.Join(printShells(tio, list), err)
+				list, err := askAll(tio, places, func(p place) ([]keptShell, error) {
+					shells, err := o.askOne(ctx, a, tio, p)
+					if err == nil {
+						shellsLeft(a.Home).are(p, shells)
+					}
+					return shells, err
+				})
+				return errors.Join(o.printShells(tio, list, err == nil), err)
 			})
 		},
 	}
@@ -110,9 +114,9 @@ func (o *sessionOptions) place(host string) place {
 	return place{target(&o.user, host), o.user}
 }
 
-// askAll asks all places, some side by side. What could not be asked is the error; the
-// others count.
-func (o *sessionOptions) askAll(ctx context.Context, a *account.Account, tio *cli.IO, places []place) ([]keptShell, error) {
+// askAll asks all places, some side by side. Which ones gave no answer is said, and the
+// first of their errors is returned; the others' shells count.
+func askAll(tio *cli.IO, places []place, ask func(place) ([]keptShell, error)) ([]keptShell, error) {
 	lists, errs := make([][]keptShell, len(places)), make([]error, len(places))
 	turns := make(chan struct{}, shellsAtATime)
 	var all sync.WaitGroup
@@ -120,22 +124,25 @@ func (o *sessionOptions) askAll(ctx context.Context, a *account.Account, tio *cl
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			lists[i], errs[i] = o.askOne(ctx, a, tio, p)
+			lists[i], errs[i] = ask(p)
 		})
 	}
 	all.Wait()
+	var first error
 	for i, p := range places {
-		if errs[i] == nil {
-			shellsLeft(a.Home).are(p, lists[i])
-		} else if len(places) > 1 {
-			tio.Say("%s: %v", p.Host, errs[i])
+		switch {
+		case errs[i] == nil:
+			continue
+		case len(places) == 1:
+			tio.Say("%s did not say which shells it keeps", p)
+		default:
+			tio.Say("%s did not say which shells it keeps: %s", p, terminal.Escape(errs[i].Error()))
+		}
+		if first == nil || errors.Is(errs[i], context.Canceled) { // Ctrl-C has a status of its own
+			first = errs[i]
 		}
 	}
-	i := slices.IndexFunc(errs, func(err error) bool { return err != nil })
-	if i < 0 {
-		return slices.Concat(lists...), nil
-	}
-	return slices.Concat(lists...), errs[i]
+	return slices.Concat(lists...), first
 }
 
 func (o *sessionOptions) askOne(ctx context.Context, a *account.Account, tio *cli.IO, p place) ([]keptShell, error) {
@@ -186,8 +193,16 @@ func shellHint(err error, p place) error {
 	return &cli.Error{Err: err, Hints: []string{"tucdesk sessions ls " + p.String()}, Exit: cli.ExitFailed}
 }
 
-func printShells(tio *cli.IO, list []keptShell) error {
-	if len(list) == 0 {
+// printShells prints the answer. When it is not complete, because a machine gave none,
+// nobody may read in it that there is no shell: a script gets no JSON then, and a
+// person the rows that came.
+func (o *sessionOptions) printShells(tio *cli.IO, list []keptShell, complete bool) error {
+	switch {
+	case o.JSON && complete:
+		return tio.PrintJSON(shellReport{Schema: schemaVersion, Shells: verb.List(list)})
+	case o.JSON || len(list) == 0 && !complete:
+		return nil
+	case len(list) == 0:
 		tio.Say("no kept shells")
 		return nil
 	}
