@@ -189,7 +189,7 @@ func (p *path) answer(c challenge, now time.Time) {
 // until the path is doubted; a relay leads to the peer in any case. What it carries is
 // asked anew: the same address may be reached by another network now.
 func (p *path) distrust(now time.Time) {
-	p.pmtu.fail(now)
+	p.pmtu.forget(now)
 	if now.Sub(later(p.heard, p.answered)) >= deadAfter {
 		p.proven = false
 	}

@@ -22,6 +22,10 @@ const (
 	// PMTU_RAISE_TIMER, which is 10 minutes at last.
 	raiseFirst = time.Second
 	raiseMost  = 10 * time.Minute
+	// servedWell is how long a size has to work before it is forgotten how often it had
+	// stopped to. What carries a probe and then no data, by routes of different MTUs or on
+	// purpose, would stall the data again and again.
+	servedWell = time.Minute
 	// probeLife is how long an answer may take, or two round trips.
 	probeLife = 3 * time.Second
 )
@@ -68,10 +72,25 @@ func (m *pmtu) answered(token uint64, trip time.Duration, now time.Time) (ok boo
 	return ok
 }
 
-// fail says that longer datagrams may no longer pass, as in a black hole.
+// fail says that longer datagrams do not pass any more, as in a black hole.
 func (m *pmtu) fail(now time.Time) {
 	for i := range m {
-		m[i].fail(now)
+		if s := &m[i]; s.carried {
+			if now.Sub(s.since) >= servedWell {
+				s.failures = 0
+			}
+			s.again(s.failures, now)
+			s.failures++
+		}
+	}
+}
+
+// forget says that this may be another path, by no fault of its own.
+func (m *pmtu) forget(now time.Time) {
+	for i := range m {
+		if s := &m[i]; s.carried {
+			s.again(0, now)
+		}
 	}
 }
 
@@ -83,6 +102,9 @@ type sizeSearch struct {
 	tries   int       // since one was answered
 	next    time.Time // not before
 	data    int       // bytes of data since the last one
+
+	since    time.Time // when it was found to be carried
+	failures int       // of what was carried, in a row; see servedWell
 }
 
 func (s *sizeSearch) note(bytes int, now time.Time) (due bool) {
@@ -105,21 +127,24 @@ func (s *sizeSearch) answered(token uint64, trip time.Duration, now time.Time) b
 	s.carried = s.asking(trip, now)
 	s.sent = time.Time{}
 	if s.carried {
-		s.tries = 0
+		s.tries, s.since = 0, now
 	}
 	return true
 }
 
-func (s *sizeSearch) fail(now time.Time) {
-	if s.carried {
-		s.carried, s.sent, s.tries, s.next = false, time.Time{}, 1, now.Add(raiseFirst)
-	}
+// again has the size asked for anew, later after more failures.
+func (s *sizeSearch) again(failures int, now time.Time) {
+	s.carried, s.sent = false, time.Time{}
+	s.next = now.Add(raise(failures))
+	s.tries = failures + 1
 }
+
+func raise(n int) time.Duration { return min(raiseFirst<<min(n, 16), raiseMost) }
 
 // ask books a challenge and returns its body.
 func (s *sizeSearch) ask(token uint64, now time.Time) []byte {
 	s.token, s.sent, s.data = token, now, 0
-	s.next = now.Add(min(raiseFirst<<min(s.tries, 16), raiseMost))
+	s.next = now.Add(raise(s.tries))
 	s.tries++
 	return appendChallenge(token)
 }

@@ -366,3 +366,49 @@ func TestNothingLongGoesOutAfterASleep(t *testing.T) {
 		t.Error("long datagrams go out by a path that may have become another")
 	}
 }
+
+// TestABlackHoleIsBelievedLessEachTime: routes of different MTUs, or somebody on the path,
+// let probes pass and then no data. Each time costs the data a pause, so the next probe
+// waits twice as long, until a size has served well; what a sleep made doubtful does not
+// count.
+func TestABlackHoleIsBelievedLessEachTime(t *testing.T) {
+	var m pmtu
+	s := &m[0]
+	now := time.Unix(1_000_000, 0)
+	answer := func() {
+		t.Helper()
+		if now = s.next; !s.note(probeEach, now) {
+			t.Fatal("the next probe is not due")
+		}
+		s.ask(7, now)
+		if !m.answered(7, 0, now) || m.size() != Wide {
+			t.Fatal("the answer was not taken")
+		}
+	}
+	s.next = now
+	for _, want := range []time.Duration{1, 2, 4, 8} {
+		answer()
+		m.fail(now)
+		if got := s.next.Sub(now); got != want*raiseFirst || m.size() != Size {
+			t.Errorf("the next probe is due after %v, want %v", got, want*raiseFirst)
+		}
+	}
+	answer()
+	m.forget(now)
+	if got := s.next.Sub(now); got != raiseFirst {
+		t.Errorf("after a sleep it is due after %v", got)
+	}
+	answer()
+	now = now.Add(servedWell)
+	m.fail(now)
+	if got := s.next.Sub(now); got != raiseFirst {
+		t.Errorf("after good service it is due after %v", got)
+	}
+	for range 30 {
+		answer()
+		m.fail(now)
+	}
+	if got := s.next.Sub(now); got != raiseMost {
+		t.Errorf("at last it is due after %v", got)
+	}
+}
