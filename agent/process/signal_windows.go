@@ -18,8 +18,10 @@ import (
 func (p *Process) Signal(name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.gone || p.stdout.isLate() {
+	select {
+	case <-p.exited:
 		return nil
+	default:
 	}
 	switch name {
 	case "INT":

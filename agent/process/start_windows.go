@@ -26,8 +26,9 @@ type native struct {
 	job    windows.Handle // of it and all that it starts; the only handle: when it is closed, all of it ends
 	pid    int
 
-	mu   sync.Mutex // held while Signal uses any of them, and when run closes them
-	gone bool       // guarded by mu: they are closed, and their numbers may be somebody else's
+	// mu is held while Signal, for a program that has not exited, uses any of them, and
+	// when run, after the exit, closes them: their numbers may then be somebody else's.
+	mu sync.Mutex
 }
 
 // Pid returns the program's process id.
@@ -210,7 +211,6 @@ func (p *Process) run() {
 func (p *Process) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.gone = true
 	_ = windows.CloseHandle(p.handle)
 	_ = windows.CloseHandle(p.job)
 }
