@@ -85,7 +85,8 @@ func (w *world) keptThroughKill(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	w.ann.run("attach", "build").is(t, 2).hints(t, "the machine comes behind the name: tucdesk attach build HOST")
-	w.ann.run("attach", "build", "web").refused(t, 1, "not_found")
+	w.ann.run("attach", "build", "web").is(t, 2).hints(t, "without one: tucdesk ssh HOST COMMAND")
+	w.ann.at(cols, rows, "xterm", "attach", "build", "web").ends(t, 1, "not_found")
 }
 
 // ends waits for the client's end and its last words, which come later out of the
@@ -113,7 +114,7 @@ func (w *world) keptMoves(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	bob := w.enter("bob", "admin")
-	bob.run("attach", "work", "web").refused(t, 1, "not_found")
+	bob.at(80, 24, "xterm", "attach", "work", "web").ends(t, 1, "not_found")
 	bob.run("sessions", "kill", "work", "web").refused(t, 1, "not_found")
 	if list := bob.shells(t, "web"); len(list) != 0 {
 		t.Errorf("somebody else sees %+v", list)

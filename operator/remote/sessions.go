@@ -227,7 +227,8 @@ func AttachCommand() *cli.Command {
 		Use: "attach NAME [[USER@]HOST]", Short: "Go back to a shell that you left",
 		Long: "Joins this terminal to the kept shell NAME; whatever session has it is told and ends. HOST may be left out where\n" +
 			"this client has left the shell itself. The newest megabyte of what it said is shown again, without what a\n" +
-			"terminal would answer; programs that draw the whole screen draw it anew. ~. leaves the shell running.",
+			"terminal would answer; programs that draw the whole screen draw it anew. ~. leaves the shell running. Standard\n" +
+			"input has to be a terminal.",
 		Example: "tucdesk attach build\ntucdesk attach build deploy@web\ntucdesk sessions attach build",
 		MinArgs: 1, MaxArgs: 2, Complete: o.completeShells,
 		Flags: func(f *flag.FlagSet) {
@@ -285,8 +286,13 @@ func (o *sshOptions) keepAs(p *wire.Params) error {
 }
 
 // runKept joins this terminal to a kept shell. Where that was left, it says how to
-// get it back.
+// get it back. The newest client has the shell, so one without a terminal, in a timer's
+// job say, is refused first: it would take the shell from the person at the keyboard,
+// and hold it for ever.
 func (o *sessionOptions) runKept(ctx context.Context, tio *cli.IO, w want, x around) error {
+	if tio.In == nil || !terminal.IsTerminal(tio.In) {
+		return usage("without one: tucdesk ssh HOST COMMAND, or tucdesk exec", "a kept shell wants a terminal, and standard input is none")
+	}
 	home, err := o.Home()
 	if err != nil {
 		return err

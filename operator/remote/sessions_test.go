@@ -9,6 +9,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/operator/teamtest"
 )
 
 // Who reads "no kept shells" leaves; a shell on a machine that was not asked, because
@@ -53,6 +54,20 @@ func TestOnlyAnswersOfAllMachinesSayThatThereAreNoShells(t *testing.T) {
 		}
 		if !strings.Contains(talk.String(), c.talk) || err != nil && strings.Contains(talk.String(), "no kept shells") {
 			t.Errorf("%s: said %q", name, talk.String())
+		}
+	}
+}
+
+// An attach of a timer's job, whose input is at its end, would take the shell from the
+// person who works in it. It is refused before the server or the machine is asked.
+func TestAttachWithoutATerminalTakesNothingOver(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	for _, input := range []string{"", "exit\n"} {
+		var out, talk bytes.Buffer
+		tio := &cli.IO{In: teamtest.Pipe(t, input), Out: &out, Err: &talk}
+		status := cli.Run(t.Context(), tio, AttachCommand(), []string{"--state", m.Home.Dir, "build", "web"})
+		if status != cli.ExitUsage || !strings.Contains(talk.String(), "wants a terminal") {
+			t.Errorf("input %q: status %d, said %q", input, status, talk.String())
 		}
 	}
 }
