@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -55,4 +57,96 @@ func TestAnswerBeforeTheReader(t *testing.T) {
 	if err != nil || string(shown[:n]) != "." {
 		t.Errorf("the terminal shows %q, %v", shown[:n], err)
 	}
+}
+
+// again opens the program's end once more, as each question does.
+func again(t *testing.T, program *os.File) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(program.Name(), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// types types a line and waits until the program could read it.
+func types(t *testing.T, person, program *os.File, line string) {
+	t.Helper()
+	if _, err := io.WriteString(person, line+"\r"); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); waiting(t, program) == 0; {
+		if time.Now().After(end) {
+			t.Fatalf("%q never arrived", line)
+		}
+	}
+}
+
+// waiting is how many bytes were typed and not read.
+func waiting(t *testing.T, program *os.File) int {
+	t.Helper()
+	n, err := unix.IoctlGetInt(int(program.Fd()), unix.TIOCINQ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Keys take seconds to unlock. Who types the passphrase again meanwhile must not see
+// it, and it must be neither the next answer nor a command of the shell behind.
+func TestPassphraseTypedTooEarlyIsNeitherShownNorKept(t *testing.T) {
+	person, program := pair(t)
+	before, err := unix.IoctlGetTermios(int(program.Fd()), getMode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := quiet(t.Context(), again(t, program))
+	var shown strings.Builder
+	for _, right := range []string{"the first answer", "the second answer"} {
+		types(t, person, program, "typed too early")
+		answered := make(chan string, 1)
+		go func() {
+			text, err := ask(t.Context(), again(t, program), again(t, program), "Passphrase: ")
+			answered <- fmt.Sprintf("%s %v", text, err)
+		}()
+		shown.WriteString(until(t, person, "Passphrase: "))
+		if _, err := io.WriteString(person, right+"\r"); err != nil {
+			t.Fatal(err)
+		}
+		shown.WriteString(until(t, person, "\n"))
+		if got := <-answered; got != right+" <nil>" {
+			t.Errorf("read %q, want %q", got, right)
+		}
+	}
+	types(t, person, program, "typed while it was unlocked")
+	end()
+	end()
+	after, err := unix.IoctlGetTermios(int(program.Fd()), getMode)
+	if err != nil || *after != *before {
+		t.Errorf("the terminal is not as it was: %+v, %v", after, err)
+	}
+	if n := waiting(t, program); n != 0 {
+		t.Errorf("%d bytes are left to the shell", n)
+	}
+	if _, err := io.WriteString(program, "."); err != nil {
+		t.Fatal(err)
+	}
+	shown.WriteString(until(t, person, "."))
+	if s := shown.String(); strings.Contains(s, "answer") || strings.Contains(s, "typed") {
+		t.Errorf("the terminal shows %q", s)
+	}
+}
+
+// until reads what the terminal shows up to end.
+func until(t *testing.T, person *os.File, end string) string {
+	t.Helper()
+	var shown []byte
+	for b := make([]byte, 1); !strings.HasSuffix(string(shown), end); {
+		if _, err := person.Read(b); err != nil {
+			t.Fatal(err)
+		}
+		shown = append(shown, b...)
+	}
+	return string(shown)
 }

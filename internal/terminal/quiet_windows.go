@@ -12,3 +12,6 @@ func hush(fd int) error {
 	mode |= windows.ENABLE_PROCESSED_INPUT | windows.ENABLE_LINE_INPUT | windows.ENABLE_PROCESSED_OUTPUT
 	return windows.SetConsoleMode(windows.Handle(fd), mode)
 }
+
+// discard drops what was typed and not read.
+func discard(fd int) error { return windows.FlushConsoleInputBuffer(windows.Handle(fd)) }

@@ -67,6 +67,7 @@ func (o *Options) Owner(ctx context.Context, io *cli.IO, home account.Home) (key
 			Hints: []string{"run this where your owner key is, or with --recovery-key-file FILE", "to make one: tucdesk owner create"},
 		}
 	}
+	defer o.quiet(ctx)()
 	for try := 1; ; try++ {
 		pass, err := o.readPassphrase(ctx, "Passphrase of the owner key: ")
 		if err != nil {
@@ -81,19 +82,22 @@ func (o *Options) Owner(ctx context.Context, io *cli.IO, home account.Home) (key
 			return owner, nil
 		}
 		if o.passphrase != "" || try == 3 {
-			return owner, locked(err)
+			return owner, o.locked(err)
 		}
 		io.Say("%v; try again", err)
 	}
 }
 
 // locked adds to err what there is for whoever has lost the passphrase.
-func locked(err error) error {
+func (o *Options) locked(err error) error {
 	if !errors.Is(err, vault.ErrPassphrase) {
 		return err
 	}
-	return &cli.Error{Err: err, Exit: cli.ExitFailed, Hints: []string{
-		"the file holds the passphrase alone, on its first line; capitals and spaces count", "it is lost: the recovery key signs with --recovery-key-file FILE, and so does any other owner"}}
+	typed := "capitals and spaces count"
+	if o.passphrase != "" {
+		typed = "the file holds the passphrase alone, on its first line; " + typed
+	}
+	return &cli.Error{Err: err, Exit: cli.ExitFailed, Hints: []string{typed, "it is lost: the recovery key signs with --recovery-key-file FILE, and so does any other owner"}}
 }
 
 // unlock opens the file. It is made to take seconds, of a slow machine ten, in which a
@@ -111,6 +115,15 @@ func lock(io *cli.IO, path string, pass []byte, owner key.Private[key.Owner]) er
 	defer busy.End()
 	busy.Show("locking the owner key, which is slow on purpose...")
 	return vault.Create(path, pass, owner)
+}
+
+// quiet keeps a person's terminal from showing anything typed until end is called, so
+// also while a key is unlocked.
+func (o *Options) quiet(ctx context.Context) (end func()) {
+	if o.passphrase != "" {
+		return func() {}
+	}
+	return terminal.Quiet(ctx)
 }
 
 func (o *Options) readPassphrase(ctx context.Context, prompt string) ([]byte, error) {
@@ -132,6 +145,7 @@ func (o *Options) readPassphrase(ctx context.Context, prompt string) ([]byte, er
 // Create makes an owner key on this machine, locked by a new passphrase. An error
 // leaves no key.
 func (o *Options) Create(ctx context.Context, io *cli.IO, home account.Home) (owner key.Private[key.Owner], err error) {
+	defer o.quiet(ctx)()
 	pass, err := o.newPassphrase(ctx)
 	if err != nil {
 		return owner, err
