@@ -59,7 +59,7 @@ var known = map[refusal.Code]answer{
 	refusal.TooLarge:            {ExitFailed, []string{"where this is a command: with its variables it may have 30,000 bytes; send more to its standard input, or as a file with tucdesk cp"}},
 	refusal.RateLimited:         {ExitTransport, []string{"wait a minute, then try again"}},
 	refusal.Unreachable:         {ExitTransport, []string{"is the server running, and does a firewall let its port through?"}},
-	refusal.Unavailable:         {ExitTransport, []string{"the server has trouble of its own; its log says which"}},
+	refusal.Unavailable:         {ExitTransport, []string{"who refused has trouble of its own, and its log says which: the machine's agent where a session or what runs in it was asked for (journalctl -u tucdesk-agent, there), else the server"}},
 	refusal.RelayFailed:         {ExitTransport, []string{"no way to a relay works from here; which leg is blocked: tucdesk netcheck"}},
 	refusal.PinMismatch:         {ExitTransport, []string{"whoever answered does not hold the server's key; nothing was sent", "if the server was set up anew, get a new team string from an owner"}},
 	refusal.ProofTimeSkew:       {ExitFailed, []string{"this machine's clock is off; set it (timedatectl set-ntp true), then try again"}},
@@ -77,7 +77,7 @@ var known = map[refusal.Code]answer{
 	refusal.AuditFork:           {ExitDenied, []string{"the server showed two different audit logs; both are kept in the state folder as evidence"}},
 	refusal.TokenUsed:           {ExitFailed, []string{"get a new one: tucdesk token create"}},
 	refusal.Expired:             {ExitFailed, []string{"it is past its time; make a new one, and compare the clocks of both machines"}},
-	refusal.AlreadyJoined:       {ExitFailed, []string{"this machine is in a team already: tucdesk-agent status", "to start anew, remove its state folder and delete it from the team"}},
+	refusal.AlreadyJoined:       {ExitFailed, []string{"this machine is in a team already: tucdesk-agent status", "to start anew, remove its state folder, and on an operator's machine: tucdesk agent rm NAME"}},
 	refusal.NameTaken:           {ExitFailed, []string{"choose another name: --name NAME"}},
 	refusal.KeyInUse:            {ExitFailed, []string{"this key belongs to another machine; was the disk cloned? remove the state folder and join anew"}},
 
