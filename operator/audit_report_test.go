@@ -47,7 +47,7 @@ func TestVerdictAndCauseComeFirst(t *testing.T) {
 	if text := strings.Join(all, "\n"); len(all) < 314 || all[1] != want[1] || strings.Count(text, "bad_session") != 311 || strings.Contains(text, "--all") {
 		t.Errorf("with --all %d lines:\n%s", len(all), text)
 	}
-	if line := said(verify.Report{}, false)[0]; !strings.HasPrefix(line, "holds: ") {
+	if line := said(verify.Report{Size: 5, Seen: 5}, false)[0]; !strings.HasPrefix(line, "holds: ") || !strings.Contains(line, "cut off") {
 		t.Error(line)
 	}
 	if line := said(verify.Report{Findings: []finding.Finding{{Code: finding.Outdated}}}, false)[0]; !strings.HasPrefix(line, "outdated: ") {
@@ -55,6 +55,21 @@ func TestVerdictAndCauseComeFirst(t *testing.T) {
 	}
 	if text := strings.Join(said(verify.Report{More: 7}, false), "\n"); !strings.Contains(text, "7 findings more") {
 		t.Error(text)
+	}
+}
+
+// An export that was cut behind an older checkpoint is not told from a whole one by
+// someone who remembers none: nothing is said of its end, in words and as JSON.
+func TestNothingIsSaidOfAnEndThatNobodyRemembers(t *testing.T) {
+	for _, r := range []verify.Report{{}, {Size: 18}, {Size: 18, Seen: 17}} {
+		var out bytes.Buffer
+		printReport(&cli.IO{Out: &out}, r, false)
+		if s := out.String(); !strings.HasPrefix(s, "holds") || strings.Contains(s, "cut off") || !strings.Contains(s, "nobody here knows whether that is the end") {
+			t.Errorf("%+v: %s", r, s)
+		}
+		if raw := string(mustJSON(t, viewReport(r))); !strings.HasPrefix(raw, `{"verdict":"holds_up_to",`) {
+			t.Errorf("it begins %.60s", raw)
+		}
 	}
 }
 

@@ -38,7 +38,8 @@ func auditVerifyCommand() *cli.Command {
 			"approvals. Says first whether the log holds and what was done to it: which entry was edited, deleted, inserted,\n" +
 			"reordered or cut off. One deleted entry makes many others look wrong; those follow from it and are listed with --all.\n\n" +
 			"On a member's machine the fingerprint and the newest checkpoint that this client has seen are taken from the state\n" +
-			"folder. Counts the machines and people who cosigned each checkpoint, which the server cannot do in their place.\n\n" +
+			"folder. Only a checkpoint that was seen elsewhere shows that nothing was cut off at the end: without one of as many\n" +
+			"entries, as always with --fingerprint, it says up to which entry the log holds. Counts the machines and people who cosigned each checkpoint, which the server cannot do in their place.\n\n" +
 			"The newest checkpoint covers every entry, so earlier ones may be missing, and that is not told: what goes with one is\n" +
 			"only who had cosigned it.\n\n" +
 			"Exits 0 when nothing was found; 3 when EXPORT is whole but ends before the newest checkpoint that this client has seen:\n" +
@@ -173,7 +174,7 @@ func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
 
 // reportView is a report as JSON.
 type reportView struct {
-	Verdict       verify.Verdict `json:"verdict"` // holds, outdated, broken
+	Verdict       verify.Verdict `json:"verdict"` // holds, holds_up_to, outdated, broken
 	Causes        []causeView    `json:"causes"`  // what was done to the log, the first thing to look at first
 	Team          wire.TeamID    `json:"team"`
 	Fingerprint   key.Hash       `json:"fingerprint"`
@@ -236,7 +237,9 @@ func printReport(tio *cli.IO, r verify.Report, all bool) {
 	switch r.Verdict() {
 	case verify.Holds:
 		// Of the entries, and no more: an earlier checkpoint that was taken out does not show.
-		fmt.Fprintln(tio.Out, "holds: of the entries nothing was edited, deleted, inserted, reordered or cut off: the newest checkpoint covers all of them")
+		fmt.Fprintln(tio.Out, "holds: of the entries nothing was edited, deleted, inserted, reordered or cut off: the newest checkpoint covers all of them, and this client has seen none of more")
+	case verify.HoldsTo:
+		fmt.Fprintln(tio.Out, holdsTo(r))
 	case verify.Older:
 		fmt.Fprintln(tio.Out, "outdated: of the entries nothing was edited, deleted, inserted or reordered up to here; what came after is not in this export")
 	case verify.Broken:
@@ -249,6 +252,15 @@ func printReport(tio *cli.IO, r verify.Report, all bool) {
 	if r.Gaps > 0 {
 		fmt.Fprintf(tio.Out, "%s that machines marked themselves, because they were cut off for too long\n", cli.Count(r.Gaps, "gap"))
 	}
+}
+
+// holdsTo does not say that nothing was cut off: whoever cuts an export behind one of its
+// checkpoints has an export that the server could have made.
+func holdsTo(r verify.Report) string {
+	if r.Size == 0 {
+		return "holds: there are no entries; nobody here knows whether that is the end"
+	}
+	return fmt.Sprintf("holds up to entry %d: of the entries nothing was edited, deleted, inserted or reordered; nobody here knows whether that is the end", r.Size-1)
 }
 
 // printCauses lists what was done, and with all also what follows from it.

@@ -116,7 +116,7 @@ func TestSilentAgentHoldsUpOnlyTheEndOfAnExport(t *testing.T) {
 			t.Errorf("the answer began %v before its end: the wait came first", took)
 		}
 		report := must(verify.Export(bytes.NewReader(data), c.state.Fingerprint(), time.Now()))
-		if report.Verdict() != verify.Holds || report.Cosigners != 1 {
+		if report.Verdict() != verify.HoldsTo || report.Cosigners != 1 {
 			t.Errorf("%d cosigners, %v", report.Cosigners, report.Findings)
 		}
 	})

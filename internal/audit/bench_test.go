@@ -34,7 +34,7 @@ func BenchmarkVerify100000(b *testing.B) {
 	for b.Loop() {
 		r, err := verify.Export(bytes.NewReader(export), w.state.Fingerprint(), w.now)
 		check(b, err)
-		if r.Verdict() != verify.Holds || r.Size != 100_000 {
+		if r.Verdict() != verify.HoldsTo || r.Size != 100_000 {
 			b.Fatalf("report %+v", r)
 		}
 	}
@@ -123,7 +123,7 @@ func FuzzVerify(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if r.Verdict() == verify.Holds && r.Size != 0 && !strings.HasPrefix(joined(lines[at:]), strings.TrimRight(body, " \n")) {
+		if r.Verdict() == verify.HoldsTo && r.Size != 0 && !strings.HasPrefix(joined(lines[at:]), strings.TrimRight(body, " \n")) {
 			// White space and the order of an object's parts may differ; the entries not.
 			if r.Size != int64(len(w.rows.entries)) {
 				t.Errorf("another log verifies: %q", body)

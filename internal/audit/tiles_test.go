@@ -129,7 +129,7 @@ func damages(t *testing.T, dir string, test func(what string)) (files int) {
 func TestN1EveryTileCounts(t *testing.T) {
 	w, dir := inTiles(t, 0)
 	if n := damages(t, dir, func(what string) {
-		if r, err := readTiles(w, dir); err == nil && r.Verdict() == verify.Holds {
+		if r, err := readTiles(w, dir); err == nil && r.Verdict() == verify.HoldsTo {
 			t.Errorf("%s is not found", what)
 		}
 	}); n != 4 { // checkpoint, rest, bundle, hashes

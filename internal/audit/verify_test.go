@@ -57,7 +57,7 @@ func TestHonestLogVerifies(t *testing.T) {
 	w := busy(t)
 	r := w.verify(w.export())
 	wantClean(t, r)
-	if r.Verdict() != verify.Holds || r.Size != int64(len(w.rows.entries)) || r.Checkpoints != 3 || r.Hosts != 2 || r.OpenSessions != 0 || r.Team != w.state.Team() {
+	if r.Verdict() != verify.HoldsTo || r.Size != int64(len(w.rows.entries)) || r.Checkpoints != 3 || r.Hosts != 2 || r.OpenSessions != 0 || r.Team != w.state.Team() {
 		t.Errorf("report %+v", r)
 	}
 }
@@ -132,7 +132,7 @@ func TestN1EachEntryInTurn(t *testing.T) {
 				continue
 			}
 			r := w.verify(changed, w.checkpointOf(lines))
-			if r.Verdict() == verify.Holds {
+			if r.Verdict() == verify.HoldsTo {
 				t.Errorf("%s of entry %d is not found", what, n)
 				continue
 			}
@@ -284,7 +284,7 @@ func TestN3ServerDropsTheEndOfAChain(t *testing.T) {
 	w.sayOnly(m, entry.Entry{Type: entry.ExecStart})
 	w.register(m) // the agent signs that there are two
 	w.record(entry.Entry{Type: entry.AuditExport})
-	if r := w.verify(w.export()); r.Verdict() != verify.Holds || r.Behind != 1 {
+	if r := w.verify(w.export()); r.Verdict() != verify.HoldsTo || r.Behind != 1 {
 		t.Errorf("an entry on its way: %+v", r)
 	}
 	w.pass(time.Hour)

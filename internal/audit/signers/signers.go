@@ -44,7 +44,7 @@ type Set struct {
 type Agent struct {
 	Key      key.Public[key.Agent] // its identity
 	NotAfter wire.Millis           // when the certificate ends, 0 for never
-	Claim    *Claim                // of its last registration, nil without one
+	Claim    *Claim                // of its last registration, nil when it had signed no entry then
 }
 
 // Claim is the end of its own chain that an agent signed when it registered.
@@ -144,8 +144,8 @@ func (s *Set) AddAgent(h export.Host) (problem string, err error) {
 	}
 	known := &Agent{Key: cert.Agent, NotAfter: cert.NotAfter}
 	s.agents[kid] = known
-	if len(h.Registration) == 0 {
-		return "", nil
+	if len(h.Registration) == 0 { // no machine is in a log without one: it was taken out, to hide how many entries the machine signed
+		return "the registration of agent " + kid.ShortCode() + " is missing", nil
 	}
 	reg, _, err := statement.Open[wire.Registration](h.Registration, cert.FindAgent)
 	if err != nil || reg.Team != cert.Team || reg.Agent != cert.Agent {

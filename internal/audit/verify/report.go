@@ -45,14 +45,20 @@ type Verdict string
 
 // The verdicts.
 const (
-	Holds  Verdict = "holds"    // nothing was found
-	Older  Verdict = "outdated" // it is whole in itself, and the reader has seen a later state: finding.Outdated and nothing else
-	Broken Verdict = "broken"   // something else was found
+	Holds   Verdict = "holds"       // nothing was found, and the reader remembers that the log ends no earlier than here
+	HoldsTo Verdict = "holds_up_to" // nothing was found up to the last entry; whether that is the end the reader cannot know
+	Older   Verdict = "outdated"    // it is whole in itself, and the reader has seen a later state: finding.Outdated and nothing else
+	Broken  Verdict = "broken"      // something else was found
 )
 
-// Verdict sums up the findings.
+// Verdict sums up the findings. An export that was cut behind any of its checkpoints is
+// one that the server could have made then: only a checkpoint from elsewhere, of as
+// many entries, tells a whole one from that.
 func (r *Report) Verdict() Verdict {
 	verdict := Holds
+	if r.Seen == 0 || r.Seen < r.Size {
+		verdict = HoldsTo
+	}
 	for _, f := range r.Findings {
 		if f.Code != finding.Outdated {
 			return Broken
