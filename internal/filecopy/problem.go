@@ -9,6 +9,10 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
+// NotData is why a device, FIFO or socket is left out, as the text of a Problem with
+// BadFile. An end that reads it knows by it that no other way of asking helps.
+const NotData = "a device, FIFO or socket, left out"
+
 // ProblemOf tells the other end why an entry is left out. Of the system's errors it
 // keeps the reason and not the path, which is nobody's business there.
 func ProblemOf(name string, err error) Problem {

@@ -108,14 +108,21 @@ const maxReasons = 3
 func leftOut(all []problem) error {
 	var hints []string
 	var codes []refusal.Code
+	special := 0 // no -r and no second try makes data of a device
 	for _, p := range all {
+		if p.Code == refusal.BadFile && p.Text == filecopy.NotData {
+			special++
+			continue
+		}
 		if !slices.Contains(codes, p.Code) && len(codes) < maxReasons {
 			codes = append(codes, p.Code)
 			hints = append(hints, entryHint(p.Code)...)
 		}
 	}
-	return &cli.Error{Err: fmt.Errorf("not everything was copied: %s, named above", cli.Count(len(all), "problem")), Exit: cli.ExitFailed,
-		Hints: append(hints, "then run the same command again: what is there already is not sent again")}
+	if special < len(all) {
+		hints = append(hints, "then run the same command again: what is there already is not sent again")
+	}
+	return &cli.Error{Err: fmt.Errorf("not everything was copied: %s, named above", cli.Count(len(all), "problem")), Exit: cli.ExitFailed, Hints: hints}
 }
 
 // entryHint is what to do about one entry. Where it is not that of the code, the

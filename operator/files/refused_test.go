@@ -64,6 +64,15 @@ func TestMissingFolderHereIsNamed(t *testing.T) {
 	}
 }
 
+// Nothing makes data of a device: there is no hint that leads nowhere.
+func TestCopyThatLeftOutOnlyDevicesHasNoHints(t *testing.T) {
+	var talk bytes.Buffer
+	status := cli.Report(&talk, leftOut([]problem{{"pts/0", refusal.BadFile, filecopy.NotData}, {"pts/1", refusal.BadFile, filecopy.NotData}}))
+	if want := "error: not everything was copied: 2 problems, named above\n"; status != cli.ExitFailed || talk.String() != want {
+		t.Errorf("status %d, said\n%swant\n%s", status, talk.String(), want)
+	}
+}
+
 // What to do is said for each kind of reason, once, and not for a hundred entries.
 func TestCopyThatIsNotWholeSaysWhatToDo(t *testing.T) {
 	var all []problem

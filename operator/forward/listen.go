@@ -27,7 +27,7 @@ func (s *Set) listen(spec Spec) error {
 	}
 	list, at, err := open(spec.Listen)
 	if err != nil {
-		return fmt.Errorf("listening at %q: %v", spec.Listen.String(), err)
+		return fmt.Errorf("listening at %q: %w", spec.Listen.String(), err)
 	}
 	for _, l := range list {
 		s.wg.Go(func() { s.accept(spec, l) })

@@ -51,7 +51,7 @@ func (o *sshOptions) open(ctx context.Context, tio *cli.IO, host, command string
 	for _, s := range specs {
 		if err := b.set.Add(ctx, s); err != nil {
 			if o.exitOnFailure {
-				return err
+				return notListened(s, err)
 			}
 			b.say("warning: %s", terminal.Escape(err.Error()))
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -108,6 +109,18 @@ func ForwardCommand() *cli.Command {
 	}
 }
 
+// notListened adds to err what to type instead where another program has the port.
+func notListened(s forward.Spec, err error) error {
+	taken := s.Listen.Port
+	if taken == 0 || !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	if s.Listen.Port++; s.Listen.Port == 0 { // behind the last port
+		s.Listen.Port = taken - 1
+	}
+	return &cli.Error{Err: err, Hints: []string{fmt.Sprintf("port %d is in use here; choose another, as %s", taken, strings.TrimPrefix(s.String(), "-"+string(s.Way)+" "))}}
+}
+
 // target is the machine's name of "[user@]host[.tucdesk]"; a user is put where user
 // points.
 func target(user *string, arg string) string {
@@ -135,7 +148,7 @@ func (o *forwarding) run(ctx context.Context) error {
 	defer set.Close()
 	for _, s := range specs {
 		if err := set.Add(ctx, s); err != nil {
-			return err
+			return notListened(s, err)
 		}
 	}
 	w := forwardWant(o.host, o.user)

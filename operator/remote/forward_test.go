@@ -2,6 +2,8 @@ package remote
 
 import (
 	"bytes"
+	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -63,5 +65,25 @@ func TestNoWaitDoesNotSendAnybodyToAWithdrawnRequest(t *testing.T) {
 	var talk bytes.Buffer
 	if status := cli.Report(&talk, notWaiting()); status != cli.ExitPending || strings.Contains(talk.String(), "requests ls") || !strings.Contains(talk.String(), "hint: the same without --nowait") {
 		t.Errorf("status %d, said %q", status, talk.String())
+	}
+}
+
+func TestTakenPortIsNamedWithAnotherOne(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	spec, err := forward.Parse(forward.Local, fmt.Sprintf("%d:localhost:80", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := forward.New(forward.Config{Report: func(forward.Event) {}})
+	defer set.Close()
+	var talk bytes.Buffer
+	cli.Report(&talk, notListened(spec, set.Add(t.Context(), spec)))
+	if want := fmt.Sprintf("hint: port %d is in use here; choose another, as %d:localhost:80\n", port, port+1); !strings.Contains(talk.String(), want) {
+		t.Errorf("said %q, want %q", talk.String(), want)
 	}
 }

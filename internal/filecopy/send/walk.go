@@ -170,7 +170,7 @@ func (w *walk) entry(f *folder, base, name string, kind fs.FileMode, depth int) 
 		}
 		return w.put(&item{message: filecopy.Link{Name: name, Target: target}})
 	}
-	return w.problem(name, refusal.New(refusal.BadFile, "no file, folder or link"))
+	return w.problem(name, refusal.New(refusal.BadFile, filecopy.NotData))
 }
 
 // modeOf is the mode as it travels.
