@@ -19,6 +19,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/conf"
+	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/relay"
 	"github.com/tucdesk/tucdesk/relay/hop"
 	"github.com/tucdesk/tucdesk/rendezvous"
@@ -265,9 +266,13 @@ func greet(ctx context.Context, io *cli.IO, s *rendezvous.Server) error {
 	if err != nil {
 		return err
 	}
-	io.Say("no team yet; its owner founds one with this string, once, within a day:")
-	fmt.Fprintln(io.Out, text)
-	return nil
+	if f, ok := io.Out.(*os.File); ok && terminal.IsTerminal(f) {
+		io.Say("no team yet; its owner founds one with this string, once, within a day:")
+	} else { // with the string in a file, a colon would announce nothing
+		io.Say("no team yet; its owner founds one with the setup string, once, within a day; it was written to standard output")
+	}
+	_, err = fmt.Fprintln(io.Out, text)
+	return err
 }
 
 // setupCode opens the database beside a running server, not its port.

@@ -101,6 +101,9 @@ func TestFirstStartMakesAServerAndLaterOnesKeepIt(t *testing.T) {
 	if strings.Count(first, "\n") != 1 {
 		t.Fatalf("stdout %q: a script wants the setup string alone", first)
 	}
+	if !strings.Contains(said, "; it was written to standard output\n") {
+		t.Errorf("who redirects the output does not read where the string is:\n%s", said)
+	}
 	if want := "websocket=" + strings.TrimPrefix(url, "https://"); !strings.Contains(said, want) || strings.Contains(said, "websocket=false") {
 		t.Errorf("who looks for the relay's WebSockets reads no %q in\n%s", want, said)
 	}
