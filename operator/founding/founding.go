@@ -149,6 +149,9 @@ func (o *teamInit) compareCodes(ctx context.Context, io *cli.IO, others []key.Pu
 // trial founds the team with keys that are thrown away, so that a wrong name, tag or
 // address is found before a passphrase is asked for.
 func (o *teamInit) trial(setup roster.SetupInfo, text []byte, others []key.Public[key.Owner]) error {
+	if !roster.ValidEmail(o.email) { // the roster would name a key, which nobody has seen yet
+		return refusal.New(refusal.BadName, "--email %q: want one address, as you@example.com", o.email)
+	}
 	f := o.begin(account.Home{})
 	var err [4]error
 	f.owner, err[0] = key.Generate[key.Owner]()

@@ -4,10 +4,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/teamtest"
+	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
 // What was made for a team that never came to be goes; what was there stays.
@@ -35,6 +38,16 @@ func TestUndoneFoundingLeavesWhatItFound(t *testing.T) {
 		}
 		if got := teamtest.Folder(t, home.Dir); !slices.Equal(got, []string{"notes", account.OperatorKeyFile}) {
 			t.Errorf("left %q", got)
+		}
+	}
+}
+
+// Who founds a team has seen no key yet, so the error names what was typed.
+func TestMistypedEmailIsNamedAsItWasTyped(t *testing.T) {
+	for _, typed := range []string{"you-example", "", "a@b, c@d"} {
+		err := (&teamInit{name: "acme", email: typed, threshold: 1}).trial(roster.SetupInfo{}, nil, nil)
+		if refusal.Of(err) != refusal.BadName || !strings.Contains(err.Error(), `--email "`+typed+`": want one address, as you@example.com`) {
+			t.Errorf("%q: %v", typed, err)
 		}
 	}
 }

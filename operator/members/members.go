@@ -58,6 +58,9 @@ func operatorAddCommand() *cli.Command {
 
 // entry is what the command line asks for, before anybody is asked anything.
 func (o *operatorAdd) entry(email, text string) (roster.Operator, error) {
+	if !roster.ValidEmail(email) {
+		return roster.Operator{}, refusal.New(refusal.BadName, "%q: want one e-mail address, as bob@example.com", email)
+	}
 	pub, err := key.ParsePublic[key.Operator](text)
 	if err != nil {
 		return roster.Operator{}, cli.NotCarried(err, text, "tucdesk-operator-pub:", "printed by tucdesk login TEAM-STRING on the other person's machine")

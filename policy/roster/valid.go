@@ -100,7 +100,7 @@ func (r Roster) validOperators(seen keySet) error {
 	}
 	for _, o := range r.Operators {
 		switch {
-		case !validEmail(o.Email):
+		case !ValidEmail(o.Email):
 			return refusal.New(refusal.BadName, "e-mail of key %s is not one plain address", o.Key.ID().ShortCode())
 		case !validPerson(o.Person):
 			return refusal.New(refusal.BadName, "person of key %s: want 1 to %d of a-z, 0-9 and . _ @ + -", o.Key.ID().ShortCode(), MaxText)
@@ -186,7 +186,9 @@ func validPerson(s string) bool {
 	return s != "" && len(s) <= MaxText && only(s, lower+"._@+-")
 }
 
-func validEmail(s string) bool {
+// ValidEmail reports whether s is one plain address, of at most MaxText bytes, as an
+// operator's entry has it.
+func ValidEmail(s string) bool {
 	local, domain, _ := strings.Cut(s, "@")
 	return local != "" && domain != "" && !strings.Contains(domain, "@") && len(s) <= MaxText &&
 		plain(s) && !strings.ContainsAny(s, " \"'`*?<>()[]{},;|\\&")
