@@ -76,7 +76,7 @@ func TestSecondOperatorComesInByShortCode(t *testing.T) {
 	carol := w.person("carol")
 	var team struct{ TeamString string }
 	decode(t, w.ann.run("team", "show", "--json").is(t, 0).out, &team)
-	carol.run("login", team.TeamString).refused(t, 250, "not in the team's roster")
+	carol.run("login", team.TeamString).refused(t, 250, "your key is new here")
 	mallory := must(key.Generate[key.Operator]())
 	w.ann.owner("operator", "add", "carol@acme.example", mallory.Public().String(), "--code", carol.key().ID().ShortCode()).
 		refused(t, 1, "not the key of the person you spoke to")

@@ -258,7 +258,7 @@ func (w *world) enter(name, role string) *person {
 	p := w.person(name)
 	var team struct{ TeamString string }
 	decode(w.t, w.ann.run("team", "show", "--json").is(w.t, 0).out, &team)
-	a := p.run("login", team.TeamString).refused(w.t, 250, "your key is not in the team's roster")
+	a := p.run("login", team.TeamString).refused(w.t, 250, "your key is new here")
 	line := regexp.MustCompile(`operator add YOUR-EMAIL (\S+)`).FindStringSubmatch(a.err)
 	code := regexp.MustCompile(`short code:\s+(\S+)`).FindStringSubmatch(a.err)
 	if line == nil || code == nil {

@@ -320,7 +320,7 @@ func (a *Account) askOwner(cause error) error {
 	if gone != nil {
 		return &cli.Error{Err: gone, Exit: cli.ExitNotLoggedIn, Hints: []string{cli.NewKey, "an owner then adds the new key as any other"}}
 	}
-	return &cli.Error{Err: fmt.Errorf("your key is not in the team's roster: %w", cause), Exit: cli.ExitNotLoggedIn, Hints: []string{
+	return &cli.Error{Err: refusal.New(refusal.NotLoggedIn, "your key is new here; an owner has to add it"), Exit: cli.ExitNotLoggedIn, Hints: []string{
 		fmt.Sprintf("ask an owner to run:  tucdesk operator add YOUR-EMAIL %s --role ROLE", a.Key.Public()),
 		"ROLE is viewer, operator, approver, admin or owner; without --role it is operator, who approves nothing and exports no log",
 		fmt.Sprintf("and compare the short code:  %s", id.ShortCode()),

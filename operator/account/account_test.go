@@ -206,6 +206,9 @@ func TestRevokedKeyIsNotOfferedToAnOwnerAgain(t *testing.T) {
 		if offer := strings.Contains(strings.Join(e.Hints, "\n"), "tucdesk-operator-pub:"); offer != c.offer || offer != strings.Contains(strings.Join(e.Hints, "\n"), "--role ROLE") {
 			t.Errorf("%s: %q", name, e.Hints)
 		}
+		if c.offer && err.Error() != "not_logged_in: your key is new here; an owner has to add it" {
+			t.Errorf("%s: said %q", name, err)
+		}
 		if !c.offer && e.Hints[0] != cli.NewKey {
 			t.Errorf("%s: %q", name, e.Hints)
 		}
