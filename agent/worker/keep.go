@@ -140,7 +140,7 @@ func (w *worker) joined(ctx context.Context, ch *session.ServerChannel, pty *ses
 func exitOf(err error) (session.Exit, bool) {
 	var e kept.Ended
 	if errors.As(err, &e) {
-		return session.Exit{Status: e.Exit.Code, Signal: session.Signal(e.Exit.Signal), CoreDumped: e.Exit.Core}, true
+		return session.Exit{Status: uint32(e.Exit.Code), Signal: session.Signal(e.Exit.Signal), CoreDumped: e.Exit.Core}, true
 	}
 	var no *refusal.Error
 	if errors.As(err, &no) && (no.Code == refusal.TakenOver || no.Code == refusal.Unavailable) {

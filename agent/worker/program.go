@@ -229,7 +229,7 @@ func (g *program) run(ctx context.Context) error {
 	}
 	done, stop := context.WithTimeout(ctx, exitLimit)
 	defer stop()
-	return g.ch.Exit(done, session.Exit{Status: e.Code, Signal: session.Signal(e.Signal), CoreDumped: e.Core})
+	return g.ch.Exit(done, session.Exit{Status: uint32(e.Code), Signal: session.Signal(e.Signal), CoreDumped: e.Core})
 }
 
 // finish collects how the program ended. When its output was not waited for, the

@@ -76,12 +76,13 @@ func Main(ctx context.Context, root *Command, args []string) int {
 }
 
 // fitting is what a process can end with in place of status. Programs on Windows end
-// with 32 bits; other systems keep 8 of them, and 256 would be success.
+// with 32 bits; other systems keep 8 of them, and 256 would be success. On a system of
+// 32 bits, what crashed there (0xC0000005) is below 0.
 func fitting(w io.Writer, system string, status int) int {
-	if system == "windows" || status <= 255 {
+	if system == "windows" || status >= 0 && status <= 255 {
 		return status
 	}
-	fmt.Fprintf(w, "error: the program ended with status %d (0x%08X), more than a status of this system holds\n", status, status)
+	fmt.Fprintf(w, "error: the program ended with status %d (0x%08X), more than a status of this system holds\n", uint32(status), uint32(status))
 	return ExitFailed
 }
 

@@ -41,11 +41,12 @@ func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
 // Status ends the program with a remote command's exit status, silently: what
-// there was to say the remote command has said.
-type Status int
+// there was to say the remote command has said. It has the 32 bits of Windows: as an
+// int, half of them would be below 0 on a system of 32 bits.
+type Status uint32
 
 // Error is for programs that look; report says nothing.
-func (s Status) Error() string { return fmt.Sprintf("remote exit status %d", int(s)) }
+func (s Status) Error() string { return fmt.Sprintf("remote exit status %d", uint32(s)) }
 
 // Listening adds to err, of a server that could not begin, what to do when its port
 // is taken or may not be opened by this user.
@@ -61,7 +62,7 @@ func Listening(err error) error {
 }
 
 // Report prints err for a person, with hints, and returns the exit status that it
-// stands for.
+// stands for: its lower 32 bits count, and where an int has no more it may be below 0.
 func Report(w io.Writer, err error) int {
 	if err == nil {
 		return 0

@@ -24,7 +24,7 @@ var wellFormed = []Request{
 }
 
 var exits = []Exit{
-	{}, {Status: 255}, {Signal: "KILL"}, {Signal: "SEGV", CoreDumped: true},
+	{}, {Status: 255}, {Status: 0xC0000100}, {Signal: "KILL"}, {Signal: "SEGV", CoreDumped: true},
 	{Refusal: refusal.New(refusal.PolicyDenied, "no rule")}, {Refusal: refusal.New(refusal.Expired, "")},
 }
 

@@ -251,7 +251,7 @@ func (p *parser) argv() [][]byte {
 
 // Exit is how a program ended: by status, by signal, or not started at all.
 type Exit struct {
-	Status     int            // 32 bits, of which Unix uses 8; meaningful when neither of the others is set
+	Status     uint32         // of which Unix uses 8; meaningful when neither of the others is set
 	Signal     Signal         // it was killed by this signal
 	CoreDumped bool           // together with Signal
 	Refusal    *refusal.Error // the agent stopped or never started it
@@ -269,7 +269,7 @@ func (e Exit) append(b []byte) []byte {
 		}
 		return append(b, 0)
 	}
-	return binary.BigEndian.AppendUint32(appendString(b, nameExitStatus), uint32(e.Status))
+	return binary.BigEndian.AppendUint32(appendString(b, nameExitStatus), e.Status)
 }
 
 // parseExit reads what append wrote, at the operator. A signal's name may be one
@@ -279,7 +279,7 @@ func parseExit(body []byte) (Exit, error) {
 	var e Exit
 	switch p.string(maxName) {
 	case nameExitStatus:
-		e.Status = int(p.uint32())
+		e.Status = p.uint32()
 	case nameExitSignal:
 		e.Signal = Signal(p.string(maxName))
 		e.CoreDumped = p.bool()

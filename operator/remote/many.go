@@ -36,7 +36,7 @@ type outcome struct {
 	Schema  int     `json:"schemaVersion"`
 	Type    string  `json:"type"` // "exit"
 	Host    string  `json:"host"`
-	Status  int     `json:"status"`
+	Status  uint32  `json:"status"`
 	Error   string  `json:"error,omitempty"`
 	Code    string  `json:"code,omitempty"`
 	Seconds float64 `json:"seconds"`
@@ -48,7 +48,7 @@ type summary struct {
 	Type   string `json:"type"` // "summary"
 	Hosts  int    `json:"hosts"`
 	Failed int    `json:"failed"`
-	Status int    `json:"status"` // of this program
+	Status uint32 `json:"status"` // of this program
 }
 
 // onMany runs argv on each machine that selection means.
@@ -184,7 +184,7 @@ func (m *many) on(ctx context.Context, a *account.Account, t fleet.Target, err e
 	if ctx.Err() != nil {
 		o.Status, o.Error = cli.ExitInterrupted, "interrupted"
 	} else {
-		o.Status = cli.Report(streams.Talk, err)
+		o.Status = uint32(cli.Report(streams.Talk, err))
 		if code := refusal.Of(err); code != "" {
 			o.Code = string(code)
 		}
@@ -231,7 +231,7 @@ func (m *many) tell(o outcome) {
 // sum lists what failed and returns the exit status that the help promises.
 func (m *many) sum(ctx context.Context, results []outcome) error {
 	bad := slices.DeleteFunc(slices.Clone(results), func(o outcome) bool { return o.Status == 0 })
-	status := 0
+	status := uint32(0)
 	for _, o := range bad {
 		status = max(status, o.Status)
 	}

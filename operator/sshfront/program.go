@@ -241,7 +241,7 @@ func (p *program) run(ctx context.Context, a Ask) {
 	}
 	switch {
 	case err != nil:
-		p.exitStatus(p.front.cfg.Report(p.talk(), err))
+		p.exitStatus(uint32(p.front.cfg.Report(p.talk(), err)))
 	case exit.Signal != "":
 		_, _ = p.ch.SendRequest("exit-signal", false, ssh.Marshal(struct {
 			Name string
@@ -250,22 +250,22 @@ func (p *program) run(ctx context.Context, a Ask) {
 			Lang string
 		}{Name: string(exit.Signal), Core: exit.CoreDumped}))
 	default:
-		p.exitStatus(p.fitting(exit.Status))
+		p.exitStatus(p.fitting(runtime.GOOS, exit.Status))
 	}
 }
 
 // fitting is what ssh here can end with in place of status: 8 bits where this is not
 // Windows. ssh would cut one of a program on Windows, 256 to success.
-func (p *program) fitting(status int) int {
-	if runtime.GOOS == "windows" || status <= 255 {
+func (p *program) fitting(system string, status uint32) uint32 {
+	if system == "windows" || status <= 255 {
 		return status
 	}
 	_, _ = fmt.Fprintf(p.talk(), "tucdesk: the program ended with status %d (0x%08X), more than a status of this system holds\n", status, status)
 	return 1
 }
 
-func (p *program) exitStatus(code int) {
-	_, _ = p.ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(code)}))
+func (p *program) exitStatus(code uint32) {
+	_, _ = p.ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{code}))
 }
 
 func (p *program) play(ctx context.Context, a Ask) (session.Exit, error) {
