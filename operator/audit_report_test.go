@@ -105,3 +105,29 @@ func mustJSON(t *testing.T, v any) []byte {
 	}
 	return raw
 }
+
+// A copy that broke off looks like a log that somebody cut, if nothing else is wrong.
+func TestOnlyTheLastLineMissingMayBeABrokenCopy(t *testing.T) {
+	cut := finding.Finding{Entry: 5, Last: 5, Code: finding.Truncated, Detail: "said"}
+	short := cut
+	short.Trace = finding.Trace{Short: 3, By: finding.ByEnd}
+	for _, c := range []struct {
+		list []finding.Finding
+		want bool
+	}{{[]finding.Finding{cut}, true}, {[]finding.Finding{short}, false}, {[]finding.Finding{cut, {Code: finding.BadEntry}}, false}} {
+		var talk bytes.Buffer
+		cli.Report(&talk, new(auditVerify).judge(verify.Report{Size: 5, Findings: c.list}))
+		if strings.Contains(talk.String(), "copy the file again") != c.want || !strings.Contains(talk.String(), "show it to an owner") {
+			t.Errorf("%v: said %q", c.list, talk.String())
+		}
+	}
+}
+
+func TestCheckpointsThatCouldNotBeCheckedAreCounted(t *testing.T) {
+	for want, r := range map[string]verify.Report{"217 checkpoints, of which 0 could be checked,": {Written: 217}, ", 1 checkpoint, roster": {Written: 1, Checkpoints: 1}} {
+		var out bytes.Buffer
+		if printReport(&cli.IO{Out: &out}, r, false); !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %q", want, out.String())
+		}
+	}
+}

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/diagnosis"
+	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/tiles"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -89,7 +91,7 @@ func (o *auditVerify) judge(r verify.Report) error {
 	switch {
 	case verdict == verify.Broken:
 		return &cli.Error{Err: fmt.Errorf("this log was tampered with or is not whole: %s", cli.Count(len(r.Findings)+r.More, "finding")), Exit: cli.ExitFailed,
-			Hints: []string{"keep the file; show it to an owner"}}
+			Hints: brokenHints(r)}
 	case o.cosigners > r.Hosts+r.People: // no export of this team could have them, and nobody has taken any away
 		return &cli.Error{Err: refusal.New(refusal.BadArgument, "--cosigners %d: there are %s and %s who could cosign", o.cosigners, cli.Count(r.Hosts, "machine"), people(r.People)), Exit: cli.ExitUsage,
 			Hints: []string{fmt.Sprintf("at most: --cosigners %d", r.Hosts+r.People), "of the entries nothing is said by this: what was found stands above"}}
@@ -101,6 +103,25 @@ func (o *auditVerify) judge(r verify.Report) error {
 			Hints: []string{"export again and verify that: tucdesk audit export --out FILE", "if a new export ends here as well, the server hides what came after; show both to an owner"}}
 	}
 	return nil
+}
+
+// brokenHints come after a log that does not hold. A copy that broke off before the
+// last line alone looks like one that somebody cut there.
+func brokenHints(r verify.Report) []string {
+	hints := []string{"keep the file; show it to an owner"}
+	if len(r.Findings) == 1 && r.More == 0 && r.Findings[0].Code == finding.Truncated && r.Findings[0].Trace.By == 0 {
+		hints = slices.Insert(hints, 0, "only the last line is missing, as after a copy that broke off: copy the file again, or export again: tucdesk audit export --out FILE")
+	}
+	return hints
+}
+
+// checkpoints says how many hold, and of how many where that is fewer: behind a
+// deleted entry none can be compared.
+func checkpoints(r verify.Report) string {
+	if r.Checkpoints == r.Written {
+		return cli.Count(r.Checkpoints, "checkpoint")
+	}
+	return fmt.Sprintf("%s, of which %d could be checked", cli.Count(r.Written, "checkpoint"), r.Checkpoints)
 }
 
 func people(n int) string {
@@ -247,7 +268,7 @@ func printReport(tio *cli.IO, r verify.Report, all bool) {
 	}
 	printCauses(tio, r, all)
 	fmt.Fprintf(tio.Out, "%s of %s, %s, roster version %d, root %s\n",
-		cli.Count(r.Size, "entry"), cli.Count(r.Hosts, "machine"), cli.Count(r.Checkpoints, "checkpoint"), r.RosterVersion, r.Root)
+		cli.Count(r.Size, "entry"), cli.Count(r.Hosts, "machine"), checkpoints(r), r.RosterVersion, r.Root)
 	fmt.Fprintf(tio.Out, "%d have cosigned the newest checkpoint, somebody %d of %s\n", r.Cosigners, len(r.Cosigned), cli.Count(r.Checkpoints, "checkpoint"))
 	if r.Gaps > 0 {
 		fmt.Fprintf(tio.Out, "%s that machines marked themselves, because they were cut off for too long\n", cli.Count(r.Gaps, "gap"))

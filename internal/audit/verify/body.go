@@ -39,6 +39,7 @@ func (v *verifier) body(it *item) {
 // checkpoint compares what was signed with what was read.
 func (v *verifier) checkpoint(signed string) {
 	size := v.tree.Size()
+	v.report.Written++
 	c, kid, err := checkpoint.Open(signed, v.report.Origin, v.signers.AuditKeys()...)
 	if err != nil {
 		v.found(size-1, finding.BadCheckpoint, "%v", err)

@@ -18,6 +18,7 @@ type Report struct {
 	Hosts         int                  // agents that are proven
 	People        int                  // persons of the newest roster in the export
 	Checkpoints   int                  // that hold
+	Written       int                  // checkpoints that the export has, also those that do not hold or could not be compared
 	Seen          int64                // entries of the newest checkpoint that the reader remembers, 0 for none
 	Cosigners     int                  // who saw the newest checkpoint that holds, as CosignedCheckpoint counts
 	Cosigned      []CosignedCheckpoint // by size, the newest last
