@@ -2,13 +2,17 @@ package audit_test
 
 import (
 	"fmt"
+	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
+	"github.com/tucdesk/tucdesk/internal/audit/export"
 	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
+	"github.com/tucdesk/tucdesk/policy/approval"
 )
 
 // cutBehindCheckpoint is an export that ends, with a true last line, behind its nth
@@ -75,6 +79,75 @@ func TestN1CutBehindACheckpointIsNotCalledWhole(t *testing.T) {
 		r := w.verify(c.lines, c.known...)
 		if r.Verdict() != c.want {
 			t.Errorf("%s: %s, %v", c.what, r.Verdict(), r.Findings)
+		}
+	}
+}
+
+// flood is a head and then one long line many times. It watches the most that the heap
+// has while it is read, garbage included: that is what the machine has to have.
+type flood struct {
+	io.Reader
+	before, most uint64 // bytes of the heap
+}
+
+func newFlood(head, line string, times int) *flood {
+	parts := []io.Reader{strings.NewReader(head)}
+	for range times {
+		parts = append(parts, strings.NewReader(line))
+	}
+	f := &flood{Reader: io.MultiReader(parts...)}
+	runtime.GC()
+	f.before = heap()
+	return f
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func (f *flood) Read(p []byte) (int, error) {
+	f.most = max(f.most, heap())
+	return f.Reader.Read(p)
+}
+
+// N6: a few hundred kilobytes, packed, are lines of megabytes: neither one in the place
+// of an entry, nor many that are as long as a line may be, take memory for more than a
+// batch.
+func TestN6LongLinesTakeNoMemory(t *testing.T) {
+	w := newWorld(t)
+	all := w.export()
+	head := joined(all[:entryLines(all)[0]])
+	long := func(n int) string { return `{"checkpoint":"` + strings.Repeat("x", n) + "\"}\n" }
+	for _, c := range []struct {
+		what    string
+		head    string
+		line    string
+		times   int
+		refused bool
+	}{
+		{"as long as a roster", head, long(export.MaxLine - 100), 12, true},
+		{"as long as a roster, behind an entry", head + all[entryLines(all)[0]], long(export.MaxLine - 100), 12, true},
+		{"an agent as long as a roster", head, `{"agent":{"token":"` + strings.Repeat("x", export.MaxBodyLine) + "\"}}\n", 1, true},
+		{"as long as a line may be", head, long(export.MaxBodyLine - 100), 280, false},
+	} {
+		in := newFlood(c.head, c.line, c.times)
+		_, err := verify.Export(in, w.state.Fingerprint(), w.now)
+		if (err != nil) != c.refused {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		if took := int64(in.most) - int64(in.before); took > 96<<20 {
+			t.Errorf("%s: %d MiB", c.what, took>>20)
+		}
+	}
+}
+
+// The longest approval and the longest entry fit a line that is no roster.
+func TestLongestStatementsFitALine(t *testing.T) {
+	for _, n := range []int{approval.Approval{}.Kind().MaxSize, entry.Entry{}.Kind().MaxSize} {
+		if n*4/3+4<<10 > export.MaxBodyLine {
+			t.Errorf("a statement of %d bytes", n)
 		}
 	}
 }

@@ -36,8 +36,12 @@ import (
 // Format is the first line's word for what this package writes.
 const Format = "tucdesk-audit-export-v1"
 
-// MaxLine fits the largest roster with all its cosignatures, in bytes.
-const MaxLine = 8 << 20
+// Lines of an export are bounded by what stands in them, in bytes: a reader keeps many
+// of the body at once, and few bytes that were packed can be a long line.
+const (
+	MaxLine     = 8 << 20   // fits the largest roster with all its cosignatures
+	MaxBodyLine = 256 << 10 // any other line; the longest is an approval, whose statement has up to 80 KiB before it is encoded
+)
 
 // Line is any line of an export; exactly one of its parts is set.
 type Line struct {

@@ -28,6 +28,9 @@ func (v *verifier) head(r *bufio.Reader) (*item, error) {
 		}
 		it := item{raw: raw}
 		it.decode()
+		if len(raw) > export.MaxBodyLine && it.line.Roster == nil {
+			return nil, fmt.Errorf("reading the export: line of more than %d bytes", export.MaxBodyLine)
+		}
 		isHead, err := v.headLine(n, it)
 		if err != nil {
 			return nil, err

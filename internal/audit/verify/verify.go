@@ -36,8 +36,12 @@ import (
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
-// verifyBatch is how many lines are looked at in parallel; our choice.
-const verifyBatch = 256
+// What is looked at in parallel ends with whichever comes first. Our choice: honest
+// lines have some 1.5 KB, and all of a batch are in memory, decoded.
+const (
+	verifyBatch      = 256     // lines
+	verifyBatchBytes = 8 << 20 // of lines, exceeded by one at most
+)
 
 // Export reads an export and checks everything that protocol 5.4 names and the
 // export has data for, knowing only the team's fingerprint. known are notes of
@@ -132,21 +136,22 @@ func (v *verifier) read(r *bufio.Reader, known []string) error {
 	if err := v.remember(known); err != nil {
 		return err
 	}
-	batch := make([]item, 0, verifyBatch)
+	batch, size := make([]item, 0, verifyBatch), 0
 	if first != nil {
-		batch = append(batch, *first)
+		batch, size = append(batch, *first), len(first.raw)
 	}
 	for {
-		raw, whole, err := lines.Next(r, export.MaxLine)
+		raw, whole, err := lines.Next(r, export.MaxBodyLine)
 		if err != nil {
 			return fmt.Errorf("reading the export: %v", err)
 		}
 		if whole || len(raw) > 0 {
-			batch = append(batch, item{raw: raw})
+			batch, size = append(batch, item{raw: raw}), size+len(raw)
 		}
-		if len(batch) == verifyBatch || !whole {
+		if len(batch) == verifyBatch || size >= verifyBatchBytes || !whole {
 			v.process(batch)
-			batch = batch[:0]
+			clear(batch) // a shorter batch must not keep what this one had
+			batch, size = batch[:0], 0
 		}
 		if !whole {
 			v.finish()
