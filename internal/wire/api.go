@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"errors"
+
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -155,6 +157,17 @@ const (
 	RequestCancelled RequestState = "cancelled" // withdrawn by who asked
 	RequestUsed      RequestState = "used"      // it has run
 )
+
+// UnmarshalText refuses what is no state: a client shows the state to an approver,
+// and what the server says there may not be a word of the server's own (attack J1).
+func (s *RequestState) UnmarshalText(text []byte) error {
+	switch state := RequestState(text); state {
+	case RequestPending, RequestApproved, RequestDenied, RequestExpired, RequestCancelled, RequestUsed:
+		*s = state
+		return nil
+	}
+	return errors.New("not the state of a request")
+}
 
 // RequestInfo is a waiting request with everything an approver must see. The
 // approver's terminal opens Request itself; the rest only says what is missing.
