@@ -168,7 +168,7 @@ func (w *writer) finish(end int64) error {
 // what stands in it twice: the hashes with the entries, the checkpoint file with the
 // last checkpoint. A generic reader sees nothing that was not compared.
 type Reader struct {
-	dir    string
+	dir    *os.Root
 	size   int64 // of the checkpoint file; it only says where things are
 	note   string
 	last   string // the last checkpoint of the rest
@@ -185,29 +185,40 @@ type Reader struct {
 // maxBad is how many bad files are named; our choice.
 const maxBad = 100
 
-// Open opens what Write made. The caller closes it.
+// Open opens what Write made, or what somebody says that it did. The caller closes it.
 func Open(dir string) (*Reader, error) {
-	t := &Reader{dir: dir}
-	raw, err := os.ReadFile(filepath.Join(dir, checkpointFile))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
 		return nil, err
+	}
+	t := &Reader{dir: root}
+	if err := t.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("reading the folder %q: %w", dir, err), root.Close())
+	}
+	return t, nil
+}
+
+func (t *Reader) open() error {
+	raw, err := t.readAtMost(checkpointFile, checkpoint.MaxNote)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	if err == nil { // none belongs to an empty log
 		c, err := checkpoint.Peek(string(raw))
 		if err != nil {
-			return nil, fmt.Errorf("reading %q: %w", filepath.Join(dir, checkpointFile), err)
+			return fmt.Errorf("reading %q: %w", checkpointFile, err)
 		}
 		t.size, t.note = c.Size, string(raw)
 	}
-	if t.file, err = os.Open(filepath.Join(dir, restFile)); err != nil {
-		return nil, err
+	if t.file, err = openRegular(t.dir, restFile); err != nil {
+		return err
 	}
 	t.rest = bufio.NewReaderSize(t.file, 256<<10)
-	return t, nil
+	return nil
 }
 
-// Close closes the file that is open.
-func (t *Reader) Close() error { return t.file.Close() }
+// Close closes the file and the folder that are open.
+func (t *Reader) Close() error { return errors.Join(t.file.Close(), t.dir.Close()) }
 
 // Bad returns the files that are missing or are not what the entries give, after
 // Read has come to the end.
@@ -292,7 +303,7 @@ func (t *Reader) loadBundle() {
 		return
 	}
 	path := tree.TilePath(tree.EntriesLevel, t.next/tree.TileWidth, int(width))
-	raw, err := readAtMost(filepath.Join(t.dir, filepath.FromSlash(path)), tree.TileWidth*(2+math.MaxUint16))
+	raw, err := t.readAtMost(path, tree.TileWidth*(2+math.MaxUint16))
 	if err != nil {
 		t.accuse(path)
 		return
@@ -300,8 +311,8 @@ func (t *Reader) loadBundle() {
 	t.bundle = raw
 }
 
-func readAtMost(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+func (t *Reader) readAtMost(path string, limit int64) ([]byte, error) {
+	f, err := openRegular(t.dir, filepath.FromSlash(path))
 	if err != nil {
 		return nil, err
 	}
@@ -313,7 +324,7 @@ func readAtMost(path string, limit int64) ([]byte, error) {
 }
 
 func (t *Reader) compare(path string, want []byte) error {
-	have, err := readAtMost(filepath.Join(t.dir, filepath.FromSlash(path)), int64(len(want)))
+	have, err := t.readAtMost(path, int64(len(want)))
 	if err != nil || !bytes.Equal(have, want) {
 		t.accuse(path)
 	}
