@@ -75,6 +75,7 @@ type Agent struct {
 
 	logins   utmp.Files
 	groups   *cgroup.Parent // nil where sessions cannot have control groups
+	crowding error          // why one session can take all processes that there is room for; nil when it cannot
 	judge    *judge.Judge
 	sessions sessionTable
 	shells   *shelf.Table
@@ -184,6 +185,9 @@ func (a *Agent) openGroups() {
 		a.groups = nil
 		a.log.Info("sessions have no control groups", "why", err)
 		return
+	}
+	if a.crowding = a.groups.Unlimited(); a.crowding != nil {
+		a.log.Warn("one session can start so many processes that nothing else can", "why", a.crowding)
 	}
 	left, err := a.groups.Sweep()
 	if err := errors.Join(append(a.left.readopt(left), err)...); err != nil {

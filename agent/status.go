@@ -76,6 +76,9 @@ func (a *Agent) status(now time.Time) Status {
 	if n := a.sessions.forged(); n > 0 {
 		s.Warnings = append(s.Warnings, fmt.Sprintf("somebody sends forged datagrams to %d sessions; none gets in, but look who can reach this machine's network", n))
 	}
+	if a.crowding != nil {
+		s.Warnings = append(s.Warnings, "one session can start so many processes that nothing else can: "+a.crowding.Error())
+	}
 	s.warn("the roster", s.RosterExpires, "an owner has to renew it", now)
 	if s.CertificateEnd != 0 {
 		s.warn("this agent's certificate", s.CertificateEnd, "join again with a new token", now)

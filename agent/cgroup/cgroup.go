@@ -7,11 +7,22 @@
 // what another service starts on request, is outside of this.
 //
 // Groups are made below the one in which the agent itself runs, of the unified
-// hierarchy (cgroup v2) only, without any controller: nothing is limited. Under
-// systemd the unit needs Delegate=yes, which says that this part of the tree is
-// the service's own.
+// hierarchy (cgroup v2). Under systemd the unit needs Delegate=yes, which says that
+// this part of the tree is the service's own.
 //
 //	<the agent's group>/tucdesk-<owner>-<session>/cgroup.kill
+//
+// A session that forks until nothing more can be forked must not lock everybody out,
+// so its processes are counted, and those of all sessions, where the agent's unit has a
+// group for the agent itself (DelegateSubgroup=agent, systemd 254 and newer):
+//
+//	<unit>/agent
+//	<unit>/sessions/pids.max
+//	<unit>/sessions/tucdesk-<owner>-<session>/pids.max
+//
+// or where the hierarchy that counts is one of its own (cgroup v1), in which a group of
+// the same name stands beside the one above. Elsewhere nothing is limited, and
+// Unlimited says why.
 //
 // A group whose programs may outlive their session gets an empty group inside it, whose
 // name says whose they are. It is there as long as they are, whatever becomes of the
@@ -23,7 +34,10 @@
 package cgroup
 
 // Group is the group of one session. The one that made it ends it.
-type Group struct{ dir string }
+type Group struct {
+	dir     string
+	counted string // the one of the same name in a hierarchy that counts processes only; "" for none
+}
 
 // Left is a group that was left running, and the mark that Leave gave it.
 type Left struct {

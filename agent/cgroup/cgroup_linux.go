@@ -17,6 +17,8 @@ import (
 type Parent struct {
 	dir    string
 	prefix string
+	limits limits
+	why    error // sessions have no limits; nil when they have
 }
 
 // anyPrefix begins the name of every group of every agent.
@@ -37,7 +39,8 @@ func Open(owner string) (*Parent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking for control groups: %v", err)
 	}
-	p := &Parent{dir: dir, prefix: anyPrefix + owner + "-"}
+	p := &Parent{prefix: anyPrefix + owner + "-"}
+	p.dir, p.limits, p.why = openLimits(dir)
 	_ = os.Remove(filepath.Join(p.dir, p.prefix+"probe")) // of an agent that was killed while it tried; the kernel removes no group with processes
 	g, err := p.Make("probe")
 	if err != nil {
@@ -84,15 +87,22 @@ func locate(groups, mounts string) (string, error) {
 	return "", errors.New("the unified hierarchy is not mounted")
 }
 
+// Unlimited says why a session may start as many processes as it likes; nil means that
+// its group bounds them.
+func (p *Parent) Unlimited() error { return p.why }
+
 // Make makes a group; name must be good for a file name.
 func (p *Parent) Make(name string) (*Group, error) {
-	g := &Group{filepath.Join(p.dir, p.prefix+name)}
+	g := &Group{dir: filepath.Join(p.dir, p.prefix+name)}
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making a control group: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(g.dir, "cgroup.kill")); err != nil {
 		_ = os.Remove(g.dir)
 		return nil, errors.New("making a control group: this kernel cannot kill a group")
+	}
+	if err := g.limit(p.limits); err != nil {
+		return nil, errors.Join(err, g.End())
 	}
 	return g, nil
 }
@@ -111,11 +121,12 @@ func (p *Parent) Sweep() (left []Left, err error) {
 	}
 	var errs []error
 	for _, e := range entries {
-		g := &Group{filepath.Join(p.dir, e.Name())}
+		g := &Group{dir: filepath.Join(p.dir, e.Name())}
 		switch info, err := e.Info(); {
 		case err != nil || !e.IsDir():
 		case strings.HasPrefix(e.Name(), p.prefix):
 			if mark, marked := g.mark(); marked && !g.empty() {
+				errs = append(errs, g.limit(p.limits))
 				left = append(left, Left{g, mark})
 				continue
 			}
@@ -124,6 +135,7 @@ func (p *Parent) Sweep() (left []Left, err error) {
 			_ = os.Remove(g.dir) // the kernel refuses while a process is in it
 		}
 	}
+	p.limits.sweep(p.prefix, p.dir)
 	return left, errors.Join(errs...)
 }
 
@@ -169,7 +181,11 @@ func (g *Group) mark() (mark string, marked bool) {
 // Add puts a process into the group. Its children are born there; those that it
 // has already stay where they are.
 func (g *Group) Add(pid int) error {
-	if err := g.write("cgroup.procs", strconv.Itoa(pid)); err != nil {
+	err := g.write("cgroup.procs", strconv.Itoa(pid))
+	if err == nil && g.counted != "" {
+		err = (&Group{dir: g.counted}).write("cgroup.procs", strconv.Itoa(pid))
+	}
+	if err != nil {
 		return fmt.Errorf("putting a session into its control group: %v", err)
 	}
 	return nil
@@ -190,7 +206,10 @@ func (g *Group) End() error {
 		time.Sleep(pause)
 	}
 	if err == nil {
-		err = g.remove()
+		err = removeAll(g.dir)
+	}
+	if err == nil && g.counted != "" {
+		_ = removeAll(g.counted) // where root has moved a process out of the one group only, Sweep tries again
 	}
 	if err != nil {
 		return fmt.Errorf("ending control group %q: %v", g.dir, err)
@@ -213,11 +232,11 @@ func (g *Group) empty() bool {
 	return err == nil && bytes.Contains(events, []byte("populated 0\n"))
 }
 
-// remove removes the group and those that a session of root made inside, the
+// removeAll removes a group and those that a session of root made inside, the
 // innermost first.
-func (g *Group) remove() error {
+func removeAll(dir string) error {
 	var dirs []string
-	err := filepath.WalkDir(g.dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
 			dirs = append(dirs, path)
 		}

@@ -98,7 +98,7 @@ func TestSweepEndsOwnGroupsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer theirs.End()
-	stray, busy := filepath.Join(p.dir, anyPrefix+"stray"+p.prefix), &Group{filepath.Join(p.dir, anyPrefix+"busy"+p.prefix)}
+	stray, busy := filepath.Join(p.dir, anyPrefix+"stray"+p.prefix), &Group{dir: filepath.Join(p.dir, anyPrefix+"busy"+p.prefix)}
 	for _, dir := range []string{stray, busy.dir} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -178,7 +178,7 @@ func TestWhatWasLeftIsKeptAndMarked(t *testing.T) {
 // An empty group can be removed by whoever is root. The agent must not try to end it for
 // ever, nor count it among what goes on.
 func TestAGroupThatSomebodyElseRemovedHasEnded(t *testing.T) {
-	g := &Group{filepath.Join(t.TempDir(), "removed")}
+	g := &Group{dir: filepath.Join(t.TempDir(), "removed")}
 	if err := g.End(); err != nil {
 		t.Error(err)
 	}

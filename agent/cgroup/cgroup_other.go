@@ -17,6 +17,9 @@ func (*Parent) Make(string) (*Group, error) {
 	return nil, errors.New("this system has no control groups")
 }
 
+// Unlimited is never reached: there is no Parent.
+func (*Parent) Unlimited() error { return nil }
+
 // Sweep does nothing.
 func (*Parent) Sweep() ([]Left, error) { return nil, nil }
 
