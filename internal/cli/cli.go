@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tucdesk/tucdesk/internal/terminal"
 )
 
 // Command is one verb, or a noun with verbs below it.
@@ -50,8 +52,26 @@ type IO struct {
 	Err io.Writer // the talk
 }
 
-// Say writes a line of talk.
-func (i *IO) Say(format string, args ...any) { fmt.Fprintf(i.Err, format+"\n", args...) }
+// Say writes a line of talk. Texts among args, errors and Stringers too, cannot speak to
+// the terminal, whoever they came from and whether or not the caller has escaped them
+// (attack J1): only format has line ends.
+func (i *IO) Say(format string, args ...any) {
+	inert := make([]any, len(args))
+	for n, arg := range args {
+		inert[n] = muted(arg)
+	}
+	fmt.Fprintf(i.Err, format+"\n", inert...)
+}
+
+// muted is a text with terminal.Escape's escapes, and backslashes as they were: what is
+// escaped already stays as it is. Whoever shows what a person judges escapes it itself.
+func muted(arg any) any {
+	switch arg.(type) {
+	case string, []byte, error, fmt.Stringer:
+		return strings.ReplaceAll(terminal.Escape(fmt.Sprintf("%s", arg)), `\\`, `\`)
+	}
+	return arg
+}
 
 // PrintJSON writes v as one indented JSON value, the stable form of an answer.
 func (i *IO) PrintJSON(v any) error {

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -87,7 +88,9 @@ func (o *options) run(tio *cli.IO) error {
 	if err := f.install(text); err != nil {
 		return err
 	}
-	tio.Say("%s", f.installed(accountFolder()))
+	for line := range strings.SplitSeq(f.installed(accountFolder()), "\n") {
+		tio.Say("%s", line)
+	}
 	return nil
 }
 
