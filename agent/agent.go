@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -184,6 +185,9 @@ func (a *Agent) openGroups() {
 	if a.groups, err = cgroup.Open(a.ID().String()[:16]); err != nil {
 		a.groups = nil
 		a.log.Info("sessions have no control groups", "why", err)
+		if os.Geteuid() == 0 { // without root the user's own limits hold
+			a.crowding = err
+		}
 		return
 	}
 	if a.crowding = a.groups.Unlimited(); a.crowding != nil {

@@ -194,7 +194,11 @@ func (g *Group) Add(pid int) error {
 // End kills every process in the group and removes it. On a nil group, and on one that
 // somebody else has removed, it does nothing.
 func (g *Group) End() error {
-	if g == nil || g.removed() {
+	if g == nil {
+		return nil
+	}
+	if g.removed() {
+		g.uncount()
 		return nil
 	}
 	err := g.write("cgroup.kill", "1")
@@ -208,13 +212,21 @@ func (g *Group) End() error {
 	if err == nil {
 		err = removeAll(g.dir)
 	}
-	if err == nil && g.counted != "" {
-		_ = removeAll(g.counted) // where root has moved a process out of the one group only, Sweep tries again
+	if err == nil {
+		g.uncount()
 	}
 	if err != nil {
 		return fmt.Errorf("ending control group %q: %v", g.dir, err)
 	}
 	return nil
+}
+
+// uncount removes the group that only counts. Where root has moved a process out of the
+// other alone it stays, and Sweep tries again.
+func (g *Group) uncount() {
+	if g.counted != "" {
+		_ = removeAll(g.counted)
+	}
 }
 
 // write changes one of the kernel's files, which are never created.
