@@ -36,7 +36,7 @@ type Cause struct {
 	Entry, Last int64
 
 	Detail   string // in our own words, without anything from the log
-	Findings []int  // indexes of the findings, from the first on; at least one
+	Findings []int  // indexes of the findings, from the first on; none if another cause has what tells of both
 
 	at, until int64 // where it is in the export
 	count     int64 // entries that it took away, or brought

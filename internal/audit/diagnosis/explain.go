@@ -18,7 +18,7 @@ type diagnosis struct {
 
 // add makes a cause of one finding.
 func (d *diagnosis) add(i int, c Cause) *Cause {
-	c.left = c.count
+	c.left, c.Findings = c.count, []int{}
 	d.causes = append(d.causes, &c)
 	d.attach(i, &c)
 	return &c
