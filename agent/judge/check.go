@@ -113,7 +113,7 @@ func (q *Question) resolve() error {
 	q.Dir = q.Account.Home
 	if cwd := string(r.Params.Cwd); cwd != "" {
 		if !filepath.IsAbs(cwd) || !drive.Own(cwd) || slices.Contains(r.Params.Cwd, 0) {
-			return refusal.New(refusal.BadArgument, "the working directory is not an absolute path on a drive of this host")
+			return refusal.New(refusal.BadArgument, "the working directory is not an absolute path on this host")
 		}
 		q.Dir = cwd
 	}
