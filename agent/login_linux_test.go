@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/process"
 	"github.com/tucdesk/tucdesk/agent/utmp"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -259,6 +261,32 @@ func ttyGroup(t *testing.T) bool {
 		}
 	}
 	return false
+}
+
+// TestH7SessionRunsAsTheUserWithItsGroupsOnly: on users of its own. A useradd on the
+// machine itself would put another /etc/passwd in the place of the one that the tests
+// beside this one have covered, and uncover it.
+func TestH7SessionRunsAsTheUserWithItsGroupsOnly(t *testing.T) {
+	t.Parallel()
+	if !inside(t, "id") {
+		return
+	}
+	k := newTeam(t, strings.Replace(openPolicy, `"nobody"`, fmt.Sprintf("%q", loginUser), 1))
+	k.startRelay()
+	a := k.agent()
+	want := string(must(exec.Command("id", loginUser).Output()))
+	home := must(process.LookUp(loginUser)).Home
+	out, _, exit, err := k.askFor(a, "ann", func(r *wire.Request) {
+		argv("sh", "-c", "id; pwd; echo $HOME $USER; ls -l /proc/$PPID/fd >/dev/null 2>&1 && echo sees its parent")(r)
+		r.Params.User = loginUser
+	}).exec("")
+	if err != nil || exit.Status == 0 || out != want+home+"\n"+home+" "+loginUser+"\n" {
+		t.Errorf("%q, want %q; %+v, %v", out, want, exit, err)
+	}
+	if !strings.Contains(want, "(tdextra)") {
+		t.Errorf("the user has one group only: %q", want)
+	}
+	k.askFor(a, "ann", func(r *wire.Request) { r.Params.User = "nobody" }).wantRefusal(refusal.UserNotAllowed)
 }
 
 // TestLoginRecordEndsWhateverEndsTheSession: also when session process or agent are

@@ -8,8 +8,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -193,39 +191,6 @@ func TestShellIsALoginShellOnItsOwnTerminal(t *testing.T) {
 	if text := <-out; err != nil || exit.Status != 5 || !strings.Contains(text, "xterm 43 132 "+home+">") || !strings.Contains(text, "<-") {
 		t.Errorf("%q, %+v, %v", text, exit, err)
 	}
-}
-
-func TestH7SessionRunsAsTheUserWithItsGroupsOnly(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root")
-		}
-		t.Skip("switching the user needs root: run the test as root")
-	}
-	name := "tdtest" + strconv.Itoa(os.Getpid()%10000)
-	home := t.TempDir()
-	for p := home; p != "/" && p != "/tmp"; p = filepath.Dir(p) {
-		if err := os.Chmod(p, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if out, err := exec.Command("useradd", "-M", "-d", home, "-s", "/bin/sh", "-G", "users", name).CombinedOutput(); err != nil {
-		t.Skipf("making a user: %v: %s: install passwd", err, out)
-	}
-	defer exec.Command("userdel", name).Run()
-	k := newTeam(t, strings.Replace(openPolicy, `"nobody"`, fmt.Sprintf("%q", name), 1))
-	k.startRelay()
-	a := k.agent()
-	want, _ := exec.Command("id", name).Output()
-	out, _, exit, err := k.askFor(a, "ann", func(r *wire.Request) {
-		argv("sh", "-c", "id; pwd; echo $HOME $USER; ls -l /proc/$PPID/fd >/dev/null 2>&1 && echo sees its parent")(r)
-		r.Params.User = name
-	}).exec("")
-	if err != nil || exit.Status == 0 || out != string(want)+home+"\n"+home+" "+name+"\n" {
-		t.Errorf("%q, want %q; %+v, %v", out, want, exit, err)
-	}
-	k.askFor(a, "ann", func(r *wire.Request) { r.Params.User = "nobody" }).wantRefusal(refusal.UserNotAllowed)
 }
 
 func TestProgramDoesNotInheritTheStartersMaskOrNohup(t *testing.T) {
