@@ -38,7 +38,7 @@ type model struct {
 type phase byte
 
 const (
-	startup phase = iota // doubling each round trip
+	startup phase = iota // startupGain times as much each round trip
 	drain                // giving back the queue that startup made
 	cruise               // probing in a cycle
 	refresh              // little under way, to see the shortest round trip
@@ -221,7 +221,13 @@ func (m *model) set(s sample) {
 	if m.phase == startup {
 		least = startWindow
 	}
-	m.window = max(min(m.window+s.acked, target), least*m.packet)
+	grown := s.acked
+	if m.phase == startup {
+		// The target, startupGain times what the last round delivered, bounds a round as it
+		// bounds a doubling: the same queue at the end, a round trip earlier.
+		grown = int((startupGain - 1) * float64(s.acked))
+	}
+	m.window = max(min(m.window+grown, target), least*m.packet)
 }
 
 // target is the window that rate and round trip ask for. Where the round trip is next to
