@@ -98,8 +98,9 @@ func private(t *testing.T) {
 	}
 }
 
-// look is what a login writes down about itself.
-const look = `D=%s; id > $D/id; env > $D/env; ulimit -a > $D/limit; ulimit -Ha > $D/hard; cat /proc/self/loginuid > $D/loginuid; umask > $D/umask; pwd > $D/pwd; ` +
+// look is what a login writes down about itself. It waits for the record of itself, which
+// the agent makes of a program that runs already.
+const look = `D=%s; timeout 20 sh -c 'until who | grep -q ^tdtester; do :; done'; id > $D/id; env > $D/env; ulimit -a > $D/limit; ulimit -Ha > $D/hard; cat /proc/self/loginuid > $D/loginuid; umask > $D/umask; pwd > $D/pwd; ` +
 	`who > $D/who; last -w > $D/last; lastlog -u tdtester > $D/lastlog; stat -c '%%U %%G' $(tty) > $D/tty; ps -o tty= -o sid= -p $$ > $D/ps; echo done`
 
 // loginPolicy lets operators be the test's user.
@@ -306,9 +307,9 @@ func TestLoginRecordEndsWhateverEndsTheSession(t *testing.T) {
 	})
 	pid := pidIn(t, s)
 	who := func() string { return string(must(exec.Command("who", "/run/utmp").Output())) }
-	if out := who(); !strings.Contains(out, loginUser) || !strings.Contains(out, "(tucdesk:ann@example.com)") {
-		t.Errorf("who says %q", out)
-	}
+	until(t, "who to know of a login", func() bool {
+		return strings.Contains(who(), loginUser) && strings.Contains(who(), "(tucdesk:ann@example.com)")
+	})
 	if err := syscall.Kill(parentOf(t, pid), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -320,9 +321,7 @@ func TestLoginRecordEndsWhateverEndsTheSession(t *testing.T) {
 	s = k.mustSit(a, keeping(wire.KeepOpen, "build", "echo pid $$; sleep 1000"))
 	s.shows("pid ")
 	s.away()
-	if out := who(); !strings.Contains(out, "root") {
-		t.Errorf("who does not know of a kept shell: %q", out)
-	}
+	until(t, "who to know of a kept shell", func() bool { return strings.Contains(who(), "root") })
 	must(k.simple(a, "ann", wire.KeepKill, "build"))
 	until(t, "nobody to be logged in", func() bool { return who() == "" })
 	stop(a)
