@@ -51,10 +51,10 @@ func TestLostChannelBindsDoNotSlowTheSessionForLife(t *testing.T) {
 		}
 		return operator.one().bound.Load()
 	})
-	if d := time.Since(began); d < outage || d > 2*outage {
+	if d := time.Since(began); d < outage || d > 2*outage+slack {
 		t.Errorf("bound after %v", d)
 	}
-	if n := p.count(guard.SendIndication); n > indicationBurst+2*indicationRate*int(2*outage/time.Second) {
+	if n := p.count(guard.SendIndication); n > indicationBurst+indicationRate*int(time.Since(began)/time.Second+1) {
 		t.Errorf("%d Send indications", n)
 	}
 	// What was sent before the answer comes through the proxy before the first of these.
@@ -102,7 +102,7 @@ func TestChannelThatWentWithItsAllocationIsBoundAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if took > time.Second {
+	if took > slack {
 		t.Errorf("nothing arrived for %v", took)
 	}
 }
