@@ -30,7 +30,7 @@ func TestF5MistakesInWindowsAreLoadErrors(t *testing.T) {
 		"when.days=['monday']\nwhen.zone='UTC'":                  "not a day",
 		"when.days=[{}]\nwhen.zone='UTC'":                        "not a string",
 		"when.zone='UTC'":                                        "neither days nor",
-		"when.day=['mon']\nwhen.zone='UTC'":                      "block.when.day: unknown key",
+		"when.day=['mon']\nwhen.zone='UTC'":                      "block.when.day: unknown key, did you mean days?",
 		"when.from={}\nwhen.to='09:00'\nwhen.zone='UTC'":         "when.from: want a string",
 	} {
 		if _, err := Parse([]byte(head + rule + when + "\n")); err == nil || !strings.Contains(err.Error(), text) {
@@ -49,7 +49,7 @@ func TestMistakesNameTheLineAndWhatToDo(t *testing.T) {
 		"version=1\nmode=1":         `"1" is not a mode`,
 		"version=1\nMode='enforce'": `line 2: key "Mode"`,
 		"version=1\nmode='enforce'\nmode='enforce'": "line 3",
-		head + "[alow]":                                                                        "line 3: alow: unknown key",
+		head + "[alow]":                                                                        "line 3: alow: unknown key, did you mean allow?",
 		head + "roster_grace='1y'":                                                             "line 3: roster_grace",
 		head + "roster_grace='900h'":                                                           "not a duration from",
 		head + "limits.idle='0s'":                                                              "not a duration from",

@@ -13,14 +13,16 @@
 //     refused before any of it is parsed: the parser recurses, and Go ends the
 //     whole process when a stack overflows.
 //
-// Errors read "line 12: approval.cout: unknown key" and hold nothing of the
-// file but key names, so that a secret put in the wrong place is not printed.
+// Errors read "line 12: approval.cout: unknown key, did you mean count?" and hold
+// nothing of the file but key names, so that a secret put in the wrong place is not
+// printed.
 package conf
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -50,14 +52,15 @@ func Decode(data []byte, into any, max int) error {
 	}
 	dec := toml.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	return explain(dec.Decode(into))
+	return explain(dec.Decode(into), reflect.TypeOf(into))
 }
 
-// explain turns the library's errors into one line per mistake.
-func explain(err error) error {
+// explain turns the library's errors into one line per mistake; into is what was
+// decoded into.
+func explain(err error, into reflect.Type) error {
 	var unknown *toml.StrictMissingError
 	if errors.As(err, &unknown) {
-		return unknownKeys(unknown.Errors)
+		return unknownKeys(unknown.Errors, into)
 	}
 	var one *toml.DecodeError
 	if errors.As(err, &one) {
@@ -71,7 +74,7 @@ func explain(err error) error {
 	return err
 }
 
-func unknownKeys(list []toml.DecodeError) error {
+func unknownKeys(list []toml.DecodeError, into reflect.Type) error {
 	var lines []string
 	for i := range list {
 		if i == maxReported {
@@ -79,7 +82,11 @@ func unknownKeys(list []toml.DecodeError) error {
 			break
 		}
 		row, _ := list[i].Position()
-		lines = append(lines, fmt.Sprintf("line %d: %s: unknown key", row, strings.Join(list[i].Key(), ".")))
+		line := fmt.Sprintf("line %d: %s: unknown key", row, strings.Join(list[i].Key(), "."))
+		if meant := meantKeys(into, list[i].Key()); len(meant) > 0 {
+			line += ", did you mean " + strings.Join(meant, " or ") + "?"
+		}
+		lines = append(lines, line)
 	}
 	return errors.New(strings.Join(lines, "; "))
 }

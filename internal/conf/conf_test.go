@@ -42,10 +42,10 @@ id = "1"
 
 func TestMistakesNameLineAndKey(t *testing.T) {
 	for text, want := range map[string]string{
-		"\nnmae = 'x'":                       "line 2: nmae: unknown key",
+		"\nnmae = 'x'":                       "line 2: nmae: unknown key, did you mean name?",
 		"a = 1\n\nb = 2":                     "line 1: a: unknown key; line 3: b: unknown key",
-		"[inner]\nlst = []":                  "line 2: inner.lst: unknown key",
-		"inner = { lst = [] }":               "line 1: lst: unknown key",
+		"[inner]\nlst = []":                  "line 2: inner.lst: unknown key, did you mean list?",
+		"inner = { lst = [] }":               "line 1: lst: unknown key, did you mean list?",
 		"[[row]]\nid='1'\n[[row]]\nname='2'": "line 4: row.name: unknown key",
 		"[other]\nx = 1":                     "line 1: other: unknown key",
 		"limit = 'x'":                        "line 1: limit: ",
@@ -62,6 +62,24 @@ func TestMistakesNameLineAndKey(t *testing.T) {
 		err := Decode([]byte(text), &sample{}, 1000)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestUnknownKeysAreAnsweredWithTheNearestOfTheirTable(t *testing.T) {
+	for text, want := range map[string]string{
+		"inner.dep.on = true":                "line 1: inner.dep.on: unknown key, did you mean deep?",
+		"iner.deep.on = true":                "line 1: iner.deep.on: unknown key, did you mean inner?",
+		"[inner.deep]\nno = true":            "line 2: inner.deep.no: unknown key, did you mean on?",
+		"[[row]]\ndi = '1'":                  "line 2: row.di: unknown key, did you mean id?",
+		"[inner]\nlimi = 1":                  "line 2: inner.limi: unknown key", // what another table has
+		"nmae = 1\n[[rows]]":                 "line 1: nmae: unknown key, did you mean name?; line 2: rows: unknown key, did you mean row?",
+		"ny = 1":                             "line 1: ny: unknown key",
+		"inner = { deep = { onn = true } }":  "line 1: onn: unknown key, did you mean on?",
+		"row = [{ iid = '1' }, { id = '2'}]": "line 1: iid: unknown key, did you mean id?",
+	} {
+		if err := Decode([]byte(text), &sample{}, 1000); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
 }

@@ -29,7 +29,8 @@ var table = []row{
 	{"crypto/seal", "internal/refusal crypto/key crypto/replay crypto/handshake internal/harden", ""},
 
 	// Who may do what.
-	{"internal/conf", "", "github.com/pelletier/go-toml/v2"},
+	{"internal/mistyped", "", ""},
+	{"internal/conf", "internal/mistyped", "github.com/pelletier/go-toml/v2"},
 	{"policy", "internal/refusal crypto/key internal/conf", ""},
 	{"internal/wire", "internal/refusal crypto/key crypto/statement", ""},
 	{"internal/acl", "", "golang.org/x/sys"},
@@ -130,7 +131,7 @@ var table = []row{
 	{"operator/change", base + "policy policy/roster internal/terminal", ""},
 	{"operator/screen", "internal/terminal", "golang.org/x/text"},
 	{"operator/live", "internal/keyfile", ""},
-	{"operator/account", base + "policy policy/roster internal/keyfile internal/audit/checkpoint internal/audit/witness internal/cli rendezvous/client", ""},
+	{"operator/account", base + "policy policy/roster internal/mistyped internal/keyfile internal/audit/checkpoint internal/audit/witness internal/cli rendezvous/client", ""},
 	{"operator/teamtest", base + "policy policy/roster internal/keyfile operator/account", ""},
 	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
 	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},

@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
+	"github.com/tucdesk/tucdesk/internal/mistyped"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -159,38 +160,12 @@ func (a *Account) pick(list []wire.AgentInfo, name string) (Machine, error) {
 	return Machine{}, &cli.Error{Err: refusal.New(refusal.NameTaken, "%d machines are called %q", len(found), name), Hints: []string{"say which one by its key id, as shown by: tucdesk ls --json"}, Exit: cli.ExitFailed}
 }
 
-// maxMeant is how many names a mistyped one is answered with; our choice.
-const maxMeant = 3
-
-// meant are the machines, as last seen, whose name one letter would make of name: one
-// too many, missing, another or two turned round.
+// meant are the machines, as last seen, that a mistyped name may have been.
 func (a *Account) meant(name string) (hints []string) {
-	for _, known := range a.KnownNames("") {
-		if len(hints) < maxMeant && near(name, known) {
-			hints = append(hints, "did you mean: "+known)
-		}
+	for _, known := range mistyped.Meant(name, a.KnownNames("")) {
+		hints = append(hints, "did you mean: "+known)
 	}
 	return hints
-}
-
-func near(a, b string) bool {
-	if len(a) > len(b) {
-		a, b = b, a
-	}
-	i := 0
-	for i < len(a) && a[i] == b[i] {
-		i++
-	}
-	switch rest, other := a[i:], b[i:]; {
-	case a == b || len(b)-len(a) > 1 || len(a) == 0:
-		return false
-	case len(b) > len(a):
-		return rest == other[1:]
-	case rest[1:] == other[1:]:
-		return true
-	default:
-		return len(rest) > 1 && rest[0] == other[1] && rest[1] == other[0] && rest[2:] == other[2:]
-	}
 }
 
 // HostNames are the verified names of the machines as last seen, by their key.

@@ -1,6 +1,9 @@
-package account
+package mistyped
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestOneLetterAway(t *testing.T) {
 	for _, c := range []struct {
@@ -13,5 +16,14 @@ func TestOneLetterAway(t *testing.T) {
 		if got := near(c.typed, c.known); got != c.want || near(c.known, c.typed) != got {
 			t.Errorf("%q for %q: %v", c.typed, c.known, got)
 		}
+	}
+}
+
+func TestFewNamesAndEachOnce(t *testing.T) {
+	if got := Meant("web", []string{"db", "web1", "web1", "web", "web2", "web3", "web4"}); !slices.Equal(got, []string{"web1", "web2", "web3"}) {
+		t.Error(got)
+	}
+	if got := Meant("web", []string{"database"}); got != nil {
+		t.Error(got)
 	}
 }
