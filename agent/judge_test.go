@@ -20,6 +20,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/checkpoint"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 )
 
@@ -246,7 +247,7 @@ commands = [["/usr/bin/true"]]
 	if r == nil || r.Code != refusal.ApprovalRequired || r.Need == nil {
 		t.Fatalf("%+v", r)
 	}
-	if r.Need.Count != 1 || !slices.Equal(r.Need.Roles, []string{"approver", "admin"}) || r.Need.Rule == "" {
+	if r.Need.Count != 1 || !slices.Equal(r.Need.Roles, []string{"approver", "admin"}) || r.Need.Rule != policy.Gate {
 		t.Errorf("%+v", r.Need)
 	}
 	k.askFor(a, "ann", argv("true")).wantAccept()

@@ -169,10 +169,13 @@ func (r *Rules) conclude(t *tally, q *Request) Decision {
 	}
 	d.Approval = t.approval
 	if d.Approval.Count > 0 {
-		d.Effect, d.Reason = NeedApproval, t.allowed.whyApproval
+		d.Effect, d.Reason, d.Asks = NeedApproval, t.allowed.whyApproval, d.Rule
 	}
 	if r.gated(q) && !t.listed {
 		d.Effect, d.Reason = NeedApproval, t.allowed.whyGated
+		if r.gate.approval.Count >= d.Approval.Count {
+			d.Asks = Gate
+		}
 		d.Approval = d.Approval.and(r.gate.approval)
 	}
 	if d.Approval.impossible() {

@@ -94,6 +94,10 @@ func smaller(a, b time.Duration) time.Duration {
 	return a
 }
 
+// Gate is what Decision.Asks names where the section [gate] asks for the approval. No
+// rule has that id: brackets are not of its alphabet.
+const Gate = "[gate]"
+
 // Decision is the policy's answer to one request at one time.
 type Decision struct {
 	Effect     Effect
@@ -101,6 +105,7 @@ type Decision struct {
 	Rule       string       // id of the rule that settled it, empty when none did
 	Reason     string       // for people; holds nothing from the request
 	Approval   Approval     // what NeedApproval waits for, else zero
+	Asks       string       // what asks for most of it: the id of a rule, or Gate; empty unless NeedApproval
 	Limits     Limits       // for the session, zero when denied
 	Named      bool         // an allow rule that matches lists targets, and so the request's, if it has one
 	Roots      []string     // folders that copies stay in, absolute; nil for all that the user may see. Not to be changed
@@ -122,7 +127,7 @@ func (d *Decision) Err() error {
 
 // Stricter joins the answers of two policies that were asked the same question,
 // the rendezvous' and the agent's (attack F10): deny beats approval beats allow,
-// approvals and limits of both apply. Rule, Reason and PolicyHash are those of
+// approvals and limits of both apply. Rule, Reason, Asks and PolicyHash are those of
 // the stricter answer, of a when they are equally strict.
 func Stricter(a, b Decision) Decision {
 	d := a

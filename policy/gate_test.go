@@ -2,6 +2,7 @@ package policy
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func TestE18GatedHostAsksForApprovalOfTheShell(t *testing.T) {
 	r := load(t, gated)
 	for _, a := range []Action{Shell, Copy, Forward} {
 		d := expectEffect(t, r, ask(func(q *Request) { q.Action = a }), noon, NeedApproval)
-		if want := (Approval{2, Roles(Approver, Admin)}); d.Approval != want || d.Code != refusal.ApprovalRequired || d.Rule != "team" {
+		if want := (Approval{2, Roles(Approver, Admin)}); d.Approval != want || d.Code != refusal.ApprovalRequired || d.Rule != "team" || d.Asks != Gate {
 			t.Errorf("%s: %+v", a, d)
 		}
 	}
@@ -40,6 +41,22 @@ func TestGatedExecIsApprovedUnlessListed(t *testing.T) {
 		expectEffect(t, r, ask(exec(argv...)), noon, NeedApproval)
 	}
 	expectEffect(t, r, ask(exec("/usr/bin/uptime"), func(q *Request) { q.Role = Viewer }), noon, Deny)
+}
+
+func TestDecisionNamesWhatAsksForMost(t *testing.T) {
+	for rule, want := range map[string]string{"": Gate, "approval.count = 1": Gate, "approval.count = 2": Gate, "approval.count = 3": "team"} {
+		r := load(t, strings.Replace(gated, "[[allow]]", "[[allow]]\n"+rule, 1))
+		if d := expectEffect(t, r, ask(), noon, NeedApproval); d.Asks != want {
+			t.Errorf("gate of 2, rule with %q: %q asks, want %q", rule, d.Asks, want)
+		}
+		if d := r.Decide(ask(func(q *Request) { q.Tags = nil }), noon); d.Effect == NeedApproval && d.Asks != "team" || d.Effect == Allow && d.Asks != "" {
+			t.Errorf("no gate, rule with %q: %q asks", rule, d.Asks)
+		}
+	}
+	r := load(t, strings.Replace(gated, "[[allow]]", "[[allow]]\napproval.count = 1", 1))
+	if d := expectEffect(t, r, ask(func(q *Request) { q.Role = Viewer }), noon, Deny); d.Asks != "" {
+		t.Errorf("denied, and %q asks", d.Asks)
+	}
 }
 
 func TestDemandsOfAllMatchingRulesAddUp(t *testing.T) {

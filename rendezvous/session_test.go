@@ -282,7 +282,7 @@ func TestApprovalGate(t *testing.T) {
 		}
 	}
 	list, err := c.api.Requests(t.Context(), ap.cred)
-	if err != nil || len(list) != 1 || list[0].Hash != hash {
+	if err != nil || len(list) != 1 || list[0].Hash != hash || list[0].Rule != policy.Gate {
 		t.Fatalf("requests %+v, %v", list, err)
 	}
 	waited := make(chan wire.RequestState, 1)
@@ -303,9 +303,12 @@ func TestApprovalGate(t *testing.T) {
 	}
 	_, err = c.api.OpenSession(t.Context(), op.cred, open)
 	wantCode(t, err, refusal.ApprovalUsed)
-	c.logged(entry.RequestWait, "")
-	c.logged(entry.RequestApprove, "")
-	if e := c.logged(entry.SessionOpen, ""); len(e.Approvals) != 1 || string(e.Command.Argv[0]) != "/bin/rm" {
+	for _, kind := range []entry.EventType{entry.RequestWait, entry.RequestApprove} {
+		if e := c.logged(kind, ""); e.Policy.Rule != policy.Gate {
+			t.Errorf("%s by %q", kind, e.Policy.Rule)
+		}
+	}
+	if e := c.logged(entry.SessionOpen, ""); len(e.Approvals) != 1 || e.Policy.Rule == policy.Gate || string(e.Command.Argv[0]) != "/bin/rm" {
 		t.Fatalf("entry %+v", e)
 	}
 }

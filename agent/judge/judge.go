@@ -133,7 +133,7 @@ func asksForApproval(err error) bool {
 
 // needOf says what is missing, for the server to ask people for.
 func needOf(d policy.Decision) *wire.ApprovalNeed {
-	need := &wire.ApprovalNeed{Rule: d.Rule, Count: d.Approval.Count, Roles: []string{}}
+	need := &wire.ApprovalNeed{Rule: d.Asks, Count: d.Approval.Count, Roles: []string{}}
 	for r := policy.Viewer; r <= policy.Owner; r++ {
 		if d.Approval.Roles.Has(r) {
 			need.Roles = append(need.Roles, r.String())

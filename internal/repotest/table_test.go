@@ -134,7 +134,7 @@ var table = []row{
 	{"operator/account", base + "policy policy/roster internal/mistyped internal/keyfile internal/audit/checkpoint internal/audit/witness internal/cli rendezvous/client", ""},
 	{"operator/teamtest", base + "policy policy/roster internal/keyfile operator/account", ""},
 	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
-	{"operator/request", base + "policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
+	{"operator/request", base + "policy policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
 	{"operator/socks", "", ""},
 	{"operator/fleet", "internal/refusal internal/terminal", ""},
 	{"operator/forward", "internal/refusal internal/session internal/join operator/socks", ""},

@@ -175,7 +175,7 @@ type RequestInfo struct {
 	Hash      key.Hash           `json:"hash"`
 	Request   statement.Signed   `json:"request"`
 	State     RequestState       `json:"state"`
-	Rule      string             `json:"rule"`
+	Rule      string             `json:"rule"`  // of the policy, that asks for most approvals; policy.Gate where that is the gate
 	Need      int                `json:"need"`  // approvals needed
 	Roles     []string           `json:"roles"` // any of which may approve
 	Approvals []statement.Signed `json:"approvals"`

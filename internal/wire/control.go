@@ -142,7 +142,7 @@ type Refuse struct {
 // command that needs none; from this the server makes the request that people can
 // approve (protocol 4.3). It can only ask for more, never for less.
 type ApprovalNeed struct {
-	Rule  string   `json:"rule"`
+	Rule  string   `json:"rule"`  // that asks for most approvals; policy.Gate where that is the gate
 	Count int      `json:"count"` // approvals, at least 1
 	Roles []string `json:"roles"` // any of which may approve
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
+	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 )
 
@@ -167,9 +168,13 @@ func (w Waiting) printDecisions(out io.Writer, a *account.Account) {
 	}
 }
 
-// Needs is the server's word on who has to agree: escape it.
+// Needs is the server's word on who has to agree and what asks for that: escape it.
 func Needs(info wire.RequestInfo) string {
-	return fmt.Sprintf("%d of: %s (rule %s)", info.Need, strings.Join(info.Roles, ", "), info.Rule)
+	asks := "rule " + info.Rule
+	if info.Rule == policy.Gate {
+		asks = "gate"
+	}
+	return fmt.Sprintf("%d of: %s (%s)", info.Need, strings.Join(info.Roles, ", "), asks)
 }
 
 // decisions counts the approvals that this client has verified itself.

@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/teamtest"
+	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 )
 
@@ -58,6 +59,14 @@ func TestE9E10ApproverSeesEverythingEscaped(t *testing.T) {
 	}
 	if strings.Contains(text, "argument 3") {
 		t.Error("a plain argument is doubted")
+	}
+}
+
+func TestWhoWaitsReadsWhatAsks(t *testing.T) {
+	for rule, want := range map[string]string{"team": "2 of: approver, admin (rule team)", policy.Gate: "2 of: approver, admin (gate)", "gate": "2 of: approver, admin (rule gate)"} {
+		if got := Needs(wire.RequestInfo{Rule: rule, Need: 2, Roles: []string{"approver", "admin"}}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

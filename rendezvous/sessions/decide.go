@@ -183,7 +183,7 @@ func (d *Desk) wait(tx *store.Tx, c *gate.Call, out *outcome) (refused, fault er
 	req := c.Session.Request
 	r := store.Request{
 		Hash: c.Session.Hash, Session: req.Session, Operator: req.Operator, Agent: req.Agent,
-		Statement: c.Session.Signed, Open: c.Session.Open, State: wire.RequestPending, Rule: out.decision.Rule,
+		Statement: c.Session.Signed, Open: c.Session.Open, State: wire.RequestPending, Rule: out.decision.Asks,
 		Need: out.decision.Approval.Count, Roles: requests.RoleNames(out.decision.Approval.Roles),
 		CreatedAt: wire.At(c.Now), ExpiresAt: req.ExpiresAt, Approvals: []statement.Signed{},
 	}
@@ -240,6 +240,9 @@ func (d *Desk) recordDecision(tx *store.Tx, c *gate.Call, out outcome, refused e
 	e.Session, e.RequestHash = c.Session.Request.Session, c.Session.Hash
 	e.Policy = entry.PolicyResult{Decision: out.decision.Effect.String(), Rule: out.decision.Rule,
 		Hash: out.decision.PolicyHash, Need: out.decision.Approval.Count}
+	if e.Type == entry.RequestWait {
+		e.Policy.Rule = out.waits.Rule
+	}
 	e.Command = c.Session.Command()
 	for _, u := range out.uses {
 		e.Approvals = append(e.Approvals, u.Hash)

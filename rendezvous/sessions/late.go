@@ -24,7 +24,8 @@ func needOf(n wire.ApprovalNeed) (policy.Approval, error) {
 	return need, nil
 }
 
-// policyRule reports whether s could be the name of a rule: it is shown to people.
+// policyRule reports whether s could be the name of a rule, or of the gate: it is shown
+// to people.
 func policyRule(s string) bool {
 	for _, b := range []byte(s) {
 		if b <= ' ' || b > '~' {
@@ -47,7 +48,7 @@ func (d *Desk) waitAfterAll(c *gate.Call, out outcome, n wire.ApprovalNeed, why 
 	if c.Now = time.Now(); !c.Now.Before(c.Session.Request.ExpiresAt.Time()) {
 		return nil, why
 	}
-	out.decision.Effect, out.decision.Rule, out.decision.Approval = policy.NeedApproval, n.Rule, need
+	out.decision.Effect, out.decision.Asks, out.decision.Approval = policy.NeedApproval, n.Rule, need
 	out.approvals, out.uses = nil, nil
 	var refused error
 	err = d.Store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) (err error) {
@@ -77,7 +78,7 @@ func (d *Desk) waitAfterAll(c *gate.Call, out outcome, n wire.ApprovalNeed, why 
 // stays: approvals count towards the new number.
 func (d *Desk) reopen(tx *store.Tx, c *gate.Call, out *outcome, r store.Request) error {
 	need := out.decision.Approval
-	r.Need, r.Rule = max(r.Need, need.Count), out.decision.Rule
+	r.Need, r.Rule = max(r.Need, need.Count), out.decision.Asks
 	r.Roles = requests.RoleNames(requests.Roles(r.Roles) & need.Roles)
 	if len(r.Roles) == 0 {
 		return refusal.New(refusal.PolicyDenied, "the approvals that server and agent ask for have no role in common")
