@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tucdesk/tucdesk/internal/netlab"
 )
 
@@ -62,21 +64,24 @@ func (r *run) newMachine() *stage {
 	return s
 }
 
-// copiers are OpenSSH's two, rsync over ssh, and ours. Without a link they sit on
-// the target.
+// copiers are OpenSSH's two, rsync over ssh as it is and with the promise of ours, that
+// files are on the disk in the end, and ours. Without a link they sit on the target.
 func (s *stage) copiers(w netlab.WAN) []copier {
 	x := s.ssh("ssh")
 	host := "root@" + s.target.IPv4().String()
+	shell := strings.Join(append(append([]string{"ssh"}, x.login...), "-p", strconv.Itoa(sshPort)), " ")
 	list := []copier{
-		s.peer("scp", "openssh-client", x, func(program string, from, to string) (string, []string) {
+		s.peer("scp", "scp", "openssh-client", x, func(program string, from, to string) (string, []string) {
 			return "", append(append([]string{program, "-q", "-r"}, x.login...), "-P", strconv.Itoa(sshPort), from, host+":"+to)
 		}),
-		s.peer("sftp", "openssh-client", x, func(program string, from, to string) (string, []string) {
+		s.peer("sftp", "sftp", "openssh-client", x, func(program string, from, to string) (string, []string) {
 			return fmt.Sprintf("put -R %s %s\n", from, to), append(append([]string{program, "-q", "-b", "-"}, x.login...), "-P", strconv.Itoa(sshPort), host)
 		}),
-		s.peer("rsync", "rsync", x, func(program string, from, to string) (string, []string) {
-			shell := strings.Join(append(append([]string{"ssh"}, x.login...), "-p", strconv.Itoa(sshPort)), " ")
+		s.peer("rsync", "rsync", "rsync", x, func(program string, from, to string) (string, []string) {
 			return "", []string{program, "-r", "-e", shell, from, host + ":" + to}
+		}),
+		s.peer("rsync --fsync", "rsync", "rsync", x, func(program string, from, to string) (string, []string) {
+			return "", []string{program, "-r", "--fsync", "-e", shell, from, host + ":" + to}
 		}),
 		{name: "tucdesk cp", command: func(h *netlab.Host, from, to string) *exec.Cmd {
 			return s.team.client(h, "cp", "-q", "-r", from, machineName+":"+to)
@@ -90,9 +95,9 @@ func (s *stage) copiers(w netlab.WAN) []copier {
 	return list
 }
 
-// peer is a copier of somebody else's; arguments gives its input and command line.
-func (s *stage) peer(name, pkg string, x subject, arguments func(program, from, to string) (string, []string)) copier {
-	program, err := find(name, pkg)
+// peer is a copier of somebody else's, the program tool; arguments gives its input and command line.
+func (s *stage) peer(name, tool, pkg string, x subject, arguments func(program, from, to string) (string, []string)) copier {
+	program, err := find(tool, pkg)
 	return copier{name: name, missing: errors.Join(x.missing, err), command: func(h *netlab.Host, from, to string) *exec.Cmd {
 		in, args := arguments(program, from, to)
 		cmd := h.Command(s, args[0], args[1:]...)
@@ -142,6 +147,11 @@ func (s *stage) copyOnce(c copier, from string, files int, size int64) (time.Dur
 		return 0, err
 	}
 	defer os.RemoveAll(to)
+	// Ours waits for the whole file system, and so would wait for what the one before it
+	// has left in memory, and for the end of removing that.
+	if err := settle(to); err != nil {
+		return 0, err
+	}
 	var said bytes.Buffer
 	cmd := c.command(c.seat, from, to)
 	cmd.Stderr, cmd.WaitDelay = &said, grace
@@ -163,6 +173,19 @@ func (s *stage) copyOnce(c copier, from string, files int, size int64) (time.Dur
 		err = fmt.Errorf("%d files of %d bytes arrived, not %d of %d", n, bytes, files, size)
 	}
 	return took, err
+}
+
+// settle waits until everything that was written to the file system of dir is on the disk.
+func settle(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("waiting for the disk: %v", err)
+	}
+	return nil
 }
 
 // tally counts files and their bytes.
