@@ -37,6 +37,7 @@ func open(t *testing.T, rtt time.Duration, mode Mode, warm bool) *session {
 	done := make(chan error, 1)
 	go func() { done <- e.s.Run(ctx) }()
 	t.Cleanup(func() {
+		synctest.Wait() // an echo that is due now may still be on its way to both terminals
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run ended with %v", err)
