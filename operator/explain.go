@@ -118,9 +118,9 @@ func (o *policyExplain) each(ctx context.Context, io *cli.IO, a *account.Account
 	for _, m := range machines {
 		known[m.Cert.Name] = m
 	}
-	targets, err := ask.machines.Pick(remote.Selectable(machines))
+	targets, err := remote.Pick(a, ask.machines, machines)
 	if err != nil {
-		return &cli.Error{Err: err, Hints: []string{"tucdesk ls"}, Exit: cli.ExitTransport}
+		return err
 	}
 	views := []explanationView{}
 	for _, t := range targets {

@@ -34,7 +34,7 @@ func TestExplainTakesMachinesAsExecDoes(t *testing.T) {
 		if one, ok := ask.machines.One(); ok {
 			targets = append(targets, one)
 		} else {
-			targets = teamtest.Must(ask.machines.Pick(remote.Selectable(machines)))
+			targets = teamtest.Must(remote.Pick(a, ask.machines, machines))
 		}
 		var got []string
 		for _, at := range targets {

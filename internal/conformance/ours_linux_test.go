@@ -54,6 +54,8 @@ until grep -q rc=255 o; do printf 'echo rc=$?\n' >&4; sleep 0.2; done; printf 'e
 	{"ours", "exec: the highest status", `tucdesk exec --all --nowait -- true >/dev/null`, "", "prod     252", 252},
 	{"ours", "exec: labels, files and copies of the input", `tucdesk exec zone=a --on ro --stdin --log-dir l cat <"$BIG"; cmp l/web.stdout "$BIG" && cmp l/ro.stdout "$BIG" && echo same; ls l | tr '\n' ' '`, "same\nro.stderr ro.stdout web.stderr web.stdout ", "2 machines, all ended with 0", 0},
 	{"ours", "exec: JSON", `tucdesk exec --json zone=a -- echo hi | sed 's/"seconds":[^}]*/"seconds":0/'`, `{"schemaVersion":1,"type":"stdout","host":"web","text":"hi"}` + "\n" + `{"schemaVersion":1,"type":"exit","host":"web","status":0,"seconds":0}` + "\n" + `{"schemaVersion":1,"type":"summary","hosts":1,"failed":0,"status":0}` + "\n", "", 0},
+	{"ours", "exec: a label's value alone", `tucdesk exec a -- true`, "", "exec takes a label in place of a name: zone=a", 255},
+	{"ours", "exec: the same among names", `tucdesk exec web,a -- true`, "", "exec takes a label in place of a name: zone=a", 255},
 	{"ours", "exec: a label that no machine has", `tucdesk exec zone=b true`, "", "no machine has the labels", 255},
 }
 

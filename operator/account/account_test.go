@@ -3,7 +3,9 @@ package account_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,6 +163,36 @@ func TestNamesAreThoseOfVerifiedCertificates(t *testing.T) {
 	if good, bad := a.Verified([]wire.AgentInfo{web, forged, swapped, db}, time.Now()); len(good) != 2 || bad != 2 {
 		t.Errorf("%d good and %d bad, want 2 and 2", len(good), bad)
 	}
+}
+
+func TestNameOfATagIsAnsweredWithWhatExecTakes(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	list := []wire.AgentInfo{
+		m.Machine("evil", teamtest.Generate[key.Enroller](), "prod", "env=stage", "mine"), // an enroller of nobody's
+		m.Machine("web2", m.Enroller, "prod", "env=stage"), m.Machine("web1", m.Enroller, "prod", "env=stage"), m.Machine("db", m.Enroller),
+	}
+	wantHints := func(name string, want ...string) {
+		t.Helper()
+		if err := m.Home.WriteJSON("agents.json", list); err != nil {
+			t.Fatal(err)
+		}
+		err, said := a.Absent(name), new(cli.Error)
+		if !errors.As(err, &said) || !slices.Equal(said.Hints, append(want, "tucdesk ls")) || refusal.Of(err) != refusal.NotFound {
+			t.Errorf("%q: %v, %q", name, err, said.Hints)
+		}
+	}
+	wantHints("prod", `"prod" is a tag; exec takes the names of the machines that carry it: web1,web2`)
+	wantHints("stage", "exec takes a label in place of a name: env=stage")
+	wantHints("env=stage", "exec takes a label in place of a name: env=stage")
+	wantHints("bd", "did you mean: db")
+	for _, name := range []string{"tage", "mine", ""} {
+		wantHints(name)
+	}
+	for i := range 7 {
+		list = append(list, m.Machine(fmt.Sprint("node", i), m.Enroller, "prod"))
+	}
+	wantHints("prod", `"prod" is a tag of 9 machines; exec takes their names, separated by commas: tucdesk ls -q prod`)
 }
 
 func TestExpiryIsToldInTime(t *testing.T) {

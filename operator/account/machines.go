@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -119,7 +120,22 @@ func (a *Account) Find(ctx context.Context, name string) (Machine, error) {
 	if err != nil {
 		return Machine{}, err
 	}
-	return a.pick(list, name)
+	m, err := a.pick(list, name)
+	if refusal.Of(err) == refusal.NotFound {
+		err = a.Absent(name)
+	}
+	return m, err
+}
+
+// Absent is the error for a name that no machine of the last answer has, with what may
+// have been meant.
+func (a *Account) Absent(name string) error {
+	hints := append(a.meant(name), a.tagged(name)...)
+	return &cli.Error{Err: absent(name), Hints: append(hints, "tucdesk ls"), Exit: cli.ExitTransport}
+}
+
+func absent(name string) error {
+	return refusal.New(refusal.NotFound, "no machine %q in this team", name)
 }
 
 // claim is what an unverified certificate says of itself. It only chooses which
@@ -155,7 +171,7 @@ func (a *Account) pick(list []wire.AgentInfo, name string) (Machine, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return Machine{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no machine %q in this team", name), Hints: append(a.meant(name), "tucdesk ls"), Exit: cli.ExitTransport}
+		return Machine{}, absent(name)
 	}
 	return Machine{}, &cli.Error{Err: refusal.New(refusal.NameTaken, "%d machines are called %q", len(found), name), Hints: []string{"say which one by its key id, as shown by: tucdesk ls --json"}, Exit: cli.ExitFailed}
 }
@@ -164,6 +180,39 @@ func (a *Account) pick(list []wire.AgentInfo, name string) (Machine, error) {
 func (a *Account) meant(name string) (hints []string) {
 	for _, known := range mistyped.Meant(name, a.KnownNames("")) {
 		hints = append(hints, "did you mean: "+known)
+	}
+	return hints
+}
+
+// maxCarriers is how many machines of a tag are named in a hint; our choice.
+const maxCarriers = 8
+
+// tagged says of a name that is a tag of machines, or the value of a label, what exec
+// would take in its place.
+func (a *Account) tagged(name string) (hints []string) {
+	fits := func(tag string) bool { return tag == name || strings.HasSuffix(tag, "="+name) }
+	good, _ := a.Verified(claiming(a.knownAgents(), func(c claim) bool { return slices.ContainsFunc(c.Tags, fits) }), time.Now())
+	var carriers, labels []string
+	for _, m := range good {
+		for _, tag := range m.Cert.Tags {
+			switch {
+			case tag == name && !strings.Contains(tag, "="):
+				carriers = append(carriers, m.Cert.Name)
+			case fits(tag) && !slices.Contains(labels, tag):
+				labels = append(labels, tag)
+			}
+		}
+	}
+	slices.Sort(carriers)
+	switch {
+	case len(carriers) > maxCarriers:
+		hints = append(hints, fmt.Sprintf("%q is a tag of %d machines; exec takes their names, separated by commas: tucdesk ls -q %s", name, len(carriers), name))
+	case len(carriers) > 0:
+		hints = append(hints, fmt.Sprintf("%q is a tag; exec takes the names of the machines that carry it: %s", name, strings.Join(carriers, ",")))
+	}
+	slices.Sort(labels)
+	for _, label := range labels[:min(len(labels), maxCarriers)] {
+		hints = append(hints, "exec takes a label in place of a name: "+label)
 	}
 	return hints
 }

@@ -3,6 +3,7 @@ package fleet
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -69,6 +70,9 @@ func TestWordsThatMeanNoMachine(t *testing.T) {
 		}
 		if refusal.Of(err) != code {
 			t.Errorf("%q: %v, want %s", words, err, code)
+		}
+		if absent := new(Absent); errors.As(err, &absent) != strings.HasSuffix(words, "web3") {
+			t.Errorf("%q: a name that is absent: %+v", words, absent)
 		}
 	}
 	for words, one := range map[string]bool{"web1": true, "me@web9": true, "web1,web2": false, "env=prod": false, "web1 web2": false} {

@@ -111,8 +111,21 @@ func (s Selection) One() (Target, bool) {
 	return Target{User: s.groups[0].user, Name: s.groups[0].names[0]}, true
 }
 
+// Absent is a name that no machine has. Whoever knows more of the machines can say what
+// may have been meant.
+type Absent struct{ Name string }
+
+// Error is the refusal's text.
+func (a *Absent) Error() string { return a.Unwrap().Error() }
+
+// Unwrap returns the refusal: NotFound.
+func (a *Absent) Unwrap() error {
+	return refusal.New(refusal.NotFound, "no machine %q in this team", a.Name)
+}
+
 // Pick returns the targets among machines, in the order of their names, each once.
-// A name or a set of labels that fits none is NotFound: it may be a typing error.
+// A name or a set of labels that fits none is NotFound, a name as *Absent: it may be a
+// typing error.
 func (s Selection) Pick(machines []Machine) ([]Target, error) {
 	var found []Target
 	if s.all {
@@ -142,7 +155,7 @@ func (s Selection) Pick(machines []Machine) ([]Target, error) {
 func (g group) pick(machines []Machine) (found []Target, err error) {
 	for _, name := range g.names {
 		if !slices.ContainsFunc(machines, func(m Machine) bool { return m.Name == name }) {
-			return nil, refusal.New(refusal.NotFound, "no machine %q in this team", name)
+			return nil, &Absent{Name: name}
 		}
 		found = append(found, Target{User: g.user, Name: name})
 	}

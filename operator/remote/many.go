@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -88,22 +89,27 @@ func (o *execOptions) targets(ctx context.Context, tio *cli.IO, selection fleet.
 		if err != nil {
 			return err
 		}
-		list, err = selection.Pick(Selectable(machines))
+		list, err = Pick(a, selection, machines)
 		return err
 	})
-	if refusal.Of(err) == refusal.NotFound {
-		err = &cli.Error{Err: err, Hints: []string{"tucdesk ls"}, Exit: cli.ExitTransport}
-	}
 	return list, err
 }
 
-// Selectable are machines as what a person typed is looked for among them.
-func Selectable(machines []account.Machine) []fleet.Machine {
+// Pick returns what a person selected among machines, which a has just got from the
+// server. Refusal: NotFound, with hints.
+func Pick(a *account.Account, selection fleet.Selection, machines []account.Machine) ([]fleet.Target, error) {
 	list := make([]fleet.Machine, len(machines))
 	for i, m := range machines {
 		list[i] = fleet.Machine{Name: m.Cert.Name, Tags: m.Cert.Tags}
 	}
-	return list
+	targets, err := selection.Pick(list)
+	if absent := new(fleet.Absent); errors.As(err, &absent) {
+		return nil, a.Absent(absent.Name)
+	}
+	if err != nil {
+		return nil, &cli.Error{Err: err, Hints: []string{"tucdesk ls"}, Exit: cli.ExitTransport}
+	}
+	return targets, nil
 }
 
 // spool copies our input into a file that all of them can read.

@@ -75,7 +75,7 @@ func NewTeamOf(t *testing.T, more ...key.Private[key.Owner]) *Team {
 			{Key: m.Ann.Public(), Email: "ann@example.org", Person: "ann", Role: policy.Admin},
 			{Key: m.Bob.Public(), Email: "bob@example.org", Person: "bob", Role: policy.Approver},
 		}
-		r.Enrollers = []roster.Enroller{{Key: m.Enroller.Public(), Tags: []string{"prod"}, MaxLifetime: 3600}}
+		r.Enrollers = []roster.Enroller{{Key: m.Enroller.Public(), Tags: []string{"prod", "env=stage"}, MaxLifetime: 3600}}
 		r.PolicyHash = sha256.Sum256(m.Text)
 	})))
 	for _, o := range more {
@@ -115,14 +115,15 @@ func (m *Team) Next(a *account.Account, edit func(*roster.Roster)) wire.RosterUp
 	})))
 }
 
-// Machine makes a machine's entry in the server's list; by signs its token.
-func (m *Team) Machine(name string, by key.Private[key.Enroller]) wire.AgentInfo {
+// Machine makes the entry in the server's list of a machine with these tags; by signs
+// its token.
+func (m *Team) Machine(name string, by key.Private[key.Enroller], tags ...string) wire.AgentInfo {
 	now, token := time.Now(), Generate[key.Token]()
 	tok := roster.Token{
-		ID: wire.NewNonce(), Team: m.Root.Team, Fingerprint: m.signed.Hash(), Tags: []string{}, IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(time.Hour)),
+		ID: wire.NewNonce(), Team: m.Root.Team, Fingerprint: m.signed.Hash(), Tags: append([]string{}, tags...), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(time.Hour)),
 		Server: roster.Address{URL: "https://127.0.0.1:1", Pin: sha256.Sum256(nil), Access: key.ID{1}}, MaxUses: 1, Key: token.Public(),
 	}
-	cert := roster.AgentCert{Team: m.Root.Team, Agent: Generate[key.Agent]().Public(), Name: name, Tags: []string{}, TokenID: tok.ID, IssuedAt: wire.At(now)}
+	cert := roster.AgentCert{Team: m.Root.Team, Agent: Generate[key.Agent]().Public(), Name: name, Tags: append([]string{}, tags...), TokenID: tok.ID, IssuedAt: wire.At(now)}
 	return wire.AgentInfo{Token: Must(roster.SignToken(by, tok)), Certificate: Must(roster.SignAgent(token, tok, cert))}
 }
 
