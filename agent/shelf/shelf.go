@@ -244,7 +244,8 @@ func (t *Table) List(operator key.ID, user string) []pair.KeptShell {
 		}
 		one := pair.KeptShell{Name: k.Name.Name, User: k.Name.User, Since: k.Begun, Attached: k.with != wire.SessionID{}}
 		if !one.Attached {
-			one.Left = &k.left
+			left := k.left // who gets the list reads it without the lock
+			one.Left = &left
 		}
 		if until := k.untilLocked(); !until.IsZero() {
 			one.Until = &until

@@ -1,6 +1,8 @@
 package shelf
 
 import (
+	"encoding/json"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +85,31 @@ func TestShellsOfASleepingMachineLapse(t *testing.T) {
 	}
 	if list := awake(9 * time.Hour); len(list) != 2 {
 		t.Errorf("%d after a night", len(list))
+	}
+}
+
+// A list is marshalled when nobody holds the table any more, while sessions come and go.
+func TestAListStaysAsItWas(t *testing.T) {
+	table := NewTable()
+	k, id := put(t, table, "a", policy.Limits{}), wire.SessionID{1}
+	defer table.Forget(k)
+	begun := k.Begun
+	list := table.List(key.ID{1}, "web")
+	var sessions sync.WaitGroup
+	defer sessions.Wait()
+	sessions.Go(func() {
+		for i := range 100 {
+			table.Joined(k, id, policy.Limits{}, time.Now())
+			table.Left(id, begun.Add(time.Duration(i+1)*time.Minute))
+		}
+	})
+	for range 100 {
+		if one := list[0]; !one.Left.Equal(begun) {
+			t.Fatalf("what was listed as left at %v was left at %v", begun, one.Left)
+		}
+		if _, err := json.Marshal(table.List(key.ID{1}, "web")); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
