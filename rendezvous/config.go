@@ -83,13 +83,13 @@ type Relay struct {
 	// relays, copy it to each of them.
 	Secret string `toml:"secret"`
 
-	// Listen is the local address of the relay in this process, UDP and TCP.
-	// Default ":3478".
+	// Listen is the local address of the relay in this process, UDP and TCP,
+	// "ip:port" or ":port". Default ":3478".
 	Listen string `toml:"listen"`
 
-	// Secure is the local address of that relay for TLS and DTLS. Default: the
-	// host of Listen with port 5349; "off" is none. Clients know it by this
-	// server's own TLS key.
+	// Secure is the local address of that relay for TLS and DTLS, "ip:port" or
+	// ":port". Default: the host of Listen with port 5349; "off" is none. Clients
+	// know it by this server's own TLS key.
 	Secure string `toml:"secure"`
 
 	// Public is "host:port" under which that relay is reached. Default: the host

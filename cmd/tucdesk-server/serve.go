@@ -49,7 +49,11 @@ func load(at place) (rendezvous.Config, error) {
 	if err := conf.Decode(data, &cfg, rendezvous.MaxConfig); err != nil {
 		return cfg, wrongConfig(at, fmt.Errorf("%s: %v", at.file(), err))
 	}
-	return cfg, wrongConfig(at, cfg.Check())
+	if err := cfg.Check(); err != nil {
+		return cfg, wrongConfig(at, err)
+	}
+	_, _, err = relayAddrs(cfg.WithDefaults())
+	return cfg, wrongConfig(at, err)
 }
 
 // wrongConfig adds to err what to do after it was mended; nil stays nil.
@@ -195,9 +199,9 @@ func startRelay(ctx context.Context, cfg *rendezvous.Config) (*relay.Server, err
 	if err != nil {
 		return nil, err
 	}
-	listen, err := addrPort(cfg.Relay.Listen)
+	listen, secure, err := relayAddrs(*cfg)
 	if err != nil {
-		return nil, fmt.Errorf("relay.listen: %v", err)
+		return nil, err
 	}
 	cert, err := cfg.OpenCertificate()
 	if err != nil {
@@ -207,14 +211,7 @@ func startRelay(ctx context.Context, cfg *rendezvous.Config) (*relay.Server, err
 	if err != nil {
 		return nil, err
 	}
-	at := relay.Config{UDP: listen, TCP: listen, Identity: id, Secret: secret, Logger: cfg.Log}
-	if !cfg.Relay.SecureOff() {
-		if at.TLS, err = addrPort(cfg.Relay.Secure); err != nil {
-			return nil, fmt.Errorf("relay.secure: %v", err)
-		}
-		at.DTLS = at.TLS
-	}
-	r, err := relay.Start(ctx, at)
+	r, err := relay.Start(ctx, relay.Config{UDP: listen, TCP: listen, TLS: secure, DTLS: secure, Identity: id, Secret: secret, Logger: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -242,16 +239,36 @@ func endpoint(cfg rendezvous.Config, r *relay.Server, id *hop.Identity) rendezvo
 	return e
 }
 
-// addrPort reads "ip:port" or ":port", which is every address of both families.
+// relayAddrs are where the relay beside the server listens, secure the zero address
+// where it has no TLS and DTLS, and both where relays run elsewhere. cfg has its
+// defaults. An error names the key.
+func relayAddrs(cfg rendezvous.Config) (listen, secure netip.AddrPort, err error) {
+	if len(cfg.Relay.External) > 0 {
+		return listen, secure, nil
+	}
+	if listen, err = addrPort(cfg.Relay.Listen); err != nil {
+		return listen, secure, fmt.Errorf("relay.listen: %v", err)
+	}
+	if cfg.Relay.SecureOff() {
+		return listen, secure, nil
+	}
+	if secure, err = addrPort(cfg.Relay.Secure); err != nil {
+		return listen, secure, fmt.Errorf("relay.secure: %v", err)
+	}
+	return listen, secure, nil
+}
+
+// addrPort reads "ip:port" or ":port", which is every address of both families. A name
+// is refused: it may have several addresses, or others tomorrow.
 func addrPort(s string) (netip.AddrPort, error) {
 	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("want \"ip:port\" or \":port\"")
+	if err == nil {
+		at, err := netip.ParseAddrPort(net.JoinHostPort(cmp.Or(host, "::"), port))
+		if err == nil {
+			return at, nil
+		}
 	}
-	if host == "" {
-		host = "::"
-	}
-	return netip.ParseAddrPort(net.JoinHostPort(host, port))
+	return netip.AddrPort{}, fmt.Errorf("%q is neither \"ip:port\" nor \":port\"", s)
 }
 
 // greet prints the setup string while there is no team, and nothing else to
@@ -296,11 +313,6 @@ func check(io *cli.IO, at place) error {
 	}
 	if err := rendezvous.CheckState(cfg); err != nil {
 		return err
-	}
-	if len(cfg.Relay.External) == 0 {
-		if _, err := addrPort(cfg.WithDefaults().Relay.Listen); err != nil {
-			return fmt.Errorf("relay.listen: %v", err)
-		}
 	}
 	io.Say("%s and the keys in %s are in order", at.file(), at.state)
 	return nil

@@ -181,6 +181,53 @@ func TestConfigurationMistakesAreNamed(t *testing.T) {
 	}
 }
 
+// relayServer makes a server whose [relay] table is lines.
+func relayServer(t *testing.T, lines string) (flags []string) {
+	t.Helper()
+	state := filepath.Join(t.TempDir(), "state")
+	if err := rendezvous.Create(state, rendezvous.Config{Name: "rv", URL: "https://h"}); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(state, rendezvous.ConfigFile)
+	text := "name = \"rv\"\nurl = \"https://h\"\nlisten = \"127.0.0.1:0\"\n[relay]\n" + lines + "\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--state", state}
+}
+
+// What check calls in order, run must start with.
+func TestCheckAndRunRefuseTheSameRelayAddresses(t *testing.T) {
+	for lines, key := range map[string]string{
+		"secure = \"localhost:15349\"":                            "relay.secure",
+		"secure = \"127.0.0.1:65536\"":                            "relay.secure",
+		"listen = \"localhost:3478\"":                             "relay.listen",
+		"listen = \"127.0.0.1:0\"\nsecure = \"[localhost]:5349\"": "relay.secure",
+	} {
+		flags := relayServer(t, lines)
+		for _, verb := range []string{"check", "run"} {
+			status, _, talk := typed(t.Context(), append([]string{verb}, flags...)...)
+			if status != cli.ExitFailed || !strings.Contains(talk, key+": \"") || !strings.Contains(talk, "hint: mend that in") {
+				t.Errorf("%s with %q: %d %s", verb, lines, status, talk)
+			}
+		}
+	}
+}
+
+func TestCheckAndRunTakeTheSameRelayAddresses(t *testing.T) {
+	for _, lines := range []string{
+		"listen = \"127.0.0.1:0\"",
+		"listen = \"127.0.0.1:0\"\nsecure = \"off\"",
+		"secure = \"localhost:5349\"\nexternal = [{udp = \"r:3478\"}]", // no relay in this process
+	} {
+		flags := relayServer(t, lines)
+		if status, _, talk := typed(t.Context(), append([]string{"check"}, flags...)...); status != 0 {
+			t.Errorf("check with %q: %d %s", lines, status, talk)
+		}
+		serving(t, "tucdesk-setup:", append([]string{"run"}, flags...)...)
+	}
+}
+
 func TestWrittenConfigurationReadsBack(t *testing.T) {
 	at := place{config: filepath.Join(t.TempDir(), "server.toml")}
 	want := rendezvous.Config{Name: "rv-1.example", URL: "https://[::1]:8443", Listen: "[::1]:8443", Database: "postgres://u@h/d?passfile=/x y",
