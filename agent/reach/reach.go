@@ -16,10 +16,12 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/embed4"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -39,17 +41,6 @@ var never = []netip.Prefix{
 	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle
 }
 
-// carriers are networks whose addresses hold an IPv4 address, with the byte where it
-// begins: a router may take them for it.
-var carriers = []struct {
-	net netip.Prefix
-	at  int
-}{
-	{netip.MustParsePrefix("64:ff9b::/96"), 12}, // NAT64, RFC 6052
-	{netip.MustParsePrefix("2002::/16"), 2},     // 6to4, RFC 3056
-	{netip.MustParsePrefix("::/96"), 12},        // IPv4-compatible, RFC 4291
-}
-
 // Guarded reports whether an address is one that only a rule which names the
 // target opens.
 func Guarded(addr netip.Addr) bool {
@@ -59,13 +50,7 @@ func Guarded(addr netip.Addr) bool {
 			return true
 		}
 	}
-	for _, c := range carriers {
-		if c.net.Contains(addr) {
-			b := addr.As16()
-			return Guarded(netip.AddrFrom4([4]byte(b[c.at : c.at+4])))
-		}
-	}
-	return false
+	return slices.ContainsFunc(embed4.Of(addr), Guarded) // a router may deliver there
 }
 
 // guard is asked about each address before it is dialled, behind DNS. A rule that

@@ -90,7 +90,8 @@ var table = []row{
 		"rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity rendezvous/strict rendezvous/problem rendezvous/metrics rendezvous/logbook rendezvous/team rendezvous/gate rendezvous/lease rendezvous/requests rendezvous/client rendezvous/sessions rendezvous/agents rendezvous/rosters rendezvous/logview", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
-	{"internal/path", "internal/refusal", ""},
+	{"internal/embed4", "", ""},
+	{"internal/path", "internal/refusal internal/embed4", ""},
 	{"internal/carrier", "crypto/key relay/hop", "golang.org/x/net"},
 	{"internal/portmap", "", "github.com/jackpal/go-nat-pmp github.com/huin/goupnp"},
 	{"internal/link", "internal/refusal internal/udp internal/wire internal/path internal/portmap internal/carrier relay/guard relay/credential", "github.com/pion/turn/v2 github.com/pion/logging golang.org/x/sys"},
@@ -113,7 +114,7 @@ var table = []row{
 	{"agent/process", "internal/refusal internal/drive agent/pipe", "github.com/charmbracelet/x/xpty golang.org/x/sys"},
 	{"agent/kept", "internal/refusal agent/process", ""},
 	{"agent/files", "internal/refusal internal/confine", "github.com/pkg/sftp"},
-	{"agent/reach", "internal/refusal", ""},
+	{"agent/reach", "internal/refusal internal/embed4", ""},
 	{"agent/cgroup", "", ""},
 	{"agent/utmp", "", ""},
 	{"agent/trust", base + "policy policy/roster internal/keyfile", ""},
