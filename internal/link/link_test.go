@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -268,6 +269,19 @@ func TestNoRelayIsNamedInTheRefusal(t *testing.T) {
 		if _, err := Open(t.Context(), Config{Relay: cred}); refusal.Of(err) != refusal.RelayFailed {
 			t.Errorf("%d endpoints: %v", n, err)
 		}
+	}
+}
+
+// TestARelayThatNeverGrantsIsSaidToHaveBeenSilent: it challenges, so the wait for it ends by
+// our own clock, and what a person reads must not be that we canceled something.
+func TestARelayThatNeverGrantsIsSaidToHaveBeenSilent(t *testing.T) {
+	t.Parallel()
+	r := startRelay(t)
+	p := newProxy(t, r.udp, func(t guard.Type, _ []byte) bool { return t == guard.AllocateError })
+	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
+	_, err := Open(t.Context(), Config{Relay: cred})
+	if refusal.Of(err) != refusal.RelayFailed || !strings.Contains(err.Error(), "no answer") || strings.Contains(err.Error(), "cancel") {
+		t.Errorf("got %v", err)
 	}
 }
 

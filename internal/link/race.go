@@ -188,8 +188,8 @@ var errStale = errors.New("the relay is not in the list any more")
 
 // try goes one way to its end.
 func (r *race) try(ctx context.Context, w way) finish {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	a := newAllocation(r.slot.link, r.slot.via, w.kind, w.addr)
 	a.at = r.key
 	passed := false
@@ -198,7 +198,8 @@ func (r *race) try(ctx context.Context, w way) finish {
 			return wire.Relay{}, err
 		}
 		passed = true
-		time.AfterFunc(perPass, cancel)
+		patience := time.AfterFunc(perPass, func() { cancel(context.DeadlineExceeded) })
+		context.AfterFunc(ctx, func() { patience.Stop() })
 		return a.credential()
 	}
 	a.asked = func() { r.slot.offer(a) }
@@ -214,7 +215,7 @@ func (r *race) try(ctx context.Context, w way) finish {
 	if passed {
 		r.gate.leave()
 	}
-	return finish{w, nil, err}
+	return finish{w, nil, plain(ctx, err)}
 }
 
 // rank says which of several kinds that wait with a relay's answer in hand is to
