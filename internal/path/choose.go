@@ -1,6 +1,7 @@
 package path
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -105,7 +106,7 @@ func (m *Manager) order(now time.Time) {
 			}
 			return 1
 		}
-		return int(a.cost() - b.cost())
+		return cmp.Compare(a.cost(), b.cost())
 	})
 	for i, p := range m.ranked {
 		p.rank = i

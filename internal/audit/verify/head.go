@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -102,6 +103,6 @@ func (v *verifier) remember(known []string) error {
 		v.known = append(v.known, c)
 		v.report.Seen = max(v.report.Seen, c.Size)
 	}
-	slices.SortFunc(v.known, func(a, b checkpoint.Checkpoint) int { return int(min(max(a.Size-b.Size, -1), 1)) })
+	slices.SortFunc(v.known, func(a, b checkpoint.Checkpoint) int { return cmp.Compare(a.Size, b.Size) })
 	return nil
 }
