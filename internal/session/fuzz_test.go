@@ -94,6 +94,24 @@ func TestWorkedExampleOfAMessage(t *testing.T) {
 	}
 }
 
+// TestH4NoMemoryForALengthAlone: a message takes what has arrived of it, twice at most,
+// and the first one of a stream is short.
+func TestH4NoMemoryForALengthAlone(t *testing.T) {
+	head := []byte{0, 0, 0xff, 0xff, byte(msgRequest)}
+	for arrived := 0; arrived < 60<<10; arrived = 2*arrived + 1 {
+		r := messageReader{r: bytes.NewReader(append(slices.Clone(head), make([]byte, arrived)...))}
+		if _, _, err := r.next(); err != errMessage || cap(r.buf) > max(2*arrived, firstPiece) {
+			t.Errorf("%d bytes take %d: %v", arrived, cap(r.buf), err)
+		}
+	}
+	for n, want := range map[int]error{maxOpening: nil, maxOpening + 1: errMessage} {
+		r := messageReader{r: bytes.NewReader(append(binary.BigEndian.AppendUint32(nil, uint32(n+1)), make([]byte, n+1)...)), opening: true}
+		if _, body, err := r.next(); err != want || err == nil && len(body) != n {
+			t.Errorf("an opening of %d bytes: %d, %v", n, len(body), err)
+		}
+	}
+}
+
 func TestSizesOfDatagrams(t *testing.T) {
 	if maxPlaintext != 1216 || MaxDatagram != 1248 || segment(1200) != 1252 {
 		t.Errorf("%d, %d, %d", maxPlaintext, MaxDatagram, segment(1200))

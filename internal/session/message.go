@@ -32,6 +32,13 @@ const (
 	// maxMessage bounds any other message; the longest holds an argument vector,
 	// which the signed request limits to 64 KiB in text form.
 	maxMessage = 64 << 10
+	// maxOpening bounds the first message of a stream, before anybody knows what the stream
+	// is; the longest has a host name of 1,024 bytes.
+	maxOpening = 2 << 10
+	// firstPiece is what is allocated on the word of a length alone; as more arrives, as
+	// much more again. Thousands of streams that say "64 KiB follow" and no more would
+	// else hold as much memory (attack H4).
+	firstPiece = 512
 	// messageHead is length and type.
 	messageHead = 5
 )
@@ -40,8 +47,9 @@ var errMessage = refusal.New(refusal.ProtocolError, "malformed channel message")
 
 // messageReader reads the messages of one stream. It belongs to one goroutine.
 type messageReader struct {
-	r   io.Reader
-	buf []byte
+	r       io.Reader
+	opening bool // only the first message is read, by which the channel is opened
+	buf     []byte
 }
 
 // next returns the type and body of the next message; body is valid until the
@@ -55,23 +63,40 @@ func (m *messageReader) next() (messageType, []byte, error) {
 	t := messageType(head[4])
 	n := int64(binary.BigEndian.Uint32(head[:4])) - 1
 	limit := int64(maxMessage)
-	if t == msgData || t == msgExtended {
+	switch {
+	case m.opening:
+		limit = maxOpening
+	case t == msgData || t == msgExtended:
 		limit = MaxData + 8
 	}
 	if n < 0 || n > limit {
 		return 0, nil, errMessage
 	}
-	if int64(cap(m.buf)) < n {
-		m.buf = make([]byte, max(n, 4<<10))
-	}
-	body := m.buf[:n]
-	if _, err := io.ReadFull(m.r, body); err != nil {
-		if err == io.EOF {
-			err = errMessage
-		}
-		return 0, nil, cut(err)
+	body, err := m.body(int(n))
+	if err != nil {
+		return 0, nil, err
 	}
 	return t, body, nil
+}
+
+// body reads n bytes into the buffer, which grows with what has arrived.
+func (m *messageReader) body(n int) ([]byte, error) {
+	for have := 0; have < n; {
+		if have == cap(m.buf) {
+			grown := make([]byte, min(n, max(2*have, firstPiece)))
+			copy(grown, m.buf[:have])
+			m.buf = grown
+		}
+		piece := m.buf[have:min(n, cap(m.buf))]
+		if _, err := io.ReadFull(m.r, piece); err != nil {
+			if err == io.EOF {
+				err = errMessage
+			}
+			return nil, cut(err)
+		}
+		have += len(piece)
+	}
+	return m.buf[:n], nil
 }
 
 // lastOf checks that nothing follows the close message. Reading to the end also

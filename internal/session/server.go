@@ -56,8 +56,9 @@ func (c *Conn) acceptStreams() {
 // accept learns what channel a stream is and serves it.
 func (c *Conn) accept(s *transport.Stream) {
 	late := time.AfterFunc(openLimit, func() { s.Reset(resetProtocol) })
-	r := messageReader{r: s}
+	r := messageReader{r: s, opening: true}
 	t, body, err := r.next()
+	r.opening = false
 	p := parser{b: body}
 	name := p.string(maxName)
 	var o Opening
