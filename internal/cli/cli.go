@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"runtime"
 	"strings"
 	"syscall"
@@ -52,25 +53,42 @@ type IO struct {
 	Err io.Writer // the talk
 }
 
-// Say writes a line of talk. Texts among args, errors and Stringers too, cannot speak to
-// the terminal, whoever they came from and whether or not the caller has escaped them
-// (attack J1): only format has line ends.
-func (i *IO) Say(format string, args ...any) {
+// Say writes a line of talk. Whatever among args is no number cannot speak to the
+// terminal, whoever it came from and whether or not the caller has escaped it (attack
+// J1): only format has line ends.
+func (i *IO) Say(format string, args ...any) { _ = printMuted(i.Err, format+"\n", args) }
+
+// Ask is Say without the line end, for what is answered on the same line.
+func (i *IO) Ask(format string, args ...any) { _ = printMuted(i.Err, format, args) }
+
+// Print writes a line of the answer, with args as inert as those of Say.
+func (i *IO) Print(format string, args ...any) error { return printMuted(i.Out, format+"\n", args) }
+
+func printMuted(w io.Writer, format string, args []any) error {
 	inert := make([]any, len(args))
 	for n, arg := range args {
 		inert[n] = muted(arg)
 	}
-	fmt.Fprintf(i.Err, format+"\n", inert...)
+	_, err := fmt.Fprintf(w, format, inert...)
+	return err
 }
 
 // muted is a text with terminal.Escape's escapes, and backslashes as they were: what is
 // escaped already stays as it is. Whoever shows what a person judges escapes it itself.
 func muted(arg any) any {
-	switch arg.(type) {
-	case string, []byte, error, fmt.Stringer:
-		return strings.ReplaceAll(terminal.Escape(fmt.Sprintf("%s", arg)), `\\`, `\`)
+	text := ""
+	switch arg := arg.(type) {
+	case []byte:
+		text = string(arg)
+	case error, fmt.Stringer:
+		text = fmt.Sprint(arg)
+	default:
+		if reflect.ValueOf(arg).Kind() <= reflect.Complex128 { // numbers, truth and nil
+			return arg
+		}
+		text = fmt.Sprint(arg)
 	}
-	return arg
+	return strings.ReplaceAll(terminal.Escape(text), `\\`, `\`)
 }
 
 // PrintJSON writes v as one indented JSON value, the stable form of an answer.
