@@ -100,7 +100,7 @@ func TestDirectDatagramsPassBothWaysAndOthersDoNot(t *testing.T) {
 	for _, d := range [][]byte{bytes.Repeat([]byte{0xc0}, 64), bytes.Repeat([]byte{0x40}, 64), bytes.Repeat([]byte{0x00}, 64), bytes.Repeat([]byte{0xd4}, 28)} {
 		operator.WriteSegments(directTo(agent), append(make([]byte, Headroom), d...), Headroom+len(d))
 	}
-	until(t, "four drops", func() bool { return agent.Drops()["wrong_source"] == 4 })
+	until(t, "four drops", func() bool { return agent.stats.Snapshot()["wrong_source"] == 4 })
 }
 
 // TestUnaskedDirectDatagramsAreDropped by a link without direct paths.
@@ -110,7 +110,7 @@ func TestUnaskedDirectDatagramsAreDropped(t *testing.T) {
 	operator, agent := open(t, Config{Relay: co, Direct: true}), open(t, Config{Relay: ca})
 	b := bytes.Repeat([]byte{0xd4}, 68)
 	operator.WriteSegments(directTo(agent), b, 68)
-	until(t, "the drop", func() bool { return agent.Drops()["wrong_source"] == 1 })
+	until(t, "the drop", func() bool { return agent.stats.Snapshot()["wrong_source"] == 1 })
 	agent.WriteSegments(directTo(operator), bytes.Repeat([]byte{0xd4}, 68), 68)
 	agent.WriteSegments(relay1, segments(1, 64), 64)
 	for _, d := range receiveDatagrams(t, operator, 1) {
@@ -127,9 +127,9 @@ func TestRelayCannotSpeakAsADirectPath(t *testing.T) {
 	p := newProxy(t, r.udp, nil)
 	cred, _ := r.mint(wire.RelayEndpoint{UDP: p.addr})
 	l := open(t, Config{Relay: cred, Direct: true})
-	before := l.Drops()["bad_type"]
+	before := l.stats.Snapshot()["bad_type"]
 	p.inject(bytes.Repeat([]byte{0xd4}, 64))
-	until(t, "the drop", func() bool { return l.Drops()["bad_type"] == before+1 })
+	until(t, "the drop", func() bool { return l.stats.Snapshot()["bad_type"] == before+1 })
 	// And we send it nothing but frames.
 	if err := l.WriteSegments(path.Via{Addr: netip.MustParseAddrPort(p.addr)}, bytes.Repeat([]byte{0xd4}, 64), 64); err != nil {
 		t.Error(err)

@@ -10,7 +10,7 @@
 // it:
 //
 //	from a relay's address   frames, judged by relay/guard
-//	from anywhere else       a first byte of d0 to df and 32 to 1,500 bytes are
+//	from anywhere else       a first byte of d0 to df and 32 to 8,928 bytes are
 //	                         handed on, for the seal to open; the rest is counted
 //
 // Relays over TCP, TLS, DTLS and WebSocket have connections of their own

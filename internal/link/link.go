@@ -20,10 +20,6 @@ import (
 // it is to send: a ChannelData header (RFC 8656, section 12.4).
 const Headroom = guard.ChannelHeaderSize
 
-// MaxDatagram is the longest datagram, in bytes. The path's own limit may be
-// smaller; whoever sends stays below 1,248 (design 4.2).
-const MaxDatagram = guard.MaxPayload
-
 // Kind says how a relay is reached; part of what status shows.
 type Kind string
 
@@ -249,10 +245,6 @@ func (l *Link) Recheck(v path.Via) {
 		poke(l.slots[v.Relay-1].wake)
 	}
 }
-
-// Drops returns how many frames from relays or datagrams from strangers were
-// refused before anything looked into them, by reason.
-func (l *Link) Drops() map[string]uint64 { return l.stats.Snapshot() }
 
 // Close frees the allocations and closes the sockets. It returns when the link's
 // goroutines are gone and may be called more than once.

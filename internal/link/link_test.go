@@ -339,7 +339,7 @@ func TestT3ProbesAndStrangersAreDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "two drops", func() bool { return operator.Drops()["wrong_source"] == 2 })
+	until(t, "two drops", func() bool { return operator.stats.Snapshot()["wrong_source"] == 2 })
 	if err := agent.WriteSegments(relay1, segments(1, 64), 64); err != nil {
 		t.Fatal(err)
 	}

@@ -192,7 +192,7 @@ func TestStatusSaysWhy(t *testing.T) {
 	w.bothDirect(3 * time.Second)
 	w.run(time.Minute)
 	all := w.op.m.Status()
-	if s := all[0]; !s.Chosen || !s.Live || !s.Validated || s.Why != "direct" || s.Size != Size || s.Kind != Reflexive ||
+	if s := all[0]; !s.Chosen || !s.Live || !s.Validated || s.Why != "direct" || s.Kind != Reflexive ||
 		s.SRTT != 40*time.Millisecond || s.MinRTT != s.SRTT || s.Observed.Addr() != w.op.nat.outer || s.In == 0 || s.Out == 0 || s.Heard.IsZero() {
 		t.Errorf("%+v", s)
 	}

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Size is the length in bytes of the longest sealed datagram on every path. Longer
-// ones are not tried: 1,248 passes every usual path without fragments (design 4.2).
+// Size is the length in bytes of the longest sealed datagram that every path has to carry:
+// 1,248 passes every usual one without fragments (design 4.2). Longer ones go where a probe
+// of their length was answered, see Wide and Large.
 const Size = 1248
 
 // Status describes one path, for people and for tests.
@@ -18,7 +19,6 @@ type Status struct {
 	Live      bool          // data could go here now
 	Validated bool          // the peer answered here and was not silent since
 	SRTT      time.Duration // 0: not measured
-	RTTVar    time.Duration
 	MinRTT    time.Duration
 	Heard     time.Time // zero is never
 	Answered  time.Time // zero is never
@@ -26,9 +26,8 @@ type Status struct {
 	// Challenges went out on this path, and Unanswered of them got no answer before
 	// a younger one did: an estimate of what the path loses, both ways together.
 	Challenges, Unanswered uint64
-	Size                   int // longest datagram, see Size
-	Observed               netip.AddrPort
-	Why                    string // of the chosen path: why; of others: why not
+	Observed               netip.AddrPort // where the peer saw us on this path last; says which NAT is in between
+	Why                    string         // of the chosen path: why; of others: why not
 }
 
 // Status describes every path as it was at the last call, the chosen one first.
@@ -37,8 +36,8 @@ func (m *Manager) Status() []Status {
 	for _, p := range m.paths {
 		s := Status{
 			Via: p.via, Kind: p.kind, Chosen: p == m.best, Up: p.up, Live: p.usable() && (p == m.best || p.rank != unranked), Validated: p.proven,
-			SRTT: p.rtt.smooth, RTTVar: p.rtt.variation, MinRTT: p.rtt.least, Heard: p.heard, Answered: p.answered,
-			In: p.in, Out: p.out, Challenges: p.challenges, Unanswered: p.unanswered, Size: Size, Observed: p.observed, Why: m.explain(p),
+			SRTT: p.rtt.smooth, MinRTT: p.rtt.least, Heard: p.heard, Answered: p.answered,
+			In: p.in, Out: p.out, Challenges: p.challenges, Unanswered: p.unanswered, Observed: p.observed, Why: m.explain(p),
 		}
 		out = append(out, s)
 		if s.Chosen {

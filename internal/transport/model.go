@@ -44,7 +44,7 @@ const (
 	refresh              // little under way, to see the shortest round trip
 )
 
-// Figures of the model. The gains are BBR's: 2.77 is the least that doubles the
+// Figures of the model, our choice unless said. The gains are BBR's: 2.77 is the least that doubles the
 // rate in a round trip; the cycle probes for an eighth of the time.
 const (
 	startWindow  = 32 // packets
@@ -52,15 +52,15 @@ const (
 	startupGain  = 2.77
 	startupPace  = 2.0 // windows in a round trip
 	windowGain   = 2.0
-	growth       = 1.25 // of the rate in a round trip, less is no growth
-	flatRounds   = 3
-	tripAge      = 10 * time.Second
-	refreshTime  = 200 * time.Millisecond
-	schedulerLag = 4 * time.Millisecond // how late a busy machine handles packets
-	heavyLoss    = 0.05                 // of a round: not chance any more
-	heavyLeast   = 16                   // packets
-	startRate    = 1e6
-	ceilingLeast = 10 * time.Millisecond // between two raises of the ceiling: where a round takes microseconds it would be forgotten before it has bounded anything
+	growth       = 1.25                   // of the rate in a round trip, less is no growth; BBR's, as the next three
+	flatRounds   = 3                      // without growth end the start
+	tripAge      = 10 * time.Second       // a shortest round trip that is older is measured anew
+	refreshTime  = 200 * time.Millisecond // with little under way, for that
+	schedulerLag = 4 * time.Millisecond   // how late a busy machine handles packets
+	heavyLoss    = 0.05                   // of a round: not chance any more
+	heavyLeast   = 16                     // packets
+	startRate    = 1e6                    // bytes in a second before anything is known; our choice
+	ceilingLeast = 10 * time.Millisecond  // between two raises of the ceiling: where a round takes microseconds it would be forgotten before it has bounded anything
 )
 
 var cycle = [8]float64{1.25, 0.75, 1, 1, 1, 1, 1, 1}
