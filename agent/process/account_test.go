@@ -5,6 +5,7 @@ package process
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -94,5 +95,32 @@ func TestE8EnvironmentHasAFixedBase(t *testing.T) {
 	}
 	if _, err := Environment(a, "", []Variable{{"A", "1"}, {"A", "2"}}); refusal.Of(err) != refusal.EnvNotAllowed {
 		t.Errorf("twice: %v", err)
+	}
+}
+
+// An account that is closed to people stays so when its line cannot be reached, and one
+// that stands in no table has the system's shell.
+func TestH7NobodyGetsAShellWhereTheTableCannotBeRead(t *testing.T) {
+	table := filepath.Join(t.TempDir(), "passwd")
+	closed := "svc:x:900:900::/home/svc:/usr/sbin/nologin\n"
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(table, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("ann:x:1000:1000:" + strings.Repeat("x", 100<<10) + ":/home/ann:/bin/sh\n" + closed)
+	if shell, err := loginShell(table, "svc"); err == nil {
+		t.Errorf("behind a long line: %q", shell)
+	}
+	write("ann:x:1000:1000::/home/ann:/bin/sh\n" + closed)
+	if shell, err := loginShell(table, "svc"); err != nil || shell != "/usr/sbin/nologin" {
+		t.Errorf("%q, %v", shell, err)
+	}
+	if shell, err := loginShell(table, "of-a-directory"); err != nil || shell != systemShell() {
+		t.Errorf("%q, %v", shell, err)
+	}
+	if shell, err := loginShell(table+"-missing", "svc"); err != nil || shell != systemShell() {
+		t.Errorf("no table: %q, %v", shell, err)
 	}
 }

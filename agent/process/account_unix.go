@@ -3,9 +3,7 @@
 package process
 
 import (
-	"bufio"
 	"errors"
-	"io"
 	"os"
 	"os/user"
 	"path"
@@ -35,7 +33,7 @@ const maxLoginName = 64 // bytes; our choice, above what systems allow
 // (attack H7). Refusal: UserNotAllowed; it does not say which users exist, the
 // error around it says for the agent's own log why. On Linux an account that has
 // expired is refused as well, and with Unavailable every one while a file nologin
-// closes the host to logins.
+// closes the host to logins, or while it cannot be read who has expired.
 func LookUp(name string) (Account, error) {
 	self := os.Geteuid()
 	if name == "" {
@@ -145,7 +143,11 @@ func account(u *user.User) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	a := Account{Name: u.Username, UID: uint32(uid), GID: uint32(gid), Home: u.HomeDir, Shell: loginShell(u.Username)}
+	shell, err := loginShell(accountTable, u.Username)
+	if err != nil {
+		return Account{}, err
+	}
+	a := Account{Name: u.Username, UID: uint32(uid), GID: uint32(gid), Home: u.HomeDir, Shell: shell}
 	for _, id := range ids {
 		g, err := strconv.ParseUint(id, 10, 32)
 		if err != nil {
@@ -176,22 +178,26 @@ func isNumber(s string) bool {
 	return err == nil
 }
 
+const (
+	accountTable    = "/etc/passwd"
+	maxAccountTable = 16 << 20 // bytes; our choice
+)
+
 // loginShell reads the last field of the user's line in the account table.
-// Accounts from a directory service have none there and get the system's shell.
-func loginShell(name string) string {
-	f, err := os.Open("/etc/passwd")
-	if err != nil {
-		return systemShell()
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(io.LimitReader(f, 16<<20))
-	for lines.Scan() {
-		fields := strings.Split(lines.Text(), ":")
-		if len(fields) == 7 && fields[0] == name && path.IsAbs(fields[6]) {
-			return fields[6]
+// Accounts from a directory service have none there and get the system's shell. A
+// table that cannot be read to its end is an error: the line that closes an account to
+// people may stand in the rest.
+func loginShell(table, name string) (shell string, err error) {
+	err = eachLine(table, maxAccountTable, func(line string) {
+		fields := strings.Split(line, ":")
+		if shell == "" && len(fields) == 7 && fields[0] == name && path.IsAbs(fields[6]) {
+			shell = fields[6]
 		}
+	})
+	if shell == "" {
+		shell = systemShell()
 	}
-	return systemShell()
+	return shell, err
 }
 
 func systemShell() string {

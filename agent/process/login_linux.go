@@ -1,8 +1,10 @@
 package process
 
 import (
-	"bufio"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -47,21 +49,13 @@ func (s system) loginVariables(root bool) (list []Variable) {
 	return list[:min(len(list), maxSystemVars)]
 }
 
-// lines calls f with each line of a file. A file that is not there has none.
-func (s system) lines(file string, limit int64, f func(string)) {
-	r, err := os.Open(filepath.Join(string(s), file))
-	if err != nil {
-		return
-	}
-	defer r.Close()
-	for scan := bufio.NewScanner(io.LimitReader(r, limit)); scan.Scan(); {
-		f(scan.Text())
-	}
-}
+// path is where a file of the system is.
+func (s system) path(file string) string { return filepath.Join(string(s), file) }
 
-// definitions reads login.defs(5).
+// definitions reads login.defs(5), as far as it can be read: what is missing is a search
+// path, and nobody is kept out or let in by that.
 func (s system) definitions(f func(key, value string)) {
-	s.lines("etc/login.defs", maxLoginFile, func(line string) {
+	_ = eachLine(s.path("etc/login.defs"), maxLoginFile, func(line string) {
 		if fields := strings.Fields(line); len(fields) >= 2 && !strings.HasPrefix(fields[0], "#") {
 			f(fields[0], fields[1])
 		}
@@ -69,9 +63,10 @@ func (s system) definitions(f func(key, value string)) {
 }
 
 // variables reads a file as pam_env(8) does: NAME=value lines with an optional
-// "export", no expansion; "#" begins a comment anywhere, quotes around a value go.
+// "export", no expansion; "#" begins a comment anywhere, quotes around a value go. What
+// cannot be read is left out: it gives a login nothing but comfort.
 func (s system) variables(file string, f func(Variable)) {
-	s.lines(file, maxLoginFile, func(line string) {
+	_ = eachLine(s.path(file), maxLoginFile, func(line string) {
 		line, _, _ = strings.Cut(line, "#")
 		line = strings.TrimPrefix(strings.TrimSpace(line), "export ")
 		name, value, ok := strings.Cut(line, "=")
@@ -89,28 +84,44 @@ func (s system) variables(file string, f func(Variable)) {
 }
 
 // open refuses with UserNotAllowed the login of an account that has expired, and with
-// Unavailable every one while the administrator has closed the host, as sshd does.
+// Unavailable every one while the administrator has closed the host, as sshd does, or
+// while it cannot be read whether one of both is so.
 // The agent's own user is not asked about: root could always log in, and another one
-// is a service's.
+// is a service's, that may not read who has expired and serves nobody else.
 func (s system) open(a Account, now time.Time) error {
 	for _, file := range []string{"etc/nologin", "run/nologin"} {
-		if _, err := os.Lstat(filepath.Join(string(s), file)); err == nil {
+		switch _, err := os.Lstat(s.path(file)); {
+		case err == nil:
 			return refusal.New(refusal.Unavailable, "logins are closed on this host: /%s is there", file)
+		case !errors.Is(err, fs.ErrNotExist):
+			return unknown(err)
 		}
 	}
-	expired := false
-	s.lines("etc/shadow", maxShadow, func(line string) { // root alone can read it
+	expired, odd := false, false
+	err := eachLine(s.path("etc/shadow"), maxShadow, func(line string) { // root alone can read it
 		fields := strings.Split(line, ":")
-		if len(fields) < 8 || fields[0] != a.Name {
+		if len(fields) < 8 || fields[0] != a.Name || fields[7] == "" {
 			return
 		}
 		day, err := strconv.ParseInt(fields[7], 10, 64)
-		expired = err == nil && day >= 0 && now.Unix()/(24*60*60) >= day
+		odd = odd || err != nil
+		expired = expired || err == nil && day >= 0 && now.Unix()/(24*60*60) >= day
 	})
-	if expired {
+	switch {
+	case expired:
 		return closed("the account of %q has expired", a.Name)
+	case err != nil:
+		return unknown(err)
+	case odd:
+		return unknown(fmt.Errorf("the day on which the account of %q expires is no number", a.Name))
 	}
 	return nil
+}
+
+// unknown refuses a login because it cannot be found out whether it is kept out. The
+// cause is for the agent's log, as that of closed is.
+func unknown(cause error) error {
+	return fmt.Errorf("%w (%v)", refusal.New(refusal.Unavailable, "who may log in on this host cannot be found out"), cause)
 }
 
 // AsLogin calls start on a thread that has the audit id of a user who logged in, which
@@ -131,7 +142,8 @@ func AsLogin(uid uint32, start func() error) error {
 }
 
 // MessageOfTheDay is what a login shell on a terminal begins with, unless the user has
-// a file .hushlogin: what the system made at its start or since, then /etc/motd.
+// a file .hushlogin: what the system made at its start or since, then /etc/motd. What
+// cannot be read of them is not shown; no login waits for a greeting.
 func MessageOfTheDay(home string) []byte { return system("/").message(home) }
 
 const maxMessage = 64 << 10 // bytes; our choice
@@ -141,7 +153,7 @@ func (s system) message(home string) (text []byte) {
 		return nil
 	}
 	for _, file := range []string{"run/motd.dynamic", "etc/motd"} {
-		if f, err := os.Open(filepath.Join(string(s), file)); err == nil {
+		if f, err := os.Open(s.path(file)); err == nil {
 			part, _ := io.ReadAll(io.LimitReader(f, maxMessage))
 			_ = f.Close()
 			text = append(text, part...)

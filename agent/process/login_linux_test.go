@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,9 +66,32 @@ func TestClosedHostAndExpiredAccount(t *testing.T) {
 		"expired":       {map[string]string{"etc/shadow": "bob:*:1:0:9:7::1:\nann:!:1:0:99999:7::20000:\n"}, refusal.UserNotAllowed},
 		"not yet":       {map[string]string{"etc/shadow": "ann:*:1:0:99999:7::20001:\n"}, ""},
 		"never":         {map[string]string{"etc/shadow": "ann:*:1:0:99999:7:::\n"}, ""},
-		"garbage":       {map[string]string{"etc/shadow": "ann\nann:*:1:0:99999:7::x:\n\n"}, ""},
+		"garbage":       {map[string]string{"etc/shadow": "bob:*:1:0:9:7::x:\nann\n\n"}, ""},
+		"no date":       {map[string]string{"etc/shadow": "ann:*:1:0:99999:7::x:\n"}, refusal.Unavailable},
+		"twice":         {map[string]string{"etc/shadow": "ann:*:1:0:99999:7::20000:\nann:*:1:0:99999:7:::\n"}, refusal.UserNotAllowed},
 	} {
 		if err := files(t, c.files).open(ann, now); refusal.Of(err) != c.code {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Whether an account has expired is not known where the table of dates cannot be read to
+// its end, and then nobody logs in. The operator is not told why.
+func TestH7NobodyLogsInWhereExpiryCannotBeRead(t *testing.T) {
+	expired := "ann:*:1:0:99999:7::1:\n"
+	long := files(t, map[string]string{"etc/shadow": "bob:" + strings.Repeat("x", 100<<10) + ":1:0:9:7:::\n" + expired})
+	large := files(t, map[string]string{"etc/shadow": strings.Repeat("#"+strings.Repeat("x", 32<<10)+"\n", maxShadow>>15) + expired})
+	loop := files(t, map[string]string{"etc/passwd": ""})
+	folder := files(t, map[string]string{"etc/shadow/x": ""})
+	notes := files(t, map[string]string{"run": "not a folder"})
+	if err := os.Symlink("shadow", filepath.Join(string(loop), "etc/shadow")); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]system{"a long line": long, "a large file": large, "a loop of links": loop, "a folder": folder, "a nologin that cannot be looked for": notes} {
+		err := s.open(Account{Name: "ann", UID: 1000}, time.Now())
+		var told *refusal.Error
+		if !errors.As(err, &told) || told.Code != refusal.Unavailable || strings.Contains(told.Detail, "shadow") || err.Error() == told.Error() {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
