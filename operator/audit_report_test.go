@@ -3,6 +3,7 @@ package operator
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -128,6 +129,9 @@ func TestCheckpointsThatCouldNotBeCheckedAreCounted(t *testing.T) {
 		var out bytes.Buffer
 		if printReport(&cli.IO{Out: &out}, r, false); !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in %q", want, out.String())
+		}
+		if raw, want := string(mustJSON(t, viewReport(r))), fmt.Sprintf(`"checkpoints":%d,"checkpointsWritten":%d,`, r.Checkpoints, r.Written); !strings.Contains(raw, want) {
+			t.Errorf("no %s in %s", want, raw)
 		}
 	}
 }

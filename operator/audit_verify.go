@@ -45,7 +45,7 @@ func auditVerifyCommand() *cli.Command {
 			"The newest checkpoint covers every entry, so earlier ones may be missing, and that is not told: what goes with one is\n" +
 			"only who had cosigned it.\n\n" +
 			"Exits 0 when nothing was found; 3 when EXPORT is whole but ends before the newest checkpoint that this client has seen:\n" +
-			"an older export, or a server that hides what came after; export again. Exits 2 when --cosigners asks for more than\n" +
+			"an older export, or a server that hides what came after; export again. Exits 2 when --cosigners is below 0 or more than\n" +
 			"the team has machines and people. Exits 1 on anything else.",
 		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -\ntucdesk audit verify --cosigners 3 acme-log",
 		MinArgs: 1, MaxArgs: 1,
@@ -65,6 +65,9 @@ func auditVerifyCommand() *cli.Command {
 const exitOutdated = 3
 
 func (o *auditVerify) run(ctx context.Context, tio *cli.IO, name string) error {
+	if o.cosigners < 0 { // it would ask for nothing, and say so to nobody
+		return &cli.Error{Err: refusal.New(refusal.BadArgument, "--cosigners %d is below zero", o.cosigners), Hints: []string{"without --cosigners nobody has to have cosigned"}, Exit: cli.ExitUsage}
+	}
 	fingerprint, known, err := o.pins()
 	if err != nil {
 		return err
@@ -205,9 +208,10 @@ type reportView struct {
 	Seen          int64          `json:"seen"` // entries of the newest checkpoint that this client has seen, 0 for none
 	RosterVersion uint64         `json:"rosterVersion"`
 	Machines      int            `json:"machines"`
-	People        int            `json:"people"` // of the roster
-	Checkpoints   int            `json:"checkpoints"`
-	Cosigners     int            `json:"cosigners"` // of the newest checkpoint
+	People        int            `json:"people"`             // of the roster
+	Checkpoints   int            `json:"checkpoints"`        // that hold
+	Written       int            `json:"checkpointsWritten"` // that the export has; those above checkpoints could not be checked
+	Cosigners     int            `json:"cosigners"`          // of the newest checkpoint
 	Cosigned      []cosignedView `json:"cosigned"`
 	OpenSessions  int            `json:"openSessions"`
 	Gaps          int            `json:"gaps"`
@@ -238,7 +242,7 @@ type findingView struct {
 }
 
 func viewReport(r verify.Report) reportView {
-	v := reportView{r.Verdict(), []causeView{}, r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.Seen, r.RosterVersion, r.Hosts, r.People, r.Checkpoints, r.Cosigners, []cosignedView{},
+	v := reportView{r.Verdict(), []causeView{}, r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.Seen, r.RosterVersion, r.Hosts, r.People, r.Checkpoints, r.Written, r.Cosigners, []cosignedView{},
 		r.OpenSessions, r.Gaps, r.Behind, []findingView{}, r.More}
 	for _, c := range r.Cosigned {
 		v.Cosigned = append(v.Cosigned, cosignedView(c))

@@ -21,6 +21,7 @@ func TestWrongWordsToTheVerbsOfTheLogAreNamed(t *testing.T) {
 	}{
 		{[]string{"audit", "verify", other}, cli.ExitFailed, "hint: an export is made by: tucdesk audit export --out FILE"},
 		{[]string{"audit", "verify", "--fingerprint", "zz", other}, cli.ExitUsage, "hint: any member is shown it by: tucdesk team show"},
+		{[]string{"audit", "verify", "--cosigners", "-5", other}, cli.ExitUsage, "--cosigners -5 is below zero"},
 		{[]string{"audit", "verify", filepath.Join(t.TempDir(), "none")}, cli.ExitFailed, "hint: an export is made by"},
 	} {
 		if status, out, talk := tucdesk(t, append(c.args, "--state", m.Home.Dir)...); status != c.status || out != "" || !strings.Contains(talk, c.want) {
