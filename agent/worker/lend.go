@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -52,7 +53,11 @@ func (w *worker) lendAt(ctx context.Context, conn *session.Conn, program uint64)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var accepting sync.WaitGroup
-	accepting.Go(func() { w.accept(ctx, conn, l, session.Opening{Kind: session.AgentSocket, Of: program}) })
+	accepting.Go(func() {
+		accept(ctx, l, func(c net.Conn) {
+			w.forwarded(ctx, conn, c, session.Opening{Kind: session.AgentSocket, Of: program})
+		})
+	})
 	return path, func() {
 		_ = l.Close()
 		cancel()

@@ -164,7 +164,9 @@ func (w *worker) listening(ctx context.Context, conn *session.Conn, a *session.A
 	if err != nil {
 		return err
 	}
+	over, end := context.WithCancel(ctx)
 	stop := func() {
+		end()
 		for _, l := range listeners {
 			_ = l.Close()
 		}
@@ -182,11 +184,13 @@ func (w *worker) listening(ctx context.Context, conn *session.Conn, a *session.A
 		if a.Kind == session.ListenSocket {
 			o.Kind = session.ForwardedSocket
 		}
-		wg.Go(func() { w.accept(ctx, conn, l, o) })
+		wg.Go(func() {
+			accept(over, l, func(c net.Conn) { w.forwarded(ctx, conn, c, o) })
+		})
 	}
 	_, _ = p.Read(make([]byte, 1)) // the operator sends nothing: it ends the listener
 	stop()
-	wg.Wait()
+	wg.Wait() // connections outlive their listener, whose place in the session is theirs until then
 	_ = p.Close()
 	return nil
 }
@@ -197,34 +201,42 @@ const acceptPause = 100 * time.Millisecond
 // maxAccepted bounds the connections of one listener; our choice.
 const maxAccepted = 1_000
 
-// accept hands connections to the operator, opened with o. Who connects is somebody on this
-// machine, or in its network where a rule lets it listen there.
-func (w *worker) accept(ctx context.Context, conn *session.Conn, l net.Listener, o session.Opening) {
+// accept has each connection of l served, until over ends or l is closed, and waits for
+// those that are being served. Who connects is somebody on this machine, or in its network
+// where a rule lets it listen there. Nobody is taken in before there is a place: whoever
+// holds all of them would hold the listener, too, when the operator has ended it.
+func accept(over context.Context, l net.Listener, serve func(net.Conn)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	places := make(chan struct{}, maxAccepted)
 	for {
-		c, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+		select {
+		case places <- struct{}{}:
+		case <-over.Done():
 			return
 		}
-		if err != nil { // no descriptor left, say; the next one may be free soon
-			select {
-			case <-time.After(acceptPause):
-				continue
-			case <-ctx.Done():
-				return
-			}
+		c, err := l.Accept()
+		if err == nil {
+			wg.Go(func() {
+				defer func() { <-places }()
+				serve(c)
+			})
+			continue
 		}
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
-			w.forwarded(ctx, conn, c.(join.Conn), o)
-		})
+		<-places
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		select {
+		case <-time.After(acceptPause): // no descriptor left, say; the next one may be free soon
+		case <-over.Done():
+			return
+		}
 	}
 }
 
-func (w *worker) forwarded(ctx context.Context, conn *session.Conn, c join.Conn, o session.Opening) {
+// forwarded hands one connection to the operator, opened with o.
+func (w *worker) forwarded(ctx context.Context, conn *session.Conn, c net.Conn, o session.Opening) {
 	if from, ok := c.(*net.TCPConn); ok {
 		addr := from.RemoteAddr().(*net.TCPAddr)
 		o.Host, o.Port = addr.IP.String(), uint16(addr.Port)
@@ -234,5 +246,5 @@ func (w *worker) forwarded(ctx context.Context, conn *session.Conn, c join.Conn,
 		_ = c.Close()
 		return
 	}
-	w.join(ctx, p, c)
+	w.join(ctx, p, c.(join.Conn))
 }
