@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -92,7 +91,6 @@ func TestFilesStayReadable(t *testing.T) {
 // Whoever comes anew reads the top level first: it names the parts of the system, and
 // what is none of them is below docs, cmd or internal.
 func TestTheTopLevelNamesTheParts(t *testing.T) {
-	parts := []string{"agent", "relay", "rendezvous", "operator", "crypto", "policy", "docs", "cmd", "internal"}
 	list, err := os.ReadDir(root)
 	if err != nil {
 		t.Fatal(err)
@@ -247,38 +245,6 @@ func TestTestdataHasTests(t *testing.T) {
 	for pkg := range withTests {
 		if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(pkg), "testdata")); err == nil && !withTests[pkg] {
 			t.Errorf("%s has testdata and no test", pkg)
-		}
-	}
-}
-
-var testNamed = regexp.MustCompile("`((?:Test|Benchmark|Fuzz)[A-Z][A-Za-z0-9_]*)`")
-
-// A document that names a test promises that it can be run. Decisions tell what was, and
-// keep the names of their time.
-func TestDocumentsNameTestsThatThereAre(t *testing.T) {
-	there := map[string]bool{}
-	for _, f := range sources(t) {
-		for _, d := range f.ast.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && f.test && fn.Recv == nil {
-				there[fn.Name.Name] = true
-			}
-		}
-	}
-	for _, pattern := range []string{"*.md", "docs/*.md"} {
-		paths, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil || len(paths) == 0 {
-			t.Fatalf("no documents: %v", err)
-		}
-		for _, path := range paths {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range testNamed.FindAllStringSubmatch(string(text), -1) {
-				if !there[m[1]] {
-					t.Errorf("%s names %s, which is not there", path, m[1])
-				}
-			}
 		}
 	}
 }

@@ -101,6 +101,17 @@ func sources(t *testing.T) []*source {
 	return files
 }
 
+// tests returns the names of the tests, benchmarks and fuzz targets in the file, and of
+// other functions there without a receiver.
+func (f *source) tests() (names []string) {
+	for _, d := range f.ast.Decls {
+		if fn, ok := d.(*ast.FuncDecl); ok && f.test && fn.Recv == nil {
+			names = append(names, fn.Name.Name)
+		}
+	}
+	return names
+}
+
 // packages returns the folders that hold Go files, sorted.
 func packages(files []*source) []string {
 	var list []string
