@@ -1,6 +1,9 @@
 package kept
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // filter passes output on that is to be shown a second time, without what a terminal
 // would answer or do outside of its screen.
@@ -68,33 +71,37 @@ func harmless(seq []byte) bool {
 	return true
 }
 
-// harmlessCSI judges a control sequence by its last byte. Answered are device
-// attributes and status, terminal parameters, what windows tell of themselves, and
-// every kind of "which mode is on"; presentation state and checksums too.
+// shown are the control sequences that change the screen, the cursor or how text looks,
+// and keys' encoding, by what stands before their numbers and between these and the last
+// byte. All others are held back: those that are answered, or that print, are not all
+// known (attack J2).
+var shown = map[string]string{
+	"":  "@ABCDEFGHIJKLMPSTXZ`abdefghlmrsu",
+	"?": "hlJKrs",
+	">": "mu",
+	"<": "u",
+	"=": "u",
+	" ": "q", // the cursor's form
+	"!": "p", // soft reset
+}
+
 func harmlessCSI(seq []byte) bool {
 	if len(seq) == 0 {
-		return true
+		return false
 	}
 	args, last := seq[:len(seq)-1], seq[len(seq)-1]
-	switch last {
-	case 'c', 'n', 'x', 't', 0x18, 0x1a:
-		return false
-	case 'p':
-		return !bytes.ContainsRune(args, '$')
-	case 'q':
-		return !bytes.HasPrefix(args, []byte(">"))
-	case 'u', 'm', 'S':
-		return !bytes.HasPrefix(args, []byte("?"))
-	case 'w', 'y':
-		return false
-	}
-	return true
+	kind := bytes.TrimFunc(args, func(c rune) bool { return c >= '0' && c <= ';' })
+	return strings.IndexByte(shown[string(kind)], last) >= 0
 }
 
 // harmlessOSC lets titles, folders and links through, and no colour: its question
-// and its setting look alike.
+// and its setting look alike. Nothing in one may be a control character, which some
+// terminal obeys there.
 func harmlessOSC(seq []byte) bool {
-	number, _, _ := bytes.Cut(seq, []byte(";"))
+	number, text, _ := bytes.Cut(bytes.TrimSuffix(bytes.TrimSuffix(seq, []byte("\x1b\\")), []byte("\a")), []byte(";"))
+	if bytes.ContainsFunc(text, func(c rune) bool { return c < 0x20 || c >= 0x7f && c < 0xa0 }) {
+		return false
+	}
 	switch string(number) {
 	case "0", "1", "2", "7", "8":
 		return true

@@ -283,6 +283,12 @@ func TestJ2ReplayAsksTheTerminalNothing(t *testing.T) {
 		"\x1b[c", "\x1b[>c", "\x1b[0c", "\x1b[6n", "\x1b[5n", "\x1b[?6n", "\x1b[18t", "\x1b[21t", "\x1b[?2026$p", "\x1b[>0q", "\x1b[?u",
 		"\x1b]52;c;?\x07", "\x1b]52;c;aGk=\x1b\\", "\x1b]10;?\x07", "\x1b]4;1;?\x1b\\", "\x1bP+q544e\x1b\\", "\x1bP$qm\x1b\\", "\x1bZ", "\x05",
 		"\xc2\x9bc", "\xc2\x9b6n", "\xc2\x9d52;c;?\x07", "\x1b_G\x1b\\", "\x9b6n", "\x1b[\x1b[6n", "\x1b]0;a\x1b[6n", "\xc2\x1b[6n", "\x1b[1;1R\x1b[x",
+		// A control character inside of a sequence is obeyed, and the sequence goes on.
+		"\x1b\x00[6n", "\x1b\n[6n", "\x1b\x00[c", "\x1b\x00[21t", "\x1b\x7f[6n", "\x1b\x00]52;c;UFdORUQ=\x07", "\x1b\x05", "\x1b[0\x05m", "\x1b[\x00>q", "\x1b[\x00?u", "\x1b(\x05B",
+		// Strings end, and are broken off, by C1 in UTF-8 too; what is inside of a title may be obeyed.
+		"\x1bPx\xc2\x9c\xc2\x9b6n", "\x1b]2;x\xc2\x9b6n\x07", "\x1b]2;x\x05\x07", "\x1b]2;x\x18\x1b[6n", "\x1bP\xc2\x9c\x1b[6n", "\x1b[1\xc2\x9b6n",
+		// Printing, and answers that are rare.
+		"\x1b[5i", "\x1b[?5i", "\x1b['|", "\x1b[#|", "\x1b[&u", "\x1b[+x", "\x1b[1;1;1;1;1;1*y", "\x1b[=c", "\x1b[?996n",
 	} {
 		back := newScrollback(1 << 10)
 		back.add([]byte("left" + q + "right"))
@@ -290,10 +296,24 @@ func TestJ2ReplayAsksTheTerminalNothing(t *testing.T) {
 		if !strings.Contains(got, "left") || !strings.HasSuffix(got, "right") {
 			t.Errorf("%q: what is around it is gone: %q", q, got)
 		}
-		for _, answered := range []string{"6n", "5n", "\x1b[c", "\x1b]", "\x1bP", "\x05", "\x9b", "$p", "\x1b[x", "\x1bZ"} {
+		for _, answered := range []string{"6n", "5n", "5i", "'|", "#|", "&u", "+x", "*y", "=c", ">q", "?u", "21t", "]52", "\x1b[c", "\x1b]", "\x1bP", "\x05", "\x9b", "$p", "\x1b[x", "\x1bZ"} {
 			if strings.Contains(got, answered) && !(strings.HasSuffix(q, "6n") && !strings.Contains(got, "\x1b["+answered)) {
 				t.Errorf("%q: the terminal is asked: %q", q, got)
 			}
+		}
+	}
+}
+
+// TestJ2WhatIsShownAgainIsRebuilt: controls inside of a sequence are left out, and a string
+// ends as every terminal knows it.
+func TestJ2WhatIsShownAgainIsRebuilt(t *testing.T) {
+	for in, want := range map[string]string{
+		"\x1b[3\n1m": "\x1b[31m", "\x1b[0\x05m": "\x1b[0m", "\x1b]2;x\xc2\x9c\xc2\x9b6n": "\x1b]2;x\x1b\\", "\x1b]0;\xc3\xa4\x07": "\x1b]0;\xc3\xa4\x07",
+		"\x1b[2 q\x1b[>1u\x1b[?25l": "\x1b[2 q\x1b[>1u\x1b[?25l", "a\xc2\xa0b": "a\xc2\xa0b",
+	} {
+		var f filter
+		if got := string(f.append(nil, []byte(in))); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}
 	}
 }

@@ -10,6 +10,7 @@ const (
 	csi              // after ESC [
 	text             // in a string: OSC, DCS, SOS, PM, APC
 	textEscape       // after ESC in a string
+	textC2           // after the first byte of what may be a C1 control, in a string
 	c2               // after the first byte of a C1 control in UTF-8
 )
 
@@ -18,7 +19,8 @@ const (
 const maxSequence = 4 << 10
 
 // scanner cuts output into sequences and the rest. It keeps the one that has not
-// ended yet.
+// ended yet. Where terminals differ, or obey what stands inside of a sequence, it reads
+// as the most obedient one: what it takes for one harmless sequence is one for all.
 type scanner struct {
 	state state
 	seq   []byte // the sequence so far, cut at maxSequence
@@ -47,6 +49,21 @@ func (s *scanner) step(b byte) (done, plain bool) {
 		s.state = ground
 		return s.step(b)
 	}
+	if s.state == escape || s.state == escapeMore || s.state == csi {
+		switch {
+		case b == 0x18 || b == 0x1a: // CAN and SUB break a sequence off
+			s.state = ground
+			return false, false
+		case b == 0x1b:
+			s.begin(escape, b)
+			return false, false
+		case b < 0x20 || b == 0x7f: // terminals obey these at once, and go on with the sequence
+			return false, false
+		case b >= 0x80: // no part of any
+			s.state = ground
+			return s.step(b)
+		}
+	}
 	s.keep(b)
 	switch s.state {
 	case c2:
@@ -61,25 +78,41 @@ func (s *scanner) step(b byte) (done, plain bool) {
 			return s.end()
 		}
 	case csi:
-		if b == 0x1b {
-			s.begin(escape, b)
-		} else if b >= 0x40 && b <= 0x7e || b == 0x18 || b == 0x1a {
+		if b >= 0x40 {
 			return s.end()
 		}
 	case text:
-		switch b {
-		case 0x07, 0x18, 0x1a:
-			return s.end()
-		case 0x1b:
-			s.state = textEscape
+		return s.inText(b)
+	case textC2:
+		if s.state = text; b < 0x80 || b > 0x9f {
+			return s.inText(b)
 		}
+		if b == 0x9c { // ST, as all terminals know it
+			s.seq = append(s.seq[:len(s.seq)-min(2, len(s.seq))], 0x1b, '\\')
+			return s.end()
+		}
+		return s.control(b) // the string was broken off
 	case textEscape:
 		if b == '\\' {
 			return s.end()
 		}
 		s.begin(escape, 0x1b) // the string was broken off
-		s.keep(b)
-		return s.afterEscape(b)
+		return s.step(b)
+	}
+	return false, false
+}
+
+// inText takes a byte of a string.
+func (s *scanner) inText(b byte) (done, plain bool) {
+	switch b {
+	case 0x07:
+		return s.end()
+	case 0x18, 0x1a:
+		s.state = ground // broken off
+	case 0x1b:
+		s.state = textEscape
+	case 0xc2:
+		s.state = textC2
 	}
 	return false, false
 }
@@ -107,8 +140,6 @@ func (s *scanner) afterEscape(b byte) (done, plain bool) {
 		s.state = csi
 	case b == ']', b == 'P', b == 'X', b == '^', b == '_':
 		s.state = text
-	case b == 0x1b:
-		s.begin(escape, b)
 	case b >= 0x20 && b <= 0x2f:
 		s.state = escapeMore
 	default:
