@@ -36,6 +36,8 @@ var never = []netip.Prefix{
 	netip.MustParsePrefix("fe80::/10"),
 	netip.MustParsePrefix("fd00:ec2::/32"),      // AWS
 	netip.MustParsePrefix("fd20:ce::254/128"),   // Google
+	netip.MustParsePrefix("fd00:42::42/128"),    // Scaleway
+	netip.MustParsePrefix("fd00:c1::/32"),       // Oracle
 	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba
 	netip.MustParsePrefix("168.63.129.16/32"),   // Azure
 	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle
@@ -133,10 +135,14 @@ func Listen(ctx context.Context, host string, port uint16, named bool) ([]net.Li
 	return list, port, nil
 }
 
-// ListenSocket listens at a path that is not there yet, for this user alone. What
-// was made is removed when the listener is closed. On Windows, where a mode keeps nobody
-// out of a socket, it refuses.
-func ListenSocket(ctx context.Context, path string) (net.Listener, error) {
+// ListenSocket listens at a path that is not there yet and that a rule names, for this user
+// alone: programs trust whoever listens where they look for a service, and as root that can
+// be any place. What was made is removed when the listener is closed. On Windows, where a
+// mode keeps nobody out of a socket, it refuses.
+func ListenSocket(ctx context.Context, path string, named bool) (net.Listener, error) {
+	if !named {
+		return nil, refusal.New(refusal.PolicyDenied, "no forward listens at a socket unless a rule names its path in targets")
+	}
 	if runtime.GOOS == "windows" {
 		return nil, refusal.New(refusal.Unavailable, "Windows has no sockets that are one user's alone: listen at a port")
 	}

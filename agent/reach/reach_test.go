@@ -147,14 +147,17 @@ func TestListenersAreOnLoopbackUnlessARuleNamesAnotherAddress(t *testing.T) {
 
 func TestListeningSocketsAreTheUsersAloneAndReplaceNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := ListenSocket(t.Context(), path)
+	if _, err := ListenSocket(t.Context(), path, false); refusal.Of(err) != refusal.PolicyDenied {
+		t.Errorf("a socket that no rule names: %v", err)
+	}
+	l, err := ListenSocket(t.Context(), path, true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if _, err := ListenSocket(t.Context(), path); refusal.Of(err) != refusal.Unreachable {
+	if _, err := ListenSocket(t.Context(), path, true); refusal.Of(err) != refusal.Unreachable {
 		t.Errorf("a second listener: %v", err)
 	}
 	c, err := DialSocket(t.Context(), path, true)

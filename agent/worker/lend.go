@@ -46,7 +46,7 @@ func (w *worker) lendAt(ctx context.Context, conn *session.Conn, program uint64)
 		return "", nil, refusal.New(refusal.Unavailable, "there is no room for a socket")
 	}
 	path = filepath.Join(dir, "agent.sock")
-	l, err := reach.ListenSocket(ctx, path)
+	l, err := reach.ListenSocket(ctx, path, true)
 	if err != nil {
 		_ = os.Remove(dir)
 		return "", nil, err

@@ -156,7 +156,7 @@ func (w *worker) listening(ctx context.Context, conn *session.Conn, a *session.A
 	port := uint16(0)
 	if a.Kind == session.ListenSocket {
 		var l net.Listener
-		l, err = reach.ListenSocket(ctx, a.Host)
+		l, err = reach.ListenSocket(ctx, a.Host, yes.Named)
 		listeners = []net.Listener{l}
 	} else {
 		listeners, port, err = reach.Listen(ctx, a.Host, a.Port, yes.Named)
