@@ -27,6 +27,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/sparse"
 )
 
 // Kind is what a payload type says about its statements.
@@ -237,8 +238,15 @@ func check(e envelope, payload []byte, v Verifier) error {
 	return nil
 }
 
+// someElements is how many elements of lists in a payload may be of any size: an argument
+// vector has 4,096. See package sparse; anybody can sign.
+const someElements = 4096 + 64
+
 func decode[P Payload](payload []byte) (P, error) {
 	var p, zero P
+	if !sparse.Lists(payload, someElements) {
+		return zero, refusal.New(refusal.TooLarge, "a %q statement has more elements in its lists than its size can have", zero.Kind().Type)
+	}
 	switch err := json.Unmarshal(payload, &p); {
 	case refusal.Of(err) == refusal.WeakKey: // enrolling such a key is an attack with a name (B14)
 		return zero, err

@@ -28,6 +28,10 @@ func (a *Account) knownAgents() []wire.AgentInfo {
 	return list
 }
 
+// maxMachines bounds what is kept of a list that a hostile server never ends; our choice,
+// several times of what a company has.
+const maxMachines = 500_000
+
 // FetchAgents asks for all machines and remembers them.
 func (a *Account) FetchAgents(ctx context.Context) ([]wire.AgentInfo, error) {
 	var all []wire.AgentInfo
@@ -36,7 +40,9 @@ func (a *Account) FetchAgents(ctx context.Context) ([]wire.AgentInfo, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, page.Agents...)
+		if all = append(all, page.Agents...); len(all) > maxMachines {
+			return nil, refusal.New(refusal.TooLarge, "the server's list of machines has more than %d", maxMachines)
+		}
 		if page.Next == "" {
 			return all, a.Home.WriteJSON(agentsFile, all)
 		}

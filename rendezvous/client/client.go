@@ -29,6 +29,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/sparse"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -190,6 +191,10 @@ func encodeBody(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
+// someElements is how many elements of lists in one answer or frame may be of any size;
+// see package sparse. Our choice.
+const someElements = 1024
+
 // decodeAnswer is lenient towards unknown fields: a newer server may say more.
 func decodeAnswer(r io.Reader, reply any) error {
 	raw, err := io.ReadAll(io.LimitReader(r, MaxAnswer+1))
@@ -200,6 +205,8 @@ func decodeAnswer(r io.Reader, reply any) error {
 		return refusal.New(refusal.TooLarge, "the server's answer has more than %d bytes", MaxAnswer)
 	case reply == nil:
 		return nil
+	case !sparse.Lists(raw, someElements):
+		return refusal.New(refusal.TooLarge, "the server's answer has more elements in its lists than its size can have")
 	case json.Unmarshal(raw, reply) != nil:
 		return refusal.New(refusal.ProtocolError, "the server's answer cannot be read")
 	}

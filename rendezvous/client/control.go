@@ -11,6 +11,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/sparse"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -108,7 +109,7 @@ func (c *Control) Receive(ctx context.Context) (wire.Frame, error) {
 		return wire.Frame{}, refusal.New(refusal.Unreachable, "the control channel ended: %s", Harmless(err.Error(), maxDetail))
 	}
 	var f wire.Frame
-	if typ != websocket.MessageBinary || json.Unmarshal(raw, &f) != nil || len(raw) > limitOf(f.Type) {
+	if typ != websocket.MessageBinary || !sparse.Lists(raw, someElements) || json.Unmarshal(raw, &f) != nil || len(raw) > limitOf(f.Type) {
 		_ = c.conn.CloseNow()
 		return wire.Frame{}, refusal.New(refusal.ProtocolError, "the server sent a frame that cannot be read")
 	}

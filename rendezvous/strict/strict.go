@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/sparse"
 )
 
 // Limits of a JSON body or frame; our choice. The deepest of our own has 6
@@ -14,6 +15,9 @@ import (
 const (
 	maxDepth = 16
 	maxNames = 64
+	// maxElements bounds what all arrays of a body hold together. The longest of ours are
+	// an update's cosignatures and a batch of entries, far below.
+	maxElements = 4096
 )
 
 // Decode reads exactly one JSON value into the struct that into points to.
@@ -23,6 +27,9 @@ const (
 // (attacks K2, K12, C16). Signed statements inside are checked by their own,
 // stricter rule when they are opened.
 func Decode(data []byte, into any) error {
+	if sparse.Elements(data) > maxElements {
+		return refusal.New(refusal.BadRequest, "the body's arrays hold more than %d elements", maxElements)
+	}
 	if err := scan(data); err != nil {
 		return err
 	}
