@@ -234,11 +234,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.log.Info("agent started", "agent", a.cert.Name, "key", a.ID().ShortCode(), "user", a.self.Name)
 	a.keepConnected(ctx)
-	// 1. no new sessions, 2. the live ones end, 3. nothing writes any more
+	// 1. no new sessions, 2. nobody begins to end what is left, 3. the live ones end and nothing writes any more
 	a.sessions.close()
 	a.shells.Close()
-	a.running.Wait()
 	loops.Wait()
+	a.running.Wait()
 	_ = a.record(entry.Entry{Type: entry.AgentStop})
 	a.log.Info("agent stopped")
 	return nil
@@ -298,7 +298,8 @@ func (a *Agent) keepEnforced(ctx context.Context) {
 }
 
 // enforce ends the sessions of those who lost their right to them, or whose key or
-// our own certificate is good no longer (attack G6), and those whose time is over.
+// our own certificate is good no longer (attack G6), and those whose time is over. It
+// waits for none of them to end.
 func (a *Agent) enforce(now time.Time) {
 	sessions, shells := a.sessions.all(), a.shells.All()
 	if len(sessions)+len(shells)+a.left.count() == 0 {
@@ -306,10 +307,6 @@ func (a *Agent) enforce(now time.Time) {
 	}
 	t, _ := a.keeper.Get()
 	_, self := t.Roster.VerifyAgent(a.member.Token, a.member.Certificate, now)
-	a.endLeft(func(operator key.ID) error {
-		_, err := judge.Entitled(t, operator, now)
-		return errors.Join(self, err)
-	})
 	for _, k := range a.shells.Lapsed(now) {
 		k.End(refusal.Expired)
 	}
@@ -331,4 +328,8 @@ func (a *Agent) enforce(now time.Time) {
 			k.End(codeOf(err))
 		}
 	}
+	a.endLeft(func(operator key.ID) error { // last: nobody sits at these
+		_, err := judge.Entitled(t, operator, now)
+		return errors.Join(self, err)
+	})
 }

@@ -24,14 +24,19 @@ const (
 // (action "background"), where control groups show what they are. Elsewhere they are
 // the user's, and nobody counts them.
 type leftovers struct {
+	end func(*cgroup.Group) error // (*cgroup.Group).End but in tests
+
 	mu     sync.Mutex
 	groups map[*cgroup.Group]key.ID // guarded by mu; whose session it was
+	ending map[*cgroup.Group]bool   // guarded by mu; those of groups that end is at
 	places *places.Places           // guarded by mu
 }
 
 func newLeftovers() leftovers {
 	return leftovers{
+		end:    (*cgroup.Group).End,
 		groups: make(map[*cgroup.Group]key.ID),
+		ending: make(map[*cgroup.Group]bool),
 		places: places.New("sessions that leave programs running", maxLeft, maxLeftPerOperator),
 	}
 }
@@ -127,19 +132,44 @@ func (s *live) endGroup(orderly bool) error {
 	return err
 }
 
-// endLeft ends what those left running who may not have it any more (attack G6). What
-// cannot be ended is tried again.
+// begin notes that a group is about to be ended. False: it is already, or has been.
+func (l *leftovers) begin(g *cgroup.Group) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.groups[g]; !ok || l.ending[g] {
+		return false
+	}
+	l.ending[g] = true
+	return true
+}
+
+// finish ends a group that begin was called for.
+func (l *leftovers) finish(g *cgroup.Group) error {
+	err := l.end(g)
+	if err == nil {
+		l.forget(g)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.ending, g)
+	return err
+}
+
+// endLeft has ended what those left running who may not have it any more (attack G6).
+// What cannot be ended is tried again. It waits for none: killed processes may take
+// seconds to go, and one operator has places for so many that the next session which
+// has to be cut would be minutes late.
 func (a *Agent) endLeft(entitled func(key.ID) error) {
 	for g, operator := range a.left.all() {
 		why := entitled(operator)
-		if why == nil {
+		if why == nil || !a.left.begin(g) {
 			continue
 		}
 		a.log.Warn("ending programs that a session had left", "operator", operator.ShortCode(), "why", why)
-		if err := g.End(); err != nil {
-			a.log.Error("ending programs that a session had left", "err", err)
-			continue
-		}
-		a.left.forget(g)
+		a.running.Go(func() {
+			if err := a.left.finish(g); err != nil {
+				a.log.Error("ending programs that a session had left", "err", err)
+			}
+		})
 	}
 }
