@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"modernc.org/sqlite" // also registers the driver "sqlite"
+	"modernc.org/sqlite"
 )
 
 // sqliteReaders is how many connections look while one writes; our choice.
@@ -65,7 +65,11 @@ func sqliteDB(path string, options ...string) (*sql.DB, error) {
 		query += "&" + o
 	}
 	u := url.URL{Scheme: "file", Path: slashed, RawQuery: query}
-	return sql.Open("sqlite", u.String())
+	c, err := sqlite.NewConnector(u.String())
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(keeping{c}), nil
 }
 
 func sqliteRetry(err error) bool {
