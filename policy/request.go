@@ -148,6 +148,8 @@ func (q *Request) check() *problem {
 		return &tooManyTags
 	case !validArgv(q.Argv), len(q.Cwd) > MaxCwdBytes, strings.IndexByte(q.Cwd, 0) >= 0:
 		return &badArgv
+	case q.Cwd != "" && !absolute(q.Cwd): // a rule compares it, and one folder has many such names
+		return &badCwd
 	}
 	if q.Action == Ping && (len(q.Argv) > 0 || q.File != "" || q.Cwd != "" || q.User != "" && q.User != AgentUser || len(q.Env) > 0) {
 		return &pingsNothing
@@ -182,6 +184,7 @@ var (
 	noRole        = problem{refusal.PolicyDenied, "the operator's roster entry has no role"}
 	tooManyTags   = problem{refusal.PolicyDenied, "the host has more tags than a policy looks at"}
 	badArgv       = problem{refusal.BadArgument, "an argument or the working directory is too long or holds a zero byte"}
+	badCwd        = problem{refusal.BadArgument, "the working directory is no absolute path in its shortest form: write it without ., .. and slashes that say nothing"}
 	noCommand     = problem{refusal.BadArgument, "exec without a program to run"}
 	pingsNothing  = problem{refusal.BadArgument, "ping runs nothing: it takes no user, folder, environment or arguments"}
 	notResolved   = problem{refusal.BadArgument, "the program to run was not resolved to an absolute path"}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 )
@@ -103,7 +104,7 @@ func (r *rule) match(q *Request, s *clock) stage {
 		return failsWhere
 	case !r.matchUser(q):
 		return failsUser
-	case r.cwd != nil && !slices.Contains(r.cwd, q.Cwd):
+	case r.cwd != nil && !r.matchCwd(q.Cwd):
 		return failsCwd
 	case r.targets != nil && !r.matchTarget(q):
 		return failsTarget
@@ -113,6 +114,13 @@ func (r *rule) match(q *Request, s *clock) stage {
 		return failsWhen
 	}
 	return matched
+}
+
+// matchCwd compares folders. On Windows, whose paths begin with a drive, case says nothing.
+func (r *rule) matchCwd(cwd string) bool {
+	return slices.ContainsFunc(r.cwd, func(c string) bool {
+		return c == cwd || c[0] != '/' && strings.EqualFold(c, cwd)
+	})
 }
 
 // matchPing asks of an allow rule only who, where and when: whatever it allows, it

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,12 +13,15 @@ import (
 const maxHost = 253
 
 // Target is how a rule writes a TCP target: HOST:PORT, an IPv6 address in brackets,
-// names in lower case and without the dot at the end. ok is false for what cannot
-// be one.
+// names in lower case and without the dot at the end, addresses in their one form
+// (RFC 5952), an IPv4 one as such. ok is false for what cannot be one.
 func Target(host string, port uint16) (text string, ok bool) {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	if !validHost(host) {
 		return "", false
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		host = addr.Unmap().String()
 	}
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
@@ -51,8 +55,14 @@ func (t *target) UnmarshalText(text []byte) error {
 		host, port := s[:i], s[i+1:]
 		bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 		n, err := strconv.ParseUint(port, 10, 16)
-		if text, ok := Target(bare, uint16(n)); ok && (port == "*" || err == nil && n > 0 && text == s) && strings.Contains(bare, ":") == (bare != host) {
-			*t = target(s)
+		text, ok := Target(bare, uint16(n))
+		if ok && port == "*" {
+			text = text[:strings.LastIndexByte(text, ':')] + ":*"
+		}
+		if ok && (port == "*" || err == nil && n > 0) && strings.Contains(bare, ":") == (bare != host) {
+			if *t = target(s); text != s {
+				return fmt.Errorf("%q is written %q", s, text)
+			}
 			return nil
 		}
 	}
@@ -79,10 +89,29 @@ func (r *rule) matchTarget(q *Request) bool {
 	if i < 0 || q.Target[0] == '/' {
 		return false
 	}
+	host, port := q.Target[:i], q.Target[i+1:]
+	here := r.block && isHere(host)
 	for _, t := range r.targets {
-		if len(t) == i+2 && t[:i+1] == q.Target[:i+1] && t[i+1] == '*' {
+		j := strings.LastIndexByte(t, ':')
+		if j < 0 || t[0] == '/' || t[j+1:] != port && t[j+1:] != "*" {
+			continue
+		}
+		if t[:j] == host || here && isHere(t[:j]) {
 			return true
 		}
 	}
 	return false
+}
+
+// isHere reports a host, as Target writes it, under which a machine reaches itself: by all
+// of these somebody gets to what listens at one of them, so whoever blocks one blocks all.
+// An allow rule means the one that it names. Other names are not looked up, here or
+// anywhere before the target is dialled: what must not be reached under any name is kept
+// in by a list of what may.
+func isHere(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+	return err == nil && (addr.IsLoopback() || addr.IsUnspecified())
 }

@@ -67,7 +67,7 @@ func TestForwardsAreJudgedByDirectionAndTarget(t *testing.T) {
 }
 
 func TestTargetsHaveOneSpelling(t *testing.T) {
-	for _, c := range []struct{ host, want string }{{"DB.lan.", "db.lan:80"}, {"::1", "[::1]:80"}, {"10.0.0.1", "10.0.0.1:80"}} {
+	for _, c := range []struct{ host, want string }{{"DB.lan.", "db.lan:80"}, {"::1", "[::1]:80"}, {"10.0.0.1", "10.0.0.1:80"}, {"0::1", "[::1]:80"}, {"0:0:0:0:0:0:0:1", "[::1]:80"}, {"::ffff:127.0.0.1", "127.0.0.1:80"}, {"2001:DB8:0:0::1", "[2001:db8::1]:80"}} {
 		if got, ok := Target(c.host, 80); !ok || got != c.want {
 			t.Errorf("%q gives %q, %v", c.host, got, ok)
 		}
@@ -77,9 +77,60 @@ func TestTargetsHaveOneSpelling(t *testing.T) {
 			t.Errorf("%q gives %q", host, got)
 		}
 	}
-	for _, bad := range []string{"db", "db:0", "db:", ":5", "DB:5", "db:080", "db:99999", "[db]:5", "::1:5", "/a/../b", "relative/x", "[::1]", "*:5"} {
+	for _, bad := range []string{"db", "db:0", "db:", ":5", "DB:5", "db:080", "db:99999", "[db]:5", "::1:5", "/a/../b", "relative/x", "[::1]", "*:5", "[0::1]:5", "[0::1]:*", "[::ffff:127.0.0.1]:5"} {
 		if err := new(target).UnmarshalText([]byte(bad)); err == nil {
 			t.Errorf("%q is taken for a target", bad)
+		}
+	}
+}
+
+// TestP1BlockRulesAreNotEvadedBySpelling: of a target, or of a folder.
+func TestP1BlockRulesAreNotEvadedBySpelling(t *testing.T) {
+	r, err := Parse([]byte(`version = 1
+mode = "enforce"
+[[allow]]
+id = "all"
+who.roles = ["operator"]
+actions = ["exec", "forward"]
+[[block]]
+id = "folder"
+actions = ["exec"]
+cwd = ["/srv/secret", 'C:\secret']
+[[block]]
+id = "database"
+actions = ["forward"]
+targets = ["127.0.0.1:5432", "10.0.0.1:*"]
+[[allow]]
+id = "one"
+who.roles = ["admin"]
+actions = ["forward"]
+targets = ["127.0.0.1:80"]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cwd := range []string{"/srv/secret", "/srv/secret/", "/srv/secret/.", "/srv//secret", "/srv/x/../secret", "srv/secret", `C:\secret`, `c:\SECRET`, `C:\secret\`, `C:/secret`} {
+		q := Request{Action: Exec, Role: Operator, Agent: "web", Cwd: cwd, Argv: [][]byte{[]byte("ls")}, File: "/bin/ls"}
+		if d := r.Decide(&q, anyTime); d.Effect != Deny {
+			t.Errorf("in %s: %v", cwd, d.Effect)
+		}
+	}
+	for _, host := range []string{"127.0.0.1", "::1", "0::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "127.0.0.2", "localhost", "LOCALHOST.", "a.localhost", "::ffff:10.0.0.1"} {
+		text, ok := Target(host, 5432)
+		if d := r.Decide(&Request{Action: ForwardLocal, Role: Operator, Agent: "web", Target: text}, anyTime); !ok || d.Effect != Deny {
+			t.Errorf("%s: %v", text, d.Effect)
+		}
+	}
+	for _, host := range []string{"10.0.0.2", "db"} {
+		text, _ := Target(host, 5432)
+		if d := r.Decide(&Request{Action: ForwardLocal, Role: Operator, Agent: "web", Target: text}, anyTime); d.Effect != Allow {
+			t.Errorf("%s: %v", text, d.Effect)
+		}
+	}
+	for host, want := range map[string]Effect{"127.0.0.1": Allow, "::ffff:127.0.0.1": Allow, "0.0.0.0": Deny, "localhost": Deny, "127.0.0.2": Deny} {
+		text, _ := Target(host, 80)
+		if d := r.Decide(&Request{Action: ForwardRemote, Role: Admin, Agent: "web", Target: text}, anyTime); d.Effect != want {
+			t.Errorf("an allow rule for one address and %s: %v", text, d.Effect)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"os"
+	"path"
 	"strings"
 	"time"
 
@@ -72,7 +73,11 @@ func (o *sessionOptions) sessionFlags(f *flag.FlagSet) {
 }
 
 func (o *sessionOptions) params(argv []string) (wire.Params, error) {
-	p := wire.Params{User: o.user, Argv: ToArgv(argv), Cwd: wire.Bytes(o.cwd), Env: []wire.EnvVar{}}
+	cwd := o.cwd
+	if strings.HasPrefix(cwd, "/") {
+		cwd = path.Clean(cwd) // policies take one name for a folder
+	}
+	p := wire.Params{User: o.user, Argv: ToArgv(argv), Cwd: wire.Bytes(cwd), Env: []wire.EnvVar{}}
 	for _, e := range o.env {
 		name, value, ok := strings.Cut(e, "=")
 		if !ok || name == "" {
