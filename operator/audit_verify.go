@@ -18,7 +18,6 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
-	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
@@ -262,20 +261,20 @@ func printReport(tio *cli.IO, r verify.Report, all bool) {
 	switch r.Verdict() {
 	case verify.Holds:
 		// Of the entries, and no more: an earlier checkpoint that was taken out does not show.
-		fmt.Fprintln(tio.Out, "holds: of the entries nothing was edited, deleted, inserted, reordered or cut off: the newest checkpoint covers all of them, and this client has seen none of more")
+		tio.Print("holds: of the entries nothing was edited, deleted, inserted, reordered or cut off: the newest checkpoint covers all of them, and this client has seen none of more")
 	case verify.HoldsTo:
-		fmt.Fprintln(tio.Out, holdsTo(r))
+		tio.Print("%s", holdsTo(r))
 	case verify.Older:
-		fmt.Fprintln(tio.Out, "outdated: of the entries nothing was edited, deleted, inserted or reordered up to here; what came after is not in this export")
+		tio.Print("outdated: of the entries nothing was edited, deleted, inserted or reordered up to here; what came after is not in this export")
 	case verify.Broken:
-		fmt.Fprintln(tio.Out, "broken: this log was tampered with or is not whole")
+		tio.Print("broken: this log was tampered with or is not whole")
 	}
 	printCauses(tio, r, all)
-	fmt.Fprintf(tio.Out, "%s of %s, %s, roster version %d, root %s\n",
+	tio.Print("%s of %s, %s, roster version %d, root %s",
 		cli.Count(r.Size, "entry"), cli.Count(r.Hosts, "machine"), checkpoints(r), r.RosterVersion, r.Root)
-	fmt.Fprintf(tio.Out, "%d have cosigned the newest checkpoint, somebody %d of %s\n", r.Cosigners, len(r.Cosigned), cli.Count(r.Checkpoints, "checkpoint"))
+	tio.Print("%d have cosigned the newest checkpoint, somebody %d of %s", r.Cosigners, len(r.Cosigned), cli.Count(r.Checkpoints, "checkpoint"))
 	if r.Gaps > 0 {
-		fmt.Fprintf(tio.Out, "%s that machines marked themselves, because they were cut off for too long\n", cli.Count(r.Gaps, "gap"))
+		tio.Print("%s that machines marked themselves, because they were cut off for too long", cli.Count(r.Gaps, "gap"))
 	}
 }
 
@@ -291,17 +290,17 @@ func holdsTo(r verify.Report) string {
 // printCauses lists what was done, and with all also what follows from it.
 func printCauses(tio *cli.IO, r verify.Report, all bool) {
 	for _, c := range r.Causes() {
-		fmt.Fprintln(tio.Out, terminal.Escape(c.String()))
+		tio.Print("%s", c)
 		switch follow := len(c.Findings) - 1; {
 		case all:
 			for _, i := range c.Findings {
-				fmt.Fprintf(tio.Out, "    %s\n", terminal.Escape(r.Findings[i].String()))
+				tio.Print("    %s", r.Findings[i])
 			}
 		case follow > 0:
-			fmt.Fprintf(tio.Out, "    and %s that follow from it; --all lists them\n", cli.Count(follow, "finding"))
+			tio.Print("    and %s that follow from it; --all lists them", cli.Count(follow, "finding"))
 		}
 	}
 	if r.More > 0 {
-		fmt.Fprintf(tio.Out, "and %s more, which were only counted\n", cli.Count(r.More, "finding"))
+		tio.Print("and %s more, which were only counted", cli.Count(r.More, "finding"))
 	}
 }

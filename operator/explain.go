@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -9,7 +10,6 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
-	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/fleet"
@@ -102,8 +102,7 @@ func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account.Account,
 		if o.JSON {
 			return io.PrintJSON(v)
 		}
-		_, err = fmt.Fprint(io.Out, text)
-		return err
+		return io.PrintLines(text)
 	}
 	return o.each(ctx, io, a, ask)
 }
@@ -129,7 +128,9 @@ func (o *policyExplain) each(ctx context.Context, io *cli.IO, a *account.Account
 			return err
 		}
 		if views = append(views, v); !o.JSON {
-			fmt.Fprintf(io.Out, "%s:\n  %s\n", terminal.Escape(t.String()), strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  "))
+			if err := errors.Join(io.Print("%s:", t), io.PrintLines("  "+strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  "))); err != nil {
+				return err
+			}
 		}
 	}
 	if o.JSON {
@@ -152,12 +153,9 @@ func (o *policyExplain) explain(a *account.Account, m account.Machine, user stri
 		}
 	}
 	e := a.Rules.Explain(&q, ask.at)
-	for line := range strings.Lines(e.String()) {
-		text += terminal.Escape(strings.TrimRight(line, "\n")) + "\n"
-	}
 	v = viewExplanation(e)
 	v.Host, v.User, v.Action = m.Cert.Name, user, string(ask.action)
-	return v, text, nil
+	return v, e.String(), nil
 }
 
 // explanationView is the answer of policy explain.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
-	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy/roster"
@@ -109,8 +107,7 @@ func logIn(ctx context.Context, a *account.Account, io *cli.IO, asJSON bool) err
 	if asJSON {
 		return io.PrintJSON(answer)
 	}
-	fmt.Fprintf(io.Out, "logged in to %s as %s, role %s\n", terminal.Escape(answer.Server), terminal.Escape(answer.Email), answer.Role)
-	return nil
+	return io.Print("logged in to %s as %s, role %s", answer.Server, answer.Email, answer.Role)
 }
 
 // identity says who this client is, by the roster verified last.
@@ -153,11 +150,9 @@ func whoami(a *account.Account, io *cli.IO, asJSON, quiet bool) error {
 	case asJSON:
 		return io.PrintJSON(me)
 	case quiet:
-		fmt.Fprintln(io.Out, terminal.Escape(me.Email))
-		return nil
+		return io.Print("%s", me.Email)
 	}
-	fmt.Fprintf(io.Out, "%s, role %s, key %s, team %s\n", terminal.Escape(me.Email), me.Role, me.Key.ShortCode(), me.Team)
-	return nil
+	return io.Print("%s, role %s, key %s, team %s", me.Email, me.Role, me.Key.ShortCode(), me.Team)
 }
 
 func logoutCommand() *cli.Command {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/owners"
 	"github.com/tucdesk/tucdesk/operator/request"
@@ -60,10 +59,9 @@ func policyCheckCommand() *cli.Command {
 				return io.PrintJSON(viewCheck(rules))
 			}
 			for _, f := range rules.Check() {
-				fmt.Fprintf(io.Out, "%s: %s\n", args[0], terminal.Escape(f.String()))
+				io.Print("%s: %s", args[0], f)
 			}
-			fmt.Fprintf(io.Out, "%s can be used, hash %s\n", args[0], rules.Hash())
-			return nil
+			return io.Print("%s can be used, hash %s", args[0], rules.Hash())
 		},
 	}
 }
@@ -123,8 +121,8 @@ func testRules(io *cli.IO, name string, results []policy.Result, asJSON bool) er
 		}
 		failed++
 		if !asJSON {
-			fmt.Fprintf(io.Out, "%s:%d: %s: want %s, got %s by %s: %s\n", name, r.Line, terminal.Escape(r.Name), terminal.Escape(strings.TrimSpace(r.Want.String()+" "+r.Rule)),
-				r.Got.Effect, terminal.Escape(verb.OrDefault(r.Got.Rule, "no rule")), terminal.Escape(r.Got.Reason))
+			io.Print("%s:%d: %s: want %s, got %s by %s: %s", name, r.Line, r.Name, strings.TrimSpace(r.Want.String()+" "+r.Rule),
+				r.Got.Effect, verb.OrDefault(r.Got.Rule, "no rule"), r.Got.Reason)
 		}
 	}
 	if asJSON {
@@ -132,7 +130,7 @@ func testRules(io *cli.IO, name string, results []policy.Result, asJSON bool) er
 			return err
 		}
 	} else {
-		fmt.Fprintf(io.Out, "%s, %d failed\n", cli.Count(len(results), "expectation"), failed)
+		io.Print("%s, %d failed", cli.Count(len(results), "expectation"), failed)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %s failed", failed, cli.Count(len(results), "expectation"))
@@ -184,6 +182,5 @@ func publishPolicy(ctx context.Context, o *owners.Options, io *cli.IO, a *accoun
 			Version    uint64   `json:"rosterVersion"`
 		}{hash, a.State.Version()})
 	}
-	fmt.Fprintf(io.Out, "policy %s is in force with roster version %d\n", hash.String()[:request.ShortHash], a.State.Version())
-	return nil
+	return io.Print("policy %s is in force with roster version %d", hash.String()[:request.ShortHash], a.State.Version())
 }

@@ -86,7 +86,7 @@ func (o *listing) print(io *cli.IO, hosts []hostView, tags []string) error {
 		return nil
 	case o.quiet:
 		for _, h := range hosts {
-			fmt.Fprintln(io.Out, terminal.Escape(h.Name))
+			io.Print("%s", h.Name)
 		}
 		return nil
 	}
@@ -165,8 +165,8 @@ func status(ctx context.Context, a *account.Account, io *cli.IO, asJSON, details
 	if failed != nil {
 		state = "not reachable"
 	}
-	fmt.Fprintf(io.Out, "you       %s, role %s, key %s\nserver    %s, %s\nteam      %s\nroster    version %d, expires %s\n",
-		terminal.Escape(v.Email), v.Role, v.Key.ShortCode(), terminal.Escape(v.Server), state, v.Fingerprint, v.RosterVersion, cli.When(v.RosterExpires))
+	io.Print("you       %s, role %s, key %s\nserver    %s, %s\nteam      %s\nroster    version %d, expires %s",
+		v.Email, v.Role, v.Key.ShortCode(), v.Server, state, v.Fingerprint, v.RosterVersion, cli.When(v.RosterExpires))
 	if details {
 		return errors.Join(showSessions(io, v.Sessions, time.Now()), failed)
 	}

@@ -113,10 +113,11 @@ func (o *tokenCreate) print(io *cli.IO, v tokenView) error {
 	case o.JSON:
 		return io.PrintJSON(v)
 	case o.quiet:
-		fmt.Fprintln(io.Out, v.Join)
-		return nil
+		return io.Print("%s", v.Join)
 	}
-	fmt.Fprintln(io.Out, v.Join)
+	if err := io.Print("%s", v.Join); err != nil {
+		return err
+	}
 	io.Say("\nGood for %s until %s. On the machine, as root:\n\n  tucdesk-agent join TOKEN\n  tucdesk-agent run", cli.Count(v.Uses, "machine"), cli.When(v.Expires))
 	return nil
 }

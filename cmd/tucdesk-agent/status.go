@@ -45,22 +45,22 @@ func statusCommand() *cli.Command {
 			if asJSON {
 				return io.PrintJSON(s)
 			}
-			_, err = fmt.Fprint(io.Out, describe(s, time.Now()))
-			return err
+			return describe(io, s, time.Now())
 		},
 	}
 }
 
-func describe(s agent.Status, now time.Time) string {
-	var b strings.Builder
+// describe prints the status. The server chose parts of it: what it is called, and why
+// it could not be reached.
+func describe(io *cli.IO, s agent.Status, now time.Time) (err error) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-12s "+format+"\n", append([]any{name}, args...)...)
+		err = errors.Join(err, io.Print("%-12s "+format, append([]any{name}, args...)...))
 	}
 	line("agent", "%s (%s), process %d", s.Name, s.Agent[:min(16, len(s.Agent))], s.PID)
 	if s.Server != "" {
 		line("server", "%s, connected since %s", s.Server, when(s.Since))
 	} else {
-		line("server", "not connected since %s: %q", when(s.Since), s.Problem)
+		line("server", "not connected since %s: %s", when(s.Since), s.Problem)
 	}
 	line("team", "%s", s.Fingerprint)
 	line("tags", "%s", strings.Join(s.Tags, " "))
@@ -78,7 +78,7 @@ func describe(s agent.Status, now time.Time) string {
 	if age := now.Sub(s.Time.Time()); age > stale {
 		line("warning", "this was written %s ago: the agent may have been killed", age.Round(time.Second))
 	}
-	return b.String()
+	return err
 }
 
 func when(m interface{ Time() time.Time }) string { return cli.When(m.Time()) }

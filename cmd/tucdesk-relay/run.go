@@ -115,8 +115,7 @@ func createKey(io *cli.IO, path string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(io.Out, id.Pin())
-	return nil
+	return io.Print("%s", id.Pin())
 }
 
 func printPin(io *cli.IO, path string) error {
@@ -131,8 +130,7 @@ func printPin(io *cli.IO, path string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(io.Out, id.Pin())
-	return nil
+	return io.Print("%s", id.Pin())
 }
 
 func run(ctx context.Context, io *cli.IO, path string) error {

@@ -288,8 +288,7 @@ func greet(ctx context.Context, io *cli.IO, s *rendezvous.Server) error {
 	} else { // with the string in a file, a colon would announce nothing
 		io.Say("no team yet; its owner founds one with the setup string, once, within a day; it was written to standard output")
 	}
-	_, err = fmt.Fprintln(io.Out, text)
-	return err
+	return io.Print("%s", text)
 }
 
 // setupCode opens the database beside a running server, not its port.
@@ -302,8 +301,7 @@ func setupCode(ctx context.Context, io *cli.IO, at place) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(io.Out, text)
-	return nil
+	return io.Print("%s", text)
 }
 
 func check(io *cli.IO, at place) error {

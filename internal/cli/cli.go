@@ -64,6 +64,26 @@ func (i *IO) Ask(format string, args ...any) { _ = printMuted(i.Err, format, arg
 // Print writes a line of the answer, with args as inert as those of Say.
 func (i *IO) Print(format string, args ...any) error { return printMuted(i.Out, format+"\n", args) }
 
+// PrintLines is Print for each line of text.
+func (i *IO) PrintLines(text string) error {
+	for line := range strings.Lines(text) {
+		if err := i.Print("%s", strings.TrimRight(line, "\r\n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PrintText writes a file that somebody else wrote: to a terminal its lines, inert and with
+// blanks for tabs, to anything else each byte, for who compares or publishes it.
+func (i *IO) PrintText(text []byte) error {
+	if f, ok := i.Out.(*os.File); ok && terminal.IsTerminal(f) {
+		return i.PrintLines(strings.ReplaceAll(string(text), "\t", "    "))
+	}
+	_, err := i.Out.Write(text)
+	return err
+}
+
 func printMuted(w io.Writer, format string, args []any) error {
 	inert := make([]any, len(args))
 	for n, arg := range args {

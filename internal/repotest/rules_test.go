@@ -102,18 +102,23 @@ func TestTheTopLevelNamesTheParts(t *testing.T) {
 	}
 }
 
+// nameOf is what the file calls an import.
+func (f *source) nameOf(path string) string {
+	for _, spec := range f.ast.Imports {
+		if strings.Trim(spec.Path.Value, `"`) == path && spec.Name != nil {
+			return spec.Name.Name
+		}
+	}
+	return path[strings.LastIndexByte(path, '/')+1:]
+}
+
 // uses reports whether the file names package.member of an import, under
 // whatever name it is imported.
 func (f *source) uses(path, member string) bool {
 	if !slices.Contains(f.imports, path) || !strings.Contains(f.text, member) {
 		return false
 	}
-	name := path[strings.LastIndexByte(path, '/')+1:]
-	for _, spec := range f.ast.Imports {
-		if strings.Trim(spec.Path.Value, `"`) == path && spec.Name != nil {
-			name = spec.Name.Name
-		}
-	}
+	name := f.nameOf(path)
 	found := false
 	ast.Inspect(f.ast, func(n ast.Node) bool {
 		if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == member {
@@ -204,6 +209,41 @@ func TestQueriesKeepTheirArgumentsApart(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What goes to a person's terminal goes by way of internal/cli, which makes the texts in
+// it inert: a call that prints there itself has to remember to (attack J1). Bytes that are
+// the answer as they are, such as a file's, are passed to Write.
+func TestOnlyCliPrintsToTheStreamsOfACommand(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.test || f.pkg == "internal/cli" {
+			continue
+		}
+		for _, place := range f.printsToStreams() {
+			t.Errorf("%s prints to the streams of a command itself: use Print, Say or Ask of cli.IO", place)
+		}
+	}
+}
+
+// printsToStreams are the lines that print to the field Out or Err of something.
+func (f *source) printsToStreams() (places []string) {
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) == 0 {
+			return true
+		}
+		fun, isSel := call.Fun.(*ast.SelectorExpr)
+		to, isField := call.Args[0].(*ast.SelectorExpr)
+		if !isSel || !isField || to.Sel.Name != "Out" && to.Sel.Name != "Err" {
+			return true
+		}
+		pkg, _ := fun.X.(*ast.Ident)
+		if pkg != nil && (pkg.Name == f.nameOf("fmt") && strings.HasPrefix(fun.Sel.Name, "Fprint") || pkg.Name == f.nameOf("io") && fun.Sel.Name == "WriteString") {
+			places = append(places, fset.Position(call.Pos()).String())
+		}
+		return true
+	})
+	return places
 }
 
 func TestNothingRunsAtImport(t *testing.T) {

@@ -33,6 +33,21 @@ func TestUsesSeesRenamedImports(t *testing.T) {
 	}
 }
 
+func TestPrintsToStreamsSeesHowItIsWritten(t *testing.T) {
+	for line, want := range map[string]int{
+		"fmt.Fprintf(io.Out, s)": 1, "fmt.Fprintln(x.y.Err)": 1, "f.Fprint(io.Out)": 0, "out.WriteString(io.Err, s)": 1,
+		"fmt.Fprintf(&b, s)": 0, "io.Out.Write(s)": 0, "io.Print(s)": 0, "fmt.Sprint(io.Out)": 0, "fmt.Fprint(o.output, s)": 0,
+	} {
+		got := code(t, "package a\nimport (\n\"fmt\"\nout \"io\"\n)\nfunc f() { "+line+" }").printsToStreams()
+		if len(got) != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+	if got := code(t, "package a\nimport f \"fmt\"\nfunc g() { f.Fprint(io.Out) }").printsToStreams(); len(got) != 1 {
+		t.Errorf("by another name: %v", got)
+	}
+}
+
 func TestReachFollowsChains(t *testing.T) {
 	direct := map[string][]string{"relay": {"x", "y"}, "y": {"z"}, "z": {"crypto/seal"}}
 	if got := reach(direct, "relay", "crypto"); !slices.Equal(got, []string{"relay", "y", "z", "crypto/seal"}) {

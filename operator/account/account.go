@@ -339,7 +339,7 @@ func (a *Account) ShowPolicy(io *cli.IO) error {
 		err = refusal.New(refusal.PolicyMismatch, "%q is not the policy in force", a.Home.Path(PolicyFile))
 	}
 	if err == nil {
-		_, err = io.Out.Write(text)
+		err = io.PrintText(text)
 	}
 	return err
 }

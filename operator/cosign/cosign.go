@@ -11,7 +11,6 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
-	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/change"
 	"github.com/tucdesk/tucdesk/operator/founding"
@@ -124,12 +123,12 @@ func (o *cosign) tell(io *cli.IO, v pending.View) error {
 	case o.JSON:
 		return io.PrintJSON(v)
 	case v.Published:
-		fmt.Fprintf(io.Out, "signed; roster version %d is in force\n", v.Version)
+		io.Print("signed; roster version %d is in force", v.Version)
 	case v.Short == 0:
-		fmt.Fprintf(io.Out, "signed %s; it is complete\n", terminal.Escape(v.File))
+		io.Print("signed %s; it is complete", v.File)
 		io.Say("a member who is logged in, or who founds the team, now runs: %s", pending.PublishLine(v.File))
 	default:
-		fmt.Fprintf(io.Out, "signed %s; it needs %s\n", terminal.Escape(v.File), pending.Signatures(v.Short))
+		io.Print("signed %s; it needs %s", v.File, pending.Signatures(v.Short))
 		io.Say("give the file to another owner, %s; there: %s", pending.Codes(v.Owners), pending.CosignLine(v.File))
 	}
 	return nil
@@ -192,6 +191,5 @@ func (o *publishChange) run(ctx context.Context, io *cli.IO, a *account.Account,
 	for _, line := range v.Changes {
 		io.Say("%s", line)
 	}
-	fmt.Fprintf(io.Out, "roster version %d is in force\n", v.Version)
-	return nil
+	return io.Print("roster version %d is in force", v.Version)
 }

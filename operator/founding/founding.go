@@ -346,7 +346,7 @@ func (o *teamInit) show(io *cli.IO, f *founding) error {
 	if o.JSON {
 		return io.PrintJSON(answer)
 	}
-	fmt.Fprintf(io.Out, "team         %s\nfingerprint  %s\nteam string  %s\n", f.root.Name, answer.Fingerprint, answer.TeamString)
+	io.Print("team         %s\nfingerprint  %s\nteam string  %s", f.root.Name, answer.Fingerprint, answer.TeamString)
 	if len(recovery) == 0 {
 		return nil
 	}

@@ -89,8 +89,7 @@ func (o *operatorAdd) run(ctx context.Context, io *cli.IO, a *account.Account, e
 	if o.JSON {
 		return io.PrintJSON(memberView{entry.Email, entry.Person, entry.Role.String(), entry.Key.ID(), entry.Key.ID().ShortCode(), false})
 	}
-	fmt.Fprintf(io.Out, "added %s as %s in roster version %d\n", entry.Email, entry.Role, a.State.Version())
-	return nil
+	return io.Print("added %s as %s in roster version %d", entry.Email, entry.Role, a.State.Version())
 }
 
 // unknown refuses a key that the roster has, in force or revoked: it cannot come in
@@ -188,8 +187,7 @@ func (o *operatorRevoke) run(ctx context.Context, io *cli.IO, a *account.Account
 	if o.JSON {
 		return io.PrintJSON(revoked{ids, a.State.Version()})
 	}
-	fmt.Fprintf(io.Out, "revoked %s in roster version %d\n", cli.Count(len(ids), "key"), a.State.Version())
-	return nil
+	return io.Print("revoked %s in roster version %d", cli.Count(len(ids), "key"), a.State.Version())
 }
 
 // keysOf finds keys by e-mail address, key id or short code.
@@ -248,6 +246,5 @@ func removeAgent(ctx context.Context, o *owners.Options, io *cli.IO, a *account.
 	if o.JSON {
 		return io.PrintJSON(revoked{[]key.ID{id}, a.State.Version()})
 	}
-	fmt.Fprintf(io.Out, "removed %s in roster version %d\n", name, a.State.Version())
-	return nil
+	return io.Print("removed %s in roster version %d", name, a.State.Version())
 }

@@ -50,8 +50,7 @@ func printOwner(io *cli.IO, asJSON bool, k key.Public[key.Owner]) error {
 	if asJSON {
 		return io.PrintJSON(v)
 	}
-	fmt.Fprintf(io.Out, "owner key   %s\nshort code  %s\n", v.Owner, v.Code)
-	return nil
+	return io.Print("owner key   %s\nshort code  %s", v.Owner, v.Code)
 }
 
 func ownerCreateCommand() *cli.Command {
@@ -128,7 +127,7 @@ func showOwners(a *account.Account, io *cli.IO, asJSON bool) error {
 	if asJSON {
 		return io.PrintJSON(v)
 	}
-	fmt.Fprintf(io.Out, "%d of %s must sign, as of roster version %d\n\n", v.Threshold, cli.Count(len(v.Owners), "owner"), v.Version)
+	io.Print("%d of %s must sign, as of roster version %d\n", v.Threshold, cli.Count(len(v.Owners), "owner"), v.Version)
 	return verb.Table(io, []any{"CODE", "WHOSE", "OWNER KEY"}, func(row func(...any)) {
 		for _, k := range v.Owners {
 			row(k.Code, whose(k.Is), k.Owner)

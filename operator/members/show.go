@@ -1,14 +1,12 @@
 package members
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
@@ -67,8 +65,8 @@ func ShowTeam(a *account.Account, io *cli.IO, asJSON bool) error {
 	if asJSON {
 		return io.PrintJSON(v)
 	}
-	fmt.Fprintf(io.Out, "fingerprint  %s\nroster       version %d, expires %s\nowners       %d, of which %d must sign\nprograms     %s\nservers      %s\nteam string  %s\n\n",
-		v.Fingerprint, v.Version, cli.When(v.Expires), v.Owners, v.Threshold, atLeast(v.MinVersion), terminal.Escape(strings.Join(v.Servers, ", ")), v.TeamString)
+	io.Print("fingerprint  %s\nroster       version %d, expires %s\nowners       %d, of which %d must sign\nprograms     %s\nservers      %s\nteam string  %s\n",
+		v.Fingerprint, v.Version, cli.When(v.Expires), v.Owners, v.Threshold, atLeast(v.MinVersion), strings.Join(v.Servers, ", "), v.TeamString)
 	return verb.Table(io, []any{"EMAIL", "ROLE", "KEY"}, func(row func(...any)) {
 		for _, m := range v.Operators {
 			role := m.Role

@@ -5,28 +5,27 @@ import (
 	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
 // print writes the report for a person.
 func (r *report) print(io *cli.IO) error {
-	fmt.Fprintf(io.Out, "server  %s\n", r.Server)
+	io.Print("server  %s", r.Server)
 	if text := r.proxies(); text != "" {
-		fmt.Fprintf(io.Out, "proxy   %s\n", text)
+		io.Print("proxy   %s", text)
 	}
-	fmt.Fprintf(io.Out, "IPv4    %s\n", r.IPv4)
-	fmt.Fprintf(io.Out, "IPv6    %s\n", r.IPv6)
+	io.Print("IPv4    %s", r.IPv4)
+	io.Print("IPv6    %s", r.IPv6)
 	for _, f := range []struct {
 		name string
 		family
 	}{{"IPv4", r.IPv4}, {"IPv6", r.IPv6}} {
 		if f.Works {
-			fmt.Fprintf(io.Out, "NAT     %s: %s\n", f.name, f.Mapping.means())
+			io.Print("NAT     %s: %s", f.name, f.Mapping.means())
 		}
 	}
 	if w, ok := r.best(); ok {
-		fmt.Fprintf(io.Out, "nearest relay %d by %s, %g ms\n", w.Relay, w.Kind, w.RTTMillis)
+		io.Print("nearest relay %d by %s, %g ms", w.Relay, w.Kind, w.RTTMillis)
 	}
 	if len(r.Ways) == 0 {
 		return nil
@@ -54,13 +53,13 @@ func (r *report) proxies() string {
 	if r.Server.Proxy == "" {
 		server = "not for the server,"
 	}
-	return fmt.Sprintf("%s, named by %s, %s for %s to relays", terminal.Escape(host), r.Server.ProxyFrom, server, cli.Count(ways, "way"))
+	return fmt.Sprintf("%s, named by %s, %s for %s to relays", host, r.Server.ProxyFrom, server, cli.Count(ways, "way"))
 }
 
 // String is one line.
 func (s server) String() string {
 	if !s.Reachable {
-		return fmt.Sprintf("%s, not reachable", terminal.Escape(s.URL))
+		return s.URL + ", not reachable"
 	}
 	clock := "clocks agree"
 	if s.SkewSeconds != 0 {
@@ -69,7 +68,7 @@ func (s server) String() string {
 			clock = fmt.Sprintf("this machine's clock is %d s behind", -s.SkewSeconds)
 		}
 	}
-	return fmt.Sprintf("%s, %g ms, %s", terminal.Escape(s.URL), s.RTTMillis, clock)
+	return fmt.Sprintf("%s, %g ms, %s", s.URL, s.RTTMillis, clock)
 }
 
 // String is one line.

@@ -171,7 +171,7 @@ func (b *beside) tunnelFailed(err error, stood chan<- error) {
 	default:
 	}
 	if !b.exitOnFailure && !b.quiet {
-		fmt.Fprint(b.talk.Err, "warning: nothing is forwarded\n")
+		b.talk.Say("warning: nothing is forwarded")
 		cli.Report(b.talk.Err, err)
 	}
 }

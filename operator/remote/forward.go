@@ -202,7 +202,7 @@ func (o *forwarding) line(l forwardLine, format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.JSON {
-		fmt.Fprintf(o.io.Out, format+"\n", args...)
+		o.io.Print(format, args...)
 		return
 	}
 	l.Schema, l.Host, l.At = 1, o.host, time.Now().UTC()

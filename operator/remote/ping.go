@@ -229,7 +229,7 @@ func (p *pings) line(ctx context.Context) {
 		_ = json.NewEncoder(p.io.Out).Encode(l)
 		return
 	}
-	fmt.Fprintln(p.io.Out, l.text(time.Since(way.Since)))
+	p.io.Print("%s", l.text(time.Since(way.Since)))
 }
 
 func (l pingLine) text(since time.Duration) string {
@@ -270,7 +270,6 @@ func (p *pings) summary() error {
 	if p.becameDirect > 0 {
 		direct = "direct " + short(p.becameDirect.Round(time.Millisecond)) + " after the session stood"
 	}
-	_, err := fmt.Fprintf(p.io.Out, "%s: %d of %d answered; %g/%g/%g ms least/median/most; %s; %s of path; session after %s\n",
-		terminal.Escape(p.host), s.Answered, s.Sent, s.MinMillis, s.MedianMillis, s.MaxMillis, direct, cli.Count(changes, "change"), short(p.conn.setup))
-	return err
+	return p.io.Print("%s: %d of %d answered; %g/%g/%g ms least/median/most; %s; %s of path; session after %s",
+		p.host, s.Answered, s.Sent, s.MinMillis, s.MedianMillis, s.MaxMillis, direct, cli.Count(changes, "change"), short(p.conn.setup))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -321,7 +320,6 @@ func (o *decide) run(ctx context.Context, tio *cli.IO, prefix string, d approval
 		if o.JSON {
 			return tio.PrintJSON(viewRequest(a, w))
 		}
-		fmt.Fprintf(tio.Out, "request %s is %s\n", w.Hash.String()[:ShortHash], w.Info.State)
-		return nil
+		return tio.Print("request %s is %s", w.Hash.String()[:ShortHash], w.Info.State)
 	})
 }

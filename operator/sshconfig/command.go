@@ -68,7 +68,7 @@ func (o *options) run(tio *cli.IO) error {
 	}
 	text, err := o.text(home)
 	if err != nil || !o.install {
-		fmt.Fprint(tio.Out, text)
+		_, _ = tio.Out.Write([]byte(text))
 		return err
 	}
 	// Without a team there is nothing that ssh could reach, nor a folder for the key.
@@ -105,7 +105,7 @@ func (o *options) printKnownHost(tio *cli.IO, home account.Home) error {
 		return err
 	}
 	if line, ok := sshfront.KnownHost(o.knownHosts, key.PublicKey()); ok {
-		_, err = fmt.Fprint(tio.Out, line)
+		_, err = tio.Out.Write([]byte(line))
 	}
 	return err
 }

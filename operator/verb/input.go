@@ -36,7 +36,7 @@ func Confirm(ctx context.Context, io *cli.IO, question string, otherwise error) 
 	if !terminal.IsTerminal(io.In) {
 		return otherwise
 	}
-	fmt.Fprintf(io.Err, "%s [y/N] ", question)
+	io.Ask("%s [y/N] ", question)
 	answer := make(chan string, 1)
 	go func() {
 		var word string
@@ -50,7 +50,7 @@ func Confirm(ctx context.Context, io *cli.IO, question string, otherwise error) 
 		}
 		return otherwise
 	case <-ctx.Done():
-		fmt.Fprintln(io.Err)
+		io.Say("")
 		return ctx.Err()
 	}
 }
