@@ -23,7 +23,8 @@ func commands() *cli.Command {
 		Short: "Keep this machine reachable for its team",
 		Long: "The agent connects to the team's server, and checks by itself who may do what here.\n" +
 			"It opens no port. Run it as root to let sessions run as other users, or as any user for sessions as that user.\n\n" +
-			"Exit status: 255 the server or its relay was not reached, 130 Ctrl-C, 2 wrong command line, 1 anything else.",
+			"Exit status: 0 when it was told to stop, 255 the server was not reached; for what join is refused as tucdesk has it (250, 252,\n" +
+			"253); 130 Ctrl-C while joining, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{joinCommand(), runCommand(), statusCommand()},
 	}
 }

@@ -42,7 +42,7 @@ func root() *cli.Command {
 		Long: `The rendezvous server keeps the registry, policy, approvals and audit log of
 its teams, and forwards sealed datagrams. It holds no key that could open a session.
 
-Exit status: 0 when it was told to stop, 2 wrong command line, 1 anything else.`,
+Exit status: 0 when it was told to stop, 130 Ctrl-C before it served, 2 wrong command line, 1 anything else.`,
 		Sub: []*cli.Command{
 			{
 				Use:   "run",

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/conf"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/relay"
 	"github.com/tucdesk/tucdesk/relay/hop"
@@ -61,7 +62,7 @@ func wrongConfig(at place, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &cli.Error{Err: err, Hints: []string{
+	return &cli.Error{Err: err, Exit: cli.ExitFailed, Hints: []string{
 		fmt.Sprintf("mend that in %q; to try it without starting: tucdesk-server check, with the same --state and --config", at.file()),
 		"every key is described at the type Config in rendezvous/config.go"}}
 }
@@ -174,7 +175,7 @@ func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) er
 		return cli.Listening(err)
 	}
 	if err := greet(ctx, io, s); err != nil {
-		return errors.Join(err, s.Close())
+		return errors.Join(noAnswer(err), s.Close())
 	}
 	return s.Run(ctx)
 }
@@ -291,6 +292,15 @@ func greet(ctx context.Context, io *cli.IO, s *rendezvous.Server) error {
 	return io.Print("%s", text)
 }
 
+// noAnswer says what to do where err is the database's silence, which by its code would
+// read as a server that somebody else cannot reach; other errors stay as they are.
+func noAnswer(err error) error {
+	if refusal.Of(err) != refusal.Unavailable {
+		return err
+	}
+	return &cli.Error{Err: err, Exit: cli.ExitFailed, Hints: []string{"is the database running, and does \"database\" in the configuration lead to it?"}}
+}
+
 // setupCode opens the database beside a running server, not its port.
 func setupCode(ctx context.Context, io *cli.IO, at place) error {
 	cfg, err := load(at)
@@ -299,7 +309,7 @@ func setupCode(ctx context.Context, io *cli.IO, at place) error {
 	}
 	text, err := rendezvous.SetupString(ctx, cfg)
 	if err != nil {
-		return err
+		return noAnswer(err)
 	}
 	return io.Print("%s", text)
 }

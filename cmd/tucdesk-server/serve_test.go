@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/rendezvous"
 )
 
@@ -165,17 +168,18 @@ func TestB17OpenKeyFileStopsTheServer(t *testing.T) {
 
 func TestConfigurationMistakesAreNamed(t *testing.T) {
 	for text, want := range map[string]string{
-		"name = \"rv\"\nurl = \"https://h\"\nlistne = \":1\"":          "listne",
-		"name = \"RV\"\nurl = \"https://h\"":                           "name",
-		"name = \"rv\"\nurl = \"http://h\"":                            "url",
-		"name = \"rv\"\nurl = \"https://h\"\nlisten = \"1\"":           "listen",
-		"name = \"rv\"\nurl = \"https://h\"\n[relay]\nexternal = [{}]": "relay.external",
+		"name = \"rv\"\nurl = \"https://h\"\nlistne = \":1\"":                                                      "listne",
+		"name = \"RV\"\nurl = \"https://h\"":                                                                       "name",
+		"name = \"rv\"\nurl = \"http://h\"":                                                                        "url",
+		"name = \"rv\"\nurl = \"https://h\"\nlisten = \"1\"":                                                       "listen",
+		"name = \"rv\"\nurl = \"https://h\"\n[relay]\nexternal = [{}]":                                             "relay.external",
+		"name = \"rv\"\nurl = \"https://h\"\n[relay]\nexternal = [" + strings.Repeat("{udp = \"a:1\"},", 99) + "]": "relay.external: at most",
 	} {
 		config := filepath.Join(t.TempDir(), "server.toml")
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if status, _, talk := typed(t.Context(), "check", "--config", config, "--state", t.TempDir()); status == 0 || !strings.Contains(talk, want) || !strings.Contains(talk, "tucdesk-server check") {
+		if status, _, talk := typed(t.Context(), "check", "--config", config, "--state", t.TempDir()); status != cli.ExitFailed || !strings.Contains(talk, want) || !strings.Contains(talk, "tucdesk-server check") {
 			t.Errorf("%q: %d %s", text, status, talk)
 		}
 	}
@@ -225,6 +229,19 @@ func TestCheckAndRunTakeTheSameRelayAddresses(t *testing.T) {
 			t.Errorf("check with %q: %d %s", lines, status, talk)
 		}
 		serving(t, "tucdesk-setup:", append([]string{"run"}, flags...)...)
+	}
+}
+
+// Its code stands, at a client, for a server that was not reached: here that would be
+// this very program.
+func TestASilentDatabaseIsNamed(t *testing.T) {
+	var talk output
+	err := fmt.Errorf("looking for a team: %w", refusal.New(refusal.Unavailable, "the database did not answer"))
+	if status := cli.Report(&talk, noAnswer(err)); status != cli.ExitFailed || !strings.Contains(talk.String(), "hint: is the database running") {
+		t.Errorf("status %d, said %q", status, talk.String())
+	}
+	if other := errors.New("no"); noAnswer(other) != other || noAnswer(nil) != nil {
+		t.Error("another error was changed")
 	}
 }
 

@@ -158,7 +158,7 @@ var table = []row{
 	{"cmd/tucdesk", "operator", ""},
 	{"cmd/tucdesk-agent", "internal/cli internal/refusal internal/harden agent", ""},
 	{"cmd/tucdesk-relay", "internal/cli internal/conf internal/refusal relay relay/credential relay/hop", ""},
-	{"cmd/tucdesk-server", "internal/cli internal/conf internal/terminal rendezvous relay relay/hop", "golang.org/x/sync"},
+	{"cmd/tucdesk-server", "internal/cli internal/conf internal/refusal internal/terminal rendezvous relay relay/hop", "golang.org/x/sync"},
 	{"cmd/quickstart", "internal/cli internal/harden internal/terminal relay rendezvous agent operator", "golang.org/x/sync"},
 
 	// A small internet for tests and benchmarks; it knows none of the parts.
