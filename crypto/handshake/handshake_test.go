@@ -330,10 +330,16 @@ func TestB9ZeroIndexAndUnknownSuite(t *testing.T) {
 
 // TestEveryFlippedBitOfOpen ends without a session: what the agent signs is not
 // what the operator sent.
+// tried says whether byte i of a message is flipped in this build: of the long one
+// every seventeenth, with the race detector a quarter, in another place of it each.
+func tried(suite Suite, i int) bool {
+	return (suite != Hybrid || i%17 == 0) && (!raceDetector || i%4 == i/4%4)
+}
+
 func TestEveryFlippedBitOfOpen(t *testing.T) {
 	for _, suite := range bothSuites {
 		for i := range newRun(t, suite).m1 {
-			if suite == Hybrid && i%17 != 0 {
+			if !tried(suite, i) {
 				continue
 			}
 			r := newRun(t, suite)
@@ -355,7 +361,7 @@ func TestEveryFlippedBitOfOpen(t *testing.T) {
 func TestEveryFlippedBitOfAccept(t *testing.T) {
 	for _, suite := range bothSuites {
 		for i := range newRun(t, suite).accept(t).m2 {
-			if suite == Hybrid && i%17 != 0 {
+			if !tried(suite, i) {
 				continue
 			}
 			r := newRun(t, suite).accept(t)

@@ -128,8 +128,13 @@ func TestA20NothingPrints(t *testing.T) {
 		r.op, r.agent, ok, ak, done.op, done.agent, box{r.op}, box{ak}, &box{r.agent}, operatorBox{r.op}, agentBox{r.agent}, keysBox{ak},
 		&keysBox{ok}, []keysBox{{ak}}, map[string]*Keys{"k": ak}, []*Agent{r.agent}, r.op.cfg, &r.op.cfg, r.agentConfig(), []any{r.agentConfig()},
 	}
+	searched := map[string]bool{} // most values print the same nothing
 	for _, v := range values {
 		for name, text := range printed(v) {
+			if searched[string(text)] {
+				continue
+			}
+			searched[string(text)] = true
 			if leaks(text, forms) {
 				t.Errorf("%s of a %T shows a secret: %.200q", name, v, text)
 			}
