@@ -21,5 +21,6 @@ var (
 	rateOffers   = rate.Rate{PerSecond: 0.1, Burst: 10}      // rosters without a login per source network and team
 	rateArrivals = rate.Rate{PerSecond: 0.1, Burst: 20}      // registrations per agent key
 	rateAlarms   = rate.Rate{PerSecond: 1.0 / 600, Burst: 5} // audit entries for displaced channels per agent key
+	rateDenied   = rate.Rate{PerSecond: 1, Burst: 200}       // audit entries for denied sessions per operator key
 	rateRefused  = rate.Rate{PerSecond: 0.2, Burst: 20}      // audit entries for refusals per operator key
 )

@@ -1,11 +1,13 @@
 package rendezvous
 
 import (
+	"bytes"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/rate"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -38,6 +40,41 @@ func TestB18PingsHaveARateOfTheirOwn(t *testing.T) {
 		must(c.api.OpenSession(t.Context(), op.cred, c.request(op, h, nil)))
 		must(c.api.OpenSession(t.Context(), other.cred, c.ping(other, h)))
 	})
+}
+
+// TestN9DeniedSessionsFillNoLog: whoever is in the roster can be denied as often as he
+// likes, and the log is kept. What an entry about that holds is bounded, and so is how
+// many there are.
+func TestN9DeniedSessionsFillNoLog(t *testing.T) {
+	t.Parallel()
+	c := found(t, startNode(t))
+	c.node.sessions.Denials = rate.New[key.ID](rate.Rate{PerSecond: 0.001, Burst: 3})
+	vault := c.newHost("vault-1", "vault")
+	vault.dial()
+	op := c.people[policy.Operator]
+	for range 6 {
+		_, err := c.api.OpenSession(t.Context(), op.cred, c.request(op, vault, func(r *wire.Request) {
+			r.Params.Argv = append(r.Params.Argv, bytes.Repeat([]byte("x"), 30<<10))
+		}))
+		wantCode(t, err, refusal.PolicyDenied)
+	}
+	noted := 0
+	for _, e := range c.entries() {
+		if e.Type != entry.SessionDeny {
+			continue
+		}
+		noted++
+		size := 0
+		for _, a := range e.Command.Argv {
+			size += len(a)
+		}
+		if size > 2<<10 || size == 0 || !e.Command.Cut {
+			t.Errorf("an entry holds %d bytes of arguments, cut: %v", size, e.Command.Cut)
+		}
+	}
+	if noted != 3 {
+		t.Errorf("%d of 6 are in the log", noted)
+	}
 }
 
 // TestH8PingsAtOnceAreBounded: an operator's pings that agents leave unanswered.

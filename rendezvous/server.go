@@ -141,7 +141,7 @@ func (s *Server) compose() {
 	s.requests = requests.Queue{Store: s.store, Teams: &s.teams, Log: s.log, Closing: s.closing}
 	s.sessions = sessions.Desk{
 		Store: s.store, Teams: &s.teams, Bus: s.bus, Keys: s.keys, Leases: &s.leases, Log: s.log,
-		Pings: rate.New[key.ID](ratePings), Pinging: rate.NewPlaces[key.ID](sessions.MaxPinging),
+		Denials: rate.New[key.ID](rateDenied), Pings: rate.New[key.ID](ratePings), Pinging: rate.NewPlaces[key.ID](sessions.MaxPinging),
 	}
 	s.agents = agents.Desk{
 		Store: s.store, Teams: &s.teams, Bus: s.bus, Keys: s.keys, Leases: &s.leases, Metrics: &s.metrics, Log: s.log, Life: s.base,

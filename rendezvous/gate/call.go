@@ -126,6 +126,7 @@ func (g *Gate) record(c *Call, code refusal.Code) {
 	}
 	if s := c.Session; s != nil {
 		e.Target.Agent, e.Session, e.RequestHash, e.Command = s.Request.Agent, s.Request.Session, s.Hash, s.Command()
+		*e.Command = e.Command.Refused()
 	}
 	e.Refusal = code
 	err := g.Store.InTx(context.WithoutCancel(c.HTTP.Context()), c.Team.ID, func(tx *store.Tx) error {

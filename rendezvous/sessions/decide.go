@@ -229,6 +229,8 @@ func certOf(state *roster.State, a store.Agent, c *gate.Call) (roster.AgentCert,
 func (d *Desk) recordDecision(tx *store.Tx, c *gate.Call, out outcome, refused error) error {
 	e := c.Entry(entry.SessionOpen)
 	switch {
+	case refused != nil && !d.Denials.Allow(c.Who.Operator, c.Now):
+		return nil // the log would be his to fill; the counters have them all
 	case refused != nil:
 		e.Type, e.Refusal = entry.SessionDeny, problem.Code(refused)
 	case out.waits != nil && !out.isNew:
@@ -244,6 +246,9 @@ func (d *Desk) recordDecision(tx *store.Tx, c *gate.Call, out outcome, refused e
 		e.Policy.Rule = out.waits.Rule
 	}
 	e.Command = c.Session.Command()
+	if refused != nil {
+		*e.Command = e.Command.Refused()
+	}
 	for _, u := range out.uses {
 		e.Approvals = append(e.Approvals, u.Hash)
 	}

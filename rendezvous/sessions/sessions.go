@@ -57,6 +57,7 @@ type Desk struct {
 	Leases *lease.Desk
 	Log    *slog.Logger
 
+	Denials *rate.Limiter[key.ID] // entries about sessions that the policy denied, per operator
 	Pings   *rate.Limiter[key.ID] // pings per operator; sessions are counted by Leases
 	Pinging *rate.Places[key.ID]  // pings whose agents have yet to answer, MaxPinging per operator
 }

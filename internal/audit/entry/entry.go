@@ -211,6 +211,20 @@ func (c Command) Recorded() Command {
 	return c
 }
 
+// maxRefused bounds the arguments of what was not done, in bytes; our choice.
+const maxRefused = 2 << 10
+
+// Refused returns c as an entry shows it that says no: anybody in the roster can have that
+// said as often as he likes, and the log is kept for ever.
+func (c Command) Refused() Command {
+	c = c.Recorded()
+	var wasCut bool
+	c.Argv, wasCut = within(c.Argv, maxArgs, maxRefused)
+	c.Cut = c.Cut || wasCut
+	c.Cwd = c.Cwd[:min(len(c.Cwd), maxRefused)]
+	return c
+}
+
 // recorded returns argv as an entry shows it: redacted, then cut to the limits.
 func recorded(argv []wire.Bytes, already bool) (out []wire.Bytes, wasCut bool) {
 	argv, wasCut = within(argv, maxArgs, maxArgv+maxSecret)
