@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -45,7 +46,7 @@ func PingCommand() *cli.Command {
 		Long: "Opens a session in which nothing can be run and prints one line per second: the kind of path, the relay or the\n" +
 			"machine's address, and the round trip of one datagram to the process that serves the session there. Whoever may do anything on\n" +
 			"HOST may ping it, without an approval; the audit log keeps it as it keeps every session. Without -c and --timeout\n" +
-			"it runs until Ctrl-C.\n\n" +
+			"it runs until Ctrl-C: such a session lasts 10 minutes at most, then another takes its place.\n\n" +
 			"Exit status: 0 when the machine answered, and with --until-direct when the path is direct; 1 when it is not direct\n" +
 			"in time; 255 when nothing answered; others as for every verb.",
 		Example: "tucdesk ping web\ntucdesk ping -c 3 --json web\ntucdesk ping --until-direct --timeout 10s web && tucdesk ssh web",
@@ -73,30 +74,35 @@ func PingCommand() *cli.Command {
 
 func (o *pinging) run(ctx context.Context, io *cli.IO, a *account.Account, host string) error {
 	w := want{host: host, action: wire.Ping, params: wire.Params{Argv: []wire.Bytes{}, Env: []wire.EnvVar{}}, noWait: true, noMap: o.noMap}
-	conn, err := connect(ctx, a, io, w)
-	if err != nil {
+	p := &pings{pinging: o, io: io, account: a, want: w, host: host}
+	if err := p.open(ctx); err != nil {
 		return err
 	}
-	defer conn.Close()
-	leave := conn.renew.keep(func(text string) { io.Say("warning: %s", text) })
-	defer leave()
-	defer conn.list(a, w)()
-	p := &pings{pinging: o, io: io, conn: conn, host: host}
+	defer func() { p.leave() }()
+	p.setup, p.since = p.conn.setup, p.conn.since
 	if o.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.timeout)
 		defer cancel()
 	}
-	err = p.run(ctx)
+	err := p.run(ctx)
 	return errors.Join(p.summary(), err)
 }
 
 // pings is one run.
 type pings struct {
 	*pinging
-	io   *cli.IO
-	conn *opened
-	host string
+	io      *cli.IO
+	account *account.Account
+	want    want
+	host    string
+
+	conn  *opened       // the present session
+	leave func()        // ends it and what belongs to it
+	heard bool          // it has answered
+	past  int           // changes of the path in the sessions before it
+	setup time.Duration // of the first session
+	since time.Time     // when the first one stood
 
 	sent, answered int
 	trips          []time.Duration
@@ -135,6 +141,42 @@ type pingSummary struct {
 	SetupMillis  float64 `json:"setupMillis"` // from the request to the session
 }
 
+// open begins a session. Nothing else that this run counts changes.
+func (p *pings) open(ctx context.Context) error {
+	conn, err := connect(ctx, p.account, p.io, p.want)
+	if err != nil {
+		return err
+	}
+	leave := conn.renew.keep(func(text string) { p.io.Say("warning: %s", text) })
+	hide := conn.list(p.account, p.want)
+	p.conn, p.heard = conn, false
+	p.leave = sync.OnceFunc(func() {
+		hide()
+		leave()
+		_ = conn.Close()
+	})
+	return nil
+}
+
+// goOn opens the next session where the last one has reached the age that a ping may
+// have (protocol 2.7), or a rule's: who watches a path overnight must not lose it after
+// minutes. One that never answered is not followed by another, so that a machine which
+// ends each at once cannot keep us opening them.
+func (p *pings) goOn(ctx context.Context) error {
+	if err := p.conn.Err(); refusal.Of(err) != refusal.Expired || !p.heard {
+		return &cli.Error{Err: err, Exit: cli.ExitTransport}
+	}
+	_, changes := p.conn.trail.present()
+	p.leave()
+	p.past += changes
+	if err := p.open(ctx); err != nil {
+		p.past -= changes // the summary counts them with the last session
+		return err
+	}
+	p.settle(ctx)
+	return nil
+}
+
 // run prints until it is time to end. Its error says what was not reached.
 func (p *pings) run(ctx context.Context) error {
 	tick := time.NewTicker(pingEvery)
@@ -153,7 +195,12 @@ func (p *pings) run(ctx context.Context) error {
 			case <-changed:
 				changed, wait = p.conn.PathChanged(), !p.isAtLast()
 			case <-p.conn.Done():
-				return &cli.Error{Err: p.conn.Err(), Exit: cli.ExitTransport}
+				if err := p.goOn(ctx); ctx.Err() != nil {
+					return p.verdict()
+				} else if err != nil {
+					return err
+				}
+				changed = p.conn.PathChanged()
 			case <-ctx.Done():
 				return p.verdict()
 			}
@@ -205,9 +252,9 @@ func (p *pings) line(ctx context.Context) {
 	if !p.conn.Path().Lost {
 		trip, err = p.ask(ctx)
 	}
-	if ctx.Err() != nil && err != nil {
+	if err != nil && (ctx.Err() != nil || p.conn.Err() != nil) {
 		p.sent--
-		return // the time was up, nothing was lost
+		return // the time was up, ours or the session's: nothing was lost
 	}
 	way := p.conn.Path()
 	l := pingLine{Schema: schemaVersion, Type: "reply", Host: p.host, Seq: p.sent, At: time.Now().UTC(), Lost: way.Lost, Answered: err == nil}
@@ -216,10 +263,11 @@ func (p *pings) line(ctx context.Context) {
 	}
 	if p.conn.trail.note(way, time.Now()); l.Direct && p.becameDirect == 0 {
 		now, _ := p.conn.trail.present()
-		p.becameDirect = max(now.since.Sub(p.conn.since), time.Millisecond)
+		p.becameDirect = max(now.since.Sub(p.since), time.Millisecond)
 	}
 	if p.lastDirect = l.Direct && l.Answered; err == nil {
 		p.answered++
+		p.heard = true
 		l.RTTMillis = live.Millis(trip)
 		if p.trips = append(p.trips, trip); len(p.trips) > pingSamples {
 			p.trips = p.trips[1:]
@@ -255,9 +303,10 @@ const schemaVersion = 1
 
 func (p *pings) summary() error {
 	now, changes := p.conn.trail.present()
+	changes += p.past
 	s := pingSummary{
 		Schema: schemaVersion, Type: "summary", Host: p.host, Sent: p.sent, Answered: p.answered, Direct: now.kind == "direct",
-		DirectAfter: live.Millis(p.becameDirect), Changes: changes, SetupMillis: live.Millis(p.conn.setup),
+		DirectAfter: live.Millis(p.becameDirect), Changes: changes, SetupMillis: live.Millis(p.setup),
 	}
 	if n := len(p.trips); n > 0 {
 		slices.Sort(p.trips)
@@ -271,5 +320,5 @@ func (p *pings) summary() error {
 		direct = "direct " + short(p.becameDirect.Round(time.Millisecond)) + " after the session stood"
 	}
 	return p.io.Print("%s: %d of %d answered; %g/%g/%g ms least/median/most; %s; %s of path; session after %s",
-		p.host, s.Answered, s.Sent, s.MinMillis, s.MedianMillis, s.MaxMillis, direct, cli.Count(changes, "change"), short(p.conn.setup))
+		p.host, s.Answered, s.Sent, s.MinMillis, s.MedianMillis, s.MaxMillis, direct, cli.Count(changes, "change"), short(p.setup))
 }
