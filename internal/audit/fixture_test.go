@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -166,9 +167,28 @@ type machine struct {
 // private makes the n-th key of a role, always the same.
 func private[R key.Role](t testing.TB, n byte) key.Private[R] {
 	t.Helper()
-	k, err := key.FromSeed[R](bytes.Repeat([]byte{n}, key.SeedSize))
-	check(t, err)
-	return k
+	return once(numbered[R]{n}, func() key.Private[R] {
+		k, err := key.FromSeed[R](bytes.Repeat([]byte{n}, key.SeedSize))
+		check(t, err)
+		return k
+	})
+}
+
+// numbered is what once knows a key by; its type says the role.
+type numbered[R key.Role] struct{ n byte }
+
+// signed is what each test signs anew without it: the same words by the same keys, at
+// the same time. Signing costs most of a small test, above all under the race detector.
+var signed sync.Map
+
+// once returns what do made for that subject the first time. It must not be changed.
+func once[T any](subject any, do func() T) T {
+	if v, ok := signed.Load(subject); ok {
+		return v.(T)
+	}
+	v := do()
+	signed.Store(subject, v)
+	return v
 }
 
 func check(t testing.TB, err error) {
@@ -184,23 +204,35 @@ func newWorld(t testing.TB) *world {
 		t: t, rows: newMemory(), now: start, owner: private[key.Owner](t, 1), server: private[key.Audit](t, 4),
 		ann: private[key.Operator](t, 11), bob: private[key.Operator](t, 12), cid: private[key.Operator](t, 13),
 	}
-	team := wire.TeamID{7}
+	f := once("founding", w.found)
+	w.rows.root, w.rows.rosters, w.state = slices.Clone(f.root), []wire.RosterUpdate{f.first}, f.state
 	var err error
-	w.rows.root, err = roster.SignRoot(w.owner, roster.Root{Team: team, Owners: []key.Public[key.Owner]{w.owner.Public()}, Threshold: 1, Name: "example"})
-	check(t, err)
-	root, err := roster.OpenRoot(w.rows.root, w.rows.root.Hash())
-	check(t, err)
-	first, err := roster.Sign(w.owner, roster.First(root, w.rows.root.Hash(), w.members))
-	check(t, err)
-	w.state, err = roster.Found(w.rows.root, w.rows.root.Hash(), first)
-	check(t, err)
-	w.rows.rosters = []wire.RosterUpdate{first}
-	w.log, err = ledger.New("rendezvous.example", team, w.server)
+	w.log, err = ledger.New("rendezvous.example", w.state.Team(), w.server)
 	check(t, err)
 	w.record(entry.Entry{Type: entry.TeamFound})
 	w.join("web")
 	w.join("db")
 	return w
+}
+
+// founding is a team's beginning.
+type founding struct {
+	root  statement.Signed
+	first wire.RosterUpdate
+	state *roster.State
+}
+
+func (w *world) found() (f founding) {
+	var err error
+	f.root, err = roster.SignRoot(w.owner, roster.Root{Team: wire.TeamID{7}, Owners: []key.Public[key.Owner]{w.owner.Public()}, Threshold: 1, Name: "example"})
+	check(w.t, err)
+	root, err := roster.OpenRoot(f.root, f.root.Hash())
+	check(w.t, err)
+	f.first, err = roster.Sign(w.owner, roster.First(root, f.root.Hash(), w.members))
+	check(w.t, err)
+	f.state, err = roster.Found(f.root, f.root.Hash(), f.first)
+	check(w.t, err)
+	return f
 }
 
 func (w *world) members(r *roster.Roster) {
@@ -246,16 +278,20 @@ func (w *world) join(name string) *machine {
 		Server: w.state.Roster().Servers[0].Address(), Tags: []string{"prod"},
 		IssuedAt: wire.At(w.now), ExpiresAt: wire.At(w.now.Add(time.Hour)), MaxUses: 1, Key: token.Public(),
 	}
-	var err error
-	m.host.Token, err = roster.SignToken(private[key.Enroller](w.t, 5), tok)
-	check(w.t, err)
 	m.cert = roster.AgentCert{
 		Team: w.state.Team(), Agent: m.key.Public(), Name: name, Tags: []string{"prod"}, TokenID: tok.ID, IssuedAt: wire.At(w.now),
 	}
-	m.host.Certificate, err = roster.SignAgent(token, tok, m.cert)
-	check(w.t, err)
+	m.host = once(fmt.Sprint("host ", len(w.agents), name, w.now.UnixNano()), func() (h export.Host) {
+		var err error
+		h.Token, err = roster.SignToken(private[key.Enroller](w.t, 5), tok)
+		check(w.t, err)
+		h.Certificate, err = roster.SignAgent(token, tok, m.cert)
+		check(w.t, err)
+		return h
+	})
 	m.dir = w.t.TempDir()
 	check(w.t, spool.Create(m.dir, m.key, w.state.Team()))
+	var err error
 	m.spool, err = spool.Open(m.dir, m.key, w.state.Team())
 	check(w.t, err)
 	w.t.Cleanup(func() { _ = m.spool.Close() })
@@ -357,10 +393,10 @@ func (w *world) exec(m *machine, argv []string, by ...key.Private[key.Operator])
 	result := entry.PolicyResult{Decision: entry.NeedsApproval, Rule: "gate", Need: max(len(by), 1)}
 	command := entry.Command{Action: wire.Exec, Argv: req.Params.Argv}
 	w.record(entry.Entry{Type: entry.SessionOpen, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result})
-	w.say(m, entry.Entry{Type: entry.SessionAccept, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result, Approvals: approvals})
-	w.say(m, entry.Entry{Type: entry.ExecStart, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result, Command: &command, Approvals: approvals})
+	w.sayOnly(m, entry.Entry{Type: entry.SessionAccept, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result, Approvals: approvals})
+	w.sayOnly(m, entry.Entry{Type: entry.ExecStart, Actor: actor, Session: req.Session, RequestHash: hash, Policy: result, Command: &command, Approvals: approvals})
 	command.ExitCode = entry.ExitCode(0)
-	w.say(m, entry.Entry{Type: entry.ExecEnd, Actor: actor, Session: req.Session, RequestHash: hash, Command: &command})
+	w.sayOnly(m, entry.Entry{Type: entry.ExecEnd, Actor: actor, Session: req.Session, RequestHash: hash, Command: &command})
 	w.say(m, entry.Entry{Type: entry.SessionEnd, Actor: actor, Session: req.Session, RequestHash: hash})
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 func TestWhatIsNoExport(t *testing.T) {
-	w := busy(t)
+	w := brief(t)
 	lines := w.export()
 	other := newWorld(t)
 	for name, l := range map[string][]string{
@@ -45,7 +45,7 @@ type broken struct{}
 func (broken) Read([]byte) (int, error) { return 0, errors.New("disk") }
 
 func TestLinesThatDoNotBelong(t *testing.T) {
-	w := busy(t)
+	w := brief(t)
 	lines := w.export()
 	at := entryLines(lines)[3]
 	for name, extra := range map[string]string{

@@ -96,53 +96,6 @@ func edited(line string) string {
 	return line[:i] + string(c) + line[i+1:]
 }
 
-// N1: each manipulation of each entry in turn is found, and a finding names the
-// entry or the shortest range that it can lie in.
-func TestN1EachEntryInTurn(t *testing.T) {
-	w := brief(t)
-	lines := w.export()
-	at := entryLines(lines)
-	foreign := statement.Signed(w.forged(t))
-	manipulations := map[string]func(n int) []string{
-		"edit":   func(n int) []string { l := slices.Clone(lines); l[at[n]] = edited(l[at[n]]); return l },
-		"delete": func(n int) []string { return renumber(slices.Delete(slices.Clone(lines), at[n], at[n]+1)) },
-		"duplicate": func(n int) []string {
-			return renumber(slices.Insert(slices.Clone(lines), at[n]+1, lines[at[n]]))
-		},
-		"insert": func(n int) []string {
-			return renumber(slices.Insert(slices.Clone(lines), at[n], fmt.Sprintf("{\"index\":0,\"entry\":%s}\n", foreign)))
-		},
-		"swap": func(n int) []string {
-			if n+1 == len(at) {
-				return nil
-			}
-			l := slices.Clone(lines)
-			l[at[n]], l[at[n+1]] = l[at[n+1]], l[at[n]]
-			return renumber(l)
-		},
-		"truncate": func(n int) []string {
-			l := slices.Clone(lines[:at[n]])
-			return append(l, fmt.Sprintf("{\"end\":%d}\n", n))
-		},
-	}
-	for what, do := range manipulations {
-		for n := range at {
-			changed := do(n)
-			if changed == nil {
-				continue
-			}
-			r := w.verify(changed, w.checkpointOf(lines))
-			if r.Verdict() == verify.HoldsTo {
-				t.Errorf("%s of entry %d is not found", what, n)
-				continue
-			}
-			if !slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.Entry <= int64(n)+1 && int64(n) <= f.Last }) {
-				t.Errorf("%s of entry %d is found elsewhere: %v", what, n, r.Findings)
-			}
-		}
-	}
-}
-
 // forged is an entry by a key that the team does not know.
 func (w *world) forged(t *testing.T) statement.Signed {
 	_, s, err := entry.Sign(private[key.Audit](t, 99), entry.Entry{Type: entry.Login, Time: wire.At(w.now)}, w.state.Team(), 5, key.Hash{})
