@@ -52,7 +52,16 @@ func (s *live) asked(body []byte, now time.Time) error {
 	}
 	s.background = s.background || err == nil && policy.Action(ask.Action) == policy.Background
 	answer.Named, answer.Roots = d.Named, d.Roots
+	answer.Special = err == nil && policy.Action(ask.Action) == policy.CopyWrite && s.special(d, now)
 	return s.pair.SendJSON(pair.FrameAnswer, answer)
+}
+
+// special reports whether a copy may bring setuid, setgid and sticky bits along. They
+// give whoever runs the file the rights of this user for good, so they are for who has
+// those rights anyway, by a shell, and never where folders confine the copy: a program
+// that runs as root leads out of them (attack I5).
+func (s *live) special(d policy.Decision, now time.Time) bool {
+	return d.Roots == nil && s.agent.judge.MayShell(s.question, now)
 }
 
 // room reports whether what the session leaves may stay. Whoever looks for a program

@@ -3,6 +3,7 @@ package judge
 import (
 	"time"
 
+	"github.com/tucdesk/tucdesk/agent/trust"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
@@ -16,28 +17,44 @@ func (j *Judge) May(q *Question, ans Answer, action wire.Action, target string, 
 	if !belongs(q.Request.Action, action) || policy.Action(action) == policy.Background && q.Request.Params.Keep != nil {
 		return policy.Decision{}, refusal.New(refusal.BadArgument, "the session was opened for something else")
 	}
-	t, err := j.cfg.Keeper.Usable(now)
+	t, d, err := j.within(q, action, target, now)
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	op, err := Entitled(t, q.Request.Operator, now)
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	cert, err := t.Roster.VerifyAgent(j.cfg.Token, j.cfg.Certificate, now)
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	r := j.policyRequest(q, op, cert)
-	r.Action, r.Target, r.Argv, r.File, r.Cwd, r.Env = policy.Action(action), target, nil, "", "", nil
-	d := t.Rules.Decide(r, now)
-	if r.Action == policy.Background && d.Effect != policy.Deny && ans.Decision.Approval.Count > 0 && !t.Rules.Names(ans.Decision.Rule, policy.Background) {
+	if policy.Action(action) == policy.Background && d.Effect != policy.Deny && ans.Decision.Approval.Count > 0 && !t.Rules.Names(ans.Decision.Rule, policy.Background) {
 		return policy.Decision{}, refusal.New(refusal.PolicyDenied, "the session needed approval, and the rule that allowed it does not name background")
 	}
 	if d.Effect == policy.NeedApproval && met(d.Approval, ans.Decision.Approval) {
 		return d, nil
 	}
 	return d, d.Err()
+}
+
+// MayShell reports whether who asked q may have a shell as the same user, and needs
+// nobody's approval for it: a copy gives them nothing then that they could not have
+// made there themselves. Nothing is opened by it.
+func (j *Judge) MayShell(q *Question, now time.Time) bool {
+	_, d, err := j.within(q, wire.Shell, "", now)
+	return err == nil && d.Effect == policy.Allow
+}
+
+// within decides about an action of who asked q, as the user that q names.
+func (j *Judge) within(q *Question, action wire.Action, target string, now time.Time) (*trust.Trust, policy.Decision, error) {
+	t, err := j.cfg.Keeper.Usable(now)
+	if err != nil {
+		return t, policy.Decision{}, err
+	}
+	op, err := Entitled(t, q.Request.Operator, now)
+	if err != nil {
+		return t, policy.Decision{}, err
+	}
+	cert, err := t.Roster.VerifyAgent(j.cfg.Token, j.cfg.Certificate, now)
+	if err != nil {
+		return t, policy.Decision{}, err
+	}
+	r := j.policyRequest(q, op, cert)
+	r.Action, r.Target, r.Argv, r.File, r.Cwd, r.Env = policy.Action(action), target, nil, "", "", nil
+	return t, t.Rules.Decide(r, now), nil
 }
 
 // belongs reports what may be asked for in a session of an action: a session for

@@ -19,4 +19,7 @@ type Answer struct {
 	Detail string       `json:"detail"` // why not, for the operator
 	Named  bool         `json:"named"`  // a rule names this very target
 	Roots  []string     `json:"roots"`  // folders that a copy stays in; null for all that the user may see
+
+	// Special says of a copy-write that setuid, setgid and sticky bits may come with it.
+	Special bool `json:"special"`
 }

@@ -69,7 +69,7 @@ func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecop
 		return refuseCopy(s, err)
 	}
 	read, no := w.may(ctx, wire.Action(policy.CopyRead), "")
-	r, err := receive.Open(receive.Config{Path: send.Absolute(m.Path, home), Folders: yes.Roots, Flags: m.Flags, Look: no == nil, Readable: read.Roots})
+	r, err := receive.Open(receive.Config{Path: send.Absolute(m.Path, home), Folders: yes.Roots, Flags: m.Flags, Special: yes.Special, Look: no == nil, Readable: read.Roots})
 	if err != nil {
 		return refuseCopy(s, err)
 	}

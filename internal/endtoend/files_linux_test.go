@@ -195,6 +195,39 @@ func TestI3CopiesStayInTheFoldersOfThePolicy(t *testing.T) {
 	}
 }
 
+// Who may copy to a machine and have no shell there leaves no program behind that runs
+// with its user's rights, and neither does anybody out of the folders of the policy.
+func TestI5SpecialBitsNeedAShellAndNoFolders(t *testing.T) {
+	t.Parallel()
+	far := t.TempDir()
+	rule := func(id, tag, rest string) string {
+		return fmt.Sprintf("\n[[allow]]\nid = %q\nwho.roles = [\"admin\"]\nwhere.tags_any = [%q]\n%s\n", id, tag, rest)
+	}
+	w := newWorld(t, func(_ *world, p *plan) {
+		p.policy = "version = 1\nmode = \"enforce\"\n" + rule("all", "web", `actions = ["copy", "shell"]`) + rule("files", "prod", `actions = ["copy"]`) +
+			rule("asked", "prod", "actions = [\"shell\"]\napproval.count = 1") + rule("shell", "vault", `actions = ["shell"]`) +
+			rule("folder", "vault", fmt.Sprintf("actions = [\"copy\"]\nroots = [%q]", far))
+	})
+	w.agent("web", "web")
+	w.agent("db", "prod")
+	w.agent("vault", "vault")
+	program := w.path("program")
+	write(t, program, "#!/bin/sh\n")
+	if err := os.Chmod(program, 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]os.FileMode{"web": os.ModeSetuid | 0o755, "db": 0o755, "vault": 0o755} {
+		a := w.ann.run("cp", "-p", "--special-bits", program, host+":"+filepath.Join(far, host))
+		if info, err := os.Stat(filepath.Join(far, host)); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v", host, info, err)
+		}
+		left := want&os.ModeSetuid == 0
+		if strings.Contains(a.err, "without its setuid") != left || (a.code == 1) != left {
+			t.Errorf("%s: status %d, %s", host, a.code, a.err)
+		}
+	}
+}
+
 // killRounds is 200 where the goal is measured: go test -run Killed ./internal/endtoend -kill-rounds 200
 var killRounds = flag.Int("kill-rounds", 10, "how often a copy is killed")
 

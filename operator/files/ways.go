@@ -67,7 +67,7 @@ func streamName(target string) string {
 
 // down receives files of a machine, which are hostile until they are compared.
 func (c *copying) down(ctx context.Context, g group, target place, flags filecopy.Flags) (done filecopy.Finished, err error) {
-	cfg := receive.Config{Path: target.path, Flags: flags, Asked: g.paths, Look: true, Progress: &c.progress, Problem: c.note}
+	cfg := receive.Config{Path: target.path, Flags: flags, Asked: g.paths, Special: true, Look: true, Progress: &c.progress, Problem: c.note}
 	if target.standard() {
 		cfg.Sink = c.io.Out
 	}

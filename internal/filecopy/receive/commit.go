@@ -44,6 +44,9 @@ func (r *Receiver) commitAll(parts []*part) {
 			var size int64
 			if size, err = p.commit(); err == nil {
 				r.count(1, uint64(size))
+				if p.barred {
+					err = errBarred
+				}
 			}
 		}
 		if err != nil {

@@ -218,10 +218,45 @@ func TestI5SpecialBitsComeOnlyWhereTheyWereAskedFor(t *testing.T) {
 		0: 0, filecopy.Preserve: 0, filecopy.Special: 0, filecopy.Preserve | filecopy.Special: fs.ModeSetuid | fs.ModeSetgid,
 	} {
 		to := t.TempDir()
-		run(t, send.Config{Paths: []string{from}, Flags: flags}, Config{Path: to, Flags: flags}).fine(t)
+		run(t, send.Config{Paths: []string{from}, Flags: flags}, Config{Path: to, Flags: flags, Special: true}).fine(t)
 		if info, err := os.Stat(filepath.Join(to, "f")); err != nil || info.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != want {
 			t.Errorf("flags %d: %v, %v", flags, info.Mode(), err)
 		}
+	}
+}
+
+// A sender who asks for the bits has no say where the receiver's own side did not allow
+// them, of files that are small or not and of folders, and hears of each.
+func TestI5SpecialBitsAreLeftOutWhereNobodyAllowedThem(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no such bits")
+	}
+	from, to := filepath.Join(t.TempDir(), "d"), t.TempDir()
+	write(t, filepath.Join(from, "small"), []byte("program"))
+	write(t, filepath.Join(from, "plain"), []byte("program"))
+	write(t, filepath.Join(from, "big"), randomBytes(1<<20))
+	for _, name := range []string{"small", "big", "."} {
+		if err := os.Chmod(filepath.Join(from, name), 0o755|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flags := filecopy.Recursive | filecopy.Preserve | filecopy.Special
+	o := run(t, send.Config{Paths: []string{from}, Flags: flags}, Config{Path: to, Flags: flags})
+	if o.err != nil || o.sendErr != nil || o.received.Files != 3 {
+		t.Fatal(o.received, o.err, o.sendErr)
+	}
+	for _, name := range []string{"small", "big", "plain", "."} {
+		if info, err := os.Stat(filepath.Join(to, "d", name)); err != nil || info.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	var told []string
+	for _, p := range o.problems {
+		told = append(told, p.Name+" "+string(p.Code))
+	}
+	slices.Sort(told)
+	if got := strings.Join(told, ", "); got != "d policy_denied, d/big policy_denied, d/small policy_denied" {
+		t.Errorf("told: %s", got)
 	}
 }
 

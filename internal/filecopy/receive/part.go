@@ -59,6 +59,8 @@ type part struct {
 	have int64
 
 	lent fs.FileInfo // what it was when the lock was given back; nil while it is ours
+
+	barred bool // it is without a bit that was asked for
 }
 
 // target is what lies where a file is to be: nil for nothing. Folders, devices,
@@ -190,8 +192,12 @@ type meta struct {
 	mode     uint32 // as the sender has it
 	time     time.Time
 	preserve bool
-	special  bool
+	special  bool // setuid, setgid and sticky were asked for as well
+	allowed  bool // and may be set
 }
+
+// errBarred is told of what is there as it was sent, but for its special bits.
+var errBarred = refusal.New(refusal.PolicyDenied, "copied, but without its setuid, setgid and sticky bits: at a machine they need a shell as the same user, and a rule for copies without roots")
 
 // permissions are those of the new file. Without preserve a file that is replaced
 // keeps its own; setuid and the like come only where they were asked for (attack I5).
@@ -207,7 +213,7 @@ func (p *part) permissions(m meta) fs.FileMode {
 }
 
 func (m meta) specialBits() (bits fs.FileMode) {
-	if !m.special {
+	if !m.special || !m.allowed {
 		return 0
 	}
 	for _, b := range [...]struct {
@@ -221,8 +227,12 @@ func (m meta) specialBits() (bits fs.FileMode) {
 	return bits
 }
 
+// barred reports that bits were asked for and are not set (attack I5).
+func (m meta) barred() bool { return m.preserve && m.special && !m.allowed && m.mode&0o7000 != 0 }
+
 // complete gives the part its size, mode and time; only commit is missing then.
 func (p *part) complete(size uint64, m meta) error {
+	p.barred = m.barred()
 	err := p.f.Truncate(int64(size))
 	if err == nil {
 		err = p.f.Chmod(p.permissions(m))

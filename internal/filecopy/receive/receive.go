@@ -29,6 +29,9 @@ type Config struct {
 	Path    string           // where to; absolute or below the working directory
 	Folders filecopy.Folders // where it has to be
 	Flags   filecopy.Flags
+	// Special says that setuid, setgid and sticky bits may be set where Flags ask for them;
+	// else each file and folder that would have had one is told of as a problem.
+	Special bool
 	// Asked are the sources that were asked for; nothing else is taken. nil takes all:
 	// where the sender is who may write here anyway.
 	Asked []string
@@ -274,15 +277,19 @@ func (r *Receiver) finish() {
 	for i := len(r.order) - 1; i >= 0; i-- {
 		name := r.order[i]
 		f := r.folders[name]
-		mode := meta{mode: f.Mode, special: r.cfg.Flags&filecopy.Special != 0}
-		if err := r.tree.settle(name, fs.FileMode(f.Mode)&fs.ModePerm|mode.specialBits(), time.Unix(0, f.Time)); err != nil {
+		m := r.meta(f.Mode, f.Time)
+		err := r.tree.settle(name, fs.FileMode(f.Mode)&fs.ModePerm|m.specialBits(), m.time)
+		if err == nil && m.barred() {
+			err = errBarred
+		}
+		if err != nil {
 			r.fail(r.problem(f.Name, err))
 		}
 	}
 }
 
 func (r *Receiver) meta(mode uint32, at int64) meta {
-	return meta{mode: mode, time: time.Unix(0, at), preserve: r.cfg.Flags&filecopy.Preserve != 0, special: r.cfg.Flags&filecopy.Special != 0}
+	return meta{mode: mode, time: time.Unix(0, at), preserve: r.cfg.Flags&filecopy.Preserve != 0, special: r.cfg.Flags&filecopy.Special != 0, allowed: r.cfg.Special}
 }
 
 // write puts small files on the disk until there are no more.
