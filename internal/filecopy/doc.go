@@ -63,6 +63,8 @@
 //
 // A name is relative and has "/" between its elements; see CheckName. The first
 // element is one that was asked for, else a machine could put a .bashrc beside what
-// it was asked for (attack I6). Links come last, point into their own tree, and are
-// never written through.
+// it was asked for. Without the flag recursive there are small and offer alone, and no
+// name has a "/"; with it an entry below a folder comes after that folder. Else a name
+// could lead into any folder that lies at the target already; see Gate (attack I6).
+// Links come last, point into their own tree, and are never written through.
 package filecopy

@@ -82,16 +82,3 @@ func CheckLink(name, target string) error {
 	}
 	return nil
 }
-
-// Asked reports whether the first element of a name is one of those that were asked
-// for: the last elements of the sources, with "*", "?" and "[...]".
-func Asked(sources []string, name string) bool {
-	top, _, _ := strings.Cut(name, "/")
-	for _, s := range sources {
-		base := path.Base(s)
-		if ok, err := path.Match(base, top); top == base || err == nil && ok {
-			return true
-		}
-	}
-	return false
-}

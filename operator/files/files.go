@@ -56,7 +56,8 @@ func Command() *cli.Command {
 	return &cli.Command{
 		Use: "cp SOURCE... TARGET", Short: "Copy files to, from and between machines",
 		Long: "SOURCE and TARGET are [USER@]HOST:PATH, or files of this machine. A path that is not absolute begins in the\n" +
-			"user's home there; the machine itself reads \"*\", \"?\" and \"[...]\" in a source. \"-\" is standard input or output.\n" +
+			"user's home there; the machine itself reads \"*\", \"?\" and \"[...]\" in a source, which match\n" +
+			"hidden files only behind a dot. \"-\" is standard input or output.\n" +
 			"Between two machines the data passes through this one, sealed on both ways.\n\n" +
 			"A file gets its name when it is complete and compared, in one step; until then it is a hidden file beside it that\n" +
 			"ends in \".tucdesk-part\". Run the same command again after a break: blocks that are there already are not sent again.\n" +

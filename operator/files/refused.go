@@ -1,6 +1,7 @@
 package files
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -40,6 +41,20 @@ func notBegun(host, user string, m filecopy.Message, r filecopy.Refused) error {
 		}
 	}
 	return refusal.New(code, "%s: %s", at, r.Text)
+}
+
+// blame names the machine that has broken the rules of a copy: of two, a person has to
+// know which one lies. Other errors stay what they are.
+func blame(host, user string, err error) error {
+	var e *refusal.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code {
+	case refusal.ProtocolError, refusal.TooMany, refusal.BadPath:
+		return refusal.New(e.Code, "%s: %s", strings.TrimSuffix(place{host: host, user: user}.String(), ":"), e.Detail)
+	}
+	return err
 }
 
 // notTaken says that nothing can be written at a target, and why.

@@ -51,7 +51,7 @@ func (c *copying) up(ctx context.Context, g group, target place, flags filecopy.
 	err = c.with(ctx, target.host, target.user, filecopy.Put{Flags: flags, Path: target.path}, func(s *filecopy.Stream, ch *session.Channel) error {
 		cfg.Hangup = func() { _ = ch.Close() }
 		done, err = send.Run(ctx, s, cfg)
-		return err
+		return blame(target.host, target.user, err)
 	})
 	return done, err
 }
@@ -79,7 +79,7 @@ func (c *copying) down(ctx context.Context, g group, target place, flags filecop
 	defer r.Close()
 	err = c.with(ctx, g.host, g.user, filecopy.Get{Flags: flags, Paths: g.paths}, func(s *filecopy.Stream, _ *session.Channel) error {
 		done, err = r.Run(s)
-		return err
+		return blame(g.host, g.user, err)
 	})
 	return done, err
 }
@@ -88,7 +88,7 @@ func (c *copying) down(ctx context.Context, g group, target place, flags filecop
 func (c *copying) across(ctx context.Context, g group, target place, flags filecopy.Flags) (done filecopy.Finished, err error) {
 	err = c.with(ctx, target.host, target.user, filecopy.Put{Flags: flags, Path: target.path}, func(to *filecopy.Stream, toCh *session.Channel) error {
 		return c.with(ctx, g.host, g.user, filecopy.Get{Flags: flags, Paths: g.paths}, func(from *filecopy.Stream, fromCh *session.Channel) error {
-			b := between{c: c, from: from, to: to, asked: g.paths}
+			b := between{c: c, from: from, to: to, source: g, target: target, gate: filecopy.NewGate(g.paths, c.recursive)}
 			done, err = b.run(toCh, fromCh)
 			return err
 		})
@@ -101,7 +101,9 @@ func (c *copying) across(ctx context.Context, g group, target place, flags filec
 type between struct {
 	c        *copying
 	from, to *filecopy.Stream
-	asked    []string
+	source   group
+	target   place
+	gate     *filecopy.Gate
 }
 
 func (b *between) run(ends ...io.Closer) (done filecopy.Finished, err error) {
@@ -130,12 +132,13 @@ func (b *between) run(ends ...io.Closer) (done filecopy.Finished, err error) {
 func (b *between) there() error {
 	for {
 		m, err := b.from.Next()
+		if err == nil {
+			err = b.gate.Pass(m)
+		}
 		if err != nil {
-			return err
+			return blame(b.source.host, b.source.user, err)
 		}
-		if err := b.look(m); err != nil {
-			return err
-		}
+		b.count(m)
 		if err := b.to.Send(m); err != nil {
 			return err
 		}
@@ -151,21 +154,16 @@ func (b *between) there() error {
 	}
 }
 
-// look counts, and keeps names out that were not asked for.
-func (b *between) look(m filecopy.Message) error {
+// count shows how far the copy is, by what the sender says.
+func (b *between) count(m filecopy.Message) {
 	p := &b.c.progress
-	name := ""
+	if name, ok := filecopy.EntryName(m); ok {
+		p.Note(name)
+	}
 	switch m := m.(type) {
-	case filecopy.Folder:
-		name = m.Name
-	case filecopy.Link:
-		name = m.Name
 	case filecopy.Small:
-		name = m.Name
 		p.Files.Add(1)
 		p.Bytes.Add(uint64(len(m.Data)))
-	case filecopy.Offer:
-		name = m.Name
 	case filecopy.Data:
 		p.Bytes.Add(uint64(len(m.Bytes)))
 	case filecopy.Zeros:
@@ -178,14 +176,6 @@ func (b *between) look(m filecopy.Message) error {
 	case filecopy.Problem:
 		b.c.note(m)
 	}
-	if name == "" {
-		return nil
-	}
-	p.Note(name)
-	if !filecopy.Asked(b.asked, name) {
-		return refusal.New(refusal.BadPath, "the machine sends a file of a name that was not asked for")
-	}
-	return nil
 }
 
 // back passes on what the receiver says, up to its last word.
@@ -196,7 +186,7 @@ func (b *between) back() (filecopy.Finished, error) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return filecopy.Finished{}, err
+			return filecopy.Finished{}, blame(b.target.host, b.target.user, err)
 		}
 		if p, ok := m.(filecopy.Problem); ok {
 			b.c.note(p)

@@ -36,9 +36,12 @@ func (r *Receiver) offer(m filecopy.Offer) error {
 	if len(r.offers) >= filecopy.MaxOffers || r.offers[m.ID] != nil {
 		return errOrder
 	}
-	name, ok, err := r.accept(m.Name)
+	name, ok, err := r.accept(m)
+	if err != nil {
+		return err
+	}
 	if !ok {
-		return errors.Join(err, r.s.Say(filecopy.Decline{ID: m.ID}))
+		return r.s.Say(filecopy.Decline{ID: m.ID})
 	}
 	in := &incoming{r: r, offer: m, name: name, ready: make(chan struct{}), digest: filecopy.NewDigest(m.Size)}
 	r.offers[m.ID] = in

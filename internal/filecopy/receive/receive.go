@@ -49,7 +49,8 @@ type Config struct {
 // Open finds the target and reports whether a copy can go there. Who calls it calls
 // Run as well, or Close.
 func Open(cfg Config) (*Receiver, error) {
-	r := &Receiver{cfg: cfg, offers: map[uint32]*incoming{}, folders: map[string]filecopy.Folder{}}
+	tree := cfg.Sink == nil && cfg.Flags&filecopy.Recursive != 0
+	r := &Receiver{cfg: cfg, gate: filecopy.NewGate(cfg.Asked, tree), offers: map[uint32]*incoming{}, folders: map[string]filecopy.Folder{}}
 	if cfg.Sink != nil {
 		return r, nil
 	}
@@ -68,6 +69,7 @@ type Receiver struct {
 	s    *filecopy.Stream
 	tree *tree // nil with a sink
 
+	gate    *filecopy.Gate
 	entries int
 	offers  map[uint32]*incoming // offered and not begun
 	current *incoming            // begun
@@ -198,16 +200,9 @@ func (r *Receiver) handleEntry(m filecopy.Message) error {
 	case filecopy.Folder:
 		return r.folder(m)
 	case filecopy.Link:
-		if name, ok, err := r.accept(m.Name); !ok {
-			return err
-		} else if err := filecopy.CheckLink(m.Name, m.Target); err != nil {
-			return r.problem(m.Name, err)
-		} else {
-			r.links = append(r.links, filecopy.Link{Name: name, Target: m.Target})
-		}
-		return nil
+		return r.link(m)
 	case filecopy.Small:
-		name, ok, err := r.accept(m.Name)
+		name, ok, err := r.accept(m)
 		if ok {
 			m.Data = bytes.Clone(m.Data)
 			r.small <- smallFile{m, name}
@@ -219,15 +214,17 @@ func (r *Receiver) handleEntry(m filecopy.Message) error {
 	return errOrder
 }
 
-// accept says what a name is here. Without ok the entry is left out, and the sender
-// knows it.
-func (r *Receiver) accept(name string) (here string, ok bool, err error) {
-	if r.entries++; r.entries > filecopy.MaxEntries {
-		return "", false, refusal.New(refusal.TooMany, "a copy has at most %d files and folders", filecopy.MaxEntries)
+// accept says what an entry is called here. Without ok it is left out, and the sender
+// knows it; an error ends the copy.
+func (r *Receiver) accept(m filecopy.Message) (here string, ok bool, err error) {
+	name, _ := filecopy.EntryName(m)
+	switch err = r.gate.Pass(m); refusal.Of(err) {
+	case refusal.ProtocolError, refusal.TooMany:
+		return "", false, err
 	}
+	r.entries++
 	switch {
-	case r.cfg.Asked != nil && !filecopy.Asked(r.cfg.Asked, name):
-		err = refusal.New(refusal.BadPath, "nobody asked for a file of that name")
+	case err != nil:
 	case r.tree != nil:
 		here, err = r.tree.local(name)
 	case r.entries > 1:
@@ -242,13 +239,23 @@ func (r *Receiver) accept(name string) (here string, ok bool, err error) {
 	return here, true, nil
 }
 
-func (r *Receiver) folder(m filecopy.Folder) error {
-	name, ok, err := r.accept(m.Name)
+// link keeps a link until everything else is there.
+func (r *Receiver) link(m filecopy.Link) error {
+	name, ok, err := r.accept(m)
 	if !ok {
 		return err
 	}
-	if r.tree == nil || r.cfg.Flags&filecopy.Recursive == 0 {
-		return r.problem(m.Name, refusal.New(refusal.BadFile, "a folder, and only a file was asked for"))
+	if err := filecopy.CheckLink(m.Name, m.Target); err != nil {
+		return r.problem(m.Name, err)
+	}
+	r.links = append(r.links, filecopy.Link{Name: name, Target: m.Target})
+	return nil
+}
+
+func (r *Receiver) folder(m filecopy.Folder) error {
+	name, ok, err := r.accept(m)
+	if !ok {
+		return err
 	}
 	if err := r.tree.mkdir(name, m.Mode); err != nil {
 		return r.problem(m.Name, err)
@@ -267,9 +274,6 @@ func (r *Receiver) folder(m filecopy.Folder) error {
 // be written through, then modes and times of folders, inner ones first.
 func (r *Receiver) finish() {
 	for _, l := range r.links {
-		if r.tree == nil {
-			continue
-		}
 		if err := r.tree.link(l.Name, l.Target); err != nil {
 			r.fail(r.problem(l.Name, err))
 		}

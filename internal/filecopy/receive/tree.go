@@ -90,9 +90,6 @@ func (t *tree) local(name string) (string, error) {
 	if _, twice := t.seen[name]; twice {
 		return "", refusal.New(refusal.NameCollision, "two files of the same name were sent")
 	}
-	if len(t.seen) >= filecopy.MaxEntries {
-		return "", refusal.New(refusal.TooMany, "a copy has at most %d files and folders", filecopy.MaxEntries)
-	}
 	t.seen[name] = struct{}{}
 	if t.base == "" {
 		return name, nil

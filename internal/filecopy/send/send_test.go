@@ -189,3 +189,23 @@ func TestI3PatternsStayInTheFoldersOfThePolicy(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// "*" is what it is in a shell; the operator takes no hidden file for it either.
+func TestI6PatternsDoNotMatchHiddenFiles(t *testing.T) {
+	home := t.TempDir()
+	for _, f := range []string{"a", ".b", ".c"} {
+		write(t, filepath.Join(home, f), 1)
+	}
+	for pattern, want := range map[string]string{"*": "a", "?b": "?b", ".*": ".b .c", ".b": ".b"} {
+		got, err := Expand([]string{pattern}, home, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range got {
+			got[i], _ = filepath.Rel(home, got[i])
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("%q is %q, want %q", pattern, s, want)
+		}
+	}
+}

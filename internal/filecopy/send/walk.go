@@ -208,7 +208,8 @@ func Measure(ctx context.Context, paths []string, folders filecopy.Folders) (fil
 }
 
 // Expand makes absolute paths of what was asked for at a machine: "~/", paths below
-// home, and patterns with "*", "?" and "[...]". What has no match stays as it is, to
+// home, and patterns with "*", "?" and "[...]", which match hidden files only where they
+// begin with a dot themselves. What has no match stays as it is, to
 // be reported by its name, and so does a pattern whose matches all lie outside of
 // folders: their names are nobody's business.
 func Expand(paths []string, home string, folders filecopy.Folders) ([]string, error) {
@@ -224,6 +225,9 @@ func Expand(paths []string, home string, folders filecopy.Folders) ([]string, er
 			return nil, refusal.New(refusal.BadPath, "a pattern is malformed")
 		}
 		found = slices.DeleteFunc(found, func(name string) bool {
+			if !filecopy.Asked([]string{filepath.ToSlash(p)}, filepath.Base(name)) {
+				return true // hidden: the operator would not take it
+			}
 			_, err := folders.Resolve(name)
 			return refusal.Of(err) == refusal.PolicyDenied
 		})
