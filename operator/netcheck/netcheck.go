@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/probe"
 	"github.com/tucdesk/tucdesk/internal/proxies"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
@@ -77,7 +78,7 @@ func (o *options) run(ctx context.Context, io *cli.IO, a *account.Account) error
 func (o *options) show(io *cli.IO, r report) error {
 	switch {
 	case o.JSON && o.every > 0:
-		return json.NewEncoder(io.Out).Encode(r)
+		return json.NewEncoder(terminal.JSON(io.Out)).Encode(r)
 	case o.JSON:
 		return io.PrintJSON(r)
 	}

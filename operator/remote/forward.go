@@ -206,7 +206,7 @@ func (o *forwarding) line(l forwardLine, format string, args ...any) {
 		return
 	}
 	l.Schema, l.Host, l.At = 1, o.host, time.Now().UTC()
-	enc := json.NewEncoder(o.io.Out)
+	enc := json.NewEncoder(terminal.JSON(o.io.Out))
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(l)
 }

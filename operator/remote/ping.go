@@ -274,7 +274,7 @@ func (p *pings) line(ctx context.Context) {
 		}
 	}
 	if p.JSON {
-		_ = json.NewEncoder(p.io.Out).Encode(l)
+		_ = json.NewEncoder(terminal.JSON(p.io.Out)).Encode(l)
 		return
 	}
 	p.io.Print("%s", l.text(time.Since(way.Since)))
@@ -313,7 +313,7 @@ func (p *pings) summary() error {
 		s.MinMillis, s.MedianMillis, s.MaxMillis = live.Millis(p.trips[0]), live.Millis(p.trips[n/2]), live.Millis(p.trips[n-1])
 	}
 	if p.JSON {
-		return json.NewEncoder(p.io.Out).Encode(s)
+		return json.NewEncoder(terminal.JSON(p.io.Out)).Encode(s)
 	}
 	direct := "never direct"
 	if p.becameDirect > 0 {
