@@ -39,7 +39,7 @@ func TestK10ChecksOfRelaysHaveARate(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNodeWith(t, nil, fewSessions))
 	var err error
-	for range 80 {
+	for range int(few.Burst) + 1 {
 		if _, err = c.api.CheckRelays(t.Context(), c.cred(policy.Viewer)); err != nil {
 			break
 		}
@@ -56,7 +56,7 @@ func TestServerTellsTheTimeToWhoeverAsks(t *testing.T) {
 	t.Parallel()
 	n := startNode(t)
 	server, here, err := found(t, n).api.Clock(t.Context())
-	if err != nil || here.Sub(server).Abs() > 2*time.Second {
+	if err != nil || here.Sub(server).Abs() > time.Minute {
 		t.Errorf("%v and %v, %v", server, here, err)
 	}
 }

@@ -60,8 +60,9 @@ func (c *crew) flood(people []*person, h *host, calls int) (passed int64) {
 	return n.Load()
 }
 
-// few is narrow enough to be met by a test that does not keep everybody else waiting.
-var few = rate.Rate{PerSecond: 2, Burst: 20}
+// few is narrow enough to be met by a test that does not keep everybody else waiting,
+// and does not fill up while a slow machine tries.
+var few = rate.Rate{Burst: 12}
 
 func fewSessions(s *Server) { s.leases.Sessions = rate.New[key.ID](few) }
 
@@ -91,8 +92,8 @@ func TestB18FloodingOperatorsLeaveOthersAlone(t *testing.T) {
 	for _, tc := range []struct {
 		people []*person
 		calls  int
-	}{{many[:1], 80}, {many[1:], 28}} {
-		begin, done := time.Now(), make(chan int64, 1)
+	}{{many[:1], 40}, {many[1:], 20}} {
+		done := make(chan int64, 1)
 		go func() { done <- c.flood(tc.people, h, tc.calls) }()
 		served := 0
 		var passed int64
@@ -106,9 +107,8 @@ func TestB18FloodingOperatorsLeaveOthersAlone(t *testing.T) {
 			}
 			passed, flooding = <-done, false
 		}
-		share := few.Burst + few.PerSecond*time.Since(begin).Seconds() + 1
-		if limit := share * float64(len(tc.people)); float64(passed) > limit || passed == 0 {
-			t.Errorf("%d keys: %d of %d calls were let through, want at most %.0f", len(tc.people), passed, tc.calls*len(tc.people), limit)
+		if want := int64(few.Burst) * int64(len(tc.people)); passed != want {
+			t.Errorf("%d keys: %d of %d calls were let through, want %d", len(tc.people), passed, tc.calls*len(tc.people), want)
 		}
 	}
 	if c.node.Snapshot()["refused_rate_limited"] == 0 {
