@@ -86,10 +86,12 @@ func (l *Lab) close() {
 	l.t.Helper()
 	var hosts []*Host
 	l.locked(func() { hosts = l.hosts })
+	var spaces []uint64
 	for _, h := range hosts {
-		if err := killNamespace(h.inode); err != nil {
-			l.t.Fatalf("ending host %q: %v", h.name, err)
-		}
+		spaces = append(spaces, h.inode)
+	}
+	if err := killNamespaces(spaces...); err != nil {
+		l.t.Fatalf("ending the hosts: %v", err)
 	}
 	l.engine.close()
 	for _, h := range hosts {

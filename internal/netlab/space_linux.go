@@ -100,22 +100,27 @@ func processes() (map[uint64][]int, error) {
 	return spaces, nil
 }
 
-// killNamespace kills every process in a namespace, and what they start meanwhile,
-// and returns when none is left.
-func killNamespace(ino uint64) error {
+// killNamespaces kills every process in these namespaces, and what they start
+// meanwhile, and returns when none is left. Looking at all processes of the machine is
+// what it costs, so it looks once for all namespaces of a lab.
+func killNamespaces(inodes ...uint64) error {
 	deadline := time.Now().Add(killTime)
 	for {
 		spaces, err := processes()
 		if err != nil {
 			return err
 		}
-		if len(spaces[ino]) == 0 {
+		var pids []int
+		for _, ino := range inodes {
+			pids = append(pids, spaces[ino]...)
+		}
+		if len(pids) == 0 {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("processes %v do not end", spaces[ino])
+			return fmt.Errorf("processes %v do not end", pids)
 		}
-		for _, pid := range spaces[ino] {
+		for _, pid := range pids {
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return fmt.Errorf("killing process %d: %v", pid, err)
 			}
@@ -134,14 +139,16 @@ func killStale() error {
 	if err != nil {
 		return err
 	}
+	var stale []uint64
 	for ino, pids := range spaces {
 		if ino != own && abandoned(pids[0]) {
-			if err := killNamespace(ino); err != nil {
-				return err
-			}
+			stale = append(stale, ino)
 		}
 	}
-	return nil
+	if len(stale) == 0 {
+		return nil
+	}
+	return killNamespaces(stale...)
 }
 
 // abandoned reports whether a process runs on a host whose lab is gone.
