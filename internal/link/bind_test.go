@@ -168,6 +168,7 @@ func scriptedAllocation(answer func(p *allocation, request []byte) []byte) (*all
 	p.leg = s
 	s.answer = func(request []byte) []byte { return answer(p, request) }
 	p.turn.identity.take(wire.Relay{Username: "somebody", Password: make([]byte, 32)})
+	p.turn.identity.note([12]byte{})
 	p.turn.identity.learn(challenge(guard.NewMessage(guard.AllocateError, [12]byte{}), "first"))
 	p.wg.Go(func() { s.read(p) })
 	p.wg.Go(p.keepBound)
@@ -321,6 +322,30 @@ func TestEveryBitOfTheChannelsAnswerIsSigned(t *testing.T) {
 			t.Errorf("bit %d is not covered", i)
 		}
 		answer[i/8] ^= 1 << (i % 8)
+	}
+}
+
+// TestOnlyAnswersBringANonce: somebody who can send as the relay, and read nothing, would
+// else keep it wrong.
+func TestOnlyAnswersBringANonce(t *testing.T) {
+	var i identity
+	with := func(id byte) []byte {
+		return challenge(guard.NewMessage(guard.AllocateError, [12]byte{id}), "nonce "+string('0'+rune(id)))
+	}
+	i.learn(with(0)) // nothing was asked
+	i.resign(guard.NewMessage(guard.AllocateRequest, [12]byte{1}))
+	i.learn(with(2))
+	if i.nonce != nil {
+		t.Errorf("learnt %q", i.nonce)
+	}
+	if i.learn(with(1)); string(i.nonce) != "nonce 1" {
+		t.Errorf("the answer brought %q", i.nonce)
+	}
+	for range recently {
+		i.resign(guard.NewMessage(guard.AllocateRequest, [12]byte{3}))
+	}
+	if i.learn(with(1)); string(i.nonce) != "nonce 1" {
+		t.Errorf("an answer of long ago brought %q", i.nonce)
 	}
 }
 

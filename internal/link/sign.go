@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha1"
+	"slices"
 	"sync"
 
 	"github.com/pion/turn/v2"
@@ -23,9 +24,25 @@ type identity struct {
 	realm, nonce []byte // guarded by mu; the relay's last challenge
 	username     string // guarded by mu; "" before establish
 	password     string // guarded by mu
+
+	asked [recently][12]byte // guarded by mu; transactions of requests that went out last
+	turns int                // guarded by mu; how many have
 }
 
-// learn takes the challenge out of an answer of the relay, if it has one.
+// recently is how many requests are remembered, more than are ever under way; our choice.
+const recently = 64
+
+// note remembers a request that goes out.
+func (i *identity) note(transaction [12]byte) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.asked[i.turns%recently] = transaction
+	i.turns++
+}
+
+// learn takes the challenge out of an answer of the relay, if it has one. It has to answer
+// something that was asked: whoever can send in the relay's name and read nothing would
+// else give us one wrong nonce after the other, and no request would ever be granted.
 func (i *identity) learn(frame []byte) {
 	realm, ok := guard.Find(frame, guard.AttrRealm)
 	nonce, both := guard.Find(frame, guard.AttrNonce)
@@ -34,7 +51,9 @@ func (i *identity) learn(frame []byte) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.realm, i.nonce = bytes.Clone(realm), bytes.Clone(nonce)
+	if slices.Contains(i.asked[:min(i.turns, recently)], guard.Transaction(frame)) {
+		i.realm, i.nonce = bytes.Clone(realm), bytes.Clone(nonce)
+	}
 }
 
 // take makes cred the one that everything is signed with.
@@ -60,8 +79,12 @@ func (i *identity) key() []byte {
 // resign signs what pion has signed with its own credential; anything else is
 // returned as it is.
 func (i *identity) resign(frame []byte) []byte {
+	if guard.IsChannelData(frame) {
+		return frame
+	}
+	i.note(guard.Transaction(frame))
 	username, password := i.newest()
-	if username == "" || guard.IsChannelData(frame) {
+	if username == "" {
 		return frame
 	}
 	head, ok := guard.Before(frame, guard.AttrUsername)
@@ -75,6 +98,7 @@ func (i *identity) resign(frame []byte) []byte {
 // sign appends user, challenge and integrity (RFC 8489, section 9.2) and returns
 // the key, with which the answer is signed too.
 func (i *identity) sign(frame []byte, username, password string) (signed, key []byte) {
+	i.note(guard.Transaction(frame))
 	i.mu.Lock()
 	realm, nonce := i.realm, i.nonce
 	i.mu.Unlock()
