@@ -5,6 +5,7 @@ package files
 import (
 	"context"
 	"flag"
+	"sync/atomic"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -30,6 +31,7 @@ type copying struct {
 	io       *cli.IO
 	progress filecopy.Progress
 	result   result
+	problems atomic.Uint64 // of all, also those that are not kept
 	show     *bar
 }
 
@@ -40,7 +42,8 @@ type result struct {
 	Bytes    uint64    `json:"bytes"` // of all files
 	Kept     uint64    `json:"kept"`  // of them, were there already
 	Seconds  float64   `json:"seconds"`
-	Problems []problem `json:"problems"`
+	Problems []problem `json:"problems"` // the first of them
+	More     uint64    `json:"moreProblems"`
 }
 
 // problem is something that was left out.
@@ -164,8 +167,16 @@ func (c *copying) wanted(many bool) (f filecopy.Flags) {
 	return f
 }
 
+// maxProblems is how many problems are kept and shown; our choice. The others are
+// counted: a machine can think of any number, and fills no memory and no terminal
+// (attack H4).
+const maxProblems = 1000
+
 // note tells of something that is left out. Names and texts are another machine's.
 func (c *copying) note(p filecopy.Problem) {
+	if c.problems.Add(1) > maxProblems {
+		return
+	}
 	c.show.say(func() {
 		c.result.Problems = append(c.result.Problems, problem(p))
 		if !c.JSON {
@@ -176,6 +187,10 @@ func (c *copying) note(p filecopy.Problem) {
 
 // tell ends the command: the answer, and what a person does next.
 func (c *copying) tell(err error) error {
+	c.result.More = c.problems.Load() - uint64(len(c.result.Problems))
+	if c.result.More > 0 && !c.JSON {
+		c.io.Say("and %s that are not shown", cli.Count(c.result.More, "more problem"))
+	}
 	if c.JSON {
 		if bad := c.io.PrintJSON(c.result); err == nil {
 			err = bad
@@ -190,7 +205,7 @@ func (c *copying) tell(err error) error {
 		return err
 	}
 	if len(c.result.Problems) > 0 {
-		return leftOut(c.result.Problems)
+		return leftOut(c.result.Problems, c.result.More)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -109,5 +110,35 @@ func TestI6BetweenTwoMachinesTheSourceReachesNoFolderThatIsThere(t *testing.T) {
 				t.Errorf("the hook is %q, %v", b, err)
 			}
 		})
+	}
+}
+
+// A machine thinks of problems faster than anybody reads them. The first are told, in
+// the answer too, and the others counted.
+func TestH4ProblemsWithoutEndFillNothing(t *testing.T) {
+	for _, json := range []bool{false, true} {
+		var out, talk strings.Builder
+		c := quietCopy(false)
+		c.JSON, c.io.Out, c.io.Err = json, &out, &talk
+		var messages []filecopy.Message
+		for i := range 5000 {
+			messages = append(messages, filecopy.Problem{Name: strings.Repeat("n", 4000) + strconv.Itoa(i), Code: refusal.NotFound, Text: strings.Repeat("t", filecopy.MaxText)})
+		}
+		if err := passOn(t, c, []string{"x"}, t.TempDir(), messages...); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(c.result.Problems); n != maxProblems {
+			t.Errorf("%d problems are kept", n)
+		}
+		err := c.tell(nil)
+		if err == nil || err.Error() != "not everything was copied: 5000 problems, the first 1000 named above" {
+			t.Errorf("it ended with %v", err)
+		}
+		switch lines := strings.Count(talk.String(), "\n"); {
+		case json && (lines != 0 || !strings.Contains(out.String(), `"moreProblems":4000`) && !strings.Contains(out.String(), `"moreProblems": 4000`)):
+			t.Errorf("%d lines, and in the answer %.200q", lines, out.String())
+		case !json && (lines != maxProblems+1 || !strings.HasSuffix(talk.String(), "and 4000 more problems that are not shown\n")):
+			t.Errorf("%d lines", lines)
+		}
 	}
 }

@@ -119,8 +119,9 @@ func windowsDir(name string) string {
 const maxReasons = 3
 
 // leftOut is the end of a copy that is not whole: what became of each entry stands
-// above, and the hints are for the kinds of reasons, in the order in which they came.
-func leftOut(all []problem) error {
+// above but for more that were too many, and the hints are for the kinds of reasons, in
+// the order in which they came.
+func leftOut(all []problem, more uint64) error {
 	var hints []string
 	var codes []refusal.Code
 	special := 0 // no -r and no second try makes data of a device
@@ -134,10 +135,14 @@ func leftOut(all []problem) error {
 			hints = append(hints, entryHint(p.Code)...)
 		}
 	}
-	if special < len(all) {
+	if special < len(all) || more > 0 {
 		hints = append(hints, "then run the same command again: what is there already is not sent again")
 	}
-	return &cli.Error{Err: fmt.Errorf("not everything was copied: %s, named above", cli.Count(len(all), "problem")), Exit: cli.ExitFailed, Hints: hints}
+	named := "named above"
+	if more > 0 {
+		named = fmt.Sprintf("the first %d named above", len(all))
+	}
+	return &cli.Error{Err: fmt.Errorf("not everything was copied: %s, %s", cli.Count(uint64(len(all))+more, "problem"), named), Exit: cli.ExitFailed, Hints: hints}
 }
 
 // entryHint is what to do about one entry. Where it is not that of the code, the
