@@ -321,6 +321,12 @@ func TestCloseFreesTheAllocationAndEndsReading(t *testing.T) {
 	until(t, "the relay to forget", func() bool { return r.server.Snapshot().Allocations == 0 })
 }
 
+// probeT3 is a Data indication with an empty address, which panics the STUN library.
+func probeT3() []byte {
+	probe := append([]byte{0, 0x17, 0, 12, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...)
+	return append(probe, 0, 0x13, 0, 4, 0, 0, 0, 0, 0, 0x12, 0, 0)
+}
+
 func TestT3ProbesAndStrangersAreDropped(t *testing.T) {
 	r := startRelay(t)
 	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: r.udp}, wire.RelayEndpoint{UDP: r.udp})
@@ -331,15 +337,34 @@ func TestT3ProbesAndStrangersAreDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stranger.Close()
-	probe := append([]byte{0, 0x17, 0, 12, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...)
-	probe = append(probe, 0, 0x13, 0, 4, 0, 0, 0, 0, 0, 0x12, 0, 0)
 	channel := []byte{0x40, 0, 0, 4, 'e', 'v', 'i', 'l'}
-	for _, b := range [][]byte{probe, channel} {
+	for _, b := range [][]byte{probeT3(), channel} {
 		if _, err := stranger.Write(b); err != nil {
 			t.Fatal(err)
 		}
 	}
 	until(t, "two drops", func() bool { return operator.stats.Snapshot()["wrong_source"] == 2 })
+	if err := agent.WriteSegments(relay1, segments(1, 64), 64); err != nil {
+		t.Fatal(err)
+	}
+	if d := receive(t, operator, 1)[0]; len(d) != 60 {
+		t.Errorf("%d bytes came first", len(d))
+	}
+}
+
+// The chosen relay is not to be trusted with pion's parser either.
+func TestT3ProbesOfTheRelayItselfAreDropped(t *testing.T) {
+	r := startRelay(t)
+	p := newProxy(t, r.udp, nil)
+	operator, agent := pair(t, r, wire.RelayEndpoint{UDP: p.addr}, wire.RelayEndpoint{UDP: r.udp})
+	ready(t, operator, agent)
+	p.mu.Lock()
+	client := p.client
+	p.mu.Unlock()
+	if _, err := p.near.WriteTo(probeT3(), client); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "one drop", func() bool { return operator.stats.Snapshot()["bad_attribute"] == 1 })
 	if err := agent.WriteSegments(relay1, segments(1, 64), 64); err != nil {
 		t.Fatal(err)
 	}

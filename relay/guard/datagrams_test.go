@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,20 +118,19 @@ func TestDatagramsReadIntoTooSmallABufferFails(t *testing.T) {
 
 func TestGateIsSharedAndLeftOnce(t *testing.T) {
 	g := NewGate(3, 2)
-	a, b := net.IPv4(192, 0, 2, 1), net.IPv4(192, 0, 2, 2)
-	enter := func(ip net.IP) (func(), bool) { return g.Enter(addrPort(&net.UDPAddr{IP: ip, Port: 1}).Addr()) }
-	leave, ok := enter(a)
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	leave, ok := g.Enter(a)
 	if !ok {
 		t.Fatal("the first")
 	}
-	enter(a)
-	if _, ok := enter(a); ok {
+	g.Enter(a)
+	if _, ok := g.Enter(a); ok {
 		t.Error("a third from one source")
 	}
-	if _, ok := enter(b); !ok {
+	if _, ok := g.Enter(b); !ok {
 		t.Error("another source")
 	}
-	if _, ok := enter(b); ok {
+	if _, ok := g.Enter(b); ok {
 		t.Error("a fourth in all")
 	}
 	leave()
@@ -138,7 +138,7 @@ func TestGateIsSharedAndLeftOnce(t *testing.T) {
 	if g.Open() != 2 {
 		t.Errorf("%d places taken", g.Open())
 	}
-	if _, ok := enter(b); !ok {
+	if _, ok := g.Enter(b); !ok {
 		t.Error("the place given back")
 	}
 }

@@ -37,8 +37,9 @@
 // # What it offers
 //
 // Check judges one frame; Side.Check also asks whether a server, or a client,
-// has any business receiving it. NewPacketConn puts that in front of a socket,
-// NewConn and NewListener in front of streams. Paired is the further rule of
+// has any business receiving it. Readers of UDP sockets ask it for each datagram,
+// when they have looked where it is from; NewConn and NewListener put it in front
+// of streams, NewDatagrams in front of DTLS. Paired is the further rule of
 // the paired relay: one peer, one channel (protocol 6.1). Everything that is
 // refused is dropped in silence and counted in Stats by its reason.
 package guard

@@ -15,6 +15,13 @@ const (
 	DefaultMaxPerSource = 256   // of one IPv4 address or one IPv6 /64
 )
 
+// Waits after an error of the listener below, so that one without descriptors costs
+// neither the accept loop nor a core. Our choice.
+const (
+	minBackoff = time.Millisecond
+	maxBackoff = time.Second
+)
+
 // Gate counts the open connections of each source and in total. Listeners that
 // share one share its caps. It may be used from any goroutine.
 type Gate struct {
@@ -139,13 +146,23 @@ func (l *Listener) AcceptBare() (net.Conn, error) {
 }
 
 func (l *Listener) admit(conn net.Conn) net.Conn {
-	leave, ok := l.opt.Gate.Enter(addrPort(conn.RemoteAddr()).Addr())
+	leave, ok := l.opt.Gate.Enter(remote(conn))
 	if !ok {
 		l.opt.Stats.Count(TooManyConns)
 		conn.Close()
 		return nil
 	}
 	return &countedConn{Conn: conn, release: leave}
+}
+
+// remote returns the address of the other end; where there is none it is invalid, and
+// all such connections count as one source.
+func remote(conn net.Conn) netip.Addr {
+	to, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return to.AddrPort().Addr()
 }
 
 // Open returns the number of open connections, of all listeners with its Gate.

@@ -27,6 +27,21 @@ const (
 	largeBuffer = 32 << 10
 )
 
+// Options of NewConn and NewDatagrams.
+type Options struct {
+	// Side that reads here. Required.
+	Side Side
+	// Stats receives the count of refused frames. May be nil.
+	Stats *Stats
+}
+
+func (o Options) validate() error {
+	if o.Side != Server && o.Side != Client {
+		return errors.New("guard: options: side is neither server nor client")
+	}
+	return nil
+}
+
 // Conn is a net.Conn whose Read returns exactly one complete frame that the
 // guard has accepted, at most MaxFrame bytes, padding included. Framing errors
 // end the connection: a stream that has lost its frames cannot find them again.
