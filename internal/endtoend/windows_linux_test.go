@@ -225,7 +225,7 @@ func (o *onWindows) walled(t *testing.T) {
 
 // Looking at a share would show the credentials of the agent's user to its server.
 func (o *onWindows) elsewhere(t *testing.T) {
-	for _, path := range []string{`\\elsewhere\share\f`, "//elsewhere/share/*", `\\?\UNC\elsewhere\share\f`, `\\.\pipe\f`} {
+	for _, path := range []string{`\\elsewhere\share\f`, "//elsewhere/share/*", `\\?\UNC\elsewhere\share\f`, `\\.\pipe\f`, `Y:\f`, "y:/f"} {
 		o.ann.run("cp", "win:"+path, o.path("never")).refused(t, 1, "bad_path")
 		o.ann.run("cp", o.path("big"), "win:"+path).refused(t, 1, "bad_path")
 		o.ann.run("exec", "--cwd", path, "win", "--", o.tool, "exit", "0").refused(t, 1, "bad_argument")

@@ -17,8 +17,9 @@ const (
 	wineModules = "/usr/lib/x86_64-linux-gnu/wine/x86_64-windows"
 )
 
-// windowsSettings are of the registry what every installation has: where things are, and
-// the driver that knows the network's interfaces.
+// windowsSettings are of the registry what every installation has: where things are, the
+// driver that knows the network's interfaces, and the one that knows of what kind a drive
+// is. Y: is a share of another machine.
 const windowsSettings = `WINE REGISTRY Version 2
 ;; All keys relative to REGISTRY\\Machine
 
@@ -32,6 +33,16 @@ const windowsSettings = `WINE REGISTRY Version 2
 "TEMP"=str(2):"%SystemRoot%\\temp"
 "TMP"=str(2):"%SystemRoot%\\temp"
 "windir"=str(2):"%SystemRoot%"
+
+[Software\\Wine\\Drives]
+"y:"="network"
+
+[System\\CurrentControlSet\\Services\\MountMgr]
+"ErrorControl"=dword:00000001
+"ImagePath"="C:\\windows\\system32\\drivers\\mountmgr.sys"
+"ObjectName"="LocalSystem"
+"Start"=dword:00000002
+"Type"=dword:00000001
 
 [System\\CurrentControlSet\\Services\\nsiproxy]
 "ErrorControl"=dword:00000001
@@ -64,7 +75,7 @@ func newWindows(t testing.TB) *windows {
 	}
 	w := &windows{t: t, dir: t.TempDir()}
 	system := w.path("windows", "system32")
-	for _, dir := range []string{filepath.Join(system, "drivers"), w.path("windows", "temp"), w.path("tools"), filepath.Join(w.dir, "dosdevices")} {
+	for _, dir := range []string{filepath.Join(system, "drivers"), w.path("windows", "temp"), w.path("tools"), filepath.Join(w.dir, "dosdevices"), filepath.Join(w.dir, "share")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -78,6 +89,8 @@ func newWindows(t testing.TB) *windows {
 	}
 	w.link("../drive_c", filepath.Join(w.dir, "dosdevices", "c:"))
 	w.link("/", filepath.Join(w.dir, "dosdevices", "z:"))
+	w.link("../share", filepath.Join(w.dir, "dosdevices", "y:"))
+	write(t, filepath.Join(w.dir, "share", "f"), "elsewhere")
 	write(t, filepath.Join(w.dir, ".update-timestamp"), "disable\n")
 	write(t, filepath.Join(w.dir, "system.reg"), windowsSettings)
 	write(t, filepath.Join(system, "bcryptprimitives.dll"), string(forwarder("bcryptprimitives.dll", "ProcessPrng", "advapi32.SystemFunction036")))

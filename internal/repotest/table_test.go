@@ -105,7 +105,7 @@ var table = []row{
 	{"internal/cli", "internal/refusal internal/terminal", "github.com/spf13/cobra"},
 	{"internal/cli/helptest", "internal/cli", ""}, // by tests only
 	{"internal/join", "", ""},
-	{"internal/drive", "", ""},
+	{"internal/drive", "", "golang.org/x/sys"},
 	{"internal/confine", "internal/refusal internal/drive", ""},
 	{"internal/filecopy/disk", "", "golang.org/x/sys"},
 	{"internal/filecopy", "internal/refusal internal/confine internal/filecopy/disk", ""},
