@@ -155,7 +155,12 @@ func (o *policyExplain) explain(a *account.Account, m account.Machine, user stri
 	e := a.Rules.Explain(&q, ask.at)
 	v = viewExplanation(e)
 	v.Host, v.User, v.Action = m.Cert.Name, user, string(ask.action)
-	return v, e.String(), nil
+	text = e.String()
+	if ask.action == policy.Shell || ask.action == policy.Exec {
+		v.Env = a.Rules.Environment()
+		text += "variables that --env may set: " + verb.OrDefault(strings.Join(v.Env, " "), "none") + "\n"
+	}
+	return v, text, nil
 }
 
 // explanationView is the answer of policy explain.
@@ -167,6 +172,7 @@ type explanationView struct {
 	At     time.Time  `json:"at"`
 	Gated  bool       `json:"gated"`
 	Rules  []ruleView `json:"rules"`
+	Env    []string   `json:"env"` // variables that a request may set, for shell and exec
 }
 
 type ruleView struct {
@@ -178,7 +184,7 @@ type ruleView struct {
 }
 
 func viewExplanation(e policy.Explanation) explanationView {
-	v := explanationView{decisionView: viewDecision(e.Decision), At: e.At.UTC(), Gated: e.Gated, Rules: []ruleView{}}
+	v := explanationView{decisionView: viewDecision(e.Decision), At: e.At.UTC(), Gated: e.Gated, Rules: []ruleView{}, Env: []string{}}
 	for _, r := range e.Rules {
 		v.Rules = append(v.Rules, ruleView{r.ID, r.Line, r.Block, r.Matched, r.Why})
 	}

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,9 @@ func TestExplainTakesMachinesAsExecDoes(t *testing.T) {
 			v, text, err := o.explain(a, by[at.Name], at.User, ask)
 			if err != nil || !strings.HasPrefix(text, v.Effect+": ") {
 				t.Errorf("%q: %q, %v", typed, text, err)
+			}
+			if !strings.Contains(text, "\nvariables that --env may set: ") || !slices.Contains(v.Env, "LC_ALL") {
+				t.Errorf("%q: no variables in %q and %q", typed, text, v.Env)
 			}
 			got = append(got, strings.Join([]string{v.Host, v.User, v.Effect}, " "))
 		}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -93,6 +94,9 @@ func (r *Rules) Names(id string, a Action) bool {
 // EnvAllowed reports whether a request may name this environment variable. Clients
 // ask it to leave out what would make the whole request be refused.
 func (r *Rules) EnvAllowed(name string) bool { return r.env[name] }
+
+// Environment lists every variable that a request may name, sorted.
+func (r *Rules) Environment() []string { return slices.Sorted(maps.Keys(r.env)) }
 
 // envAllowed refuses rather than drops: a program that runs without a variable it
 // was promised may do something else than was meant (protocol 4.3).
