@@ -15,6 +15,10 @@ import (
 // maxTargets bounds the entries that one session writes into the log; our choice.
 const maxTargets = 4_096
 
+// markLen is how many digits of an operator's key id are in a mark: 80 bits, so that
+// nobody makes a key that has another one's.
+const markLen = 20
+
 // askRate bounds how often one session process has its supervisor judge; our choice.
 var askRate = rate.Rate{PerSecond: 500, Burst: 2_000}
 
@@ -52,7 +56,9 @@ func (s *live) asked(body []byte, now time.Time) error {
 	}
 	s.background = s.background || err == nil && policy.Action(ask.Action) == policy.Background
 	answer.Named, answer.Roots = d.Named, d.Roots
-	answer.Special = err == nil && policy.Action(ask.Action) == policy.CopyWrite && s.special(d, now)
+	if err == nil && policy.Action(ask.Action) == policy.CopyWrite {
+		answer.Special, answer.Mark = s.special(d, now), s.question.Request.Operator.String()[:markLen]
+	}
 	return s.pair.SendJSON(pair.FrameAnswer, answer)
 }
 

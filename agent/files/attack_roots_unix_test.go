@@ -133,6 +133,25 @@ func TestI3InnerFolderIsALinkThatLeadsOut(t *testing.T) {
 	}
 }
 
+// The name of an unfinished copy says whose it is, and its operator is told hashes of it;
+// so nothing gets such a name here, nor a second one.
+func TestI9NothingIsRenamedToAnUnfinishedCopy(t *testing.T) {
+	home := t.TempDir()
+	write(t, "secret", home, "f")
+	c := client(t, Config{Home: home, Write: tree(t, home)})
+	for _, name := range []string{".x.tucdesk-part", ".x.TUCDESK-Part"} {
+		for what, err := range map[string]error{"rename": c.Rename("f", name), "posix-rename": c.PosixRename("f", name), "link": c.Link("f", name)} {
+			if err == nil {
+				t.Errorf("%s to %s", what, name)
+			}
+		}
+	}
+	write(t, "part", home, ".x.tucdesk-part")
+	if err := c.Remove(".x.tucdesk-part"); err != nil {
+		t.Errorf("one that was given up cannot be removed: %v", err)
+	}
+}
+
 func TestI9WhatMayOnlyBeWrittenIsReadAfterARename(t *testing.T) {
 	dir, session := nested(t)
 	srv := dir + "/srv"

@@ -10,6 +10,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/tucdesk/tucdesk/internal/confine"
+	"github.com/tucdesk/tucdesk/internal/filecopy"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
@@ -91,6 +92,10 @@ func (h *handler) link(r *sftp.Request) error {
 	return in.Link(from, to)
 }
 
+// errPart: by the name of a file that is not complete, tucdesk cp knows what its own
+// operator has sent before, and tells the hashes of it.
+var errPart = refusal.New(refusal.PolicyDenied, "that name belongs to files that tucdesk cp has not completed")
+
 // two finds what a file is called and is to be called. Both names have to lie where
 // changes are allowed: a second name for a file that may only be read would make it
 // one that can be written. And what cannot be read must not get a name at which it can.
@@ -105,6 +110,9 @@ func (h *handler) two(from, to string) (in confine.Folder, first, second string,
 	}
 	if err := errors.Join(h.fixed(a), h.fixed(b), h.shown(a, b)); err != nil {
 		return nil, "", "", err
+	}
+	if filecopy.IsPart(filepath.Base(b.Abs)) {
+		return nil, "", "", errPart
 	}
 	return h.cfg.Write.Together(a, b)
 }

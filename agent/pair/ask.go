@@ -22,4 +22,7 @@ type Answer struct {
 
 	// Special says of a copy-write that setuid, setgid and sticky bits may come with it.
 	Special bool `json:"special"`
+	// Mark tells the operator from others, in names of what their copies leave unfinished;
+	// of a copy-write, 20 hex digits.
+	Mark string `json:"mark"`
 }

@@ -59,7 +59,8 @@ func (w *worker) sendFiles(ctx context.Context, s *filecopy.Stream, ch *session.
 	return err
 }
 
-// receiveFiles: who may write and not read does not learn what is there either.
+// receiveFiles: who may write and not read does not learn what is there either, nor
+// what other operators have not finished.
 func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecopy.Put, home string) error {
 	yes, err := w.may(ctx, wire.Action(policy.CopyWrite), "")
 	if err == nil {
@@ -69,7 +70,7 @@ func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecop
 		return refuseCopy(s, err)
 	}
 	read, no := w.may(ctx, wire.Action(policy.CopyRead), "")
-	r, err := receive.Open(receive.Config{Path: send.Absolute(m.Path, home), Folders: yes.Roots, Flags: m.Flags, Special: yes.Special, Look: no == nil, Readable: read.Roots})
+	r, err := receive.Open(receive.Config{Path: send.Absolute(m.Path, home), Folders: yes.Roots, Flags: m.Flags, Special: yes.Special, Look: no == nil, Readable: read.Roots, Mark: yes.Mark})
 	if err != nil {
 		return refuseCopy(s, err)
 	}

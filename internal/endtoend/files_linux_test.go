@@ -155,6 +155,14 @@ func TestFilesGoTheWayThatThePolicyAllows(t *testing.T) {
 	if !strings.Contains(a.out, `"kept": 0`) {
 		t.Errorf("who may only write was told what is there: %s", a.out)
 	}
+	for of, want := range map[string]string{"": "0", w.ann.key().ID().String()[:20] + ".": "1048576"} { // what others left, and ann
+		write(t, w.path(".n."+of+"tucdesk-part"), string(data[:1<<20]))
+		a := w.ann.run("cp", "--json", w.path("f"), "drop:"+w.path("n")).is(t, 0)
+		if !strings.Contains(a.out, `"kept": `+want+",") {
+			t.Errorf("going on with a part of %q: %s", of, a.out)
+		}
+		sameFile(t, w.path("n"), data)
+	}
 	w.ann.run("cp", "drop:"+w.path("f"), w.path("x")).refused(t, 253, "policy_denied")
 	w.ann.run("cp", "shop:"+w.path("f"), w.path("x")).is(t, 0)
 	w.ann.run("cp", w.path("f"), "shop:"+w.path("y")).refused(t, 253, "policy_denied")

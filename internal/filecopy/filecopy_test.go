@@ -153,7 +153,7 @@ func TestLargestFileHasNoMoreBlocksThanFit(t *testing.T) {
 
 func TestI1NamesThatLeaveTheTargetAreRefused(t *testing.T) {
 	long := strings.Repeat("n", 5000)
-	bad := []string{"", ".", "..", "/", "/etc", "../a", "a/..", "a/../../b", "a//b", "a/", "./a", "a/./b", "a\x00b", long, "a/" + strings.Repeat("b", 256), ".x" + PartSuffix}
+	bad := []string{"", ".", "..", "/", "/etc", "../a", "a/..", "a/../../b", "a//b", "a/", "./a", "a/./b", "a\x00b", long, "a/" + strings.Repeat("b", 256), ".x" + PartSuffix, "x/.Y.TUCDE\u017fK-PART", ".x" + PartSuffix + ". "}
 	for _, name := range bad {
 		for _, system := range []string{"linux", "darwin", "windows"} {
 			if err := CheckName(system, name); refusal.Of(err) != refusal.BadPath {

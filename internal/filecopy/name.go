@@ -13,6 +13,12 @@ const maxElement = 255 // bytes of one element of a name, on every system we kno
 // copied.
 const PartSuffix = ".tucdesk-part"
 
+// IsPart reports that an element of a name is that of a file that is not complete, also
+// on a disk that knows no capitals or drops dots at the end.
+func IsPart(element string) bool {
+	return strings.HasSuffix(strings.ToLower(strings.ToUpper(strings.TrimRight(element, ". "))), PartSuffix)
+}
+
 // CheckName says whether a name that the peer sent may be created on a system, by
 // its name as in runtime.GOOS. Its error is bad_path and repeats nothing of it
 // (attack I1).
@@ -28,7 +34,7 @@ func CheckName(system, name string) error {
 			return badPath("an element of a name is longer than %d bytes", maxElement)
 		case strings.IndexByte(element, 0) >= 0:
 			return badPath("a name with a zero byte")
-		case strings.HasSuffix(element, PartSuffix):
+		case IsPart(element):
 			return badPath("a name that belongs to files which are not complete")
 		case system == "windows" && !windowsName(element):
 			return badPath("a name that Windows does not have, or reads as a device or another place")

@@ -114,7 +114,7 @@ var table = []row{
 	{"agent/pipe", "internal/acl", "golang.org/x/sys"},
 	{"agent/process", "internal/refusal internal/drive agent/pipe", "github.com/charmbracelet/x/xpty golang.org/x/sys"},
 	{"agent/kept", "internal/refusal agent/process", ""},
-	{"agent/files", "internal/refusal internal/confine", "github.com/pkg/sftp"},
+	{"agent/files", "internal/refusal internal/confine internal/filecopy", "github.com/pkg/sftp"},
 	{"agent/reach", "internal/refusal internal/embed4", ""},
 	{"agent/cgroup", "", ""},
 	{"agent/utmp", "", ""},

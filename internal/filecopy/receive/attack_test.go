@@ -367,7 +367,7 @@ func TestI9PartsOfOthersAreNotWritten(t *testing.T) {
 				t.Skip(err)
 			}
 			defer os.Remove(part)
-			h := attack(t, Config{Path: dir})
+			h := attack(t, Config{Path: dir, Look: true})
 			h.say(small("x", "new"))
 			if got := h.end(); got != "" {
 				t.Errorf("problems: %s", got)
@@ -433,7 +433,7 @@ func TestI9TwoCopiesOfOneNameAreNotMixed(t *testing.T) {
 			t.Fatal(err)
 		}
 		data := bytes.Repeat([]byte("2"), 2<<20)
-		h := attack(t, Config{Path: dir})
+		h := attack(t, Config{Path: dir, Look: true})
 		if w := h.beginBig(len(data)); len(w.Hashes) > 0 {
 			t.Error("it goes on with what another copy is writing")
 		}
@@ -454,7 +454,7 @@ func TestI9ACopyThatIsSilentIsTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		data := bytes.Repeat([]byte("3"), 4<<20)
-		late, next := attack(t, Config{Path: dir}), attack(t, Config{Path: dir})
+		late, next := attack(t, Config{Path: dir, Mark: "m"}), attack(t, Config{Path: dir, Mark: "m"})
 		late.beginBig(len(data))
 		late.sendBig(data, 0, 2<<20)
 		w := next.beginBig(len(data))

@@ -117,10 +117,10 @@ func TestI8ResumeWithAChangedSource(t *testing.T) {
 	from, to := filepath.Join(t.TempDir(), "f"), t.TempDir()
 	data := randomBytes(4 << 20)
 	write(t, from, data)
-	runCut(t, send.Config{Paths: []string{from}}, Config{Path: to}, 3<<20)
+	runCut(t, send.Config{Paths: []string{from}}, Config{Path: to, Look: true}, 3<<20)
 	data[1<<20+5]++ // the second block
 	write(t, from, data)
-	o := run(t, send.Config{Paths: []string{from}}, Config{Path: to})
+	o := run(t, send.Config{Paths: []string{from}}, Config{Path: to, Look: true})
 	o.fine(t)
 	same(t, filepath.Join(to, "f"), data)
 	if o.received.Kept != 1<<20 {
@@ -129,11 +129,48 @@ func TestI8ResumeWithAChangedSource(t *testing.T) {
 	other := randomBytes(2<<20 + 1)
 	write(t, filepath.Join(to, partName("f", "")), randomBytes(3<<20)) // of another file of that name
 	write(t, from, other)
-	o = run(t, send.Config{Paths: []string{from}}, Config{Path: to})
+	o = run(t, send.Config{Paths: []string{from}}, Config{Path: to, Look: true})
 	o.fine(t)
 	same(t, filepath.Join(to, "f"), other)
 	if o.received.Kept != 0 {
 		t.Errorf("%d bytes of another file were kept", o.received.Kept)
+	}
+}
+
+// Who may write and not look is told nothing of what others have not finished, however
+// the sizes are chosen and whatever is called like a part, and goes on with their own.
+func TestI8PartsOfOthersAreNotToldToWhoMayNotLook(t *testing.T) {
+	const secret = "hunter2 is the password"
+	dir := t.TempDir()
+	for _, more := range []string{"", "theirs", "theirs.mine"} {
+		write(t, filepath.Join(dir, partName("x", more)), []byte(secret))
+	}
+	for _, mark := range []string{"mine", ""} {
+		for n := range len(secret) {
+			h := attack(t, Config{Path: dir, Mark: mark})
+			if w := h.beginBig(n + 1); len(w.Hashes) > 0 {
+				t.Fatalf("with mark %q, a hash of %d bytes was told", mark, n+1)
+			}
+			h.w.cut()
+			h.done.Wait()
+		}
+	}
+	data := randomBytes(3 << 20)
+	from := filepath.Join(t.TempDir(), "x")
+	write(t, from, data)
+	runCut(t, send.Config{Paths: []string{from}}, Config{Path: dir, Mark: "mine"}, 5<<19)
+	for _, c := range []struct {
+		mark string
+		kept bool
+	}{{"other", false}, {"mine", true}} {
+		o := run(t, send.Config{Paths: []string{from}}, Config{Path: dir, Mark: c.mark})
+		o.fine(t)
+		if same(t, filepath.Join(dir, "x"), data); (o.received.Kept > 0) != c.kept {
+			t.Errorf("mark %q: %d bytes were kept", c.mark, o.received.Kept)
+		}
+	}
+	for _, more := range []string{"", "theirs", "theirs.mine"} {
+		same(t, filepath.Join(dir, partName("x", more)), []byte(secret))
 	}
 }
 

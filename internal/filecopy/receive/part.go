@@ -29,8 +29,8 @@ const (
 )
 
 // partName is what a file is called until it is complete: beside it, so that a
-// rename is enough, hidden, and with an ending that says what it is. A second copy
-// of the same file has a name with more in it.
+// rename is enough, hidden, and with an ending that says what it is. More in it is the
+// mark of who may not look at other parts, or makes it a second copy of the same file.
 func partName(base, more string) string {
 	if len(base) > maxStem {
 		sum := sha256.Sum256([]byte(base))
@@ -96,7 +96,21 @@ func (t *tree) begin(name string) (*part, error) {
 }
 
 func (p *part) open() error {
-	p.temp, p.kept = partName(p.base, ""), true
+	if !p.t.anew {
+		if err := p.goOn(); err != nil || p.f != nil {
+			return err
+		}
+	}
+	p.temp, p.kept, p.have = partName(p.base, rand.Text()[:8]), false, 0
+	f, err := p.dir.root.OpenFile(p.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	p.f = f
+	return err
+}
+
+// goOn opens the part by the name that the next copy looks for, unless there is
+// something else of that name, or another copy writes it.
+func (p *part) goOn() error {
+	p.temp, p.kept = partName(p.base, p.t.mark), true
 	f, err := p.dir.root.OpenFile(p.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		f = p.earlier()
@@ -105,14 +119,10 @@ func (p *part) open() error {
 	}
 	if f != nil && p.mine(f) {
 		p.f = f
-		return nil
-	}
-	if f != nil {
+	} else if f != nil {
 		_ = f.Close()
 	}
-	p.temp, p.kept, p.have = partName(p.base, rand.Text()[:8]), false, 0
-	p.f, err = p.dir.root.OpenFile(p.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	return err
+	return nil
 }
 
 // earlier opens what lies under the name of the part, if that can only have come

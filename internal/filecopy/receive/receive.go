@@ -39,6 +39,10 @@ type Config struct {
 	// the sender learns their hashes, if the target really lies in Readable.
 	Look     bool
 	Readable filecopy.Folders
+	// Mark is who sends, in names of files that are not complete. A sender who may not
+	// look goes on with such as have the same mark: by the hash of each beginning it would
+	// read those of others. Without a mark it goes on with none.
+	Mark string
 	// Sink takes the contents of the one file instead of Path.
 	Sink     io.Writer
 	Progress *filecopy.Progress
@@ -59,7 +63,9 @@ func Open(cfg Config) (*Receiver, error) {
 		return nil, err
 	}
 	// Of what was opened, not of its name: that may be a link to where nobody may read.
-	r.cfg.Look = cfg.Look && cfg.Readable.Holds(r.tree.root, r.tree.real)
+	if r.cfg.Look = cfg.Look && cfg.Readable.Holds(r.tree.root, r.tree.real); !r.cfg.Look {
+		r.tree.mark, r.tree.anew = cfg.Mark, cfg.Mark == ""
+	}
 	return r, nil
 }
 

@@ -26,6 +26,8 @@ type tree struct {
 	real  string // its name, as filecopy.Folders resolved it
 	base  string // what the one source is called here; "" keeps the names
 	umask fs.FileMode
+	mark  string // in names of parts; "" is those of whoever may look at them
+	anew  bool   // no copy goes on with another's part
 
 	mu      sync.Mutex
 	folders map[string]*folder  // guarded by mu: open ones

@@ -116,7 +116,7 @@ func (w *walk) folder(f *folder, name string, depth int) error {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), filecopy.PartSuffix) {
+		if filecopy.IsPart(e.Name()) {
 			continue // of a copy to here that is not complete
 		}
 		if err := w.entry(f, e.Name(), name+"/"+e.Name(), e.Type(), depth); err != nil {
@@ -196,7 +196,7 @@ func Measure(ctx context.Context, paths []string, folders filecopy.Folders) (fil
 			if ctx.Err() != nil {
 				return fs.SkipAll
 			}
-			if err == nil && d.Type().IsRegular() && !strings.HasSuffix(d.Name(), filecopy.PartSuffix) {
+			if err == nil && d.Type().IsRegular() && !filecopy.IsPart(d.Name()) {
 				if info, err := d.Info(); err == nil {
 					files, bytes = files+1, bytes+uint64(info.Size())
 				}
