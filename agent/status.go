@@ -21,7 +21,7 @@ const (
 	maxStatus   = 64 << 10
 )
 
-// Status is what `tucdesk-agent status --json` prints: a stable form.
+// Status is what the running agent leaves in its folder for `tucdesk-agent status`.
 type Status struct {
 	Time        wire.Millis  `json:"time"`
 	PID         int          `json:"pid"`

@@ -68,7 +68,7 @@ func TestNothingIsSaidOfAnEndThatNobodyRemembers(t *testing.T) {
 		if s := out.String(); !strings.HasPrefix(s, "holds") || strings.Contains(s, "cut off") || !strings.Contains(s, "nobody here knows whether that is the end") {
 			t.Errorf("%+v: %s", r, s)
 		}
-		if raw := string(mustJSON(t, viewReport(r))); !strings.HasPrefix(raw, `{"verdict":"holds_up_to",`) {
+		if raw := string(mustJSON(t, viewReport(r))); !strings.HasPrefix(raw, `{"schemaVersion":1,"verdict":"holds_up_to",`) {
 			t.Errorf("it begins %.60s", raw)
 		}
 	}
@@ -77,7 +77,7 @@ func TestNothingIsSaidOfAnEndThatNobodyRemembers(t *testing.T) {
 // Scripts find the cause under a name that stays.
 func TestCausesInJSON(t *testing.T) {
 	raw := mustJSON(t, viewReport(deletedOne()))
-	if !strings.HasPrefix(string(raw), `{"verdict":"broken","causes":[{"kind":"deleted","entry":5,"last":5,"detail":"`) {
+	if !strings.HasPrefix(string(raw), `{"schemaVersion":1,"verdict":"broken","causes":[{"kind":"deleted","entry":5,"last":5,"detail":"`) {
 		t.Errorf("it begins %.120s", raw)
 	}
 	var view struct {

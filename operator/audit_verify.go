@@ -197,6 +197,7 @@ func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
 
 // reportView is a report as JSON.
 type reportView struct {
+	Schema        int            `json:"schemaVersion"`
 	Verdict       verify.Verdict `json:"verdict"` // holds, holds_up_to, outdated, broken
 	Causes        []causeView    `json:"causes"`  // what was done to the log, the first thing to look at first
 	Team          wire.TeamID    `json:"team"`
@@ -241,7 +242,7 @@ type findingView struct {
 }
 
 func viewReport(r verify.Report) reportView {
-	v := reportView{r.Verdict(), []causeView{}, r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.Seen, r.RosterVersion, r.Hosts, r.People, r.Checkpoints, r.Written, r.Cosigners, []cosignedView{},
+	v := reportView{schemaVersion, r.Verdict(), []causeView{}, r.Team, r.Fingerprint, r.Origin, r.Size, r.Root, r.Seen, r.RosterVersion, r.Hosts, r.People, r.Checkpoints, r.Written, r.Cosigners, []cosignedView{},
 		r.OpenSessions, r.Gaps, r.Behind, []findingView{}, r.More}
 	for _, c := range r.Cosigned {
 		v.Cosigned = append(v.Cosigned, cosignedView(c))

@@ -69,6 +69,7 @@ func TestJSONIsOneValueOnStandardOutput(t *testing.T) {
 		{[]string{"policy", "check", "--json", file}, 0, "findings"},
 		{[]string{"policy", "test", "--json", file}, 0, ""},
 		{[]string{"status", "--json", "--state", m.Home.Dir}, cli.ExitTransport, "reachable"},
+		{[]string{"status", "-d", "--json", "--state", m.Home.Dir}, cli.ExitTransport, "schemaVersion"},
 	} {
 		status, out, _ := tucdesk(t, c.args...)
 		if status != c.status || !json.Valid([]byte(out)) || c.key != "" && !strings.Contains(out, `"`+c.key+`": `) {

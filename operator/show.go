@@ -124,8 +124,13 @@ func statusCommand() *cli.Command {
 	}
 }
 
+// schemaVersion is that of the JSON of status and audit verify. A field may be added
+// to it, none changes or goes.
+const schemaVersion = 1
+
 // statusView is the answer of status.
 type statusView struct {
+	Schema int `json:"schemaVersion"`
 	loggedIn
 	Fingerprint   key.Hash  `json:"fingerprint"`
 	RosterVersion uint64    `json:"rosterVersion"`
@@ -148,7 +153,7 @@ func status(ctx context.Context, a *account.Account, io *cli.IO, asJSON, details
 		return err
 	}
 	v := statusView{
-		loggedIn: me, Fingerprint: a.Member.Fingerprint,
+		Schema: schemaVersion, loggedIn: me, Fingerprint: a.Member.Fingerprint,
 		RosterVersion: a.State.Version(), RosterExpires: a.State.ExpiresAt(), Reachable: failed == nil,
 	}
 	if details {

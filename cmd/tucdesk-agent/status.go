@@ -43,11 +43,35 @@ func statusCommand() *cli.Command {
 				return unopened(err, state, "status")
 			}
 			if asJSON {
-				return io.PrintJSON(s)
+				return io.PrintJSON(viewStatus(s))
 			}
 			return describe(io, s, time.Now())
 		},
 	}
+}
+
+// statusView is the answer of status --json. The names stay; a field may be added.
+type statusView struct {
+	Schema int `json:"schemaVersion"`
+	agent.Status
+
+	// In place of the agent's own, which are numbers.
+	Time           *time.Time `json:"time"`
+	Since          *time.Time `json:"since"` // null until it was connected once
+	RosterExpires  *time.Time `json:"rosterExpires"`
+	GraceEnds      *time.Time `json:"graceEnds"`
+	CertificateEnd *time.Time `json:"certificateExpires"` // null is never
+}
+
+func viewStatus(s agent.Status) statusView {
+	at := func(m interface{ Time() time.Time }) *time.Time {
+		t := m.Time().UTC()
+		if t.Unix() <= 0 {
+			return nil
+		}
+		return &t
+	}
+	return statusView{1, s, at(s.Time), at(s.Since), at(s.RosterExpires), at(s.GraceEnds), at(s.CertificateEnd)}
 }
 
 // describe prints the status. The server chose parts of it: what it is called, and why

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,19 @@ func TestJ1StatusCannotSpeakToTheTerminal(t *testing.T) {
 		}
 		if strings.Count("\n"+text, "\nagent ") != 1 || !strings.Contains(text, `x\x1b]52;c;cm0=\x07\nagent        web\u202e`) {
 			t.Errorf("not one line each, or not shown:\n%s", text)
+		}
+	}
+}
+
+// A program that reads the answer meets one form of time in all of our programs.
+func TestStatusAsJSONHasTimesAsEverywhere(t *testing.T) {
+	raw, err := json.Marshal(viewStatus(agent.Status{Time: 1795369427732, Name: "web", GraceEnds: 1795369428000}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"schemaVersion":1,`, `"time":"2026-11-22T17:43:47.732Z"`, `"since":null`, `"graceEnds":"2026-11-22T17:43:48Z"`, `"certificateExpires":null`, `"name":"web"`} {
+		if !strings.Contains(string(raw), want) {
+			t.Errorf("no %s in %s", want, raw)
 		}
 	}
 }
