@@ -216,20 +216,16 @@ func Expand(paths []string, home string, folders filecopy.Folders) ([]string, er
 	var all []string
 	for _, p := range paths {
 		p = Absolute(p, home)
-		if _, err := os.Lstat(p); err == nil || !strings.ContainsAny(p, "*?[") {
+		if !strings.ContainsAny(p, "*?[") || folders.Exists(p) {
 			all = append(all, p)
 			continue
 		}
-		found, err := filepath.Glob(p)
+		found, err := folders.Glob(p)
 		if err != nil {
-			return nil, refusal.New(refusal.BadPath, "a pattern is malformed")
+			return nil, err
 		}
-		found = slices.DeleteFunc(found, func(name string) bool {
-			if !filecopy.Asked([]string{filepath.ToSlash(p)}, filepath.Base(name)) {
-				return true // hidden: the operator would not take it
-			}
-			_, err := folders.Resolve(name)
-			return refusal.Of(err) == refusal.PolicyDenied
+		found = slices.DeleteFunc(found, func(name string) bool { // hidden: the operator would not take it
+			return !filecopy.Asked([]string{filepath.ToSlash(p)}, filepath.Base(name))
 		})
 		if len(found) == 0 {
 			found = []string{p}
