@@ -78,7 +78,7 @@ func (w *worker) receiveFiles(ctx context.Context, s *filecopy.Stream, m filecop
 		r.Close()
 		return err
 	}
-	_, err = r.Run(s)
+	_, err = r.Run(ctx, s)
 	return err
 }
 

@@ -25,7 +25,7 @@
 //	 13   offer     sender    id u32, flags u8, mode u32, time u64, size u64, allocated u64, name
 //	 14   begin     sender    id u32: what follows is of that offer
 //	 15   data      sender    offset u64, bytes (rest, 1 to 128 KiB)
-//	 16   zeros     sender    offset u64, length u64
+//	 16   zeros     sender    offset u64, length u64: holes at the receiver
 //	 17   keep      sender    first u32, count u32: these blocks are right as you have them
 //	 18   close     sender    size u64, digest (32)
 //	 19   abandon   sender    -: the file that was begun cannot be had
@@ -43,7 +43,8 @@
 // in the order of its tree. An offer is answered by want or decline, at any time, and
 // the sender begins the file when it has read all of its want. From begin to close
 // or abandon there is nothing but that file. At most MaxOffers are open at once.
-// After end comes finished.
+// After end comes finished. A copy has at most MaxEntries folders, links and files;
+// links, and with preserve folders, of MaxHeld bytes in all.
 //
 // # Blocks
 //

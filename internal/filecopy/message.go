@@ -18,6 +18,7 @@ const (
 	MaxHashes  = 4096      // in one want
 	MaxOffers  = 16        // without an answer, or not begun
 	MaxEntries = 4_000_000 // files, folders and links of one copy
+	MaxHeld    = 256 << 20 // bytes of links, and with Preserve of folders, which wait in memory for the end of a copy
 
 	maxMessage = 160 << 10
 )

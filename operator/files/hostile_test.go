@@ -50,7 +50,7 @@ func passOn(t *testing.T, c *copying, asked []string, dir string, messages ...fi
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { _, _ = r.Run(honest) })
+	wg.Go(func() { _, _ = r.Run(t.Context(), honest) })
 	wg.Go(func() {
 		for {
 			if _, err := evil.Next(); err != nil {

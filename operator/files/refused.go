@@ -51,7 +51,7 @@ func blame(host, user string, err error) error {
 		return err
 	}
 	switch e.Code {
-	case refusal.ProtocolError, refusal.TooMany, refusal.BadPath:
+	case refusal.ProtocolError, refusal.TooMany, refusal.TooLarge, refusal.BadPath:
 		return refusal.New(e.Code, "%s: %s", strings.TrimSuffix(place{host: host, user: user}.String(), ":"), e.Detail)
 	}
 	return err

@@ -77,8 +77,16 @@ func (c *copying) down(ctx context.Context, g group, target place, flags filecop
 		return done, notTaken(target, flags, code, why)
 	}
 	defer r.Close()
-	err = c.with(ctx, g.host, g.user, filecopy.Get{Flags: flags, Paths: g.paths}, func(s *filecopy.Stream, _ *session.Channel) error {
-		done, err = r.Run(s)
+	err = c.with(ctx, g.host, g.user, filecopy.Get{Flags: flags, Paths: g.paths}, func(s *filecopy.Stream, ch *session.Channel) error {
+		ctx, over := context.WithCancel(ctx)
+		var end sync.WaitGroup
+		defer end.Wait()
+		end.Go(func() {
+			_, _ = ch.Wait()
+			over()
+		})
+		defer ch.Close()
+		done, err = r.Run(ctx, s)
 		return blame(g.host, g.user, err)
 	})
 	return done, err

@@ -2,6 +2,7 @@ package receive
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"io"
 	"os"
@@ -26,6 +27,8 @@ type hostile struct {
 	done     sync.WaitGroup
 	err      error // of Run, after wait
 	finished filecopy.Finished
+	ctx      context.Context // Run's
+	over     func()          // ends it
 
 	mu       sync.Mutex
 	problems []filecopy.Problem // guarded by mu
@@ -33,20 +36,26 @@ type hostile struct {
 	declines chan uint32
 }
 
-func attack(t *testing.T, cfg Config) *hostile {
+// attack begins a copy; each tune gets its receiver before.
+func attack(t *testing.T, cfg Config, tune ...func(*Receiver)) *hostile {
 	t.Helper()
 	h := &hostile{t: t, w: newWire(t), wants: make(chan filecopy.Want, 100), declines: make(chan uint32, 100)}
+	h.ctx, h.over = context.WithCancel(t.Context())
 	r, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, f := range tune {
+		f(r)
+	}
 	h.done.Go(func() {
-		if h.finished, h.err = r.Run(h.w.receiver); h.err != nil {
+		if h.finished, h.err = r.Run(h.ctx, h.w.receiver); h.err != nil {
 			h.w.cut()
 		}
 	})
 	h.done.Go(h.hear)
 	t.Cleanup(func() {
+		h.over()
 		h.w.cut()
 		h.done.Wait()
 	})
@@ -116,21 +125,6 @@ func (h *hostile) broken() {
 
 func small(name, text string) filecopy.Small {
 	return filecopy.Small{Mode: 0o644, Name: name, Hash: sha256.Sum256([]byte(text)), Data: []byte(text)}
-}
-
-// listing is everything below dir, so that a test sees what it did not expect.
-func listing(t *testing.T, dir string) string {
-	t.Helper()
-	var names []string
-	err := filepath.WalkDir(dir, func(name string, _ os.DirEntry, err error) error {
-		rel, _ := filepath.Rel(dir, name)
-		names = append(names, filepath.ToSlash(rel))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Join(names[1:], " ")
 }
 
 func TestI1I6NamesThatLeaveTheTargetWriteNothing(t *testing.T) {

@@ -54,7 +54,7 @@ func runCut(t testing.TB, from send.Config, to Config, n int) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if _, err := r.Run(filecopy.NewStream(&cutAfter{ar, n, cut}, bw)); err != nil {
+		if _, err := r.Run(t.Context(), filecopy.NewStream(&cutAfter{ar, n, cut}, bw)); err != nil {
 			cut()
 		}
 	})
@@ -382,7 +382,7 @@ func TestI7SparseFilesStaySparse(t *testing.T) {
 	}
 }
 
-// Zeros of a file without holes are zeros on the disk, not holes, and so is a part
+// Zeros of a file read as zeros, with holes and without, and so does a part
 // with other bytes where zeros belong.
 func TestZerosOverAnOlderPartAreZeros(t *testing.T) {
 	from, to := filepath.Join(t.TempDir(), "f"), t.TempDir()

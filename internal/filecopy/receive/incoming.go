@@ -2,6 +2,7 @@ package receive
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -50,6 +51,9 @@ func (r *Receiver) offer(m filecopy.Offer) error {
 		defer func() { <-r.sem }()
 		in.err = in.prepare()
 		close(in.ready) // before the answer, which may be answered at once
+		if r.ctx.Err() != nil {
+			return // nobody waits for an answer
+		}
 		if in.err == nil {
 			r.fail(in.want())
 			return
@@ -146,12 +150,27 @@ func (in *incoming) hash() error {
 		h := sha256.New()
 		at := i * block
 		section := io.NewSectionReader(in.basis, int64(at), int64(min(block, size-at)))
-		if _, err := io.CopyBuffer(h, struct{ io.Reader }{section}, buf); err != nil {
+		if _, err := io.CopyBuffer(h, wanted{section, in.r.ctx}, buf); err != nil {
 			return err
 		}
 		in.hashes = append(in.hashes, [filecopy.HashSize]byte(h.Sum(nil)))
 	}
 	return nil
+}
+
+// wanted is read for as long as the copy goes on: the hashes of a part that is all
+// holes can take hours.
+type wanted struct {
+	r   io.Reader
+	ctx context.Context
+}
+
+// Read fails when the copy is over.
+func (w wanted) Read(b []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.r.Read(b)
 }
 
 // want sends the hashes.
@@ -256,6 +275,9 @@ func (in *incoming) try(do func() error) error {
 		return nil
 	}
 	in.wrong = true
+	if in.r.ctx.Err() != nil {
+		return nil // the stream's end says why
+	}
 	return errors.Join(in.r.problem(in.offer.Name, err), in.r.s.Say(filecopy.Decline{ID: in.offer.ID}))
 }
 
@@ -297,7 +319,7 @@ func (in *incoming) write(b []byte, at uint64) error {
 // file system.
 const holeUnit = 4096
 
-var noBytes [holeUnit]byte
+var noBytes [16 * holeUnit]byte
 
 // writeSparse leaves out pieces of zeros where there is nothing yet.
 func (in *incoming) writeSparse(b []byte, at uint64) error {
@@ -314,25 +336,37 @@ func (in *incoming) writeSparse(b []byte, at uint64) error {
 	return nil
 }
 
-// zero makes n zeros: a hole where the sender has one and nothing lies there, real
-// ones otherwise.
+// zero makes n zeros: a hole where nothing lies yet, for one message can say 16 TiB of
+// them (attack I7), and in what an earlier copy left behind zeros over the bytes that
+// are there.
 func (in *incoming) zero(at, n uint64) error {
-	end := at + n
-	if in.part != nil && in.offer.Flags&filecopy.Sparse != 0 {
-		end = min(end, max(at, uint64(in.part.have)))
+	if in.part == nil {
+		return in.fill(in.r.cfg.Sink, n)
 	}
-	for at < end {
-		piece := noBytes[:min(uint64(len(noBytes)), end-at)]
-		var err error
-		if in.part == nil {
-			_, err = in.r.cfg.Sink.Write(piece)
-		} else {
-			_, err = in.part.f.WriteAt(piece, int64(at))
+	for end := min(at+n, uint64(in.part.have)); at < end; {
+		data, err := disk.NextData(in.part.f, int64(at), int64(end))
+		if err == nil {
+			err = in.fill(io.NewOffsetWriter(in.part.f, data.Start), uint64(data.End-data.Start))
 		}
 		if err != nil {
 			return err
 		}
-		at += uint64(len(piece))
+		at = uint64(data.End)
+	}
+	return nil
+}
+
+// fill writes n zeros, for as long as the copy goes on.
+func (in *incoming) fill(w io.Writer, n uint64) error {
+	for n > 0 {
+		if err := in.r.ctx.Err(); err != nil {
+			return err
+		}
+		piece := noBytes[:min(uint64(len(noBytes)), n)]
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+		n -= uint64(len(piece))
 	}
 	return nil
 }
@@ -363,13 +397,26 @@ func (in *incoming) fetch(i uint32, at, n uint64) error {
 	}
 	h := sha256.New()
 	section := io.NewSectionReader(in.basis, int64(at), int64(n))
-	if _, err := io.Copy(io.NewOffsetWriter(in.part.f, int64(at)), io.TeeReader(section, h)); err != nil {
+	if _, err := io.Copy(&sparsely{in, at}, io.TeeReader(section, h)); err != nil {
 		return err
 	}
 	if [filecopy.HashSize]byte(h.Sum(nil)) != in.hashes[i] {
 		return refusal.New(refusal.HashMismatch, "the target changed while it was compared")
 	}
 	return nil
+}
+
+// sparsely writes from at on, and leaves holes where there are zeros.
+type sparsely struct {
+	in *incoming
+	at uint64
+}
+
+// Write writes all of b, or fails.
+func (w *sparsely) Write(b []byte) (int, error) {
+	at := w.at
+	w.at += uint64(len(b))
+	return len(b), w.in.writeSparse(b, at)
 }
 
 func (r *Receiver) kept(n uint64) {

@@ -5,10 +5,12 @@ package receive
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +56,7 @@ type Config struct {
 // Run as well, or Close.
 func Open(cfg Config) (*Receiver, error) {
 	tree := cfg.Sink == nil && cfg.Flags&filecopy.Recursive != 0
-	r := &Receiver{cfg: cfg, gate: filecopy.NewGate(cfg.Asked, tree), offers: map[uint32]*incoming{}, folders: map[string]filecopy.Folder{}}
+	r := &Receiver{cfg: cfg, gate: filecopy.NewGate(cfg.Asked, tree), offers: map[uint32]*incoming{}}
 	if cfg.Sink != nil {
 		return r, nil
 	}
@@ -72,6 +74,7 @@ func Open(cfg Config) (*Receiver, error) {
 // Receiver is one copy. Its fields are of Run's goroutine where nothing else is said.
 type Receiver struct {
 	cfg  Config
+	ctx  context.Context // Run's
 	s    *filecopy.Stream
 	tree *tree // nil with a sink
 
@@ -80,8 +83,8 @@ type Receiver struct {
 	offers  map[uint32]*incoming // offered and not begun
 	current *incoming            // begun
 	links   []filecopy.Link
-	folders map[string]filecopy.Folder // whose mode and time are set in the end
-	order   []string                   // of folders
+	folders []settling // whose mode and time are set in the end
+	held    int        // bytes of both
 
 	small    chan smallFile
 	complete chan *part
@@ -103,6 +106,12 @@ type smallFile struct {
 	name string // here
 }
 
+// settling is a folder that gets its mode and time in the end.
+type settling struct {
+	filecopy.Folder
+	name string // here
+}
+
 // Close gives up what Open took.
 func (r *Receiver) Close() {
 	if r.tree != nil {
@@ -112,10 +121,11 @@ func (r *Receiver) Close() {
 
 // Run receives until the sender has sent everything. An error means that the copy
 // was cut; single files that could not be had are none, and told to Problem and to
-// the sender.
-func (r *Receiver) Run(s *filecopy.Stream) (filecopy.Finished, error) {
+// the sender. ctx ends when s has ended, or is to end: it stops what takes long without
+// a message, which the end of s alone does not.
+func (r *Receiver) Run(ctx context.Context, s *filecopy.Stream) (filecopy.Finished, error) {
 	defer r.Close()
-	r.s = s
+	r.ctx, r.s = ctx, s
 	r.small, r.complete, r.sem = make(chan smallFile, ahead), make(chan *part, batch), make(chan struct{}, preparing)
 	for range writers {
 		r.workers.Go(r.write)
@@ -254,7 +264,26 @@ func (r *Receiver) link(m filecopy.Link) error {
 	if err := filecopy.CheckLink(m.Name, m.Target); err != nil {
 		return r.problem(m.Name, err)
 	}
+	if err := r.hold(m.Name, m.Target); err != nil {
+		return err
+	}
 	r.links = append(r.links, filecopy.Link{Name: name, Target: m.Target})
+	return nil
+}
+
+// entryCost is what an entry that waits for the end takes beside its strings, in bytes.
+const entryCost = 64
+
+// hold counts what has to be kept until the end. Of other entries nothing is kept but
+// keys: a sender is not to fill the memory with names of 4 KiB (attack H4).
+func (r *Receiver) hold(strings ...string) error {
+	r.held += entryCost
+	for _, s := range strings {
+		r.held += len(s)
+	}
+	if r.held > filecopy.MaxHeld {
+		return refusal.New(refusal.TooLarge, "the links and folders of a copy have at most %d MiB of names and targets", filecopy.MaxHeld>>20)
+	}
 	return nil
 }
 
@@ -266,10 +295,12 @@ func (r *Receiver) folder(m filecopy.Folder) error {
 	if err := r.tree.mkdir(name, m.Mode); err != nil {
 		return r.problem(m.Name, err)
 	}
-	if _, known := r.folders[name]; !known && r.cfg.Flags&filecopy.Preserve != 0 {
-		r.order = append(r.order, name)
+	if r.cfg.Flags&filecopy.Preserve != 0 {
+		if err := r.hold(m.Name); err != nil {
+			return err
+		}
+		r.folders = append(r.folders, settling{m, name})
 	}
-	r.folders[name] = m
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.done.Folders++
@@ -284,11 +315,9 @@ func (r *Receiver) finish() {
 			r.fail(r.problem(l.Name, err))
 		}
 	}
-	for i := len(r.order) - 1; i >= 0; i-- {
-		name := r.order[i]
-		f := r.folders[name]
+	for _, f := range slices.Backward(r.folders) {
 		m := r.meta(f.Mode, f.Time)
-		err := r.tree.settle(name, fs.FileMode(f.Mode)&fs.ModePerm|m.specialBits(), m.time)
+		err := r.tree.settle(f.name, fs.FileMode(f.Mode)&fs.ModePerm|m.specialBits(), m.time)
 		if err == nil && m.barred() {
 			err = errBarred
 		}

@@ -64,7 +64,7 @@ func run(t testing.TB, from send.Config, to Config) outcome {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		o.received, o.err = r.Run(w.receiver)
+		o.received, o.err = r.Run(t.Context(), w.receiver)
 		if o.err != nil {
 			w.cut()
 		}

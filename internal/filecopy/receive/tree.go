@@ -30,17 +30,17 @@ type tree struct {
 	anew  bool   // no copy goes on with another's part
 
 	mu      sync.Mutex
-	folders map[string]*folder  // guarded by mu: open ones
-	made    map[object]string   // guarded by mu: what this copy has put there, by its name
-	seen    map[string]struct{} // names that were sent; of the reader's goroutine
-	top     string              // the one source's name there; likewise
+	folders map[string]*folder        // guarded by mu: open ones
+	made    map[object]filecopy.Key   // guarded by mu: what this copy has put there, and by which name
+	seen    map[filecopy.Key]struct{} // names that were sent; of the reader's goroutine
+	top     string                    // the one source's name there; likewise
 }
 
 // object is a file or folder on the disk, by its number or, where the system tells
 // none, by its name without capitals.
 type object struct {
 	id     disk.ID
-	folded string
+	folded filecopy.Key
 }
 
 // folder is one open folder. It is closed when nobody uses it and it is not kept.
@@ -52,7 +52,7 @@ type folder struct {
 // place finds where a copy goes: into the folder at name, or to a file or folder
 // that is to be called so.
 func place(name string, folders filecopy.Folders, into bool) (*tree, error) {
-	t := &tree{umask: disk.Umask(), folders: map[string]*folder{}, made: map[object]string{}, seen: map[string]struct{}{}}
+	t := &tree{umask: disk.Umask(), folders: map[string]*folder{}, made: map[object]filecopy.Key{}, seen: map[filecopy.Key]struct{}{}}
 	into = into || strings.HasSuffix(name, "/") || strings.HasSuffix(name, string(filepath.Separator))
 	real, err := folders.Resolve(name)
 	if err == nil {
@@ -89,10 +89,11 @@ func (t *tree) local(name string) (string, error) {
 	if err := filecopy.CheckName(runtime.GOOS, name); err != nil {
 		return "", err
 	}
-	if _, twice := t.seen[name]; twice {
+	key := filecopy.KeyOf(name)
+	if _, twice := t.seen[key]; twice {
 		return "", refusal.New(refusal.NameCollision, "two files of the same name were sent")
 	}
-	t.seen[name] = struct{}{}
+	t.seen[key] = struct{}{}
 	if t.base == "" {
 		return name, nil
 	}
@@ -207,7 +208,7 @@ func (t *tree) claim(name string, info fs.FileInfo) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.made[objectOf(name, info)] = name
+	t.made[objectOf(name, info)] = filecopy.KeyOf(name)
 	return nil
 }
 
@@ -216,7 +217,7 @@ func (t *tree) claim(name string, info fs.FileInfo) error {
 func (t *tree) claimed(name string, info fs.FileInfo) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if other, ok := t.made[objectOf(name, info)]; ok && other != name {
+	if other, ok := t.made[objectOf(name, info)]; ok && other != filecopy.KeyOf(name) {
 		return refusal.New(refusal.NameCollision, "on this disk it has the name of another file of this copy")
 	}
 	return nil
@@ -226,7 +227,7 @@ func objectOf(name string, info fs.FileInfo) object {
 	if id := disk.FactsOf(info).ID; id != (disk.ID{}) {
 		return object{id: id}
 	}
-	return object{folded: strings.ToLower(name)}
+	return object{folded: filecopy.KeyOf(strings.ToLower(name))}
 }
 
 // mkdir makes a folder, or finds one there.
