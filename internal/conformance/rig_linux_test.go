@@ -36,7 +36,7 @@ actions = ["shell", "exec", "forward", "forward-agent", "background"]
 [[allow]]
 id = "sockets"
 who.roles = ["operator", "admin"]
-actions = ["forward-local"]
+actions = ["forward"]
 targets = ["ROOTS/sender.sock", "ROOTS/l.sock", "ROOTS/r.sock", "ROOTS/l2.sock", "ROOTS/r2.sock"]
 
 [[allow]]
