@@ -137,7 +137,9 @@ func TestWrongCommandLinesOfOurVerbs(t *testing.T) {
 	m := teamtest.NewTeam(t)
 	m.Account(t)
 	for _, args := range [][]string{
-		{"exec", "web", "--"}, {"exec", "--env", "X", "web", "--", "true"}, {"token", "create", "--uses", "many"}, {"requests", "approve"},
+		{"exec", "web", "--"}, {"exec", "--env", "X", "web", "--", "true"}, {"token", "create", "--uses", "many"}, {"requests", "approve"}, {"help", "foo"}, {"completion", "basj"},
+		{"operator", "add", "bob", "tucdesk-operator-pub:1"}, {"operator", "add", "bob@example.com", "tucdesk-operator-pub:1", "--role", "boss"},
+		{"team", "init", "--email", "nomail", teamtest.Must(roster.SetupString(setupOf("https://127.0.0.1:1", key.Hash{1})))},
 		{"team", "init", teamtest.Must(roster.SetupString(setupOf("https://127.0.0.1:1", key.Hash{1})))}, // no e-mail
 	} {
 		status, out, talk := tucdesk(t, append(slices.Clone(args), stateAt(args, m.Home.Dir)...)...)
@@ -149,7 +151,7 @@ func TestWrongCommandLinesOfOurVerbs(t *testing.T) {
 
 // stateAt is empty for verbs whose last words belong to a remote command.
 func stateAt(args []string, dir string) []string {
-	if args[0] == "exec" {
+	if args[0] == "exec" || args[0] == "help" || args[0] == "completion" {
 		return nil
 	}
 	return []string{"--state", dir + "-new"}

@@ -43,6 +43,7 @@ type Command struct {
 	Files    bool                                                   // the other arguments, or all of them, are files
 	Mixed    bool                                                   // every argument is a file, or begins with a candidate
 	Sub      []*Command                                             // the verbs below
+	Leads    map[string]string                                      // whole commands for words that people try here and that are no verb
 }
 
 // IO is where a command reads and writes. Out takes the answer and nothing
@@ -155,6 +156,7 @@ func Run(ctx context.Context, io *IO, root *Command, args []string) int {
 	tree.SetOut(io.Out)
 	tree.SetErr(io.Err)
 	fixBash(tree)
+	fixHelp(tree)
 	err := tree.ExecuteContext(ctx)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		if more := new(Error); errors.As(err, &more) { // something stays behind that a person has to know of
@@ -284,7 +286,7 @@ func countArgs(c *Command) cobra.PositionalArgs {
 		usage := func(format string, a ...any) error {
 			hints := []string{cmd.UseLine(), cmd.CommandPath() + " --help"}
 			if len(c.Sub) > 0 && len(args) > 0 {
-				hints = append(meant(cmd, args[0]), hints[1])
+				hints = append(meant(cmd, c.Leads[args[0]], args[0]), hints[1])
 			}
 			return &Error{Err: fmt.Errorf(format, a...), Hints: hints, Exit: ExitUsage}
 		}
@@ -302,8 +304,12 @@ func countArgs(c *Command) cobra.PositionalArgs {
 	}
 }
 
-// meant are the commands that a mistyped one may have been.
-func meant(cmd *cobra.Command, typed string) (hints []string) {
+// meant are the commands that a mistyped one may have been; known is the one that it
+// certainly was, if not "".
+func meant(cmd *cobra.Command, known, typed string) (hints []string) {
+	if known != "" {
+		return []string{"did you mean: " + known}
+	}
 	for _, name := range cmd.SuggestionsFor(typed) {
 		hints = append(hints, "did you mean: "+cmd.CommandPath()+" "+name)
 	}

@@ -322,3 +322,20 @@ func TestCountHasTheRightPlural(t *testing.T) {
 		}
 	}
 }
+
+// A command that did nothing of what was asked must not succeed.
+func TestHelpAndCompletionRefuseWrongWords(t *testing.T) {
+	for line, hint := range map[string]string{
+		"help foo": "prog --help", "help ecec": "did you mean: prog exec", "help exec foo": "prog exec --help",
+		"completion basj": "did you mean: prog completion bash", "completion bash extra": "prog completion bash --help",
+	} {
+		if status, _, out, talk := call(t, nil, strings.Fields(line)...); status != cli.ExitUsage || out != "" || !strings.Contains(talk, "hint: "+hint) {
+			t.Errorf("%q: status %d, printed %q, said %q", line, status, out, talk)
+		}
+	}
+	for line, want := range map[string]string{"help": "Available Commands", "help exec": "prog exec HOST", "completion": "bash", "help completion": "bash", "completion fish": "complete"} {
+		if status, _, out, talk := call(t, nil, strings.Fields(line)...); status != 0 || !strings.Contains(out, want) || talk != "" {
+			t.Errorf("%q: status %d, printed %q, said %q", line, status, out, talk)
+		}
+	}
+}

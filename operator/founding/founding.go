@@ -150,7 +150,7 @@ func (o *teamInit) compareCodes(ctx context.Context, io *cli.IO, others []key.Pu
 // address is found before a passphrase is asked for.
 func (o *teamInit) trial(setup roster.SetupInfo, text []byte, others []key.Public[key.Owner]) error {
 	if !roster.ValidEmail(o.email) { // the roster would name a key, which nobody has seen yet
-		return refusal.New(refusal.BadName, "--email %q: want one address, as you@example.com", o.email)
+		return &cli.Error{Err: refusal.New(refusal.BadName, "--email %q: want one address, as you@example.com", o.email), Exit: cli.ExitUsage}
 	}
 	f := o.begin(account.Home{})
 	var err [4]error

@@ -22,7 +22,8 @@ import (
 
 // OperatorCommand is the noun operator.
 func OperatorCommand() *cli.Command {
-	return &cli.Command{Use: "operator", Short: "Add, list and revoke the team's people", Sub: []*cli.Command{operatorAddCommand(), operatorListCommand(), operatorRevokeCommand()}}
+	return &cli.Command{Use: "operator", Short: "Add, list and revoke the team's people", Sub: []*cli.Command{operatorAddCommand(), operatorListCommand(), operatorRevokeCommand()},
+		Leads: map[string]string{"rm": "tucdesk operator revoke", "remove": "tucdesk operator revoke", "list": "tucdesk operator ls"}}
 }
 
 type operatorAdd struct {
@@ -59,15 +60,15 @@ func operatorAddCommand() *cli.Command {
 // entry is what the command line asks for, before anybody is asked anything.
 func (o *operatorAdd) entry(email, text string) (roster.Operator, error) {
 	if !roster.ValidEmail(email) {
-		return roster.Operator{}, refusal.New(refusal.BadName, "%q: want one e-mail address, as bob@example.com", email)
-	}
-	pub, err := key.ParsePublic[key.Operator](text)
-	if err != nil {
-		return roster.Operator{}, cli.NotCarried(err, text, "tucdesk-operator-pub:", "printed by tucdesk login TEAM-STRING on the other person's machine")
+		return roster.Operator{}, &cli.Error{Err: refusal.New(refusal.BadName, "%q: want one e-mail address, as bob@example.com", email), Exit: cli.ExitUsage}
 	}
 	role, err := policy.ParseRole(o.role)
 	if err != nil {
 		return roster.Operator{}, &cli.Error{Err: err, Exit: cli.ExitUsage}
+	}
+	pub, err := key.ParsePublic[key.Operator](text)
+	if err != nil {
+		return roster.Operator{}, cli.NotCarried(err, text, "tucdesk-operator-pub:", "printed by tucdesk login TEAM-STRING on the other person's machine")
 	}
 	person := o.person
 	if person == "" {
@@ -211,7 +212,7 @@ func AgentCommand() *cli.Command {
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			return o.WithOwner(ctx, io, func(a *account.Account) error { return removeAgent(ctx, &o, io, a, args[0]) })
 		},
-	}}}
+	}}, Leads: map[string]string{"ls": "tucdesk ls", "list": "tucdesk ls", "add": "tucdesk token create"}}
 }
 
 // revokeAgent puts the machine's key into the revoked list. Where an earlier rm
