@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -322,9 +323,18 @@ func (o *teamInit) finish(ctx context.Context, io *cli.IO, f *founding) error {
 		return &cli.Error{Err: fmt.Errorf("the team is founded; logging in to it: %w", err), Hints: []string{"tucdesk login"}}
 	}
 	if !o.JSON {
-		io.Say("Next, a join token for the first machine:  tucdesk token create")
+		io.Say("Next, a join token for the first machine:  %s", f.firstToken())
 	}
 	return nil
+}
+
+// firstToken is the command that makes it. Without the team's tags the first machine
+// would have none, and the rules about them pass it by unseen.
+func (f *founding) firstToken() string {
+	if len(f.tags) == 0 {
+		return "tucdesk token create"
+	}
+	return "tucdesk token create --tags " + strings.Join(f.tags, ",")
 }
 
 // show prints what has to be kept of a new team.

@@ -51,3 +51,11 @@ func TestMistypedEmailIsNamedAsItWasTyped(t *testing.T) {
 		}
 	}
 }
+
+func TestTheFirstTokenGivesTheTagsOfTheTeam(t *testing.T) {
+	for tags, want := range map[string]string{"": "tucdesk token create", "prod,eu": "tucdesk token create --tags prod,eu"} {
+		if got := (&teamInit{tags: tags}).begin(account.Home{}).firstToken(); got != want {
+			t.Errorf("%q: %q", tags, got)
+		}
+	}
+}
