@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/owners"
 	"github.com/tucdesk/tucdesk/operator/verb"
@@ -149,12 +150,13 @@ func operatorRevokeCommand() *cli.Command {
 		Use: "revoke EMAIL|KEY-ID", Short: "Revoke a person's keys, or one key",
 		Long: "Signs the next roster with the keys in its revoked list. Machines cut live sessions of a revoked key as soon as\n" +
 			"they have that roster; the server refuses the key at once. A revoked key never comes back: for a person who\n" +
-			"returns, add a new one. Revoking the key of this very client locks it out and asks first.",
+			"returns, add a new one. On a terminal it asks first; revoking the key of this very client, which locks it out, is\n" +
+			"done without one only with --yes.",
 		Example: "tucdesk operator revoke bob@example.com\ntucdesk operator revoke 3f6c...",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
 			o.ChangeFlags(f)
-			f.BoolVar(&o.yes, "yes", false, "do not ask before revoking the key of this client itself")
+			f.BoolVar(&o.yes, "yes", false, "do not ask, also before revoking the key of this client itself")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, args[0]) })
@@ -176,9 +178,15 @@ func (o *operatorRevoke) run(ctx context.Context, io *cli.IO, a *account.Account
 	if len(ids) == 0 {
 		return &cli.Error{Err: refusal.New(refusal.NotFound, "nobody %q with a key in force in the roster", who), Hints: []string{"tucdesk operator ls"}}
 	}
-	if slices.Contains(ids, a.Key.ID()) && !o.yes {
+	switch own := slices.Contains(ids, a.Key.ID()); {
+	case own && !o.yes:
 		no := &cli.Error{Err: errors.New("nothing was revoked: this is your own key"), Hints: []string{"to lock this client out nevertheless: --yes"}}
 		if err := verb.Confirm(ctx, io, "This is your own key; this client will be locked out. Revoke it?", no); err != nil {
+			return err
+		}
+	case !own:
+		question := fmt.Sprintf("Revoke %s of %s? A revoked key never comes back.", cli.Count(len(ids), "key"), who)
+		if err := agree(ctx, io, o.yes, question, "nothing was revoked"); err != nil {
 			return err
 		}
 	}
@@ -189,6 +197,15 @@ func (o *operatorRevoke) run(ctx context.Context, io *cli.IO, a *account.Account
 		return io.PrintJSON(revoked{ids, a.State.Version()})
 	}
 	return io.Print("revoked %s in roster version %d", cli.Count(len(ids), "key"), a.State.Version())
+}
+
+// agree asks a person at a terminal before what cannot be taken back. Scripts are not
+// asked: what they run was read when it was written.
+func agree(ctx context.Context, io *cli.IO, yes bool, question, otherwise string) error {
+	if yes || !terminal.IsTerminal(io.In) {
+		return nil
+	}
+	return verb.Confirm(ctx, io, question, &cli.Error{Err: errors.New(otherwise), Hints: []string{"without being asked: --yes"}, Exit: cli.ExitFailed})
 }
 
 // keysOf finds keys by e-mail address, key id or short code.
@@ -202,22 +219,32 @@ func keysOf(a *account.Account, who string) (ids []key.ID) {
 	return slices.DeleteFunc(ids, a.State.Revoked)
 }
 
+type agentRemove struct {
+	owners.Options
+	yes bool
+}
+
 // AgentCommand is the noun agent.
 func AgentCommand() *cli.Command {
-	var o owners.Options
+	var o agentRemove
 	return &cli.Command{Use: "agent", Short: "Remove machines", Sub: []*cli.Command{{
 		Use: "rm HOST", Short: "Revoke a machine and take it off the list",
-		Long:    "Signs the next roster with the machine's key in its revoked list and deletes it at the server, so that its name is free again. Its log entries stay.",
-		Example: "tucdesk agent rm web", MinArgs: 1, MaxArgs: 1, Flags: o.ChangeFlags, Complete: o.CompleteHosts,
+		Long: "Signs the next roster with the machine's key in its revoked list and deletes it at the server, so that its name is free again. Its sessions end, its\n" +
+			"log entries stay, and it can only come back by joining anew. On a terminal it asks first.",
+		Example: "tucdesk agent rm web\ntucdesk agent rm web --yes", MinArgs: 1, MaxArgs: 1, Complete: o.CompleteHosts,
+		Flags: func(f *flag.FlagSet) {
+			o.ChangeFlags(f)
+			f.BoolVar(&o.yes, "yes", false, "do not ask")
+		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			return o.WithOwner(ctx, io, func(a *account.Account) error { return removeAgent(ctx, &o, io, a, args[0]) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, args[0]) })
 		},
 	}}, Leads: map[string]string{"ls": "tucdesk ls", "list": "tucdesk ls", "add": "tucdesk token create"}}
 }
 
-// revokeAgent puts the machine's key into the revoked list. Where an earlier rm
+// revoke puts the machine's key into the revoked list. Where an earlier rm
 // did that and got no further, the key's id is enough.
-func revokeAgent(ctx context.Context, a *account.Account, io *cli.IO, o *owners.Options, name string) (key.ID, error) {
+func (o *agentRemove) revoke(ctx context.Context, a *account.Account, io *cli.IO, name string) (key.ID, error) {
 	if err := a.NeedRoster(); err != nil {
 		return key.ID{}, err
 	}
@@ -229,11 +256,14 @@ func revokeAgent(ctx context.Context, a *account.Account, io *cli.IO, o *owners.
 		return key.ID{}, err
 	}
 	id := m.Cert.Agent.ID()
+	if err := agree(ctx, io, o.yes, fmt.Sprintf("Revoke the machine %s, key %s? It has to join anew to come back.", m.Cert.Name, id.ShortCode()), "nothing was removed"); err != nil {
+		return key.ID{}, err
+	}
 	return id, o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.Revoke(id) })
 }
 
-func removeAgent(ctx context.Context, o *owners.Options, io *cli.IO, a *account.Account, name string) error {
-	id, err := revokeAgent(ctx, a, io, o, name)
+func (o *agentRemove) run(ctx context.Context, io *cli.IO, a *account.Account, name string) error {
+	id, err := o.revoke(ctx, a, io, name)
 	if refusal.Of(err) == refusal.NotEnoughSignatures && !id.IsZero() {
 		io.Say("when that is in force, take the machine off the list with: tucdesk agent rm %s", id)
 	}

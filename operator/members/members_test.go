@@ -28,7 +28,7 @@ func TestRevokedMachineIsNotOffered(t *testing.T) {
 		t.Errorf("a revoked machine: %d good and %d bad", len(good), bad)
 	}
 	// An rm that got as far as this goes on by the key's id, without an owner.
-	if got, err := revokeAgent(t.Context(), a, nil, nil, id.String()); err != nil || got != id {
+	if got, err := (&agentRemove{}).revoke(t.Context(), a, nil, id.String()); err != nil || got != id {
 		t.Errorf("going on: %v, %v", got, err)
 	}
 }
@@ -43,7 +43,7 @@ func TestNobodyIsRevokedWithoutARoster(t *testing.T) {
 	defer a.Close()
 	for what, try := range map[string]func() error{
 		"operator revoke": func() error { return (&operatorRevoke{}).run(t.Context(), nil, a, "bob@example.org") },
-		"agent rm":        func() error { _, err := revokeAgent(t.Context(), a, nil, nil, m.Bob.ID().String()); return err },
+		"agent rm":        func() error { _, err := (&agentRemove{}).revoke(t.Context(), a, nil, m.Bob.ID().String()); return err },
 		"owner rm":        func() error { return (&ownerChange{}).remove(t.Context(), nil, a, "x") },
 		"owner threshold": func() error { return (&ownerChange{threshold: 1}).run(t.Context(), nil, a, func(*roster.Roster) {}) },
 	} {
