@@ -183,7 +183,7 @@ func TestI7ZerosInAPartThatIsResumedReadAsZeros(t *testing.T) {
 		if _ = f.Close(); err != nil {
 			t.Fatal(err)
 		}
-		h := attack(t, Config{Path: dir}).say(filecopy.Offer{ID: 1, Size: size, Flags: flags, Mode: 0o644, Name: "x"})
+		h := attack(t, Config{Path: dir, Look: true}).say(filecopy.Offer{ID: 1, Size: size, Flags: flags, Mode: 0o644, Name: "x"})
 		if w := <-h.wants; len(w.Hashes) != 4*filecopy.HashSize {
 			t.Fatalf("%d hashes", len(w.Hashes)/filecopy.HashSize)
 		}
