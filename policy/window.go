@@ -7,8 +7,6 @@ import (
 	_ "time/tzdata" // zones must mean the same on a server and on a bare host without zone files
 )
 
-const dayMinutes = 24 * 60
-
 // window is a weekly time window, read off the wall clock of its zone.
 //
 // It is half open: from belongs to it, to does not. One that crosses midnight

@@ -42,6 +42,8 @@ func table(t *testing.T, r *Rules, rows []moment) {
 	}
 }
 
+const dayMinutes = 24 * 60
+
 func TestF3WindowAcrossMidnightIsHalfOpenAndTheStartDays(t *testing.T) {
 	table(t, hours(t, "UTC", "22:00", "06:00"), []moment{
 		{"2026-03-02T21:59:59Z", Deny}, {"2026-03-02T22:00:00Z", Allow}, {"2026-03-02T23:59:59Z", Allow},

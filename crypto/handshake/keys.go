@@ -58,8 +58,9 @@ func (k *Keys) AgentIndex() uint32 { return k.agentIndex }
 // H4 returns the transcript hash, which READY carries. It is not a secret.
 func (k *Keys) H4() key.Hash { return k.h4 }
 
-// Exporter returns the exporter secret, from which other layers of this session
-// derive what they bind to it. It is zero after Erase.
+// Exporter returns the exporter secret of protocol 2.6, for layers that bind something
+// to this session. None does yet; the derivation is one call for all keys, and the
+// worked vector of the protocol names this part of it too. It is zero after Erase.
 func (k *Keys) Exporter() [32]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -151,10 +151,6 @@ func (c *Conn) setBuffers(opt Options) error {
 	return nil
 }
 
-// Offload reports whether joined sends and joined receives are in use. Sends may
-// stop being joined during the life of the socket.
-func (c *Conn) Offload() (send, receive bool) { return c.gso.Load(), c.gro }
-
 // ReadBatch waits for at least one receive and fills the first n of msgs. An
 // error other than net.ErrClosed and os.ErrDeadlineExceeded concerns one
 // datagram, not the socket: the caller may go on.

@@ -14,6 +14,10 @@ import (
 	"go.uber.org/goleak"
 )
 
+// offload reports whether joined sends and joined receives are in use. Sends may stop
+// being joined during the life of the socket.
+func (c *Conn) offload() (send, receive bool) { return c.gso.Load(), c.gro }
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t testing.TB, addr string, opt Options) *Conn {
@@ -92,14 +96,14 @@ func TestSegmentsArriveAsTheDatagramsTheyWere(t *testing.T) {
 
 func TestOffloadIsUsedWhereLinuxHasIt(t *testing.T) {
 	c := open(t, "127.0.0.1:0", Options{})
-	gso, gro := c.Offload()
+	gso, gro := c.offload()
 	if runtime.GOOS != "linux" && (gso || gro) {
 		t.Error("offload without Linux")
 	}
 	if runtime.GOOS == "linux" && !(gso && gro) {
 		t.Errorf("kernel offers send %v, receive %v; both exist since Linux 5.0", gso, gro)
 	}
-	gso, gro = open(t, "127.0.0.1:0", Options{NoOffload: true}).Offload()
+	gso, gro = open(t, "127.0.0.1:0", Options{NoOffload: true}).offload()
 	if gso || gro {
 		t.Error("offload although it was turned off")
 	}
@@ -107,7 +111,7 @@ func TestOffloadIsUsedWhereLinuxHasIt(t *testing.T) {
 
 func TestJoinedReceiveKeepsItsSegmentSize(t *testing.T) {
 	rx, tx := open(t, "127.0.0.1:0", Options{}), open(t, "127.0.0.1:0", Options{})
-	if gso, gro := tx.Offload(); !gso || !gro {
+	if gso, gro := tx.offload(); !gso || !gro {
 		t.Skip("this system does not join datagrams; run on Linux 5.0 or later")
 	}
 	all, _ := pattern(20, 1200, 500)

@@ -96,15 +96,7 @@ func TestEndOfTheProgramBecomesOurs(t *testing.T) {
 }
 
 func TestParametersAreThoseThatWereTyped(t *testing.T) {
-	o := sessionOptions{user: "dev", cwd: "/srv", env: verb.ListFlag{"A=1", "B=x=y", "C="}}
-	if host := o.splitUser("root@web"); host != "web" || o.user != "root" {
-		t.Errorf("root@web is %q as %q", host, o.user)
-	}
-	for _, host := range []string{"web", "@web"} {
-		if got := o.splitUser(host); got != host || o.user != "root" {
-			t.Errorf("%q is %q as %q", host, got, o.user)
-		}
-	}
+	o := sessionOptions{user: "root", cwd: "/srv", env: verb.ListFlag{"A=1", "B=x=y", "C="}}
 	p, err := o.params([]string{"a b", "", "c\x00"})
 	if err != nil || p.User != "root" || string(p.Cwd) != "/srv" || len(p.Argv) != 3 || string(p.Argv[0]) != "a b" || string(p.Argv[2]) != "c\x00" {
 		t.Errorf("%+v, %v", p, err)

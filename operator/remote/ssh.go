@@ -88,15 +88,6 @@ func (o *sessionOptions) params(argv []string) (wire.Params, error) {
 	return p, nil
 }
 
-// splitUser splits "user@host".
-func (o *sessionOptions) splitUser(host string) string {
-	if user, rest, ok := strings.Cut(host, "@"); ok && user != "" {
-		o.user = user
-		return rest
-	}
-	return host
-}
-
 // SSHCommand is the verb ssh.
 func SSHCommand() *cli.Command {
 	var o sshOptions

@@ -221,14 +221,6 @@ func (l *Listener) endPeers() {
 // Addr returns the address the listener is bound to.
 func (l *Listener) Addr() netip.AddrPort { return l.sock.LocalAddr() }
 
-// HalfOpen returns how many clients have yet to show that they receive at their
-// address.
-func (l *Listener) HalfOpen() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.half.Len()
-}
-
 // Close closes the socket and, through Serve, every connection. It may be called
 // more than once.
 func (l *Listener) Close() error {
