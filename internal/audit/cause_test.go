@@ -174,8 +174,8 @@ func TestFindingsOfTheirOwnAreNoConsequences(t *testing.T) {
 	wantCauses(t, "a roster that is not there", w.verify(lines), diagnosis.Kind(finding.BadRoster), 3)
 	at := entryLines(lines)[4]
 	r := w.verify(slices.Delete(slices.Clone(lines), at, at+1))
-	wantCauses(t, "and a deleted entry", r, diagnosis.WasDeleted, 4)
-	if c := r.Causes(); len(c) != 2 || c[1].Kind != diagnosis.Kind(finding.BadRoster) {
+	wantCauses(t, "and a deleted entry", r, diagnosis.Kind(finding.BadRoster), 3)
+	if c := r.Causes(); len(c) != 2 || c[1].Kind != diagnosis.WasDeleted || c[1].Entry != 4 {
 		t.Errorf("%v", c)
 	}
 	lying, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: w.log.Origin(), Head: tree.Head{Size: 7, Root: key.Hash{1}}}, w.server)

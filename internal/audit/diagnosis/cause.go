@@ -38,6 +38,7 @@ type Cause struct {
 	Detail   string // in our own words, without anything from the log
 	Findings []int  // indexes of the findings, from the first on; none if another cause has what tells of both
 
+	head      bool  // it is a part of the head, without which entries cannot be judged
 	at, until int64 // where it is in the export
 	count     int64 // entries that it took away, or brought
 	left      int64 // of those, how many no signer's chain has missed yet
@@ -80,6 +81,7 @@ func (c *Cause) took() int64 {
 // in two places may make the second look like something that follows from the first.
 func Causes(list []finding.Finding, size, covered int64) []Cause {
 	d := &diagnosis{list: list, size: size, covered: covered, taken: make([]bool, len(list))}
+	d.heads()
 	d.numbers()
 	d.signers()
 	d.twice()

@@ -45,6 +45,22 @@ func (d *diagnosis) any(match func(finding.Finding) bool) bool {
 	return slices.ContainsFunc(d.list, match)
 }
 
+// heads looks at what the head lacks: of what cannot be judged without it nothing else
+// can be said.
+func (d *diagnosis) heads() {
+	for i, f := range d.list {
+		if !f.Trace.Head {
+			continue
+		}
+		c := d.add(i, Cause{Kind: Kind(f.Code), Entry: f.Entry, Last: f.Last, Detail: f.Detail, head: true, at: f.Entry, until: f.Last})
+		for j, g := range d.list {
+			if g.Trace.Without == i+1 {
+				d.attach(j, c)
+			}
+		}
+	}
+}
+
 // fillers are the findings about entries that were missed by finding i and came later,
 // with the last place of one.
 func (d *diagnosis) fillers(i int) (list []int, last int64) {
@@ -246,6 +262,8 @@ func (d *diagnosis) roots() {
 				d.attach(i, c)
 			case by == finding.ByMemory:
 				d.add(i, Cause{Kind: WasForked, Entry: f.Entry, Last: f.Last, Detail: f.Detail, at: f.Entry, until: f.Last})
+			case d.first(func(c *Cause) bool { return c.head && c.at >= 0 && c.at <= f.Last && f.Entry <= c.until }) != nil:
+				d.add(i, Cause{Kind: Kind(f.Code), Entry: f.Entry, Last: f.Last, Detail: f.Detail, at: f.Entry, until: f.Last}) // one of those that cannot be checked, or not
 			case d.covered <= f.Last:
 				d.add(i, Cause{Kind: WasReordered, Entry: f.Entry, Last: f.Last, at: f.Entry, until: f.Last,
 					Detail: "all of these are signed and no signer misses one: they changed places, or the server signed two logs"})
@@ -295,9 +313,15 @@ func follows(f finding.Finding, c *Cause) bool {
 	return c.covers(f.Entry)
 }
 
-// sorted puts what was done to the log first, in the order of the log.
+// sorted puts what the head lacks first, then what was done to the log, in its order.
 func (d *diagnosis) sorted() []Cause {
 	slices.SortStableFunc(d.causes, func(a, b *Cause) int {
+		if a.head != b.head {
+			if a.head {
+				return -1
+			}
+			return 1
+		}
 		if a.structural() != b.structural() {
 			if a.structural() {
 				return -1

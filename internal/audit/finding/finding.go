@@ -35,6 +35,14 @@ type Trace struct {
 	// Unreadable: something stands here that nobody of the team signed.
 	Unreadable bool
 
+	// Head: a part of the head is missing or broken, and Entry to Last, unless -1, are the
+	// first and last entry that cannot be checked without it. It accuses none of them.
+	Head bool
+
+	// Without is 1 and the index of the finding of a part of the head without which this
+	// cannot be judged.
+	Without int
+
 	// Short is how many entries fewer there are before this place than was promised,
 	// negative for more. By tells whose promise it was.
 	Short int64
@@ -77,7 +85,7 @@ const (
 	BadOrder        Code = "bad_order"        // an entry's index is not the next one
 	BadEntry        Code = "bad_entry"        // signature, encoding or team of an entry
 	BadSigner       Code = "bad_signer"       // signer unknown, revoked at that time, or of a role that cannot say this
-	BadHost         Code = "bad_host"         // an agent's certificate or registration
+	BadHost         Code = "bad_host"         // an agent's certificate or registration, or they are missing
 	ChainGap        Code = "chain_gap"        // entries of one signer are missing before this one
 	ChainFork       Code = "chain_fork"       // two entries with one number, or the order turned round
 	HeadMissing     Code = "head_missing"     // an agent signed a later head than its last entry here
@@ -93,5 +101,5 @@ const (
 	Truncated       Code = "truncated"        // entries that a checkpoint or the end line promises are missing
 	Outdated        Code = "outdated"         // the export is whole and older than a checkpoint that the reader remembers
 	NotCovered      Code = "not_covered"      // entries behind the last checkpoint
-	BadRoster       Code = "bad_roster"       // the entry names a version that the chain does not have
+	BadRoster       Code = "bad_roster"       // a version that entries name is missing in the chain, or one does not follow
 )

@@ -24,9 +24,9 @@ const maxAgents = 1 << 20
 // ErrUnknown says that a signature is of nobody whom the head names.
 var ErrUnknown = errors.New("no agent or server of this team")
 
-// errOrder is for an export whose head does not have all rosters first. An agent is
+// ErrOrder is for an export whose head does not have all rosters first. An agent is
 // verified by the newest, so which that is must not change behind it.
-var errOrder = errors.New("an agent stands before a roster")
+var ErrOrder = errors.New("an agent stands before a roster")
 
 // Set is what the head of one export proves. It is filled line by line and only
 // read afterwards, which lets any number of goroutines ask it without a lock.
@@ -60,12 +60,11 @@ func New(fingerprint key.Hash, root statement.Signed, now time.Time) *Set {
 	return &Set{fingerprint: fingerprint, root: root, now: now, agents: map[key.ID]*Agent{}}
 }
 
-// AddRoster follows the chain from the fingerprint by one version. A chain that
-// does not hold ends everything: without it no key means anything. The error is
-// what package roster refuses it with.
+// AddRoster follows the chain from the fingerprint by one version. One that does not
+// follow changes nothing. The error is ErrOrder, or what package roster refuses it with.
 func (s *Set) AddRoster(u wire.RosterUpdate) (err error) {
 	if s.history != nil {
-		return errOrder
+		return ErrOrder
 	}
 	var next *roster.State
 	if len(s.states) == 0 {
@@ -74,7 +73,7 @@ func (s *Set) AddRoster(u wire.RosterUpdate) (err error) {
 		next, err = s.newest().Apply(u, s.now)
 	}
 	if err != nil {
-		return fmt.Errorf("following the rosters: version %d: %w", len(s.states)+1, err)
+		return err
 	}
 	s.states = append(s.states, next)
 	for _, server := range next.Roster().Servers {
@@ -94,7 +93,7 @@ func (s *Set) Founded() bool { return len(s.states) > 0 }
 func (s *Set) History() (_ *roster.History, err error) {
 	if s.history == nil {
 		if !s.Founded() {
-			return nil, errOrder
+			return nil, ErrOrder
 		}
 		s.history, err = s.newest().History()
 	}
@@ -166,16 +165,31 @@ func (s *Set) certificate(h export.Host) (roster.AgentCert, error) {
 	if err == nil {
 		return cert, nil
 	}
-	var issued wire.Millis // unverified: it only chooses the roster to verify by
-	_, _, _ = statement.OpenSelfSigned(h.Certificate, func(c roster.AgentCert, _ key.ID) (statement.Verifier, error) {
-		issued = c.IssuedAt
-		return nil, nil
-	})
-	version := s.history.Version(issued.Time())
+	version := s.history.Version(unverified(h).IssuedAt.Time()) // it only chooses the roster to verify by
 	if version == 0 || version >= uint64(len(s.states)) {
 		return cert, err
 	}
 	return s.states[version-1].VerifyAgent(h.Token, h.Certificate, anyTime)
+}
+
+// unverified reads a certificate that nobody may have signed, the zero value if it is
+// none.
+func unverified(h export.Host) (cert roster.AgentCert) {
+	_, _, _ = statement.OpenSelfSigned(h.Certificate, func(c roster.AgentCert, _ key.ID) (statement.Verifier, error) {
+		cert = c
+		return nil, nil
+	})
+	return cert
+}
+
+// Claimed is whose an agent's line is said to be, zero if it says nothing. Nothing proves
+// it: it serves to tell which entries wait for that proof.
+func Claimed(h export.Host) key.ID {
+	cert := unverified(h)
+	if cert.Agent == (key.Public[key.Agent]{}) {
+		return key.ID{}
+	}
+	return cert.Agent.ID()
 }
 
 // Find returns the key of any agent or server that ever was one, or ErrUnknown;

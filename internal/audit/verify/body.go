@@ -32,7 +32,7 @@ func (v *verifier) body(it *item) {
 	case l.End != nil:
 		v.ended, v.claimedTotal = true, *l.End
 	default:
-		v.found(next, finding.BadLine, "this line belongs to the head of an export")
+		v.strayHead(l, next)
 	}
 }
 
@@ -42,7 +42,8 @@ func (v *verifier) checkpoint(signed string) {
 	v.report.Written++
 	c, kid, err := checkpoint.Open(signed, v.report.Origin, v.signers.AuditKeys()...)
 	if err != nil {
-		v.found(size-1, finding.BadCheckpoint, "%v", err)
+		v.lacks.checkpoint = v.lacks.roster
+		v.add(finding.Finding{Entry: size - 1, Last: size - 1, Code: finding.BadCheckpoint, Detail: err.Error(), Trace: v.lacks.roster.trace(finding.Trace{})})
 		return
 	}
 	if _, err := v.history.Audit(kid, v.position().Time()); err != nil {
@@ -100,8 +101,9 @@ func (v *verifier) finish() {
 			Detail: fmt.Sprintf("the export says that it has %d entries and has %d", v.claimedTotal, size)})
 	}
 	if v.covered < size && !v.mismatch {
-		v.foundRange(v.covered, size-1, finding.NotCovered, "no checkpoint covers these")
+		v.add(finding.Finding{Entry: v.covered, Last: size - 1, Code: finding.NotCovered, Detail: "no checkpoint covers these", Trace: v.lacks.checkpoint.trace(finding.Trace{})})
 	}
+	v.finishLacks()
 	v.finishKnown(size)
 	v.finishAgents()
 	v.ids.eachDouble(func(first, second int64) {

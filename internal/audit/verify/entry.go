@@ -38,6 +38,8 @@ func (v *verifier) entry(it *item) {
 	e := &it.entry
 	code, err := finding.BadEntry, it.err
 	switch {
+	case err == signers.ErrUnknown && v.unknown(index, it.said):
+		return
 	case err == signers.ErrUnknown:
 		code = finding.BadSigner
 	case err == nil && e.Team != v.report.Team:
@@ -49,7 +51,7 @@ func (v *verifier) entry(it *item) {
 	}
 	v.ids.add(e.ID, index)
 	if e.RosterVersion > v.report.RosterVersion {
-		v.found(index, finding.BadRoster, "names roster %d, the chain ends at %d", e.RosterVersion, v.report.RosterVersion)
+		v.beyond(index, e.RosterVersion)
 	}
 	if a := v.signers.Agent(it.kid); a != nil {
 		v.agentEntry(index, it, a, approvals)
@@ -74,6 +76,9 @@ func (v *verifier) serverEntry(index int64, it *item) {
 	e := &it.entry
 	if e.Type.ByAgent() {
 		v.found(index, finding.BadSigner, "a server signed what only an agent can say")
+	}
+	if e.Refusal == "" { // what was refused may be a stranger's
+		v.target(e.Target.Agent)
 	}
 	v.follow(index, v.chainOf(it.kid), it)
 	if _, err := v.history.Audit(it.kid, e.Time.Time()); err != nil {
@@ -131,7 +136,7 @@ func (v *verifier) agentEntry(index int64, it *item, a *signers.Agent, approvals
 func (v *verifier) foundConsent(index int64, p consent.Problems) {
 	each := func(code finding.Code, problems []string) {
 		for _, problem := range problems {
-			v.found(index, code, "%s", problem)
+			v.add(finding.Finding{Entry: index, Last: index, Code: code, Detail: problem, Trace: v.lacks.roster.trace(finding.Trace{})})
 		}
 	}
 	each(finding.ApprovalInvalid, p.Invalid)

@@ -15,7 +15,17 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/signers"
 )
 
-var errNotExport = errors.New("reading the export: this is not an audit export")
+// What cannot be verified at all is told apart: a file that is something else, and an
+// export whose beginning was changed or is another team's.
+var (
+	ErrNotExport = errors.New("this is not an audit export")                         // its first line is none of one
+	ErrUnproved  = errors.New("the head does not prove that this is the team's log") // so that nothing behind it means anything
+)
+
+var (
+	errNoRoot    = fmt.Errorf("%w: line 2, which has the team's root, is missing or cannot be read", ErrUnproved)
+	errUnfounded = fmt.Errorf("%w: line 3, which has the first roster, is missing or cannot be read", ErrUnproved)
+)
 
 // head reads up to the first line of the body, which it returns, nil at the end.
 func (v *verifier) head(r *bufio.Reader) (*item, error) {
@@ -25,7 +35,7 @@ func (v *verifier) head(r *bufio.Reader) (*item, error) {
 			return nil, fmt.Errorf("reading the export: %v", err)
 		}
 		if !whole {
-			return nil, v.headDone()
+			return nil, v.headDone(export.Line{})
 		}
 		it := item{raw: raw}
 		it.decode()
@@ -37,7 +47,7 @@ func (v *verifier) head(r *bufio.Reader) (*item, error) {
 			return nil, err
 		}
 		if !isHead {
-			return &item{raw: raw}, v.headDone()
+			return &item{raw: raw}, v.headDone(it.line)
 		}
 	}
 }
@@ -47,47 +57,45 @@ func (v *verifier) headLine(n int, it item) (bool, error) {
 	switch {
 	case n == 0:
 		if it.bad || l.Format != export.Format || !checkpoint.ValidOrigin(l.Origin) {
-			return false, errNotExport
+			return false, ErrNotExport
 		}
 		v.report.Origin = l.Origin
 	case n == 1:
 		if it.bad || l.Root == nil {
-			return false, errNotExport
+			return false, errNoRoot
 		}
 		v.signers = signers.New(v.report.Fingerprint, l.Root, v.now)
 	case l.Roster != nil:
-		return true, v.signers.AddRoster(*l.Roster)
+		return true, v.addRoster(n+1, *l.Roster)
 	case l.Agent != nil:
 		return true, v.addAgent(*l.Agent)
 	case n == 2:
-		return false, errNotExport
-	default:
+		return false, errUnfounded
+	case l.Entry != nil || l.Approval != nil || l.Checkpoint != "" || l.End != nil:
 		return false, nil
+	default:
+		v.unreadable(n + 1)
 	}
 	return true, nil
 }
 
-// addAgent takes an agent's statements. What does not hold in them is a finding.
-func (v *verifier) addAgent(h export.Host) error {
-	problem, err := v.signers.AddAgent(h)
-	if err != nil {
-		return fmt.Errorf("reading the export: %w", err)
+// headDone learns whose log it is. From here on signers is only read. first is the line
+// behind the head, empty at the end.
+func (v *verifier) headDone(first export.Line) (err error) {
+	if v.report.Origin == "" {
+		return ErrNotExport
 	}
-	if problem != "" {
-		v.found(-1, finding.BadHost, "%s", problem)
+	if v.signers == nil {
+		return errNoRoot
 	}
-	return nil
-}
-
-// headDone learns whose log it is. From here on signers is only read.
-func (v *verifier) headDone() (err error) {
-	if v.signers == nil || !v.signers.Founded() {
-		return errNotExport
+	if !v.signers.Founded() {
+		return errUnfounded
 	}
+	v.bodyFrom(first)
 	v.report.Team, v.report.RosterVersion = v.signers.Team()
 	v.report.Hosts, v.report.People = len(v.signers.Agents()), v.signers.People()
 	if !strings.HasSuffix(v.report.Origin, "/audit/"+v.report.Team.String()) {
-		return fmt.Errorf("reading the export: it is the log %q, which is not this team's", v.report.Origin)
+		return fmt.Errorf("%w: it is said to be %q", ErrUnproved, v.report.Origin)
 	}
 	v.history, err = v.signers.History()
 	return err
@@ -97,6 +105,10 @@ func (v *verifier) headDone() (err error) {
 func (v *verifier) remember(known []string) error {
 	for _, signed := range known {
 		c, _, err := checkpoint.Open(signed, v.report.Origin, v.signers.AuditKeys()...)
+		if l := v.lacks.roster; err != nil && l != nil { // which may name the key that signed it
+			v.add(finding.Finding{Entry: -1, Last: -1, Code: finding.BadCheckpoint, Detail: "a remembered checkpoint cannot be checked", Trace: l.trace(finding.Trace{})})
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("reading a remembered checkpoint: %w", err)
 		}

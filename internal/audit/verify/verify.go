@@ -3,6 +3,7 @@
 //
 //	verify.go   reads lines, and has signatures verified in parallel
 //	head.go     the lines that say whose log it is and who may sign
+//	lack.go     what is missing or broken there, and what cannot be judged for it
 //	body.go     the lines behind them, in order; checkpoints, and the end
 //	entry.go    one entry: its signer, its chain, its time
 //	order.go    numbers that count up: of lines, and of each signer's entries
@@ -51,12 +52,13 @@ const (
 // now bounds times.
 //
 // What does not hold is in the report. The error is for what cannot be verified
-// at all: reading failed, or the export is not one of this team. Memory is, besides
+// at all: ErrNotExport, ErrUnproved, or reading failed. Memory is, besides
 // the rosters, 16 bytes per entry (40 while the list of them grows), at most 48 per
 // session that was accepted and has no end, and some hundred per agent.
 func Export(r io.Reader, fingerprint key.Hash, now time.Time, known ...string) (Report, error) {
 	v := &verifier{
 		now: now, numbers: countFrom(0), chains: map[key.ID]*chain{}, reached: map[key.ID]bool{}, seed: maphash.MakeSeed(), sessions: map[uint64]uint64{},
+		lacks: lacks{agents: map[key.ID]*lack{}, targets: map[key.ID]bool{}},
 	}
 	v.report.Fingerprint = fingerprint
 	err := v.read(bufio.NewReaderSize(r, 256<<10), known)
@@ -68,6 +70,7 @@ func Export(r io.Reader, fingerprint key.Hash, now time.Time, known ...string) (
 type verifier struct {
 	now    time.Time
 	report Report
+	lacks  lacks
 
 	// The head.
 	signers *signers.Set
@@ -126,6 +129,7 @@ type item struct {
 	bad   bool
 	entry entry.Entry
 	kid   key.ID
+	said  key.ID   // who is said to have signed the entry, who may be nobody
 	hash  key.Hash // of the entry's statement
 	leaf  key.Hash
 	err   error
@@ -186,7 +190,10 @@ func (v *verifier) process(batch []item) {
 				it.decode()
 				if it.line.Entry != nil {
 					it.leaf, it.hash = tree.Leaf(it.line.Entry), it.line.Entry.Hash()
-					it.entry, it.kid, it.err = statement.Open[entry.Entry](it.line.Entry, v.signers.Find)
+					it.entry, it.kid, it.err = statement.Open[entry.Entry](it.line.Entry, func(kid key.ID) (statement.Verifier, error) {
+						it.said = kid
+						return v.signers.Find(kid)
+					})
 				}
 			}
 		})
