@@ -3,6 +3,8 @@ package agent
 import (
 	"encoding/json"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,28 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 )
+
+// Whatever a policy may open, the answer that names it reaches the session process: with
+// one that did not fit, every copy ended without a reason.
+func TestH8TheLongestAnswerFits(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	defer theirs.Close()
+	a := pair.Answer{ID: 1<<64 - 1, Special: true, Mark: strings.Repeat("f", markLen)}
+	for range policy.MaxRoots {
+		a.Roots = append(a.Roots, strings.Repeat("<", policy.MaxRootBytes/policy.MaxRoots))
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- pair.Supervisor(ours).SendJSON(pair.FrameAnswer, a) }()
+	_, body, err := pair.Worker(theirs).Receive()
+	var got pair.Answer
+	if err == nil {
+		err = json.Unmarshal(body, &got)
+	}
+	if err != nil || <-sent != nil || !slices.Equal(got.Roots, a.Roots) {
+		t.Errorf("%d bytes, %v", len(body), err)
+	}
+}
 
 // A session process that asks faster than a machine judges is told so, and judged again
 // when it has waited. Before keys are out it asks nothing.

@@ -355,6 +355,9 @@ func (s *live) stop(frames <-chan pair.Frame) {
 // report writes the end of the session.
 func (s *live) report(err error) {
 	code := refusal.Of(err)
+	if code == "" && err != nil { // none of the reasons that peers hear: something is wrong here
+		s.agent.log.Error("a session was cut", "session", s.question.Request.Session.String(), "err", err)
+	}
 	if code == "" && s.closed != nil {
 		code = refusal.Plain(refusal.Code(s.closed.Refusal))
 	}

@@ -33,8 +33,10 @@ func (r *Rules) Check() []Finding {
 		if by := r.shadow(rule); by != "" {
 			out = append(out, Finding{rule.id, rule.line, by})
 		}
-		if odd := r.nested(rule); odd != "" {
-			out = append(out, Finding{rule.id, rule.line, odd})
+		for _, odd := range [...]string{r.nested(rule), r.crowded(rule)} {
+			if odd != "" {
+				out = append(out, Finding{rule.id, rule.line, odd})
+			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })

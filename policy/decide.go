@@ -166,6 +166,10 @@ func (r *Rules) conclude(t *tally, q *Request) Decision {
 	if t.allowed == nil {
 		return d.deny(r.missing(t.best, q.Action))
 	}
+	if overRoots(t.roots) {
+		d.Rule = t.allowed.id
+		return d.deny(refusal.PolicyDenied, manyRoots)
+	}
 	d.Effect, d.Rule, d.Reason = Allow, t.allowed.id, t.allowed.whyAllowed
 	d.Limits, d.Named, d.Roots = t.limits.and(r.limits), t.named, t.roots
 	if q.Action == Ping {

@@ -115,8 +115,8 @@
 //
 // "copy" is short for "copy-read" and "copy-write". An allow rule for them may list
 // roots, and files are then read or written below those folders only; several rules
-// that match open their folders together, each direction for itself, and what they
-// ask for adds up as always. A block rule takes no roots: a wall around a folder
+// that match open their folders together, each direction for itself (at most 1,000, and
+// 64 KiB of names; more is denied), and what they ask for adds up as always. A block rule takes no roots: a wall around a folder
 // would have holes, since links and other names of files lead into it. Roots bind
 // copies alone; who may open a shell reaches what the user does.
 //

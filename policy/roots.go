@@ -6,6 +6,43 @@ import (
 	"strings"
 )
 
+// Limits of the folders that rules open together for one request; our choice. A copy
+// opens each of them, and the answer with all their names goes to the process that
+// serves it.
+const (
+	MaxRoots     = 1000     // folders
+	MaxRootBytes = 64 << 10 // of their names together
+)
+
+const manyRoots = "the allow rules that match open more than 1,000 folders for this, or 64 KiB of their names: name the folders that these lie in"
+
+// overRoots reports that no copy can be confined to so many folders.
+func overRoots(list []string) bool {
+	bytes := 0
+	for _, name := range list {
+		bytes += len(name)
+	}
+	return len(list) > MaxRoots || bytes > MaxRootBytes
+}
+
+// crowded says that x never allows anything, because it opens too many folders with
+// the rules that match whenever it does, or "".
+func (r *Rules) crowded(x *rule) string {
+	open := x.roots
+	if x.block || open == nil {
+		return ""
+	}
+	for _, y := range r.rules {
+		if y != x && !y.block && y.covers(x) {
+			open = joinRoots(open, y.roots)
+		}
+	}
+	if !overRoots(open) {
+		return ""
+	}
+	return "roots: " + manyRoots + "; as it is, every copy is denied"
+}
+
 // roots checks a rule's folders for copies.
 func roots(list []directory, on actionSet, block bool, err *error) []string {
 	switch {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -33,6 +34,44 @@ actions = ["copy"]
 roots = ["/srv"]
 approval.count = 1
 `
+
+// What does not fit into one answer is denied by name, and check says so before; one
+// less is allowed.
+func TestH8MoreRootsThanOneAnswerHoldsAreDenied(t *testing.T) {
+	names := func(n, size int, from string) string {
+		var s strings.Builder
+		for i := range n {
+			fmt.Fprintf(&s, "%q, ", fmt.Sprintf("/%s%0*d", from, size-1-len(from), i))
+		}
+		return s.String()
+	}
+	rules := func(a, b string) string {
+		text := ""
+		for id, list := range map[string]string{"a": a, "b": b} {
+			text += "[[allow]]\nid = \"" + id + "\"\nwho.roles = [\"operator\"]\nactions = [\"copy-read\"]\nroots = [" + list + "]\n"
+		}
+		return text
+	}
+	for name, c := range map[string]struct {
+		text string
+		want Effect
+	}{
+		"as many":         {rules(names(1000, 64, "a"), names(1000, 64, "a")), Allow},
+		"one more":        {rules(names(1000, 16, "a"), names(1, 16, "b")), Deny},
+		"as long":         {rules(names(16, 4096, "a"), names(16, 4096, "a")), Allow},
+		"one byte longer": {rules(names(16, 4096, "a"), names(1, 4, "b")), Deny},
+	} {
+		r := load(t, c.text)
+		d := r.Decide(ask(func(q *Request) { q.Action, q.Argv, q.File = CopyRead, nil, "" }), noon)
+		if d.Effect != c.want || d.Effect == Deny && d.Reason != manyRoots {
+			t.Errorf("%s: %v, %s", name, d.Effect, d.Reason)
+		}
+		found := slices.ContainsFunc(r.Check(), func(f Finding) bool { return strings.Contains(f.Text, manyRoots) })
+		if found != (c.want == Deny) {
+			t.Errorf("%s: check finds %v", name, r.Check())
+		}
+	}
+}
 
 func TestRootsOfRulesThatMatchAddUp(t *testing.T) {
 	r := load(t, rootRules)

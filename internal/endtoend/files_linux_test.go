@@ -185,7 +185,11 @@ func TestI3CopiesStayInTheFoldersOfThePolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, func(_ *world, p *plan) {
-		p.policy = fmt.Sprintf("version = 1\nmode = \"enforce\"\n[[allow]]\nid = \"in\"\nwho.roles = [\"admin\"]\nactions = [\"copy\"]\nroots = [%q]\n", open)
+		roots := fmt.Sprintf("%q", open)
+		for i := range 500 { // more than the first answers could hold
+			roots += fmt.Sprintf(", %q", filepath.Join(outer, "customers", strconv.Itoa(i)))
+		}
+		p.policy = "version = 1\nmode = \"enforce\"\n[[allow]]\nid = \"in\"\nwho.roles = [\"admin\"]\nactions = [\"copy\"]\nroots = [" + roots + "]\n"
 	})
 	w.agent("web", "web")
 	w.ann.run("cp", "web:"+open+"/f", w.path("f")).is(t, 0)
