@@ -60,7 +60,21 @@ func (o *listing) run(ctx context.Context, io *cli.IO, a *account.Account, tags 
 	if err := a.Gossip(ctx); err != nil {
 		return err
 	}
-	return o.print(io, viewHosts(good, tags), tags)
+	hosts := viewHosts(good, tags)
+	if name := misread(good, tags); name != "" && len(hosts) == 0 {
+		io.Say("note: %s is a machine; what stands behind ls is a tag", name)
+	}
+	return o.print(io, hosts, tags)
+}
+
+// misread is the word among tags that is the name of a machine, "" if none is.
+func misread(machines []account.Machine, tags []string) string {
+	for _, m := range machines {
+		if slices.Contains(tags, m.Cert.Name) {
+			return m.Cert.Name
+		}
+	}
+	return ""
 }
 
 // viewHosts are those machines that carry every tag.

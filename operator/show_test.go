@@ -61,3 +61,13 @@ func TestListingShowsNamesStatesAndNothingThatSteersATerminal(t *testing.T) {
 		}
 	}
 }
+
+// "tucdesk ls web" asks for a tag; who meant the machine is told so.
+func TestListingNamesTheMachineThatWasTakenForATag(t *testing.T) {
+	machines := []account.Machine{{Cert: roster.AgentCert{Name: "web", Tags: []string{"prod"}}}}
+	for typed, want := range map[string]string{"web": "web", "eu,web": "web", "prod": "", "": ""} {
+		if got := misread(machines, verb.SplitList(typed)); got != want {
+			t.Errorf("%q: %q, want %q", typed, got, want)
+		}
+	}
+}
