@@ -40,6 +40,7 @@ type Command struct {
 	Run      func(ctx context.Context, io *IO, args []string) error // nil for a noun, which shows its verbs
 	Complete func(ctx context.Context, typed string) []string       // candidates for the first argument
 	Again    func() bool                                            // whether flags may stand right behind the first argument too, as with ssh
+	Dashes   bool                                                   // Run is given the "--" too that ends the flags: what is before it is no part of a command
 	Files    bool                                                   // the other arguments, or all of them, are files
 	Mixed    bool                                                   // every argument is a file, or begins with a candidate
 	Sub      []*Command                                             // the verbs below
@@ -183,6 +184,7 @@ func build(c *Command, io *IO) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	if c.Run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			dashed := c.Dashes && cmd.ArgsLenAtDash() == 0
 			if c.Again != nil && c.Again() && len(args) > 1 {
 				if err := cmd.Flags().Parse(args[1:]); err != nil {
 					return cmd.FlagErrorFunc()(cmd, err)
@@ -190,7 +192,14 @@ func build(c *Command, io *IO) *cobra.Command {
 				if help, _ := cmd.Flags().GetBool("help"); help {
 					return cmd.Help()
 				}
-				args = append(args[:1:1], cmd.Flags().Args()...)
+				rest := cmd.Flags().Args()
+				if c.Dashes && !dashed && cmd.ArgsLenAtDash() == 0 {
+					rest = append([]string{"--"}, rest...)
+				}
+				args = append(args[:1:1], rest...)
+			}
+			if dashed {
+				args = append([]string{"--"}, args...)
 			}
 			return toHelp(cmd, c.Run(cmd.Context(), io, args))
 		}
@@ -251,8 +260,8 @@ func addFlags(cmd *cobra.Command, define func(*flag.FlagSet)) {
 		scratch.AddGoFlag(f)
 		long := scratch.Lookup(f.Name)
 		long.Shorthand = short[f.Value]
-		long.Hidden = f.Usage == "" // not for people
-		if long.DefValue == "0s" {  // its usage says what none means
+		long.Hidden = f.Usage == ""                                                       // not for people
+		if long.DefValue == "0s" || long.DefValue == "0" && long.Value.Type() == "bool" { // its usage says what none means
 			long.DefValue = ""
 		}
 		cmd.Flags().AddFlag(long)

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"flag"
+	"strings"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -42,7 +43,7 @@ func ExecCommand() *cli.Command {
 			"counts as with one machine (255, 253 denied, 252 approval missing, 251 offline); 130 after Ctrl-C.",
 		Example: "tucdesk exec web -- uname -a\ntucdesk exec -l deploy --reason 'ticket 4711' web -- systemctl restart nginx\n" +
 			"tucdesk exec web1,web2 -- uptime\ntucdesk exec env=prod,role=web --log-dir logs -- df -h\necho hello | tucdesk exec web -- cat",
-		MinArgs: 1, MaxArgs: -1, Complete: o.CompleteMachines, Again: func() bool { return !o.all },
+		MinArgs: 1, MaxArgs: -1, Complete: o.CompleteMachines, Again: func() bool { return !o.all }, Dashes: true,
 		Flags: func(f *flag.FlagSet) {
 			o.sessionFlags(f)
 			f.StringVar(&o.cwd, "cwd", "", "working `directory` (default: the user's home)")
@@ -64,7 +65,10 @@ func (o *execOptions) run(ctx context.Context, tio *cli.IO, args []string) error
 	if err != nil {
 		return &cli.Error{Err: err, Exit: cli.ExitUsage}
 	}
-	words, argv := o.split(args)
+	words, argv, err := o.split(args)
+	if err != nil {
+		return err
+	}
 	if len(argv) == 0 {
 		return usage("tucdesk exec HOST -- uname -a", "there is no command")
 	}
@@ -86,13 +90,25 @@ func (o *execOptions) run(ctx context.Context, tio *cli.IO, args []string) error
 	return o.onMany(ctx, tio, selection, form, argv)
 }
 
-// split takes the machines from the command. They are one word: a command may have
-// a "--" of its own.
-func (o *execOptions) split(args []string) (machines, argv []string) {
+// split takes the machines from the command. They are one word, or none with --all: a
+// command may have a "--" of its own. One word more before "--" is a machine to who
+// typed it, and would be the program that runs everywhere.
+func (o *execOptions) split(args []string) (machines, argv []string, err error) {
 	if o.all {
-		return nil, AfterDashes(args)
+		if len(args) > 1 && args[0] != "--" && args[1] == "--" {
+			return nil, nil, usage("the command stands behind --: tucdesk exec --all -- uptime", "--all is every machine, and %q would be the program to run there", args[0])
+		}
+		return nil, AfterDashes(args), nil
 	}
-	return append([]string{args[0]}, o.on...), AfterDashes(args[1:])
+	args = AfterDashes(args)
+	if len(args) == 0 {
+		return nil, nil, nil
+	}
+	machines, argv = append([]string{args[0]}, o.on...), args[1:]
+	if len(argv) > 1 && argv[0] != "--" && argv[1] == "--" && (len(o.on) > 0 || strings.ContainsAny(args[0], ",=")) {
+		return nil, nil, usage("the command stands behind --: tucdesk exec "+args[0]+" -- uptime", "%q are the machines, and %q would be the program to run there", strings.Join(machines, " "), argv[0])
+	}
+	return machines, AfterDashes(argv), nil
 }
 
 // single runs it on one machine, as if it were here.

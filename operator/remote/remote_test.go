@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"strings"
 	"testing"
@@ -110,6 +111,35 @@ func TestParametersAreThoseThatWereTyped(t *testing.T) {
 		var usage *cli.Error
 		if _, err := (&sessionOptions{env: verb.ListFlag{bad}}).params(nil); !errors.As(err, &usage) || usage.Exit != cli.ExitUsage {
 			t.Errorf("--env %q: %v", bad, err)
+		}
+	}
+}
+
+// A machine in the place of the program would be a program that runs everywhere.
+func TestAWordBeforeTheDashesIsNoProgramOfManyMachines(t *testing.T) {
+	for line, want := range map[string]string{
+		"--all web -- id": "refused", "env=prod web -- id": "refused", "web,db cat -- id": "refused", "--on db web cat -- id": "refused",
+		"--all -- cat -- id": "cat -- id", "env=prod -- cat -- id": "cat -- id", "--all id": "id", "web id": "id", "web cat -- id": "cat -- id",
+		"web -- id": "id", "-- web id": "id", "web -- -- id": "-- id", "web": "", "--all": "",
+	} {
+		var got string
+		o := &execOptions{}
+		root := &cli.Command{Use: "x", Sub: []*cli.Command{{
+			Use: "exec", MaxArgs: -1, Again: func() bool { return !o.all }, Dashes: true,
+			Flags: func(f *flag.FlagSet) {
+				f.BoolVar(&o.all, "all", false, "a")
+				f.Var(&o.on, "on", "b")
+			},
+			Run: func(_ context.Context, _ *cli.IO, args []string) error {
+				_, argv, err := o.split(args)
+				got = strings.Join(argv, " ")
+				return err
+			},
+		}}}
+		var talk bytes.Buffer
+		status := cli.Run(t.Context(), &cli.IO{Out: &talk, Err: &talk}, root, append([]string{"exec"}, strings.Fields(line)...))
+		if (status == cli.ExitUsage) != (want == "refused") || status == 0 && got != want {
+			t.Errorf("%q: status %d, command %q, said %q", line, status, got, talk.String())
 		}
 	}
 }
