@@ -219,3 +219,13 @@ func TestFoundingOverATeamIsRefused(t *testing.T) {
 		t.Errorf("status %d, said %q", status, talk)
 	}
 }
+
+// Whoever has no team hears that, and nothing before it that never began.
+func TestWithoutATeamThatIsWhatIsSaid(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none")
+	for _, args := range [][]string{{"attach", "--state", none, "build"}, {"sessions", "kill", "--state", none, "build"}, {"forward", "--state", none, "web", "0:localhost:80"}} {
+		if status, out, talk := tucdesk(t, args...); status != cli.ExitNotLoggedIn || out != "" || !strings.HasPrefix(talk, "error: not_logged_in: ") {
+			t.Errorf("%q: status %d, printed %q, said %q", args, status, out, talk)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"strings"
 	"time"
 
@@ -80,7 +79,7 @@ func (o *policyExplain) read(args []string) (q asked, err error) {
 	q.argv = remote.ToArgv(remote.AfterDashes(args[2:]))
 	if q.at = time.Now(); o.at != "" {
 		if q.at, err = time.Parse(time.RFC3339, o.at); err != nil {
-			return q, wrong(fmt.Errorf("reading --at: %v", err), "write it as 2026-11-22T23:00:00Z")
+			return q, wrong(refusal.New(refusal.BadArgument, "--at %q is not a time that can be read", o.at), "write it as 2026-11-22T23:00:00Z")
 		}
 	}
 	return q, nil

@@ -62,9 +62,10 @@ func TestExplainNamesWhatIsWrongBeforeItAsksAnybody(t *testing.T) {
 		"web shell --json":            "flags stand before the action",
 		"--at noon web shell":         "write it as 2026-",
 		"web --at noon exec -- id -u": "write it as 2026-",
+		"--at tomorrow web shell":     "\"tomorrow\" is not a time",
 	} {
 		args := append([]string{"policy", "explain", "--state", t.TempDir()}, strings.Fields(line)...)
-		if status, out, talk := tucdesk(t, args...); status != cli.ExitUsage || out != "" || !strings.Contains(talk, hint) {
+		if status, out, talk := tucdesk(t, args...); status != cli.ExitUsage || out != "" || !strings.Contains(talk, hint) || strings.Contains(talk, "2006") {
 			t.Errorf("%q: status %d, printed %q, said %q", line, status, out, talk)
 		}
 	}

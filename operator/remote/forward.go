@@ -170,8 +170,17 @@ func (o *forwarding) run(ctx context.Context) error {
 		err = cause
 	}
 	set.Close()
-	o.line(forwardLine{Type: "end"}, "ended")
+	if o.everStood() || o.JSON {
+		o.line(forwardLine{Type: "end"}, "ended")
+	}
 	return err
+}
+
+// everStood reports whether there has been a session: what never began does not end.
+func (o *forwarding) everStood() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stood
 }
 
 // forwardLine is one line of --json. The names stay; empty fields are left out.

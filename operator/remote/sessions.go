@@ -337,6 +337,11 @@ func (o *sessionOptions) whereIs(args []string) (place, error) {
 		}
 		return found[0], nil
 	case 0:
+		a, err := account.Open(home)
+		if err != nil { // without a team there are no machines to name
+			return place{}, err
+		}
+		a.Close()
 		return place{}, &cli.Error{Err: refusal.New(refusal.NotFound, "this client has left no shell %q; say on which machine it is", args[0]), Hints: []string{"the machine comes behind the name: tucdesk attach " + args[0] + " HOST, or sessions kill " + args[0] + " HOST", "which there are on a machine: tucdesk sessions ls HOST"}, Exit: cli.ExitUsage}
 	}
 	hosts := make([]string, len(found))
