@@ -76,8 +76,7 @@ func (o *auditVerify) run(ctx context.Context, tio *cli.IO, name string) error {
 		return err
 	}
 	if err != nil {
-		return cmp.Or(ctx.Err(), error(&cli.Error{Err: fmt.Errorf("verifying %q: %w", name, err), Hints: []string{
-			"an export is made by: tucdesk audit export --out FILE; one that was packed is unpacked first: xzcat FILE | tucdesk audit verify -"}}))
+		return cmp.Or(ctx.Err(), o.unverified(name, fingerprint, report, err))
 	}
 	if !o.JSON {
 		printReport(tio, report, o.all)
@@ -86,6 +85,28 @@ func (o *auditVerify) run(ctx context.Context, tio *cli.IO, name string) error {
 	}
 	return o.judge(report)
 }
+
+// unverified words why nothing of an export could be verified. What was done to one is
+// not told as if it were the wrong file.
+func (o *auditVerify) unverified(name string, fingerprint key.Hash, r verify.Report, err error) error {
+	e := &cli.Error{Err: fmt.Errorf("verifying %q: %w", name, err), Exit: cli.ExitFailed}
+	switch {
+	case errors.Is(err, verify.ErrOtherRoot) && o.fingerprint != "":
+		e.Err = fmt.Errorf("verifying %q: the team's root in it does not have the fingerprint %s: nothing in it was believed", name, fingerprint)
+		e.Hints = []string{"any member is shown the team's fingerprint by: tucdesk team show", "if that is the one above, somebody replaced the root, or this is another team's log: " + keepIt}
+	case errors.Is(err, verify.ErrOtherRoot):
+		e.Err = fmt.Errorf("verifying %q: the team's root in it is not that of this operator's team: nothing in it was believed", name)
+		e.Hints = []string{"the log of another team is checked by its own: --fingerprint FINGERPRINT", "if it should be this team's, somebody replaced the root: " + keepIt}
+	case errors.Is(err, verify.ErrUnproved):
+		e.Err = fmt.Errorf("this log was tampered with or is not whole: verifying %q: %w", name, err)
+		e.Hints = []string{keepIt}
+	case r.Origin == "": // nothing of an export was read
+		e.Hints = []string{"an export is made by: tucdesk audit export --out FILE; one that was packed is unpacked first: xzcat FILE | tucdesk audit verify -"}
+	}
+	return e
+}
+
+const keepIt = "keep the file; show it to an owner"
 
 // judge turns a report into how the program exits.
 func (o *auditVerify) judge(r verify.Report) error {
@@ -110,7 +131,7 @@ func (o *auditVerify) judge(r verify.Report) error {
 // brokenHints come after a log that does not hold. A copy that broke off before the
 // last line alone looks like one that somebody cut there.
 func brokenHints(r verify.Report) []string {
-	hints := []string{"keep the file; show it to an owner"}
+	hints := []string{keepIt}
 	if len(r.Findings) == 1 && r.More == 0 && r.Findings[0].Code == finding.Truncated && r.Findings[0].Trace.By == 0 {
 		hints = slices.Insert(hints, 0, "only the last line is missing, as after a copy that broke off: copy the file again, or export again: tucdesk audit export --out FILE")
 	}
@@ -149,6 +170,9 @@ func verifyExport(ctx context.Context, tio *cli.IO, name string, fingerprint key
 	}
 	if info.IsDir() {
 		folder, err := tiles.Open(name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // it is a log, and something in it is none
+			return verify.Report{}, &cli.Error{Err: fmt.Errorf("verifying %q: %w", name, err), Hints: []string{keepIt}}
+		}
 		if err != nil {
 			return verify.Report{}, err
 		}

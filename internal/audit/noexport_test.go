@@ -10,7 +10,6 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/finding"
 	"github.com/tucdesk/tucdesk/internal/audit/verify"
-	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 func TestWhatIsNoExport(t *testing.T) {
@@ -27,7 +26,7 @@ func TestWhatIsNoExport(t *testing.T) {
 			t.Errorf("%s: no error, report %+v", name, r)
 		}
 	}
-	if _, err := verify.Export(strings.NewReader(joined(lines)), key.Hash{1}, w.now); refusal.Of(err) != refusal.BadChain {
+	if _, err := verify.Export(strings.NewReader(joined(lines)), key.Hash{1}, w.now); !errors.Is(err, verify.ErrOtherRoot) {
 		t.Errorf("other fingerprint: %v", err)
 	}
 	if _, err := verify.Export(strings.NewReader(joined(lines)), w.state.Fingerprint(), w.now, "nonsense"); err == nil {

@@ -19,6 +19,7 @@ import (
 // export whose beginning was changed or is another team's.
 var (
 	ErrNotExport = errors.New("this is not an audit export")                         // its first line is none of one
+	ErrOtherRoot = errors.New("its root is not the one with the fingerprint given")  // of another team, or put in
 	ErrUnproved  = errors.New("the head does not prove that this is the team's log") // so that nothing behind it means anything
 )
 
@@ -39,7 +40,7 @@ func (v *verifier) head(r *bufio.Reader) (*item, error) {
 		}
 		it := item{raw: raw}
 		it.decode()
-		if len(raw) > export.MaxBodyLine && it.line.Roster == nil {
+		if len(raw) > export.MaxBodyLine && it.line.Roster == nil && n > 0 {
 			return nil, fmt.Errorf("reading the export: line of more than %d bytes", export.MaxBodyLine)
 		}
 		isHead, err := v.headLine(n, it)
@@ -63,6 +64,9 @@ func (v *verifier) headLine(n int, it item) (bool, error) {
 	case n == 1:
 		if it.bad || l.Root == nil {
 			return false, errNoRoot
+		}
+		if l.Root.Hash() != v.report.Fingerprint { // signers would say so at the first roster, in other words
+			return false, fmt.Errorf("%w: %w", ErrUnproved, ErrOtherRoot)
 		}
 		v.signers = signers.New(v.report.Fingerprint, l.Root, v.now)
 	case l.Roster != nil:
