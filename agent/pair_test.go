@@ -113,6 +113,30 @@ func TestA14AlarmIsLoggedAndShownWithinBounds(t *testing.T) {
 	}
 }
 
+// A session that ends by a fault of ours, which has no code that a peer hears, says in
+// the agent's log what it was; one that ends as peers do says nothing more.
+func TestH8ASessionThatIsCutLeavesItsReasonInTheLog(t *testing.T) {
+	_, a, s, _ := hostile(t)
+	defer s.handshake.Close()
+	defer func() { _ = s.cmd.Wait() }()
+	var said bytes.Buffer
+	a.log = slog.New(slog.NewTextHandler(&said, nil))
+	s.confirmed = true
+	tooLong := s.pair.Send(pair.FrameAnswer, make([]byte, 1<<20))
+	if tooLong == nil {
+		t.Fatal("an answer of 1 MiB is sent")
+	}
+	s.report(refusal.New(refusal.Gone, "over"))
+	s.report(nil)
+	if strings.Contains(said.String(), "cut") {
+		t.Errorf("the log has %s", said.String())
+	}
+	s.report(tooLong)
+	if !strings.Contains(said.String(), "sending frame 6 of 1048576 bytes") {
+		t.Errorf("the log has %s", said.String())
+	}
+}
+
 func frameBytes(t pair.FrameType, body []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{byte(t)}, uint32(len(body))), body...)
 }
