@@ -94,7 +94,9 @@ func TestApprovals(t *testing.T) {
 		if err := asks.cmd.Process.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
 		}
-		asks.finish().is(t, 130)
+		if a := asks.finish().is(t, 130); !strings.HasSuffix(a.err, " is withdrawn\n") {
+			t.Errorf("it says %q", a.err)
+		}
 		bob.sees(t, hash, "cancelled")
 		bob.run("requests", "approve", "--yes", hash).refused(t, 253, "approval_cancelled")
 		if exists(marker) {

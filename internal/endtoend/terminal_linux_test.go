@@ -212,6 +212,9 @@ func (w *world) escapeLeaves(t *testing.T) {
 	if code := s.status(); code != 255 {
 		t.Errorf("after ~. the client exits %d, want 255", code)
 	}
+	if seen := s.seen.String(); !strings.HasSuffix(seen, "\r\n") {
+		t.Errorf("the shell's prompt stands behind %.100q", seen[max(0, len(seen)-60):])
+	}
 }
 
 // What is not typed at a terminal is no terminal there, unless it is asked for.

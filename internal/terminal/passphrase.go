@@ -105,6 +105,7 @@ func ask(ctx context.Context, in, out *os.File, prompt string) ([]byte, error) {
 		// A read of a terminal cannot be called back, nor does closing it end one:
 		// the reader is left to the next line end, or to the end of the process.
 		show(in, old)
+		fmt.Fprintln(out) // or the shell goes on behind the prompt
 		return nil, ctx.Err()
 	}
 }

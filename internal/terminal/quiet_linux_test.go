@@ -1,6 +1,8 @@
 package terminal
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -149,4 +151,24 @@ func until(t *testing.T, person *os.File, end string) string {
 		shown = append(shown, b...)
 	}
 	return string(shown)
+}
+
+// After Ctrl-C the shell's prompt must not stand behind the question.
+func TestACancelledQuestionEndsItsLine(t *testing.T) {
+	person, program := pair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan error, 1)
+	go func() {
+		_, err := ask(ctx, again(t, program), again(t, program), "Passphrase: ")
+		asked <- err
+	}()
+	until(t, person, "Passphrase: ")
+	cancel()
+	until(t, person, "\n")
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Errorf("it returns %v", err)
+	}
+	if _, err := io.WriteString(person, "\r"); err != nil { // lets the reader go
+		t.Fatal(err)
+	}
 }

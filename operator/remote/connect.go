@@ -212,10 +212,27 @@ func wait(ctx context.Context, a *account.Account, io *cli.IO, r *signedRequest,
 			continue // the server may be restarting; the request is in its database
 		}
 		if err != nil {
-			return withdraw(ctx, a, hash, err)
+			told := cancel(ctx, a, hash)
+			if ctx.Err() != nil {
+				sayStopped(io, r, short, told)
+			}
+			return err
 		}
 		info = next
 	}
+}
+
+// sayStopped says after Ctrl-C what became of the request. A terminal has shown ^C on
+// the line that it is at.
+func sayStopped(io *cli.IO, r *signedRequest, short string, told error) {
+	if io.In != nil && terminal.IsTerminal(io.In) {
+		io.Say("")
+	}
+	if told != nil {
+		io.Say("request %s is left: the server could not be told; nobody can use it, and it ends at %s", short, cli.When(r.request.ExpiresAt.Time()))
+		return
+	}
+	io.Say("request %s is withdrawn", short)
 }
 
 // notWaiting is how --nowait ends. To look for the request would be in vain: it is gone.
@@ -251,10 +268,16 @@ const withdrawLimit = 3 * time.Second
 // withdraw cancels a request that nobody waits for any more and returns cause.
 // It also works after Ctrl-C. When it fails, the request stays until it expires.
 func withdraw(ctx context.Context, a *account.Account, hash key.Hash, cause error) error {
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawLimit)
-	defer cancel()
-	_, _ = a.Server.Cancel(late, a.Credentials, hash)
+	_ = cancel(ctx, a, hash)
 	return cause
+}
+
+// cancel is withdraw for who tells what came of it.
+func cancel(ctx context.Context, a *account.Account, hash key.Hash) error {
+	late, done := context.WithTimeout(context.WithoutCancel(ctx), withdrawLimit)
+	defer done()
+	_, err := a.Server.Cancel(late, a.Credentials, hash)
+	return err
 }
 
 // sameProtocol looks at the version that the machine has chosen, in the flags that it

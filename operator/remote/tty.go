@@ -68,6 +68,11 @@ func (p *player) attachTerminal(ctx context.Context, mode screen.Mode) (restore 
 		}
 		restoreTalk()
 		back()
+		select {
+		case <-p.gone: // in the middle of a line, as a rule
+			p.io.Say("")
+		default:
+		}
 		done.Wait()
 	}, nil
 }
