@@ -1,8 +1,10 @@
 package operator
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"io"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/audit/tiles"
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
@@ -27,7 +30,8 @@ func auditExportCommand() *cli.Command {
 		Long: "Writes the log, the roster chain and the signed checkpoints as lines of JSON, to standard output or to --out, which\n" +
 			"appears only when it is complete, and never in the place of another file. With --tiles it becomes a folder in the layout\n" +
 			"of C2SP tlog-tiles, which generic tools read and any web server can serve. It names people, machines and commands; it\n" +
-			"holds no session data. The server asks machines that are connected to cosign the end of the log, for up to 2 s.",
+			"holds no session data. The server asks machines that are connected to cosign the end of the log, for up to 2 s.\n" +
+			"This client remembers that end, unless more is written meanwhile, and audit verify then knows that it is the end.",
 		Example: "tucdesk audit export --out acme.audit\ntucdesk audit export | xz > acme.audit.xz\ntucdesk audit export --tiles acme-log",
 		Flags: func(f *flag.FlagSet) {
 			o.Flags(f)
@@ -66,14 +70,41 @@ func exportLog(ctx context.Context, a *account.Account, tio *cli.IO, to destinat
 		return err
 	}
 	defer log.Close()
-	if err := to.write(tio.Out, seen.Reader(ctx, log, "exported", 0)); err != nil {
+	var end lastLine
+	if err := to.write(tio.Out, io.TeeReader(seen.Reader(ctx, log, "exported", 0), &end)); err != nil {
 		return cmp.Or(ctx.Err(), err)
 	}
 	seen.End()
+	// So that a verification right behind it knows the end. The export is complete: only
+	// a server that showed two logs is a reason to say that something is wrong.
+	if err := a.GossipOf(ctx, end.entries()); refusal.Of(err) == refusal.AuditFork {
+		return err
+	}
 	if name != "" {
 		tio.Say("check it with: tucdesk audit verify %s", name)
 	}
 	return nil
+}
+
+// lastLine keeps the last bytes of an export, which say how many entries it has.
+type lastLine struct{ kept []byte }
+
+const maxLastLine = 64 // bytes; fits the line and the newline before it
+
+func (l *lastLine) Write(p []byte) (int, error) {
+	both := append(l.kept, p[max(0, len(p)-maxLastLine):]...)
+	l.kept = append(l.kept[:0], both[max(0, len(both)-maxLastLine):]...)
+	return len(p), nil
+}
+
+// entries is how many there are, -1 if the last line does not say it.
+func (l *lastLine) entries() int64 {
+	text := bytes.TrimSuffix(l.kept, []byte("\n"))
+	last := struct{ End int64 }{-1}
+	if json.Unmarshal(text[bytes.LastIndexByte(text, '\n')+1:], &last) != nil {
+		return -1
+	}
+	return last.End
 }
 
 func (d destination) write(out io.Writer, log io.Reader) error {

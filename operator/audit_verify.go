@@ -80,6 +80,9 @@ func (o *auditVerify) run(ctx context.Context, tio *cli.IO, name string) error {
 	}
 	if !o.JSON {
 		printReport(tio, report, o.all)
+		if report.Verdict() == verify.HoldsTo {
+			tio.Say("hint: a member's client that has seen the log of as many entries knows it; tucdesk audit export remembers them, unless more is written meanwhile: then export again")
+		}
 	} else if err := tio.PrintJSON(viewReport(report)); err != nil {
 		return err
 	}
@@ -122,7 +125,7 @@ func (o *auditVerify) judge(r verify.Report) error {
 		return &cli.Error{Err: fmt.Errorf("%d have cosigned the newest checkpoint, not %d", r.Cosigners, o.cosigners), Exit: cli.ExitFailed,
 			Hints: []string{"export again while machines are connected: they are asked for it"}}
 	case verdict == verify.Older:
-		return &cli.Error{Err: fmt.Errorf("this export is whole and ends with entry %d of at least %d: it is older than what this client has seen", r.Size-1, r.Seen), Exit: exitOutdated,
+		return &cli.Error{Err: fmt.Errorf("this export is whole and has %s; this client has seen %d: the export is older than what this client has seen", cli.Count(r.Size, "entry"), r.Seen), Exit: exitOutdated,
 			Hints: []string{"export again and verify that: tucdesk audit export --out FILE", "if a new export ends here as well, the server hides what came after; show both to an owner"}}
 	}
 	return nil

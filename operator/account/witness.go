@@ -23,6 +23,18 @@ func (a *Account) Witness() (*witness.Witness, error) {
 // seen last, and cosigns it if it is new here. The cosignature is for others; a
 // server that does not take it is no reason to end a command.
 func (a *Account) Gossip(ctx context.Context) error {
+	return a.gossip(ctx, func(checkpoint.Checkpoint) bool { return true })
+}
+
+// GossipOf is Gossip if the newest checkpoint is of that many entries, as right after an
+// export of them. With a newer one the export would be called outdated, by nobody's fault
+// but that somebody worked meanwhile; the next command asks for that.
+func (a *Account) GossipOf(ctx context.Context, entries int64) error {
+	return a.gossip(ctx, func(c checkpoint.Checkpoint) bool { return c.Size == entries })
+}
+
+// gossip takes the newest checkpoint if it is wanted, which is asked before it is verified.
+func (a *Account) gossip(ctx context.Context, wanted func(checkpoint.Checkpoint) bool) error {
 	w, err := a.Witness()
 	if err != nil {
 		return err
@@ -30,6 +42,9 @@ func (a *Account) Gossip(ctx context.Context) error {
 	news, err := a.Server.Checkpoint(ctx, a.Credentials, uint64(w.Size()))
 	if err != nil {
 		return err
+	}
+	if c, err := checkpoint.Peek(news.Checkpoint); err == nil && !wanted(c) {
+		return nil
 	}
 	server, err := a.State.Server(a.Member.Access)
 	if err != nil {
