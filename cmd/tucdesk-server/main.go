@@ -65,7 +65,7 @@ prints a setup string for the team's owner. Later starts never make a key.`,
 			{
 				Use:     "check",
 				Short:   "Check the configuration and keys, and change nothing",
-				Long:    "Reads what run would read, without opening a port or the database. Exits 0 when they are in order, 1 with what is not.",
+				Long:    "Reads what run would read, without opening a port or the database. Exits 0 when they are in order, 1 with what is not.\n\n" + keys,
 				Example: "tucdesk-server check --config /etc/tucdesk/server.toml",
 				Flags:   at.flags,
 				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return check(io, at) },

@@ -64,7 +64,7 @@ func wrongConfig(at place, err error) error {
 	}
 	return &cli.Error{Err: err, Exit: cli.ExitFailed, Hints: []string{
 		fmt.Sprintf("mend that in %q; to try it without starting: tucdesk-server check, with the same --state and --config", at.file()),
-		"every key is described at the type Config in rendezvous/config.go"}}
+		"every key there is: tucdesk-server check --help"}}
 }
 
 // noServer tells what may be wrong where nothing was found.

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -264,4 +266,32 @@ func TestWrittenConfigurationReadsBack(t *testing.T) {
 	if err := rendezvous.WriteConfig(at.config, want); err == nil {
 		t.Fatal("overwrote a configuration")
 	}
+}
+
+// A mistyped key leads to a list of them, which has to be whole.
+func TestHelpNamesEveryKeyOfTheConfiguration(t *testing.T) {
+	status, help, _ := typed(t.Context(), "check", "--help")
+	if status != 0 {
+		t.Fatalf("status %d", status)
+	}
+	var look func(reflect.Type)
+	look = func(c reflect.Type) {
+		for i := range c.NumField() {
+			f := c.Field(i)
+			name := f.Tag.Get("toml")
+			if name == "" || name == "-" {
+				continue
+			}
+			switch f.Type.Kind() {
+			case reflect.Struct:
+				look(f.Type)
+			case reflect.Slice:
+				look(f.Type.Elem())
+			}
+			if !regexp.MustCompile(`(?m)\b`+name+`( = |\]|,)`).MatchString(help) && !strings.Contains(help, ", "+name) {
+				t.Errorf("the help has no key %q", name)
+			}
+		}
+	}
+	look(reflect.TypeFor[rendezvous.Config]())
 }
