@@ -4,7 +4,9 @@ package files
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +31,7 @@ type copying struct {
 	noMap     bool
 
 	io       *cli.IO
+	from     place // whose files are sent at present; without a path
 	progress filecopy.Progress
 	result   result
 	problems atomic.Uint64 // of all, also those that are not kept
@@ -136,6 +139,7 @@ func (c *copying) all(ctx context.Context, from []group, target place, many bool
 	for _, g := range from {
 		var done filecopy.Finished
 		var err error
+		c.from = place{host: g.host, user: g.user}
 		switch {
 		case g.host == "" && target.remote():
 			done, err = c.up(ctx, g, target, c.wanted(many))
@@ -180,9 +184,22 @@ func (c *copying) note(p filecopy.Problem) {
 	c.show.say(func() {
 		c.result.Problems = append(c.result.Problems, problem(p))
 		if !c.JSON {
-			c.io.Say("%s: %s: %s", terminal.Escape(p.Name), terminal.Escape(string(p.Code)), terminal.Escape(p.Text))
+			c.io.Say("%s: %s: %s", terminal.Escape(c.side(p)), terminal.Escape(string(p.Code)), terminal.Escape(p.Text))
 		}
 	})
+}
+
+// side is the name of an entry. What is not there is not at the source: which machine
+// that is says who looks for a slip in the path.
+func (c *copying) side(p filecopy.Problem) string {
+	switch at := c.from; {
+	case p.Code != refusal.NotFound:
+		return p.Name
+	case at.remote():
+		at.path = p.Name
+		return at.String()
+	}
+	return p.Name + " on this machine"
 }
 
 // tell ends the command: the answer, and what a person does next.
@@ -200,6 +217,9 @@ func (c *copying) tell(err error) error {
 	case "":
 	case refusal.Unreachable, refusal.Unavailable, refusal.Expired:
 		return &cli.Error{Err: err, Hints: []string{"run the same command again: the copy goes on where it stopped"}}
+	}
+	if errors.Is(err, context.Canceled) {
+		return &cli.Error{Err: fmt.Errorf("the copy was stopped: %w", err), Hints: []string{"run the same command again: the copy goes on where it stopped"}}
 	}
 	if err != nil {
 		return err

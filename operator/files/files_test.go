@@ -2,6 +2,8 @@ package files
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -115,5 +117,26 @@ func TestNumbersAsPeopleReadThem(t *testing.T) {
 		if got := clock(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)
 		}
+	}
+}
+
+// "no such file" alone does not say whose: this machine's, or the other's.
+func TestWhatIsNotThereIsNamedWithItsMachine(t *testing.T) {
+	for want, at := range map[string]place{"web:a/b": {host: "web"}, "ann@web:a/b": {host: "web", user: "ann"}, "a/b on this machine": {}} {
+		c := copying{from: at}
+		if got := c.side(filecopy.Problem{Name: "a/b", Code: refusal.NotFound}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if got := c.side(filecopy.Problem{Name: "a/b", Code: refusal.NoSpace}); got != "a/b" { // of either
+			t.Errorf("no space is at %q", got)
+		}
+	}
+}
+
+func TestAStoppedCopySaysThatItGoesOn(t *testing.T) {
+	var hint *cli.Error
+	err := (&copying{}).tell(fmt.Errorf("on the way: %w", context.Canceled))
+	if !errors.Is(err, context.Canceled) || !errors.As(err, &hint) || !strings.Contains(strings.Join(hint.Hints, " "), "goes on where it stopped") {
+		t.Errorf("%v", err)
 	}
 }
