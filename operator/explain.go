@@ -172,6 +172,8 @@ type explanationView struct {
 	Gated  bool       `json:"gated"`
 	Rules  []ruleView `json:"rules"`
 	Env    []string   `json:"env"` // variables that a request may set, for shell and exec
+
+	OnlyHost []string `json:"onlyMachine"` // rules that name login users, of whom only the machine knows whether its agent is one: it may be stricter
 }
 
 type ruleView struct {
@@ -183,7 +185,7 @@ type ruleView struct {
 }
 
 func viewExplanation(e policy.Explanation) explanationView {
-	v := explanationView{decisionView: viewDecision(e.Decision), At: e.At.UTC(), Gated: e.Gated, Rules: []ruleView{}, Env: []string{}}
+	v := explanationView{decisionView: viewDecision(e.Decision), At: e.At.UTC(), Gated: e.Gated, Rules: []ruleView{}, Env: []string{}, OnlyHost: append([]string{}, e.OnlyHost...)}
 	for _, r := range e.Rules {
 		v.Rules = append(v.Rules, ruleView{r.ID, r.Line, r.Block, r.Matched, r.Why})
 	}

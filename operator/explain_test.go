@@ -46,6 +46,9 @@ func TestExplainTakesMachinesAsExecDoes(t *testing.T) {
 			if !strings.Contains(text, "\nvariables that --env may set: ") || !slices.Contains(v.Env, "LC_ALL") {
 				t.Errorf("%q: no variables in %q and %q", typed, text, v.Env)
 			}
+			if raw := string(mustJSON(t, v)); !strings.Contains(raw, `"onlyMachine":[]`) {
+				t.Errorf("%q: %s", typed, raw)
+			}
 			got = append(got, strings.Join([]string{v.Host, v.User, v.Effect}, " "))
 		}
 		if text := strings.Join(got, ", "); text != want {

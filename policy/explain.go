@@ -12,6 +12,11 @@ type Explanation struct {
 	At       time.Time
 	Gated    bool         // the host stands behind the gate
 	Rules    []Considered // sorted by id
+
+	// OnlyHost are the ids of rules that name login users and may match at the host alone:
+	// the request is for the agent's own user, and only the host knows whether that is one
+	// of them. So the host may be stricter than this decision; none when it is a denial.
+	OnlyHost []string
 }
 
 // Considered is one rule's part in a decision.
@@ -35,6 +40,9 @@ func (r *Rules) Explain(q *Request, at time.Time) Explanation {
 	for _, rule := range r.rules {
 		got := rule.match(q, &s)
 		e.Rules = append(e.Rules, Considered{rule.id, rule.description, rule.block, rule.line, got == matched, r.why(rule, got, &s)})
+		if got == failsUser && e.Decision.Effect != Deny && q.User == "" && q.Self == "" {
+			e.OnlyHost = append(e.OnlyHost, rule.id)
+		}
 	}
 	return e
 }
@@ -136,6 +144,9 @@ func (e Explanation) String() string {
 			sign = "yes"
 		}
 		fmt.Fprintf(&b, "%s %s %s (line %d): %s\n", sign, kind, r.ID, r.Line, r.Why)
+	}
+	if len(e.OnlyHost) > 0 {
+		fmt.Fprintf(&b, "the machine may be stricter: if its agent runs as a user whom these rules name, they count there: %s\n", strings.Join(e.OnlyHost, ", "))
 	}
 	return b.String()
 }

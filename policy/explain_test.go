@@ -164,3 +164,25 @@ func TestEveryKindOfFailingExpectation(t *testing.T) {
 		}
 	}
 }
+
+// Only the machine knows its agent's user, so a rule that names users may count there and
+// not here; who asks for a user by name, or is refused anyway, is told nothing of it.
+func TestExplainSaysWhereTheHostMayBeStricter(t *testing.T) {
+	rules := load(t, team+"[[block]]\nid='named'\nactions=['exec']\nusers=['root']\n[[block]]\nid='copies'\nactions=['copy']\nusers=['root']\n")
+	asked := func(change func(*Request)) *Request { return ask(exec("/usr/bin/id"), change) }
+	for name, c := range map[string]struct {
+		q    *Request
+		want string
+	}{
+		"nobody in particular": {asked(func(*Request) {}), "named"},
+		"another":              {asked(func(q *Request) { q.User = "deploy" }), ""},
+		"at the host":          {asked(func(q *Request) { q.Self = "deploy" }), ""},
+		"refused anyway":       {asked(func(q *Request) { q.Role = 0 }), ""},
+	} {
+		e := rules.Explain(c.q, noon)
+		said := strings.Contains(e.String(), "the machine may be stricter: if its agent runs as a user whom these rules name, they count there: named\n")
+		if got := strings.Join(e.OnlyHost, " "); got != c.want || said != (c.want != "") {
+			t.Errorf("%s: %q\n%s", name, got, e)
+		}
+	}
+}
