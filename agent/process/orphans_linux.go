@@ -28,6 +28,10 @@ func adopt() error {
 func (p *Process) reapAdopted() {
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, syscall.SIGCHLD)
+	select {
+	case died <- syscall.SIGCHLD: // of those that died since the start nobody was told
+	default:
+	}
 	p.reaper.Go(func() {
 		defer signal.Stop(died)
 		for {
