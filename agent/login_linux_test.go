@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -45,6 +46,8 @@ func inside(t *testing.T, programs ...string) bool {
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=60s")
 	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // its end would be the child's, and agents beside this test end threads
+	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -133,6 +136,8 @@ func bySSH(t *testing.T, line string) {
 	var said bytes.Buffer
 	sshd := exec.Command(must(exec.LookPath("sshd")), "-D", "-e", "-f", filepath.Join(dir, "config"))
 	sshd.Stderr, sshd.SysProcAttr = &said, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // as in inside
+	defer runtime.UnlockOSThread()
 	sshd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	if err := sshd.Start(); err != nil {
 		t.Fatal(err)
