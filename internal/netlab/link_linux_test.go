@@ -43,13 +43,13 @@ func TestDelayIsExact(t *testing.T) {
 	within(t, "down", down, 10*time.Millisecond, 1500*time.Microsecond)
 }
 
-// within checks that nothing is faster than least, and the median at most slack
-// slower: a busy machine delays some, not half of them.
+// within checks that nothing is faster than least, and a quarter at most slack slower: a
+// busy machine delays many, not nearly all of them.
 func within(t *testing.T, what string, list []time.Duration, least, slack time.Duration) {
 	t.Helper()
 	slices.Sort(list)
-	if median := list[len(list)/2]; list[0] < least || median > least+slack {
-		t.Errorf("%s: least %v, median %v; want %v and at most %v more", what, list[0], median, least, slack)
+	if quarter := list[len(list)/4]; list[0] < least || quarter > least+slack {
+		t.Errorf("%s: least %v, of a quarter %v; want %v and at most %v more", what, list[0], quarter, least, slack)
 	}
 }
 
@@ -138,17 +138,18 @@ func TestJitterIsEvenAndKeepsOrder(t *testing.T) {
 	const n, jitter = 400, 20 * time.Millisecond
 	a, _, ca, cb := pair(t)
 	a.SetUp(WAN{Delay: 5 * time.Millisecond, Jitter: jitter})
-	var sum time.Duration
+	var list []time.Duration
 	for i := range n / 4 { // one at a time: each shows its own delay
 		start := time.Now()
 		send(t, ca, own(cb), string(rune('a'+i%26)))
 		expect(t, cb, string(rune('a'+i%26)))
-		sum += time.Since(start)
+		list = append(list, time.Since(start))
 	}
-	// Even distribution: standard deviation is jitter / sqrt(12).
-	mean, want := sum/(n/4), 5*time.Millisecond+jitter/2
-	if slack := time.Duration(5*float64(jitter)/math.Sqrt(12*n/4)) + time.Millisecond; (mean - want).Abs() > slack {
-		t.Errorf("mean delay %v, want %v within %v", mean, want, slack)
+	// Even distribution, of which a busy machine moves the upper part only.
+	slices.Sort(list)
+	least, quarter, most := list[0], list[len(list)/4], list[len(list)-1]
+	if least < 5*time.Millisecond || quarter < 5*time.Millisecond+jitter/8 || quarter > 5*time.Millisecond+jitter/2 || most < 5*time.Millisecond+jitter*3/4 {
+		t.Errorf("delays from %v, a quarter up to %v, all up to %v", least, quarter, most)
 	}
 	if swapped := overtakes(t, ca, cb); swapped {
 		t.Error("packets overtook each other")
