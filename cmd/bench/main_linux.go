@@ -30,8 +30,8 @@ func root() *cli.Command {
 			{
 				Use:     "run [ROW...]",
 				Short:   "measure rows, or all of them",
-				Long:    "Prints medians, spreads and ratios on standard output and progress on standard error. All rows take about\ntwenty minutes. Ctrl-C ends everything that was started and leaves nothing behind.",
-				Example: "bench run\nbench run --keys 2000 echo\nbench run --json > figures.json",
+				Long:    "Prints medians, spreads and ratios on standard output and progress on standard error. The row files takes\nmore than an hour each time, nearly all of it scp and sftp; see --without. Ctrl-C ends everything that was started and leaves nothing behind.",
+				Example: "bench run\nbench run --keys 2000 echo\nbench run --without scp --without sftp files\nbench run --json > figures.json",
 				MaxArgs: len(bench.Rows()),
 				Flags: func(f *flag.FlagSet) {
 					f.IntVar(&cfg.Repeat, "repeat", cfg.Repeat, "measure `N` times what is not made of many parts")
@@ -41,6 +41,10 @@ func root() *cli.Command {
 					f.Int64Var(&cfg.Loopback, "loopback", cfg.Loopback, "copy so many `bytes` over loopback")
 					f.Int64Var(&cfg.File, "file", cfg.File, "the one file in rows about files has so many `bytes`")
 					f.IntVar(&cfg.Files, "files", cfg.Files, "copy `N` files in rows about many")
+					f.Func("without", "leave the `copier` out of rows about files; may be given again", func(name string) error {
+						cfg.Without = append(cfg.Without, name)
+						return nil
+					})
 					f.DurationVar(&cfg.Idle, "idle", cfg.Idle, "watch idle sessions for that `time`")
 					f.DurationVar(&cfg.Sleep, "sleep", cfg.Sleep, "stop everybody for that `time` in the row about sleep")
 					f.StringVar(&cfg.Programs, "programs", "", "`folder` of built programs (default: build those of this checkout)")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,6 +116,10 @@ func (s *stage) copyingFiles(w netlab.WAN, prepare func() (path string, files in
 	for n := range s.cfg.Repeat {
 		for i, c := range list {
 			if failed[i] = errors.Join(failed[i], c.missing); failed[i] != nil {
+				continue
+			}
+			if slices.Contains(s.cfg.Without, c.name) {
+				failed[i] = errors.New("left out")
 				continue
 			}
 			d, err := s.copyOnce(c, from, files, size)
