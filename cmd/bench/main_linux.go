@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 func root() *cli.Command {
 	cfg := bench.Config{Repeat: 3, Keys: 400, Execs: 100, Bulk: 128 << 20, Loopback: 1 << 30, File: 1 << 30, Files: 10_000, Idle: time.Minute, Sleep: 20 * time.Second}
 	var asJSON bool
+	var without string
 	return &cli.Command{
 		Use:   "bench",
 		Short: "measure TucDesk side by side with OpenSSH and mosh",
@@ -30,8 +32,8 @@ func root() *cli.Command {
 			{
 				Use:     "run [ROW...]",
 				Short:   "measure rows, or all of them",
-				Long:    "Prints medians, spreads and ratios on standard output and progress on standard error. The row files takes\nmore than an hour each time, nearly all of it scp and sftp; see --without. Ctrl-C ends everything that was started and leaves nothing behind.",
-				Example: "bench run\nbench run --keys 2000 echo\nbench run --without scp --without sftp files\nbench run --json > figures.json",
+				Long:    "Prints medians, spreads and ratios on standard output and progress on standard error. The row files takes\nmore than an hour each time, nearly all of it scp and sftp; see --without. Ctrl-C ends everything\nthat was started and leaves nothing behind.",
+				Example: "bench run\nbench run --keys 2000 echo\nbench run --without scp,sftp files\nbench run --json > figures.json",
 				MaxArgs: len(bench.Rows()),
 				Flags: func(f *flag.FlagSet) {
 					f.IntVar(&cfg.Repeat, "repeat", cfg.Repeat, "measure `N` times what is not made of many parts")
@@ -41,17 +43,14 @@ func root() *cli.Command {
 					f.Int64Var(&cfg.Loopback, "loopback", cfg.Loopback, "copy so many `bytes` over loopback")
 					f.Int64Var(&cfg.File, "file", cfg.File, "the one file in rows about files has so many `bytes`")
 					f.IntVar(&cfg.Files, "files", cfg.Files, "copy `N` files in rows about many")
-					f.Func("without", "leave the `copier` out of rows about files; may be given again", func(name string) error {
-						cfg.Without = append(cfg.Without, name)
-						return nil
-					})
+					f.StringVar(&without, "without", "", "leave these `copiers` out of rows about files, separated by commas")
 					f.DurationVar(&cfg.Idle, "idle", cfg.Idle, "watch idle sessions for that `time`")
 					f.DurationVar(&cfg.Sleep, "sleep", cfg.Sleep, "stop everybody for that `time` in the row about sleep")
 					f.StringVar(&cfg.Programs, "programs", "", "`folder` of built programs (default: build those of this checkout)")
 					f.BoolVar(&asJSON, "json", false, "print the answer as JSON, in a form that stays stable")
 				},
 				Run: func(ctx context.Context, io *cli.IO, rows []string) error {
-					cfg.Log = io.Err
+					cfg.Log, cfg.Without = io.Err, strings.FieldsFunc(without, func(c rune) bool { return c == ',' })
 					if cfg.Repeat < 1 || cfg.Keys < 1 || cfg.Execs < 1 || cfg.Bulk < 1<<20 || cfg.Loopback < 1<<20 || cfg.File < 1<<20 || cfg.Files < 1 || cfg.Idle < time.Second || cfg.Sleep < time.Second {
 						return fmt.Errorf("at least one repetition, key and file, 1 MiB and one second")
 					}
