@@ -178,7 +178,7 @@ func writeForm(prefix string, form any) (string, error) {
 func readForm[F any](prefix, s string) (form F, err error) {
 	bad := refusal.New(refusal.BadToken, "not a complete %q string: copy all of it", prefix)
 	text, ok := strings.CutPrefix(strings.TrimSpace(s), prefix)
-	if !ok || len(text) > maxForm {
+	if !ok || len(text) > maxForm || strings.ContainsAny(text, "\r\n") { // which the decoder skips even when strict
 		return form, bad
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
