@@ -25,13 +25,14 @@ func root() *cli.Command {
 	var without string
 	return &cli.Command{
 		Use:   "bench",
-		Short: "measure TucDesk side by side with OpenSSH and mosh",
-		Long:  "Builds the programs of this checkout and runs them, sshd and mosh-server on hosts of an emulated network.\nNeeds root; what else is missing is said.",
+		Short: "Measure TucDesk side by side with OpenSSH and mosh",
+		Long: "Builds the programs of this checkout and runs them, sshd and mosh-server on hosts of an emulated network.\nNeeds root; what else is missing is said.\n\n" +
+			"Exit status: 0 when everything was measured or is said to be missing, 2 wrong command line, 130 ended by Ctrl-C,\n1 anything else.",
 		Sub: []*cli.Command{
-			{Use: "list", Short: "list the rows", Run: list},
+			{Use: "list", Short: "List the rows", Example: "bench list", Run: list},
 			{
 				Use:     "run [ROW...]",
-				Short:   "measure rows, or all of them",
+				Short:   "Measure rows, or all of them",
 				Long:    "Prints medians, spreads and ratios on standard output and progress on standard error. The row files takes\nmore than an hour each time, nearly all of it scp and sftp; see --without. Ctrl-C ends everything\nthat was started and leaves nothing behind.",
 				Example: "bench run\nbench run --keys 2000 echo\nbench run --without scp,sftp files\nbench run --json > figures.json",
 				MaxArgs: len(bench.Rows()),
@@ -51,8 +52,8 @@ func root() *cli.Command {
 				},
 				Run: func(ctx context.Context, io *cli.IO, rows []string) error {
 					cfg.Log, cfg.Without = io.Err, strings.FieldsFunc(without, func(c rune) bool { return c == ',' })
-					if cfg.Repeat < 1 || cfg.Keys < 1 || cfg.Execs < 1 || cfg.Bulk < 1<<20 || cfg.Loopback < 1<<20 || cfg.File < 1<<20 || cfg.Files < 1 || cfg.Idle < time.Second || cfg.Sleep < time.Second {
-						return fmt.Errorf("at least one repetition, key and file, 1 MiB and one second")
+					if err := bench.Check(cfg, rows); err != nil {
+						return &cli.Error{Err: err, Exit: cli.ExitUsage}
 					}
 					report, err := bench.Run(ctx, cfg, rows)
 					if err != nil {

@@ -66,8 +66,26 @@ func Rows() []Row {
 	}
 }
 
+// Peers are the copiers that a configuration may leave out.
+func Peers() []string { return []string{"scp", "sftp", "rsync", "rsync --fsync"} }
+
+// Check says what is wrong with a configuration and names of rows, before anything is
+// begun that takes an hour.
+func Check(cfg Config, names []string) error {
+	if cfg.Repeat < 1 || cfg.Keys < 1 || cfg.Execs < 1 || cfg.Bulk < 1<<20 || cfg.Loopback < 1<<20 || cfg.File < 1<<20 || cfg.Files < 1 || cfg.Idle < time.Second || cfg.Sleep < time.Second {
+		return errors.New("a measurement wants at least one repetition, key, command and file, 1 MiB and one second")
+	}
+	for _, name := range cfg.Without {
+		if !slices.Contains(Peers(), name) {
+			return fmt.Errorf("no copier %q to leave out; there are: %s", name, strings.Join(Peers(), ", "))
+		}
+	}
+	_, err := choose(names)
+	return err
+}
+
 // Run measures the named rows, all of them without names. What one row cannot do
-// is in the report; the error is about the run as a whole.
+// is in the report; the error is about the run as a whole. Who calls has asked Check.
 func Run(ctx context.Context, cfg Config, names []string) (Report, error) {
 	rows, err := choose(names)
 	if err != nil {
@@ -104,7 +122,7 @@ func choose(names []string) ([]Row, error) {
 	for _, name := range names {
 		at := slices.IndexFunc(Rows(), func(r Row) bool { return r.Name == name })
 		if at < 0 {
-			return nil, fmt.Errorf("no row %q", name)
+			return nil, fmt.Errorf("no row %q; \"bench list\" shows them", name)
 		}
 		list = append(list, Rows()[at])
 	}

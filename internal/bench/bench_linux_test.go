@@ -73,6 +73,24 @@ func TestUnknownRow(t *testing.T) {
 	}
 }
 
+func TestAWrongConfigurationIsSaidBeforeAnythingBegins(t *testing.T) {
+	good := Config{Repeat: 1, Keys: 1, Execs: 1, Bulk: 1 << 20, Loopback: 1 << 20, File: 1 << 20, Files: 1, Idle: time.Second, Sleep: time.Second}
+	if err := Check(good, []string{"files"}); err != nil {
+		t.Error(err)
+	}
+	without, none, row := good, good, "file"
+	without.Without, none.Files = []string{"scp", "spc"}, 0
+	for want, err := range map[string]error{
+		`"spc"`:   Check(without, nil),
+		"one":     Check(none, nil),
+		`"fiels"`: Check(good, []string{row, "fiels"}),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %s named: %v", want, err)
+		}
+	}
+}
+
 func TestAFailedRowIsCleanedUpAndSaid(t *testing.T) {
 	var cleaned []int
 	row := Row{Name: "row", measure: func(r *run) error {

@@ -112,11 +112,6 @@ func (s *stage) peer(name, tool, pkg string, x subject, arguments func(program, 
 func (s *stage) copyingFiles(w netlab.WAN, prepare func() (path string, files int, size int64)) error {
 	from, files, size := prepare()
 	list := s.copiers(w)
-	for _, name := range s.cfg.Without {
-		if !slices.ContainsFunc(list, func(c copier) bool { return c.name == name }) {
-			return fmt.Errorf("no copier %q to leave out", name)
-		}
-	}
 	took, failed := make([][]float64, len(list)), make([]error, len(list))
 	for n := range s.cfg.Repeat {
 		for i, c := range list {
