@@ -85,7 +85,7 @@ func TestBothSidesHoldEqualKeys(t *testing.T) {
 		if acc != want {
 			t.Errorf("accepted %+v, want %+v", acc, want)
 		}
-		if i, err := ParseConfirmIndex(m3); err != nil || i != r.agent.Index() || i != ok.AgentIndex() || ok.OperatorIndex() != r.op.Index() {
+		if i, err := ParseConfirmIndex(m3); err != nil || i != r.agent.Index() || i != ok.AgentIndex() || ok.OperatorIndex() != r.op.open.OperatorIndex {
 			t.Errorf("indices differ: %d, %v", i, err)
 		}
 	}
@@ -98,7 +98,7 @@ func TestOpenSaysWhatWasAskedFor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o.Suite != suite || o.Session != [16]byte{9} || o.RequestHash != (key.Hash{1}) || o.RosterHash != (key.Hash{3}) || o.OperatorIndex != r.op.Index() {
+		if o.Suite != suite || o.Session != [16]byte{9} || o.RequestHash != (key.Hash{1}) || o.RosterHash != (key.Hash{3}) || o.OperatorIndex != r.op.open.OperatorIndex {
 			t.Errorf("%v: %+v", suite, o)
 		}
 		if o.EphHash() != r.op.EphHash() || o.Ephemeral() != r.op.open.eph {

@@ -103,10 +103,6 @@ func newIndex() uint32 {
 // EphHash returns H(E_o ‖ [ek]), which goes into the signed request.
 func (o *Operator) EphHash() key.Hash { return o.open.EphHash() }
 
-// Index returns the operator's receive index, by which its socket finds the
-// session of a datagram.
-func (o *Operator) Index() uint32 { return o.open.OperatorIndex }
-
 // Open returns M1 for the request with this hash. One handshake serves one
 // request; asked for another, Open returns an error.
 func (o *Operator) Open(requestHash key.Hash) (m1 []byte, err error) {

@@ -53,13 +53,15 @@ func (s *State) FindOwner(id key.ID) (statement.Verifier, error) {
 
 // FindGrant finds the servers' keys that sign grants.
 func (s *State) FindGrant(id key.ID) (statement.Verifier, error) {
-	return findServerKey(s, id, func(k wire.ServerKeys) key.Public[key.Grant] { return k.Grant })
-}
-
-// FindAudit finds the servers' keys that sign log entries and checkpoints now.
-// For older ones see History.
-func (s *State) FindAudit(id key.ID) (statement.Verifier, error) {
-	return findServerKey(s, id, func(k wire.ServerKeys) key.Public[key.Audit] { return k.Audit })
+	if err := s.notRevoked(id); err != nil {
+		return nil, err
+	}
+	for _, v := range s.roster.Servers {
+		if v.Keys.Grant.ID() == id {
+			return v.Keys.Grant, nil
+		}
+	}
+	return nil, s.notFound(id)
 }
 
 // Server returns the server that has this access key.
@@ -73,18 +75,6 @@ func (s *State) Server(access key.ID) (Server, error) {
 		}
 	}
 	return Server{}, s.notFound(access)
-}
-
-func findServerKey[R key.Role](s *State, id key.ID, pick func(wire.ServerKeys) key.Public[R]) (statement.Verifier, error) {
-	if err := s.notRevoked(id); err != nil {
-		return nil, err
-	}
-	for _, v := range s.roster.Servers {
-		if k := pick(v.Keys); k.ID() == id {
-			return k, nil
-		}
-	}
-	return nil, s.notFound(id)
 }
 
 // Revoked reports whether the key of any role is revoked.
