@@ -34,8 +34,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// patience bounds every wait of a test.
-const patience = 20 * time.Second
+// patience bounds every wait of a test. It is spent only where something is wrong.
+const patience = time.Minute
 
 // TestMain makes the test binary serve as its own session process, and as the
 // agent that a test kills.
