@@ -4,7 +4,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
@@ -155,7 +158,8 @@ func policyPublishCommand() *cli.Command {
 	return &cli.Command{
 		Use: "publish FILE", Short: "Put a rules file into force",
 		Long: "Checks FILE and its expectations, binds its hash in the next roster with an owner's signature and hands both to the\n" +
-			"server. Machines use the new rules from the moment they have verified that roster.",
+			"server. Machines use the new rules from the moment they have verified that roster. A demand for approval that\n" +
+			"this team has too few people for is warned of.",
 		Example: "tucdesk policy publish policy.toml", MinArgs: 1, MaxArgs: 1, Flags: o.ChangeFlags,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			rules, text, err := readRules(io, args[0])
@@ -167,9 +171,25 @@ func policyPublishCommand() *cli.Command {
 					return &cli.Error{Err: fmt.Errorf("expectation %q of line %d fails", r.Name, r.Line), Hints: []string{"tucdesk policy test " + args[0]}}
 				}
 			}
-			return o.WithOwner(ctx, io, func(a *account.Account) error { return publishPolicy(ctx, &o, io, a, rules.Hash(), text) })
+			return o.WithOwner(ctx, io, func(a *account.Account) error {
+				for _, f := range rules.CheckTeam(rolesOf(a.State, time.Now())) {
+					io.Say("warning: %s", f)
+				}
+				return publishPolicy(ctx, &o, io, a, rules.Hash(), text)
+			})
 		},
 	}
+}
+
+// rolesOf has for each person of a team the roles of the keys that hold at now.
+func rolesOf(team *roster.State, now time.Time) []policy.RoleSet {
+	roles := map[string]policy.RoleSet{}
+	for _, o := range team.Roster().Operators {
+		if _, err := team.Operator(o.Key.ID(), now); err == nil {
+			roles[o.Person] |= policy.Roles(o.Role)
+		}
+	}
+	return slices.Collect(maps.Values(roles))
 }
 
 func publishPolicy(ctx context.Context, o *owners.Options, io *cli.IO, a *account.Account, hash key.Hash, text []byte) error {

@@ -2,11 +2,17 @@ package operator
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/operator/teamtest"
 	"github.com/tucdesk/tucdesk/policy"
+	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
 // A rules file comes from a colleague, by a name of the colleague's.
@@ -23,5 +29,32 @@ func TestJ1RulesFilesCannotSpeakToTheTerminal(t *testing.T) {
 	want := `rules\x1b]0;x\x07.toml:3: \u009b2J\u202e: want allow, got deny by no rule: `
 	if !strings.HasPrefix(out.String(), want) || strings.ContainsAny(out.String(), "\x1b\a\u009b\u202e") {
 		t.Errorf("printed %q, want %q", &out, want)
+	}
+}
+
+// A second key makes nobody a second person, and one whose time is over makes nobody
+// an approver.
+func TestWhoMayApproveIsCountedInPeople(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	now := time.Now()
+	news := wire.RosterNews{Policy: m.Text, Updates: []wire.RosterUpdate{m.Next(a, func(r *roster.Roster) {
+		k := teamtest.Generate[key.Operator]().Public()
+		r.Operators = append(r.Operators, roster.Operator{Key: k, Email: "ann@example.org", Person: "ann", Role: policy.Operator, NotAfter: wire.At(now.Add(time.Hour))})
+	})}}
+	if err := a.Learn(news); err != nil {
+		t.Fatal(err)
+	}
+	both := policy.Roles(policy.Admin, policy.Operator)
+	for at, want := range map[time.Time][]policy.RoleSet{
+		now:                    {policy.Roles(policy.Approver), both},
+		now.Add(2 * time.Hour): {policy.Roles(policy.Approver), policy.Roles(policy.Admin)},
+	} {
+		got := rolesOf(a.State, at)
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("at %v: %v, want %v", at.Sub(now), got, want)
+		}
 	}
 }

@@ -43,6 +43,40 @@ func (r *Rules) Check() []Finding {
 	return out
 }
 
+// CheckTeam names demands for approval that a team cannot meet, whoever asks: what
+// needs them is denied to everybody, and that shows only when somebody waits. people
+// has for each person the roles of all keys of theirs.
+func (r *Rules) CheckTeam(people []RoleSet) (out []Finding) {
+	if r.gate != nil {
+		if odd := r.gate.approval.lacking(people); odd != "" {
+			out = append(out, Finding{Text: "[gate]: " + odd})
+		}
+	}
+	for _, x := range r.rules {
+		if odd := x.approval.lacking(people); odd != "" && !x.block {
+			out = append(out, Finding{x.id, x.line, odd})
+		}
+	}
+	return out
+}
+
+// lacking says that too few of people may approve besides the one who asks, or "".
+func (a Approval) lacking(people []RoleSet) string {
+	may := 0
+	for _, p := range people {
+		if p&a.Roles != 0 {
+			may++
+		}
+	}
+	if may == len(people) { // whoever asks is one of them, and nobody agrees to their own wish
+		may--
+	}
+	if a.Count == 0 || a.Count <= may {
+		return ""
+	}
+	return fmt.Sprintf("it wants approvals by %d of %s, and of this team %d could give one to somebody else, so nobody gets through", a.Count, a.Roles, max(may, 0))
+}
+
 func (r *Rules) checkFile() (out []Finding) {
 	if r.mode == modeLockdown {
 		out = append(out, Finding{Text: "the policy is in lockdown: it denies everything"})
