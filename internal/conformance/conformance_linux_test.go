@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tucdesk/tucdesk/internal/programtest"
 )
 
 var update = flag.Bool("update", false, "write docs/SSH-COMPAT.md")
@@ -85,8 +86,7 @@ func (r *rig) check(t *testing.T, c testCase, port string) {
 		cmd.Env = append(cmd.Env, "SMALL="+smallDisk(t))
 	}
 	for i := range 2 {
-		_, p, _ := net.SplitHostPort(freeAddr(t))
-		cmd.Env = append(cmd.Env, fmt.Sprintf("P%d=%s", i+1, p))
+		cmd.Env = append(cmd.Env, fmt.Sprintf("P%d=%s", i+1, programtest.Port(t)))
 	}
 	cmd.Stdout, cmd.Stderr = files[0], files[1]
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

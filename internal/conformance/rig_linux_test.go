@@ -213,7 +213,7 @@ func (r *rig) says(log, text string) string {
 
 // serve starts the server and founds the team.
 func (r *rig) serve() {
-	addr, relay := freeAddr(r.t), freeAddr(r.t)
+	addr, relay := "127.0.0.1:"+programtest.Port(r.t), "127.0.0.1:"+programtest.Port(r.t)
 	r.write("server.toml", fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n[relay]\nsecure = \"127.0.0.1:0\"\nlisten = %q\npublic = %q\n", addr, addr, relay, relay))
 	r.write("policy.toml", strings.ReplaceAll(rules, "ROOTS", r.dir))
 	r.write("passphrase", rand.Text()+"\n")
@@ -258,26 +258,6 @@ func (r *rig) rootless() {
 		r.t.Fatal(err)
 	}
 	r.agent("plain", "plain", filepath.Join(dir, "state"), &nobody)
-}
-
-// freeAddr is a port that is free for TCP and UDP.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		u, err := net.ListenPacket("udp", addr)
-		_ = l.Close()
-		if err == nil {
-			_ = u.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // sender serves the big file to whoever connects, by TCP and by a socket.

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/tucdesk/tucdesk/internal/programtest"
 	"github.com/tucdesk/tucdesk/internal/wire"
 )
 
@@ -59,8 +60,7 @@ func TestForwardsComeBackAfterTheAgent(t *testing.T) {
 	w := newWorld(t, withForwards)
 	web := w.agent("web", "web")
 	port := echo(t)
-	_, local, _ := net.SplitHostPort(freeAddr(t))
-	_, remote, _ := net.SplitHostPort(freeAddr(t))
+	local, remote := programtest.Port(t), programtest.Port(t)
 	f := w.ann.start("forward", "web", local+":127.0.0.1:"+port, "-R", remote+":127.0.0.1:"+port)
 	both := func(what string) {
 		t.Helper()

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/programtest"
 )
 
 // windowsMachine joins a machine with Windows and starts its agent there.
@@ -284,8 +285,7 @@ func (o *onWindows) refusals(t *testing.T) {
 
 func (o *onWindows) forwards(t *testing.T) {
 	port := echo(t)
-	_, local, _ := net.SplitHostPort(freeAddr(t))
-	_, remote, _ := net.SplitHostPort(freeAddr(t))
+	local, remote := programtest.Port(t), programtest.Port(t)
 	f := o.ann.start("forward", "win", local+":127.0.0.1:"+port, "-R", remote+":127.0.0.1:"+port)
 	for _, p := range []string{local, remote} {
 		eventually(t, "a forward stands", func() bool { text, err := fetch(p); return err == nil && text == "hello" })
