@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"strings"
 	"sync"
@@ -30,8 +31,9 @@ const (
 	Role = "tucdesk" // what the server connects as: no superuser, and bound by row-level security
 )
 
-// startWithin bounds the start of a cluster, and every command to it; our choice.
-const startWithin = 30 * time.Second
+// patience bounds the start of a cluster, and every command to it; our choice, far
+// beyond what they take on a machine that is busy with other tests.
+const patience = 2 * time.Minute
 
 // Cluster is a PostgreSQL server that starts when a test first asks for a database.
 // The zero value is ready; TestMain calls Stop at the end.
@@ -40,7 +42,8 @@ type Cluster struct {
 	bin    string
 	dir    string
 	server *exec.Cmd
-	why    error // why there is none
+	ended  chan struct{} // closed when the server has ended
+	why    error         // why there is none
 	count  atomic.Int64
 
 	fill   sync.Once
@@ -65,12 +68,30 @@ func (c *Cluster) Filled(t testing.TB, fill func(dsn string) error) string {
 		if err := fill(c.dsn(Role, name)); err != nil {
 			t.Fatal(err)
 		}
+		c.left(t, name)
 		c.filled = name
 	})
 	if c.filled == "" {
 		t.Fatal("nothing to copy: filling a database failed in another test")
 	}
 	return c.dsn(Role, c.create(t, ` TEMPLATE `+c.filled))
+}
+
+// left waits until nobody is connected to a database: a connection that was closed
+// lasts until its process has ended, and a database in use is not copied.
+func (c *Cluster) left(t testing.TB, name string) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; <-tick.C {
+		n := c.Query(t, c.dsn(Boss, "postgres"), `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+name+`' AND backend_type = 'client backend'`)
+		if n == "0" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s connections are still open to what was filled", n)
+		}
+	}
 }
 
 // need starts the server, or skips the test.
@@ -112,7 +133,7 @@ func (c *Cluster) Query(t testing.TB, dsn, sql string) string {
 func (c *Cluster) Stop() {
 	if c.server != nil {
 		_ = c.server.Process.Signal(os.Interrupt) // fast shutdown
-		_ = c.server.Wait()
+		<-c.ended
 	}
 	if c.dir != "" {
 		_ = os.RemoveAll(c.dir)
@@ -149,16 +170,34 @@ func (c *Cluster) run() error {
 	server := exec.Command(filepath.Join(c.bin, "postgres"), "-D", data, "-k", c.dir, "-c", "listen_addresses=", "-c", "fsync=off",
 		"-c", "max_connections=200", "-c", "shared_buffers=16MB")
 	server.SysProcAttr, server.Dir = attr, c.dir
-	if err := server.Start(); err != nil {
+	if err := c.keep(server); err != nil {
 		return err
 	}
 	c.server = server
 	return nil
 }
 
+// keep starts the server on a thread that lasts as long as it does: what Linux takes
+// for its parent, with which it dies, is the thread.
+func (c *Cluster) keep(server *exec.Cmd) error {
+	started := make(chan error)
+	c.ended = make(chan struct{})
+	go func() {
+		defer close(c.ended)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := server.Start()
+		started <- err
+		if err == nil {
+			_ = server.Wait()
+		}
+	}()
+	return <-started
+}
+
 // await asks until the server answers.
 func (c *Cluster) await() error {
-	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -170,6 +209,8 @@ func (c *Cluster) await() error {
 		select {
 		case <-ctx.Done():
 			return err
+		case <-c.ended:
+			return fmt.Errorf("the server has ended: %v", err)
 		case <-tick.C:
 		}
 	}
@@ -177,7 +218,7 @@ func (c *Cluster) await() error {
 
 // psql is the database's own client, so that this package needs no driver.
 func (c *Cluster) psql(ctx context.Context, dsn, sql string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, filepath.Join(c.bin, "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-c", sql).CombinedOutput()
 	text := strings.TrimSpace(string(out))

@@ -30,10 +30,12 @@ func TestDatabasesAreTheTestsOwn(t *testing.T) {
 	}
 }
 
+// fills counts the calls of a fill for pg, which is filled once however often its test runs.
+var fills int
+
 func TestFilledDatabasesAreCopies(t *testing.T) {
-	calls := 0
 	fill := func(dsn string) error {
-		calls++
+		fills++
 		pg.Query(t, dsn, `CREATE TABLE tables (n BIGINT)`)
 		pg.Query(t, dsn, `INSERT INTO tables VALUES (1)`)
 		return nil
@@ -41,8 +43,8 @@ func TestFilledDatabasesAreCopies(t *testing.T) {
 	a := pg.Filled(t, fill)
 	pg.Query(t, a, `INSERT INTO tables VALUES (2)`)
 	b := pg.Filled(t, fill)
-	if got := pg.Query(t, b, `SELECT n FROM tables`); got != "1" || calls != 1 {
-		t.Errorf("the second copy holds %q after %d calls", got, calls)
+	if got := pg.Query(t, b, `SELECT n FROM tables`); got != "1" || fills != 1 {
+		t.Errorf("the second copy holds %q after %d calls", got, fills)
 	}
 	if got := pg.Query(t, b, `SELECT tableowner FROM pg_tables WHERE tablename = 'tables'`); got != Role {
 		t.Errorf("the table is %q's", got)
