@@ -43,7 +43,7 @@ func inside(t *testing.T, programs ...string) bool {
 			t.Skipf("this test wants root and %s: apt-get install openssh-server openssh-client util-linux", p)
 		}
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=60s")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), insideEnv+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // its end would be the child's, and agents beside this test end threads
@@ -101,9 +101,9 @@ func private(t *testing.T) {
 	}
 }
 
-// look is what a login writes down about itself. It waits for the record of itself, which
-// the agent makes of a program that runs already.
-const look = `D=%s; timeout 20 sh -c 'until who | grep -q ^tdtester; do :; done'; id > $D/id; env > $D/env; ulimit -a > $D/limit; ulimit -Ha > $D/hard; cat /proc/self/loginuid > $D/loginuid; umask > $D/umask; pwd > $D/pwd; ` +
+// look is what a login writes down about itself. It waits for the records of itself, which
+// the agent makes of a program that runs already: of the three files in this order.
+const look = `D=%s; timeout 30 sh -c 'until who | grep -q ^tdtester && last -w | grep -q "^tdtester.*still logged in" && ! lastlog -u tdtester | grep -q "Never logged in"; do :; done'; id > $D/id; env > $D/env; ulimit -a > $D/limit; ulimit -Ha > $D/hard; cat /proc/self/loginuid > $D/loginuid; umask > $D/umask; pwd > $D/pwd; ` +
 	`who > $D/who; last -w > $D/last; lastlog -u tdtester > $D/lastlog; stat -c '%%U %%G' $(tty) > $D/tty; ps -o tty= -o sid= -p $$ > $D/ps; echo done`
 
 // loginPolicy lets operators be the test's user.
@@ -126,10 +126,11 @@ func bySSH(t *testing.T, line string) {
 	_ = os.Chmod(dir, 0o755)
 	_ = os.Chmod(filepath.Dir(dir), 0o755)
 	_ = os.Chmod(filepath.Join(dir, "user.pub"), 0o644)
-	l := must(net.Listen("tcp", "127.0.0.1:0"))
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	l := must(net.Listen("tcp", net.JoinHostPort(ownLoopback(), "0")))
+	addr := l.Addr().String()
+	host, port, _ := net.SplitHostPort(addr)
 	_ = l.Close()
-	config := fmt.Sprintf("Port %s\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nStrictModes no\nUsePAM yes\nPidFile none\n", port, dir, dir)
+	config := fmt.Sprintf("Port %s\nListenAddress %s\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nStrictModes no\nUsePAM yes\nPidFile none\n", port, host, dir, dir)
 	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -147,19 +148,23 @@ func bySSH(t *testing.T, line string) {
 		_ = sshd.Wait()
 	}()
 	until(t, "sshd to listen", func() bool {
-		c, err := net.Dial("tcp", "127.0.0.1:"+port)
+		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = c.Close()
 		}
 		return err == nil
 	})
 	ssh := exec.Command("ssh", "-F", "none", "-tt", "-i", filepath.Join(dir, "user"), "-p", port, "-o", "StrictHostKeyChecking=no",
-		"-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", loginUser+"@127.0.0.1", line)
+		"-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", loginUser+"@"+host, line)
 	ssh.Env = []string{"TERM=xterm", "HOME=" + dir, "PATH=/usr/bin:/bin"}
 	if out, err := ssh.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("done")) {
 		t.Fatalf("%v\n%s\n%s", err, out, &said)
 	}
+	until(t, "sshd to write down the end", func() bool { return who() == "" })
 }
+
+// who is what who(1) says of the machine that inside has made.
+func who() string { return string(must(exec.Command("who", "/run/utmp").Output())) }
 
 // byAgent logs in by an agent.
 func byAgent(t *testing.T, pam bool, line string) {
@@ -188,6 +193,9 @@ func see(t *testing.T, log func(line string)) seen {
 		t.Fatal(err)
 	}
 	_ = os.Chmod(dir, 0o777)
+	if err := os.Truncate("/var/log/lastlog", 0); err != nil { // or it has what was there before
+		t.Fatal(err)
+	}
 	log(fmt.Sprintf(look, dir))
 	s := seen{}
 	for _, e := range must(os.ReadDir(dir)) {
@@ -253,7 +261,7 @@ func TestLoginLooksLikeSSHs(t *testing.T) {
 			t.Errorf("%s: lastlog says %q; of sshd %q", name, line, ssh["lastlog"])
 		}
 	}
-	if out := must(exec.Command("who", "/run/utmp").Output()); len(out) > 0 {
+	if out := who(); out != "" {
 		t.Errorf("at the end who says %s", out)
 	}
 }
@@ -311,7 +319,6 @@ func TestLoginRecordEndsWhateverEndsTheSession(t *testing.T) {
 		r.Action, r.Params.TTY, r.Params.User = wire.Shell, true, loginUser
 	})
 	pid := pidIn(t, s)
-	who := func() string { return string(must(exec.Command("who", "/run/utmp").Output())) }
 	until(t, "who to know of a login", func() bool {
 		return strings.Contains(who(), loginUser) && strings.Contains(who(), "(tucdesk:ann@example.com)")
 	})
@@ -359,7 +366,7 @@ func stale(t *testing.T, a *Agent) {
 	if err := a.logins.In(utmp.Login{PID: gone.Process.Pid, Line: "pts/4000", User: "left", Host: loginPrefix + "x", At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	if out := string(must(exec.Command("who", "/run/utmp").Output())); !strings.Contains(out, "left") {
+	if out := who(); !strings.Contains(out, "left") {
 		t.Errorf("the record is not there: %q", out)
 	}
 }
