@@ -222,19 +222,17 @@ func TestM6AnswersToStrangersStayWithinWhatTheySent(t *testing.T) {
 	s := serve(t, nil)
 	c := dialRaw(t, s, "udp", credential.Credential{})
 	plain := compose(stun.MethodAllocate, transport())
-	sent, got := 0, 0
-	for range 40 {
+	const requests = 40
+	for range requests {
 		c.send(plain.Raw)
-		sent += len(plain.Raw)
 	}
+	until(t, "an answer to be withheld", func() bool { return s.Snapshot().Events["amplification"] > 0 })
+	sent, got := requests*len(plain.Raw), len(c.receive(patience))
 	for b := c.receive(quiet); b != nil; b = c.receive(quiet) {
 		got += len(b)
 	}
 	if got == 0 || got > sent*3/2 {
 		t.Errorf("%d bytes answered to %d sent", got, sent)
-	}
-	if s.Snapshot().Events["amplification"] == 0 {
-		t.Error("nothing was withheld")
 	}
 	for _, method := range []stun.Method{stun.MethodBinding, stun.MethodRefresh} {
 		d := dialRaw(t, s, "udp", credential.Credential{}, "127.0.0.9:0")
@@ -246,8 +244,10 @@ func TestM6AnswersToStrangersStayWithinWhatTheySent(t *testing.T) {
 }
 
 func TestM6FloodIsCutByRateBeforeParsing(t *testing.T) {
-	s := serve(t, func(c *Config) { c.Limits.ControlPerSecond = 5 })
+	const perSecond, burst = 5, 5 * burstSeconds
+	s := serve(t, func(c *Config) { c.Limits.ControlPerSecond = perSecond })
 	c := dialRaw(t, s, "udp", credential.Credential{})
+	began := time.Now()
 	for range 100 {
 		c.send([]byte("\x00garbage"))
 	}
@@ -255,8 +255,9 @@ func TestM6FloodIsCutByRateBeforeParsing(t *testing.T) {
 		snap := s.Snapshot()
 		return snap.Events["rate_limited"]+snap.Drops["bad_length"] == 100
 	})
-	if n := s.Snapshot().Drops["bad_length"]; n > 21 {
-		t.Errorf("%d of 100 were parsed, burst is 20", n)
+	most := uint64(burst + 1 + perSecond*time.Since(began)/time.Second) // a slow machine gives it time to refill
+	if n := s.Snapshot().Drops["bad_length"]; n > most {
+		t.Errorf("%d of 100 were parsed, want %d at most", n, most)
 	}
 	other := dialRaw(t, s, "udp", credential.Credential{}, "127.0.0.2:0")
 	other.challenge() // another source is served meanwhile
@@ -367,15 +368,15 @@ func TestM9AllocationEndsWithItsCredential(t *testing.T) {
 }
 
 func TestIdleAllocationEndsThoughItIsRefreshed(t *testing.T) {
-	s := serve(t, func(c *Config) { c.Limits.Idle = time.Second })
-	oc, ac := mint(s)
+	s := serve(t, func(c *Config) { c.Limits.Idle = 2 * patience })
+	oc, ac := credential.MintPair(secret(s), time.Now(), time.Hour) // which ends later
 	o, a := dialRaw(t, s, "udp", oc).join(), dialRaw(t, s, "udp", ac).join()
 	o.send(frame("x"))
 	a.hears("x")
 	if _, _, idle := s.table.sweep(time.Now()); len(idle) != 0 {
 		t.Errorf("%d idle at once", len(idle))
 	}
-	if _, _, idle := s.table.sweep(time.Now().Add(2 * time.Second)); len(idle) != 2 {
+	if _, _, idle := s.table.sweep(time.Now().Add(3 * patience)); len(idle) != 2 {
 		t.Errorf("%d idle", len(idle))
 	}
 }
@@ -397,9 +398,9 @@ func TestM10RequestsOfAnotherUserOnTheSameTupleAreDropped(t *testing.T) {
 			t.Errorf("request %d was answered", i)
 		}
 	}
-	snap := s.Snapshot()
-	if snap.Events["foreign_user"] != 4 || snap.Allocations != 2 {
-		t.Errorf("%d allocations, %v", snap.Allocations, snap.Events)
+	until(t, "four drops", func() bool { return s.Snapshot().Events["foreign_user"] == 4 })
+	if n := s.Snapshot().Allocations; n != 2 {
+		t.Errorf("%d allocations", n)
 	}
 }
 
@@ -424,7 +425,8 @@ func TestM11ManyIdleConnectionsLeaveRoomForOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	until(t, "another source to be let in", func() bool { return s.Snapshot().Connections == 51 })
+	other, _ := mint(s)
+	(&raw{t: t, conn: guarded(t, conn, "tcp"), cred: other}).join() // another source is let in
 }
 
 func TestM14ByteQuotaStopsAnAllocation(t *testing.T) {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 10 * time.Second // bounds every wait of a test
+const patience = 30 * time.Second // bounds every wait of a test
 
 // serve runs a relay on loopback until the test ends. edit may change its
 // configuration before.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/pion/stun"
@@ -32,30 +33,27 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
-// echo answers datagrams on loopback, as turnutils_peer does.
+// echo answers datagrams on loopback, as coturn's own peer does: that one would have to
+// be told a port, which another program can have got by then.
 func echo(t *testing.T) int {
 	t.Helper()
-	path := tool(t, "turnutils_peer")
-	probe, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	peer, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := probe.LocalAddr().(*net.UDPAddr).Port
-	probe.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	cmd := exec.CommandContext(ctx, path, "-L", "127.0.0.1", "-p", fmt.Sprint(port))
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cancel(); cmd.Wait() })
-	until(t, "turnutils_peer to listen", func() bool {
-		c, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			c.Close()
+	var answering sync.WaitGroup
+	answering.Go(func() {
+		buf := make([]byte, 2048)
+		for {
+			n, from, err := peer.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = peer.WriteTo(buf[:n], from)
 		}
-		return err != nil
 	})
-	return port
+	t.Cleanup(func() { peer.Close(); answering.Wait() })
+	return peer.LocalAddr().(*net.UDPAddr).Port
 }
 
 // uclient runs turnutils_uclient and returns what it printed.
@@ -68,7 +66,7 @@ func uclient(t *testing.T, s *Server, cred credential.Credential, args ...string
 			port = tcpAddr.Port()
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience) // it waits for seconds by itself
 	defer cancel()
 	all := append([]string{"-u", cred.Username, "-w", credential.Text(cred.Password), "-p", fmt.Sprint(port), "-c"}, args...)
 	out, err := exec.CommandContext(ctx, tool(t, "turnutils_uclient"), append(all, "127.0.0.1")...).CombinedOutput()

@@ -232,7 +232,7 @@ func TestM11SilentConnectionsAreClosed(t *testing.T) {
 		open[proto] = conn
 	}
 	for name, conn := range open {
-		conn.SetReadDeadline(time.Now().Add(2 * guard.FirstFrameTimeout))
+		conn.SetReadDeadline(time.Now().Add(guard.FirstFrameTimeout + patience))
 		if _, err := conn.Read(make([]byte, 1)); err == nil || late(err) {
 			t.Errorf("%s: %v", name, err)
 		}
