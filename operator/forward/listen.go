@@ -70,10 +70,26 @@ func both(a, b error) error {
 	return fmt.Errorf("%w; %w", a, b)
 }
 
-// openLoopback does with one of the families where the system has no other. A port
+// choices is how often the system chooses a port again that turns out to be somebody's in
+// the other family, of which it knows nothing when it chooses; our choice.
+const choices = 8
+
+// openLoopback listens at a port of both families. Where any will do, one that somebody
+// has in the other family is no reason to refuse.
+func openLoopback(port uint16) (list []net.Listener, at string, err error) {
+	for range choices {
+		list, at, err = openFamilies(port)
+		if port != 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	return list, at, err
+}
+
+// openFamilies does with one of the families where the system has no other. A port
 // that somebody has in one of them is taken: half of the programs that connect to
 // "localhost" would reach that one (attack P3).
-func openLoopback(port uint16) (list []net.Listener, at string, err error) {
+func openFamilies(port uint16) (list []net.Listener, at string, err error) {
 	for _, host := range loopback {
 		l, bad := net.Listen("tcp", hostPort(host, port))
 		if bad != nil {
