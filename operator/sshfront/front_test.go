@@ -54,7 +54,7 @@ func serve(t *testing.T, user string) (*ssh.Client, <-chan Ask) {
 		_ = c.Close()
 		select {
 		case <-served:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("the front does not end with its client")
 		}
 	})
