@@ -135,7 +135,9 @@ const settle = 500 * time.Millisecond
 // Stays reports whether something is left that was meant to outlive the program: it has
 // made a session of its own, or ignores the hang-up. Of a program that has ended, those
 // that still may do so are waited for, half a second at most.
-func (p *Process) Stays() bool {
+func (p *Process) Stays() bool { return p.staysWithin(settle) }
+
+func (p *Process) staysWithin(settle time.Duration) bool {
 	for pause, end := time.Millisecond, time.Now().Add(settle); ; pause = min(2*pause, 50*time.Millisecond) {
 		stay, undecided := p.staying()
 		if !undecided || !p.stdout.isLate() || time.Now().After(end) {

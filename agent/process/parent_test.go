@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // actor starts this test as another process, and returns the process that it starts.
@@ -71,37 +72,43 @@ func actAlone() {
 	p.End()
 }
 
-// actLeaving runs a program that starts a daemon at the last moment and something plain,
-// and lets stay what may.
-func actLeaving() {
+// Two programs that end when what they have started has said that it runs: a daemon and
+// something plain, or what becomes a daemon when the program is dead.
+const (
+	leaving = `{ sh -c 'echo plain $$; exec sleep 1000 >&- 2>&-' & setsid sh -c 'echo daemon $$; exec sleep 1000 >&- 2>&-' & } | ` +
+		`{ read -r a; read -r b; printf '%s\n' "$a" "$b"; }`
+	leavingLate = `{ m=$$ sh -c 'echo daemon $$; until grep -q ") Z " /proc/$m/stat; do :; done; exec setsid sleep 1000 >&- 2>&-' & } | ` +
+		`{ read -r a; echo "$a"; }`
+)
+
+// actLeaving runs one of them and lets stay what may, which has that long to show.
+func actLeaving(text string, settle time.Duration) {
 	f, err := Resolve("sh", "/")
 	if err != nil {
 		os.Exit(1)
 	}
-	text := "sh -c 'echo plain $$; exec sleep 1000 >&- 2>&-' & setsid sh -c 'echo daemon $$; exec sleep 1000 >&- 2>&-' & exit 0"
 	p, err := Start(Spec{File: f, Argv: []string{"sh", "-c", text}, Dir: "/", Env: []string{"PATH=" + Path}, Alone: true})
 	if err != nil {
 		os.Exit(1)
 	}
 	_, _ = io.Copy(os.Stdout, p.Stdout())
 	p.Wait()
-	if p.Stays() {
+	if p.staysWithin(settle) {
 		p.Leave()
 	}
 	p.End()
 }
 
-// A program may be gone before what it started with setsid has left its session: that is
-// waited for. What did not leave it ends all the same.
-func TestWhatHasLeftTheSessionStaysIfItMay(t *testing.T) {
-	t.Parallel()
+// left runs a helper that leaves something, to its end, and returns what it says of it.
+func left(t *testing.T, part string) (pids map[string]int) {
+	t.Helper()
 	cmd := exec.Command(self(t).Path)
-	cmd.Env = []string{helperEnv + "=leaving"}
+	cmd.Env = []string{helperEnv + "=" + part}
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	pids := map[string]int{}
+	pids = map[string]int{}
 	for line := range strings.Lines(string(out)) {
 		var name string
 		var pid int
@@ -109,15 +116,28 @@ func TestWhatHasLeftTheSessionStaysIfItMay(t *testing.T) {
 			t.Fatal(err)
 		}
 		pids[name] = pid
-		defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
-	}
-	if len(pids) != 2 {
-		t.Fatalf("it says %q", out)
+		t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
 	}
 	if s := state(pids["daemon"]); s == "" || s == "Z" {
-		t.Error("the daemon has ended")
+		t.Errorf("the daemon has ended; it says %q", out)
+	}
+	return pids
+}
+
+// What did not leave the session ends all the same.
+func TestWhatHasLeftTheSessionStaysIfItMay(t *testing.T) {
+	t.Parallel()
+	pids := left(t, "leaving")
+	if len(pids) != 2 {
+		t.Fatalf("it speaks of %v", pids)
 	}
 	waitFor(t, "what did not leave to end", func() bool { s := state(pids["plain"]); return s == "" || s == "Z" })
+}
+
+// A program may be gone before what it started with setsid has left its session.
+func TestWhatIsAboutToLeaveTheSessionIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	left(t, "leaving late")
 }
 
 func TestH2DaemonEndsWithTheSession(t *testing.T) {
