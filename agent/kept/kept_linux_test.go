@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func must[T any](v T, err error) T {
 	if err != nil {
@@ -232,8 +232,7 @@ func TestStuckStreamLosesTheShell(t *testing.T) {
 	s.join(80, 24).shows(t, "the-end")
 }
 
-func TestH4ScrollbackIsBoundedAndNothingWaitsWhileDetached(t *testing.T) {
-	t.Parallel()
+func TestH4ScrollbackIsBoundedAndNothingWaitsWhileDetached(t *testing.T) { // not parallel: it looks at memory
 	s := holding(t, `echo go; yes`)
 	first := s.join(80, 24)
 	first.shows(t, "go")
