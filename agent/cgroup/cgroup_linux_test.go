@@ -61,6 +61,30 @@ func gone(pid int) bool {
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
+// until waits for a condition.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// wantGone waits for the end of a process whose group has ended: the kernel counts the
+// killed out of their group before they are dead.
+func wantGone(t *testing.T, pid int) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	until(t, "the daemon to end with its group", func() bool { return gone(pid) })
+}
+
 func TestH2DaemonDiesWithItsGroup(t *testing.T) {
 	p := open(t)
 	g, err := p.Make("one")
@@ -77,10 +101,7 @@ func TestH2DaemonDiesWithItsGroup(t *testing.T) {
 	if err := g.End(); err != nil {
 		t.Fatal(err)
 	}
-	if !gone(pid) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-		t.Error("the daemon outlived its group")
-	}
+	wantGone(t, pid)
 	if _, err := os.Stat(g.dir); err == nil {
 		t.Error("the group is still there")
 	}
@@ -115,9 +136,7 @@ func TestSweepEndsOwnGroupsOnly(t *testing.T) {
 	if kept, err := p.Sweep(); err != nil || len(kept) > 0 {
 		t.Fatal(kept, err)
 	}
-	if !gone(pid) {
-		t.Error("what was left goes on")
-	}
+	wantGone(t, pid)
 	if _, err := os.Stat(theirs.dir); err != nil {
 		t.Error("another agent's group was ended")
 	}
@@ -163,13 +182,7 @@ func TestWhatWasLeftIsKeptAndMarked(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(10 * time.Second); !left[0].Group.Ended(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatal("the group does not end with its program")
-		}
-	}
+	until(t, "the group to end with its program", left[0].Group.Ended)
 	if left, err := p.Sweep(); err != nil || len(left) != 0 {
 		t.Errorf("after its end: %v, %v", left, err)
 	}

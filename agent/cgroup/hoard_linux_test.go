@@ -183,7 +183,8 @@ func nextLife() error {
 	return errors.Join(full(left[0].Group, p.limits.one), others(p), left[0].Group.End())
 }
 
-// full waits until a group has taken all it may.
+// full waits until a group has taken all it may. A fork that is refused is counted for a
+// moment, and a hoard never stops trying: one more is no fault.
 func full(g *Group, limit int) error {
 	dir := g.dir
 	if g.counted != "" {
@@ -191,7 +192,7 @@ func full(g *Group, limit int) error {
 	}
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(10 * time.Second); ; <-tick.C {
+	for end := time.Now().Add(time.Minute); ; <-tick.C {
 		text, err := os.ReadFile(filepath.Join(dir, "pids.current"))
 		if err != nil {
 			return err
@@ -200,7 +201,7 @@ func full(g *Group, limit int) error {
 		if err != nil || n == limit {
 			return err
 		}
-		if n > limit || time.Now().After(end) {
+		if n > limit+1 || time.Now().After(end) {
 			return fmt.Errorf("the hoard has %d processes, may have %d", n, limit)
 		}
 	}
