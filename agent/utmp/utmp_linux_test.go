@@ -165,8 +165,11 @@ func TestReadersLockHoldsNoLoginUp(t *testing.T) {
 	if err := f.In(ann); err != nil {
 		t.Fatal(err)
 	}
-	if out := say(t, "who", f.Utmp); !strings.Contains(out, "ann") || time.Since(began) > 10*lockWithin {
-		t.Errorf("after %v who says\n%s", time.Since(began), out)
+	if took := time.Since(began); took > 60*lockWithin { // it has waited once
+		t.Errorf("it took %v", took)
+	}
+	if out := say(t, "who", f.Utmp); !strings.Contains(out, "ann") {
+		t.Errorf("who says\n%s", out)
 	}
 }
 
