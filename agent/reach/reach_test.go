@@ -176,8 +176,13 @@ func TestErrorsNameTheReasonAndNotOurWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := uint16(l.Addr().(*net.TCPAddr).Port)
-	_ = l.Close()
+	defer l.Close()
+	taken, err := net.Dial("tcp", l.Addr().String()) // at its own end nobody listens, and nobody else can
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := uint16(taken.LocalAddr().(*net.TCPAddr).Port)
 	if _, err := Dial(t.Context(), "127.0.0.1", port, false); err == nil || err.Error() != "unreachable: connecting: connection refused" {
 		t.Errorf("got %v", err)
 	}
