@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 10 * time.Second // bounds every wait of a test
+const patience = 30 * time.Second // bounds every wait of a test
 
 // until waits for a condition.
 func until(t testing.TB, what string, ok func() bool) {

@@ -129,7 +129,7 @@ func TestTextMessagesEndTheConnectionAtOnce(t *testing.T) {
 	if want := []byte{0x88, 2, 0x03, 0xeb}; !bytes.Equal(got, want) { // close, 1003
 		t.Errorf("%x, want %x", got, want)
 	}
-	if took := time.Since(start); took > patience/2 {
+	if took := time.Since(start); took > 5*time.Second { // which the library waits for the other end's farewell
 		t.Errorf("closed after %v", took)
 	}
 }
