@@ -87,7 +87,7 @@ func TestM11ConnectionCapsHoldAndAreGivenBack(t *testing.T) {
 	dial(t, l)
 	second := <-accepted
 	refused := dial(t, l)
-	refused.SetReadDeadline(time.Now().Add(5 * time.Second))
+	refused.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if _, err := refused.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("connection over the cap: %v", err)
 	}
