@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -132,13 +133,26 @@ func TestF11SizeAndDepthAreBounded(t *testing.T) {
 		"deep tables":         {"a=" + strings.Repeat("{a=", 1<<18), "nested deeper"},
 		"deep keys":           {strings.Repeat("a.", 1<<19-100) + "a=1", "a key of more than"},
 	} {
+		mustTake(t, name, 5*time.Second, func() {
+			if _, err := Parse([]byte(head + c.body)); err == nil || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("%s: %.200v", name, err)
+			}
+		})
+	}
+}
+
+// mustTake wants f to take no longer than limit, at the best of five times: what else a
+// machine has to do makes it slower, and nothing makes it faster than it is.
+func mustTake(t *testing.T, what string, limit time.Duration, f func()) {
+	t.Helper()
+	best := time.Duration(math.MaxInt64)
+	for try := 0; try < 5 && best > limit; try++ {
 		start := time.Now()
-		if _, err := Parse([]byte(head + c.body)); err == nil || !strings.Contains(err.Error(), c.text) {
-			t.Errorf("%s: %.200v", name, err)
-		}
-		if took := time.Since(start); took > 5*time.Second {
-			t.Errorf("%s took %v", name, took)
-		}
+		f()
+		best = min(best, time.Since(start))
+	}
+	if best > limit {
+		t.Errorf("%s took %v", what, best)
 	}
 }
 
@@ -149,11 +163,7 @@ func TestF11EvaluationOfTheLargestFileIsBounded(t *testing.T) {
 		fmt.Fprintf(&b, "[[allow]]\nid='r%d'\nwho.roles=['operator']\nactions=['shell']\nlimits.idle='1h'\n", i)
 	}
 	r := load(t, b.String())
-	start := time.Now()
-	expectEffectFast(t, r)
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("one decision took %v", took)
-	}
+	mustTake(t, "one decision", time.Second, func() { expectEffectFast(t, r) })
 	if len(r.Check()) == 0 {
 		t.Error("10,000 equal rules and no finding")
 	}
