@@ -97,7 +97,7 @@ func (p *pane) state() string {
 	p.count++
 	mark := fmt.Sprintf("mark-%s-%d", p.name, p.count)
 	_, _ = p.in.WriteString("\x1b]2;" + mark + "\a")
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for strings.TrimSpace(p.m.run("display", "-p", "-t", p.name, "#{pane_title}")) != mark {
 		if time.Now().After(deadline) {
 			p.m.Fatalf("the pane did not take %q", p.raw)
