@@ -76,6 +76,11 @@ func ReadPassphrase(ctx context.Context, prompt string) ([]byte, error) {
 
 // ask closes in and out when the answer has come.
 func ask(ctx context.Context, in, out *os.File, prompt string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		// The reader below might hush the terminal after it was put back, and leave it so.
+		_, _ = in.Close(), out.Close()
+		return nil, err
+	}
 	old, err := term.GetState(int(in.Fd()))
 	if err == nil {
 		// Before the question: who types at once must not see the beginning of a secret.

@@ -78,10 +78,18 @@ func types(t *testing.T, person, program *os.File, line string) {
 	if _, err := io.WriteString(person, line+"\r"); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); waiting(t, program) == 0; {
+	eventually(t, fmt.Sprintf("%q to arrive", line), func() bool { return waiting(t, program) > 0 })
+}
+
+// eventually waits for something that other threads or the system do, at once where they
+// have nothing else to do.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !is(); {
 		if time.Now().After(end) {
-			t.Fatalf("%q never arrived", line)
+			t.Fatalf("waited for %s for a minute", what)
 		}
+		<-time.After(time.Millisecond)
 	}
 }
 
@@ -157,9 +165,10 @@ func until(t *testing.T, person *os.File, end string) string {
 func TestACancelledQuestionEndsItsLine(t *testing.T) {
 	person, program := pair(t)
 	ctx, cancel := context.WithCancel(t.Context())
+	in := again(t, program)
 	asked := make(chan error, 1)
 	go func() {
-		_, err := ask(ctx, again(t, program), again(t, program), "Passphrase: ")
+		_, err := ask(ctx, in, again(t, program), "Passphrase: ")
 		asked <- err
 	}()
 	until(t, person, "Passphrase: ")
@@ -170,5 +179,31 @@ func TestACancelledQuestionEndsItsLine(t *testing.T) {
 	}
 	if _, err := io.WriteString(person, "\r"); err != nil { // lets the reader go
 		t.Fatal(err)
+	}
+	eventually(t, "the reader to go", func() bool {
+		_, err := in.Stat()
+		return errors.Is(err, os.ErrClosed)
+	})
+}
+
+// Ctrl-C while a key is unlocked comes before the next question: nobody is asked, and no
+// reader that comes late leaves the terminal without an echo.
+func TestNobodyIsAskedAfterTheEnd(t *testing.T) {
+	_, program := pair(t)
+	before, err := unix.IoctlGetTermios(int(program.Fd()), getMode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	in := again(t, program)
+	if _, err := ask(ctx, in, again(t, program), "Passphrase: "); !errors.Is(err, context.Canceled) {
+		t.Errorf("it returns %v", err)
+	}
+	if _, err := in.Stat(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("somebody reads the terminal: %v", err)
+	}
+	if after, err := unix.IoctlGetTermios(int(program.Fd()), getMode); err != nil || *after != *before {
+		t.Errorf("the terminal is not as it was: %+v, %v", after, err)
 	}
 }
