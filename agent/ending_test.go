@@ -40,6 +40,18 @@ func resident(t testing.TB, pid int) int {
 	return 0
 }
 
+// written returns how many bytes a process has written.
+func written(t testing.TB, pid int) int {
+	t.Helper()
+	for line := range strings.Lines(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))))) {
+		if v, ok := strings.CutPrefix(line, "wchar: "); ok {
+			return must(strconv.Atoi(strings.TrimSpace(v)))
+		}
+	}
+	t.Fatal("no wchar")
+	return 0
+}
+
 func alive(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !bytes.Contains(b, []byte(") Z "))
