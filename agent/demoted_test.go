@@ -33,6 +33,7 @@ func (k *team) demote(name string) wire.RosterNews {
 
 func TestE13WhoWasMadeAViewerGetsNoKeys(t *testing.T) {
 	k := newTeam(t, carelessPolicy)
+	k.startRelay() // or the session is over as soon as its process finds none
 	a := k.agent()
 	k.askFor(a, "eve", nil).wantAccept()
 	s := a.sessions.all()[0]
@@ -49,6 +50,7 @@ func TestE13WhoWasMadeAViewerGetsNoKeys(t *testing.T) {
 
 func TestE13WhoWasMadeAViewerReachesNothingNew(t *testing.T) {
 	k := newTeam(t, carelessPolicy)
+	k.startRelay() // or the session is over as soon as its process finds none
 	a := k.agent()
 	forward := func(r *wire.Request) { r.Action, r.Params.Argv = wire.Forward, nil }
 	k.askFor(a, "eve", forward).wantAccept()

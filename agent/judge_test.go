@@ -26,6 +26,7 @@ import (
 
 func TestHonestRequestIsAccepted(t *testing.T) {
 	k := newTeam(t, openPolicy)
+	k.startRelay() // or the session is over as soon as its process finds none
 	a := k.agent()
 	m3, _ := k.askFor(a, "ann", nil).wantAccept()
 	if len(m3) == 0 || a.sessions.count() != 1 {

@@ -298,6 +298,7 @@ func TestE3ApprovalIsUsedOnceAlsoAfterARestart(t *testing.T) {
 
 func TestE13RightsAreCheckedAgainBeforeKeysLeave(t *testing.T) {
 	k := newTeam(t, openPolicy)
+	k.startRelay() // or the session is over as soon as its process finds none
 	a := k.agent("gated")
 	accepted := func() *live {
 		q := k.askFor(a, "ann", argv("id"))
