@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 10 * time.Second // bounds every wait of a test
+const patience = 30 * time.Second // bounds every wait of a test
 
 type testRelay struct {
 	server *relay.Server
