@@ -77,16 +77,17 @@ func TestALostDatagramDelaysNoKey(t *testing.T) {
 
 // TestBulkIsNotSentTwice: copies are for what a person waits for.
 func TestBulkIsNotSentTwice(t *testing.T) {
-	w, lo, la := memWorld(t)
-	defer w.close()
-	w.cat([]byte("warm"))
-	before := lo.count()
-	const size = 4 << 20
-	w.cat(random(t, size))
-	if n := lo.count() - before; n > size/1100*12/10 {
-		t.Errorf("%d datagrams for %d bytes", n, size)
-	}
-	_ = la
+	synctest.Test(t, func(t *testing.T) { // what a busy machine answers late is sent again
+		w, lo, _ := memWorld(t)
+		defer w.close()
+		w.cat([]byte("warm"))
+		before := lo.count()
+		const size = 4 << 20
+		w.cat(random(t, size))
+		if n := lo.count() - before; n > size/1100*12/10 {
+			t.Errorf("%d datagrams for %d bytes", n, size)
+		}
+	})
 }
 
 // TestRelayKilledWhileDataFlows: with a second relay alive no byte is lost and

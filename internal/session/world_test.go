@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second // bounds every wait of a test
+const patience = time.Minute // bounds every wait of a test
 
 // memLink is one end of an in-memory network with some relays.
 type memLink struct {
