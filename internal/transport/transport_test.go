@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 10 * time.Second // bounds every wait of a test
+const patience = time.Minute // bounds every wait of a test
 
 // pipe is one end of an in-memory network.
 type pipe struct {

@@ -37,7 +37,7 @@ func receive(t testing.TB, c *Conn, n int) (got [][]byte, from netip.AddrPort) {
 	for i := range msgs {
 		msgs[i].Buf = make([]byte, MaxBatch)
 	}
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	for len(got) < n {
 		k, err := c.ReadBatch(msgs)
 		if err != nil {
