@@ -31,6 +31,11 @@ const (
 	// registration frame; our choice.
 	RegisterWithin = 5 * time.Second
 
+	// admitWithin is how long it may take from there until the agent is on the bus: a
+	// thousand that come back at once wait for one database, and who gives up and comes
+	// again makes them more. Our choice, below an agent's own limit of 30 s in all.
+	admitWithin = 20 * time.Second
+
 	maxConns   = 20_000 // control channels of this process; our choice
 	pageAgents = 200    // agents in one answer; our choice
 )

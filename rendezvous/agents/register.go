@@ -32,12 +32,12 @@ type newcomer struct {
 // admit reads the first frame and checks the registration in it (protocol 2.11).
 // It returns a channel that is on the bus.
 func (d *Desk) admit(ch *channel.Conn, binding key.Hash) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(d.Life, RegisterWithin)
-	defer cancel()
-	n, err := readRegister(ctx, ch)
+	n, err := d.readRegister(ch)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(d.Life, admitWithin)
+	defer cancel()
 	now := time.Now()
 	if err := d.verifyRegistration(ctx, n, binding, now); err != nil {
 		return nil, err
@@ -48,7 +48,9 @@ func (d *Desk) admit(ch *channel.Conn, binding key.Hash) (*Conn, error) {
 	return d.attach(ctx, ch, n, now)
 }
 
-func readRegister(ctx context.Context, ch *channel.Conn) (*newcomer, error) {
+func (d *Desk) readRegister(ch *channel.Conn) (*newcomer, error) {
+	ctx, cancel := context.WithTimeout(d.Life, RegisterWithin)
+	defer cancel()
 	f, err := ch.First(ctx)
 	if err != nil {
 		return nil, err

@@ -42,6 +42,11 @@ const (
 	writeWithin = 30 * time.Second // one message, also the largest roster on a slow line
 	maxAsked    = 256              // questions to one agent without an answer yet
 
+	// saidWithin is how long the last cuts may take to leave, and then the cause of the
+	// end. A socket has room for them unless its agent does not read; what else takes time
+	// is a busy server, and no agent may keep a session because of that.
+	saidWithin = 3 * time.Second
+
 	// lastWithin is how long an agent that was told why it is cut off has to go by
 	// itself. Closing at once could take the words back from its socket.
 	lastWithin = time.Second
@@ -352,7 +357,7 @@ func (c *Conn) write(gone <-chan struct{}, beat func()) {
 // lastCuts sends the cuts that are queued when the channel ends, and nothing else:
 // an agent that is cut off must not keep the sessions that were.
 func (c *Conn) lastCuts() {
-	ctx, cancel := context.WithTimeout(context.Background(), lastWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), saidWithin)
 	defer cancel()
 	for {
 		select {
@@ -375,7 +380,7 @@ func (c *Conn) sayLast(why error) {
 	}
 	body, _ := Body(r)
 	raw, _ := strict.Encode(wire.Frame{Type: wire.FrameRefuse, Body: body})
-	ctx, cancel := context.WithTimeout(context.Background(), lastWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), saidWithin)
 	defer cancel()
 	_ = c.ws.Write(ctx, websocket.MessageBinary, raw) // it may have gone already
 }

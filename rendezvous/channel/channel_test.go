@@ -47,7 +47,7 @@ func agent(t *testing.T, serve func(*Conn) error) (ws *websocket.Conn, ended <-c
 
 func hear(t *testing.T, ws *websocket.Conn) wire.Frame {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, raw, err := ws.Read(ctx)
 	if err != nil {
