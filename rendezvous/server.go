@@ -148,7 +148,7 @@ func (s *Server) compose() {
 		Arrivals: rate.New[key.ID](rateArrivals), Alarms: rate.New[key.ID](rateAlarms),
 	}
 	s.rosters = rosters.Desk{Store: s.store, Teams: &s.teams, Keys: s.keys, Offers: rate.New[rosters.Visit](rateOffers)}
-	s.logs = logview.Desk{Store: s.store, Bus: s.bus, Log: s.log, Exports: make(chan struct{}, logview.MaxExports)}
+	s.logs = logview.Desk{Store: s.store, Bus: s.bus, Log: s.log, Exports: make(chan struct{}, logview.MaxExports), Within: logview.CosignWithin}
 	s.gate = gate.Gate{
 		Routes: s.routes(), Store: s.store, Teams: &s.teams, Issuer: s.issuer, Audience: s.audience, Metrics: &s.metrics, Log: s.log, Hold: s.hold,
 		Sources: rate.New[netip.Prefix](rateSource), Larges: rate.New[netip.Prefix](rateLarge),

@@ -27,6 +27,7 @@ func TestTimeLimits(t *testing.T) {
 		"K4":                      noHTTP2,
 		"export":                  exportVerifiesOffline,
 		"export_after_pruning":    exportVerifiesWhenRequestsAreForgotten,
+		"cosigned_export":         exportIsCosignedByWhoIsThere,
 	} {
 		all.Go(func() { t.Run(name, test) })
 	}

@@ -118,7 +118,7 @@ func (d *Desk) askToCosign(ctx context.Context, t *team.Team) (*asked, error) {
 	for _, c := range list {
 		c.Beat()
 	}
-	return &asked{team: t, size: int64(size), n: len(list), until: time.Now().Add(CosignWithin)}, nil
+	return &asked{team: t, size: int64(size), n: len(list), until: time.Now().Add(d.Within)}, nil
 }
 
 // asked is how many were asked to cosign a checkpoint, and until when they may.

@@ -38,6 +38,9 @@ type Desk struct {
 	Bus     *bus.Bus
 	Log     *slog.Logger
 	Exports chan struct{} // MaxExports places
+
+	// Within is how long agents have to cosign the end of an export: CosignWithin.
+	Within time.Duration
 }
 
 // Checkpoint signs the log's present state first, so that whoever asks after an
