@@ -26,9 +26,9 @@ func socket(t testing.TB, n *node, header http.Header, protocols ...string) (*we
 	t.Helper()
 	conf := client.TLSConfig(n.keys.Pin)
 	conf.NextProtos = []string{"http/1.1"}
-	tr := &http.Transport{TLSClientConfig: conf}
+	tr := &http.Transport{TLSClientConfig: conf, DialContext: n.reach}
 	t.Cleanup(tr.CloseIdleConnections)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ws, resp, err := websocket.Dial(ctx, n.cfg.URL+wire.ControlPath, &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}, HTTPHeader: header, Subprotocols: protocols})
 	status := 0
@@ -46,7 +46,7 @@ func socket(t testing.TB, n *node, header http.Header, protocols ...string) (*we
 // lastWord reads until the server closes and returns its refusal.
 func lastWord(t testing.TB, ws *websocket.Conn) refusal.Code {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var code refusal.Code
 	for {
@@ -185,7 +185,7 @@ func silentChannelIsClosed(t *testing.T) {
 	ws, _ := socket(t, n, nil, wire.ControlProtocol)
 	start := time.Now()
 	lastWord(t, ws)
-	if d := time.Since(start); d > agents.RegisterWithin+3*time.Second {
+	if d := time.Since(start); d > (agents.RegisterWithin+wire.HeartbeatMissing)/2 { // no other limit is below that
 		t.Fatalf("closed after %v", d)
 	}
 }

@@ -32,9 +32,9 @@ type attacker struct {
 func attack(t testing.TB, n *node) *attacker {
 	t.Helper()
 	conf := client.TLSConfig(n.keys.Pin)
-	tr := &http.Transport{TLSClientConfig: conf}
+	tr := &http.Transport{TLSClientConfig: conf, DialContext: n.reach}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &attacker{t: t, node: n, http: &http.Client{Transport: tr, Timeout: 20 * time.Second,
+	return &attacker{t: t, node: n, http: &http.Client{Transport: tr, Timeout: patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
@@ -417,8 +417,9 @@ func TestC10C11C14Tokens(t *testing.T) {
 			t.Errorf("%s: got %d %s", name, got.status, got.problem.Code)
 		}
 	}
-	if got := get(strings.Repeat("a", 5<<20), nil); got.status != 431 && got.status != 401 {
-		t.Errorf("5 MB: got %d", got.status)
+	long := "GET " + wire.PathAgents + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + strings.Repeat("a", 5<<20) + "\r\n\r\n"
+	if statuses, closed := talk(t, c.node, long); len(statuses) != 1 || statuses[0] != 431 || !closed { // by hand: net/http's client may see the end before the answer
+		t.Errorf("5 MB: statuses %v, closed %v", statuses, closed)
 	}
 	f := c.tokenCall(nil)
 	proof := base64.RawURLEncoding.EncodeToString(must(statement.Sign(f.key, *f.proof)))

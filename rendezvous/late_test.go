@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
@@ -13,6 +12,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
+	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/requests"
 	"github.com/tucdesk/tucdesk/rendezvous/sessions"
 )
@@ -50,7 +50,7 @@ func TestApprovalThatOnlyTheAgentNeeds(t *testing.T) {
 	}
 	waited := make(chan wire.RequestState, 1)
 	go func() {
-		info, _ := c.api.Request(t.Context(), op.cred, hash, 20*time.Second)
+		info, _ := c.api.Request(t.Context(), op.cred, hash, client.MaxWait)
 		waited <- info.State
 	}()
 	must(c.api.Approve(t.Context(), ap.cred, hash, decision(t, ap, open, op, approval.Approve)))

@@ -15,7 +15,6 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/roster"
 	"github.com/tucdesk/tucdesk/relay/credential"
-	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/strict"
 )
 
@@ -99,11 +98,7 @@ func bothEndsRenewAlsoAfterARestart(t *testing.T) {
 	follows(t, must(g.renew()), g.reply.Relay, credential.Operator)
 	follows(t, must(g.renewAs(g.host, g.offer.Lease.Ticket)), grant.Relay, credential.Agent)
 
-	other := c.node.second(t)
-	cfg := c.node.config()
-	cfg.Dial = other.reach
-	there := must(client.New(cfg))
-	defer there.Close()
+	there := newAPI(t, c.node.second(t))
 	follows(t, must(there.RenewRelay(t.Context(), g.person.cred, g.request, g.reply.Lease.Ticket)), g.reply.Relay, credential.Operator)
 
 	c.node = c.node.restart(t)

@@ -16,6 +16,7 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/policy/approval"
 	"github.com/tucdesk/tucdesk/policy/roster"
+	"github.com/tucdesk/tucdesk/rendezvous/client"
 	"github.com/tucdesk/tucdesk/rendezvous/gate"
 	"github.com/tucdesk/tucdesk/rendezvous/requests"
 	"github.com/tucdesk/tucdesk/rendezvous/store"
@@ -243,7 +244,7 @@ func TestLookingAtRequestsWritesNothing(t *testing.T) {
 	}
 	ap := c.people[policy.Approver]
 	err := c.node.store.InTx(t.Context(), c.node.teams.Known(c.state.Team()).ID, func(*store.Tx) error { // the one writer that SQLite has
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		list, err := c.api.Requests(ctx, ap.cred)
 		if err == nil && len(list) != 1 {
@@ -287,7 +288,7 @@ func TestApprovalGate(t *testing.T) {
 	}
 	waited := make(chan wire.RequestState, 1)
 	go func() {
-		info, _ := c.api.Request(t.Context(), op.cred, hash, 20*time.Second)
+		info, _ := c.api.Request(t.Context(), op.cred, hash, client.MaxWait)
 		waited <- info.State
 	}()
 	info, err := c.api.Approve(t.Context(), ap.cred, hash, decision(t, ap, open, op, approval.Approve))
@@ -385,9 +386,9 @@ func requestExpiresUnapproved(t *testing.T) {
 	c := found(t, startNode(t))
 	h := c.newHost("db-1", "prod").accepting()
 	op := c.people[policy.Operator]
-	open := c.request(op, h, func(r *wire.Request) { r.ExpiresAt = r.IssuedAt + 1500 })
+	open := c.request(op, h, func(r *wire.Request) { r.ExpiresAt = r.IssuedAt + 5000 }) // it must have arrived by then
 	must(c.api.OpenSession(t.Context(), op.cred, open))
-	info, err := c.api.Request(t.Context(), op.cred, open.Request.Hash(), 10*time.Second)
+	info, err := c.api.Request(t.Context(), op.cred, open.Request.Hash(), client.MaxWait)
 	if err != nil || info.State != wire.RequestExpired {
 		t.Fatalf("request %+v, %v", info, err)
 	}
