@@ -33,7 +33,7 @@ func writeUntilKilled(dsn string) {
 func TestAcknowledgedSurvivesKill(t *testing.T) {
 	both(t, func(t *testing.T, dsn string) {
 		open(t, dsn) // tables exist, and another process has the database open
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, os.Args[0])
 		cmd.Env = append(os.Environ(), writerEnv+"="+dsn)
