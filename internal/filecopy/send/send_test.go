@@ -138,6 +138,7 @@ func TestDeclinedFilesEndEarly(t *testing.T) {
 			case filecopy.Data:
 				if seen++; seen == 3 {
 					_ = s.Say(filecopy.Decline{ID: o.ID})
+					_ = s.Say(filecopy.Problem{Name: "big", Code: refusal.NoSpace}) // the pipe takes it when the one before has been heard
 				}
 			case filecopy.Close:
 				t.Error("it was sent to its end")
