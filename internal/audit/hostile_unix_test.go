@@ -32,7 +32,7 @@ func inTime(t *testing.T, w *world, dir, what string) (verify.Report, error) {
 	select {
 	case got := <-done:
 		return got.r, got.err
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s: it waits for ever", what)
 		panic("unreachable")
 	}
