@@ -52,6 +52,7 @@ func serve(t *testing.T, user string) (*ssh.Client, <-chan Ask) {
 	c := ssh.NewClient(conn, chans, reqs)
 	t.Cleanup(func() {
 		_ = c.Close()
+		_ = c.Wait() // for its own goroutines: the check for those that are left has no patience
 		select {
 		case <-served:
 		case <-time.After(time.Minute):
