@@ -81,8 +81,8 @@ func TestRenewedCredentialCarriesTheLinkOn(t *testing.T) {
 	for name, e := range map[string]wire.RelayEndpoint{"udp": {UDP: r.udp}, "tcp": {TCP: r.tcp}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for range 3 {
-				sent, came, late := renewing(t, r, e, 600*time.Millisecond, patience)
+			for _, longer := range []time.Duration{1, 2, 4} {
+				sent, came, late := renewing(t, r, e, longer, 600*time.Millisecond, patience)
 				if late {
 					continue // a busy machine; what is lost then says nothing
 				}
@@ -96,8 +96,8 @@ func TestRenewedCredentialCarriesTheLinkOn(t *testing.T) {
 	}
 	t.Run("not renewed", func(t *testing.T) {
 		t.Parallel()
-		for range 3 {
-			sent, came, late := renewing(t, r, wire.RelayEndpoint{UDP: r.udp}, time.Hour, time.Second)
+		for _, longer := range []time.Duration{1, 2, 4} {
+			sent, came, late := renewing(t, r, wire.RelayEndpoint{UDP: r.udp}, longer, time.Hour, time.Second)
 			if late {
 				continue
 			}
@@ -126,11 +126,13 @@ func dialInTime(t *testing.T, cred wire.Relay) *Link {
 }
 
 // renewing sends for seven seconds over a link whose credentials live for three, of
-// which the cut to whole seconds leaves two; the first renewal is after one pause. late
+// which the cut to whole seconds leaves two; the first renewal is after one pause. All
+// that takes so many times longer, for the machine that was late with the try before. late
 // says that one was taken too late, when it or the one before had ended, or the link opened.
-func renewing(t *testing.T, r *testRelay, e wire.RelayEndpoint, pause, linger time.Duration) (sent int, came []uint32, late bool) {
+func renewing(t *testing.T, r *testRelay, e wire.RelayEndpoint, longer, pause, linger time.Duration) (sent int, came []uint32, late bool) {
 	t.Helper()
-	const life, length = 3 * time.Second, 7 * time.Second
+	life, length := longer*3*time.Second, longer*7*time.Second
+	pause *= longer
 	co, ca := r.mint(e)
 	co, ca = r.next(t, co, life), r.next(t, ca, life)
 	operator, agent := dialInTime(t, co), dialInTime(t, ca)
