@@ -3,11 +3,13 @@ package netlab
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -30,27 +32,48 @@ func TestDelayIsExact(t *testing.T) {
 	a.SetUp(WAN{Delay: 20 * time.Millisecond})
 	a.SetDown(WAN{Delay: 10 * time.Millisecond})
 	var up, down []time.Duration
-	for range 30 {
-		start := time.Now()
-		send(t, ca, own(cb), "there")
-		expect(t, cb, "there")
-		middle := time.Now()
-		send(t, cb, own(ca), "back")
-		expect(t, ca, "back")
-		up, down = append(up, middle.Sub(start)), append(down, time.Since(middle))
-	}
-	within(t, "up", up, 20*time.Millisecond, 1500*time.Microsecond)
-	within(t, "down", down, 10*time.Millisecond, 1500*time.Microsecond)
+	onceOf(t, 10, func() string {
+		up, down = nil, nil
+		for range 30 {
+			start := time.Now()
+			send(t, ca, own(cb), "there")
+			expect(t, cb, "there")
+			middle := time.Now()
+			send(t, cb, own(ca), "back")
+			expect(t, ca, "back")
+			up, down = append(up, middle.Sub(start)), append(down, time.Since(middle))
+		}
+		return within(t, "up", up, 20*time.Millisecond, 1500*time.Microsecond) + within(t, "down", down, 10*time.Millisecond, 1500*time.Microsecond)
+	})
 }
 
-// within checks that nothing is faster than least, and a quarter at most slack slower: a
-// busy machine delays many, not nearly all of them.
-func within(t *testing.T, what string, list []time.Duration, least, slack time.Duration) {
+// onceOf measures so many times at most, until nothing is wrong: a busy machine is late
+// at times, even with most of what it measures, and a link that is wrong is so each time.
+func onceOf(t *testing.T, times int, wrong func() string) {
+	t.Helper()
+	var all []string
+	for range times {
+		text := wrong()
+		if text == "" {
+			return
+		}
+		all = append(all, text)
+	}
+	t.Errorf("wrong each time: %s", strings.Join(all, "; "))
+}
+
+// within says what is wrong unless a quarter is at most slack slower than least. Faster
+// than that nothing may ever be.
+func within(t *testing.T, what string, list []time.Duration, least, slack time.Duration) (wrong string) {
 	t.Helper()
 	slices.Sort(list)
-	if quarter := list[len(list)/4]; list[0] < least || quarter > least+slack {
-		t.Errorf("%s: least %v, of a quarter %v; want %v and at most %v more", what, list[0], quarter, least, slack)
+	if list[0] < least {
+		t.Fatalf("%s: %v, want %v at least", what, list[0], least)
 	}
+	if quarter := list[len(list)/4]; quarter > least+slack {
+		return fmt.Sprintf("%s: of a quarter %v, want %v and at most %v more", what, quarter, least, slack)
+	}
+	return ""
 }
 
 // burst sends n datagrams of size bytes of IP, waiting whenever a link has taken
@@ -105,29 +128,42 @@ func TestLossIsWhatWasAskedFor(t *testing.T) {
 
 func TestRateIsWhatWasAskedFor(t *testing.T) {
 	const n, size, rate = 1000, 1400, 50e6
+	const want = time.Duration((n - 1) * size * 8 * int64(time.Second) / rate)
 	a, _, ca, cb := pair(t)
 	a.SetUp(WAN{Rate: rate, Queue: n * size, Delay: 10 * time.Millisecond})
+	onceOf(t, 20, func() string {
+		if got := timed(t, ca, cb, n, size); (got - want).Abs() > want/33 {
+			return fmt.Sprintf("%d packets took %v, want %v within 3%%", n, got, want)
+		}
+		return ""
+	})
+}
+
+// timed is how long n datagrams of size bytes of IP arrive for that are sent at once.
+func timed(t *testing.T, from, to *net.UDPConn, n, size int) time.Duration {
+	t.Helper()
+	sent := make(chan struct{})
 	go func() {
+		defer close(sent)
 		for range n {
-			_, _ = ca.WriteToUDPAddrPort(make([]byte, size-28), own(cb))
+			_, _ = from.WriteToUDPAddrPort(make([]byte, size-28), own(to))
 		}
 	}()
-	heard(t, cb)
+	heard(t, to)
 	start := time.Now()
 	for range n - 1 {
-		heard(t, cb)
+		heard(t, to)
 	}
-	got, want := time.Since(start), time.Duration((n-1)*size*8/rate*float64(time.Second))
-	if d := (got - want).Abs(); d > want/33 {
-		t.Errorf("%d packets took %v, want %v within 3%%", n, got, want)
-	}
+	took := time.Since(start)
+	<-sent
+	return took
 }
 
 func TestQueueDropsWhatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	const n, size = 100, 1000
 	a, _, ca, cb := pair(t)
-	a.SetUp(WAN{Rate: 8000, Queue: 10 * size}) // one packet a second: nothing leaves during the burst
+	a.SetUp(WAN{Rate: 80, Queue: 10 * size}) // one packet in a hundred seconds: nothing leaves during the burst
 	burst(t, a.Link, ca, own(cb), n, size)
 	if up, _ := a.Count(); up.Overflowed != n-11 {
 		t.Errorf("%d found no room, want %d: ten wait, one is being sent", up.Overflowed, n-11)
@@ -135,22 +171,28 @@ func TestQueueDropsWhatDoesNotFit(t *testing.T) {
 }
 
 func TestJitterIsEvenAndKeepsOrder(t *testing.T) {
-	const n, jitter = 400, 20 * time.Millisecond
+	const n, jitter = 100, 20 * time.Millisecond
 	a, _, ca, cb := pair(t)
 	a.SetUp(WAN{Delay: 5 * time.Millisecond, Jitter: jitter})
-	var list []time.Duration
-	for i := range n / 4 { // one at a time: each shows its own delay
-		start := time.Now()
-		send(t, ca, own(cb), string(rune('a'+i%26)))
-		expect(t, cb, string(rune('a'+i%26)))
-		list = append(list, time.Since(start))
-	}
-	// Even distribution, of which a busy machine moves the upper part only.
-	slices.Sort(list)
-	least, quarter, most := list[0], list[len(list)/4], list[len(list)-1]
-	if least < 5*time.Millisecond || quarter < 5*time.Millisecond+jitter/8 || quarter > 5*time.Millisecond+jitter/2 || most < 5*time.Millisecond+jitter*3/4 {
-		t.Errorf("delays from %v, a quarter up to %v, all up to %v", least, quarter, most)
-	}
+	onceOf(t, 10, func() string {
+		var list []time.Duration
+		for i := range n { // one at a time: each shows its own delay
+			start := time.Now()
+			send(t, ca, own(cb), string(rune('a'+i%26)))
+			expect(t, cb, string(rune('a'+i%26)))
+			list = append(list, time.Since(start))
+		}
+		// Even distribution, of which a busy machine moves the upper part only.
+		slices.Sort(list)
+		least, quarter, most := list[0], list[len(list)/4], list[len(list)-1]
+		if least < 5*time.Millisecond || quarter < 5*time.Millisecond+jitter/8 || most < 5*time.Millisecond+jitter*3/4 {
+			t.Fatalf("delays from %v, a quarter up to %v, all up to %v", least, quarter, most)
+		}
+		if quarter > 5*time.Millisecond+jitter/2 {
+			return fmt.Sprintf("a quarter of the delays up to %v", quarter)
+		}
+		return ""
+	})
 	if swapped := overtakes(t, ca, cb); swapped {
 		t.Error("packets overtook each other")
 	}
@@ -223,7 +265,11 @@ func TestFirewalls(t *testing.T) {
 			a.Allow(x.wall)
 			for _, port := range []uint16{443, 3478} {
 				listenTCP(t, b, port)
-				if got := connects(t, a, netip.AddrPortFrom(b.IPv4(), port)); got != x.open[port] {
+				limit := closedFor
+				if x.open[port] {
+					limit = patience
+				}
+				if got := connects(t, a, netip.AddrPortFrom(b.IPv4(), port), limit); got != x.open[port] {
 					t.Errorf("TCP port %d open: %v", port, got)
 				}
 			}
@@ -238,10 +284,14 @@ func TestFirewalls(t *testing.T) {
 	}
 }
 
-func connects(t testing.TB, h *Host, to netip.AddrPort) bool {
+// closedFor is how long nobody gets through where nobody may.
+const closedFor = 300 * time.Millisecond
+
+// connects dials for so long.
+func connects(t testing.TB, h *Host, to netip.AddrPort, limit time.Duration) bool {
 	t.Helper()
 	err := h.Do(func() error {
-		c, err := net.DialTimeout("tcp", to.String(), 300*time.Millisecond)
+		c, err := net.DialTimeout("tcp", to.String(), limit)
 		if err != nil {
 			return err
 		}
@@ -255,7 +305,7 @@ func TestOnlyTCP443LetsNobodyIn(t *testing.T) {
 	a, b, _, _ := pair(t)
 	a.Allow(OnlyTCP443)
 	listenTCP(t, a, 443)
-	if connects(t, b, netip.AddrPortFrom(a.IPv4(), 443)) {
+	if connects(t, b, netip.AddrPortFrom(a.IPv4(), 443), closedFor) {
 		t.Error("a connection came in")
 	}
 }

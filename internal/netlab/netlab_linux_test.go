@@ -13,7 +13,7 @@ import (
 )
 
 // patience bounds a test that fails.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	sidebyside.Tests(8)
