@@ -27,7 +27,7 @@ func TestPingFindsTheDirectPathBehindCones(t *testing.T) {
 			w.place(a.Network, b.Network)
 			args := []string{"ping", machineName, "--until-direct", "--json"}
 			if !c.direct {
-				args = append(args, "--timeout", "6s") // time for an answer by the relay, and to find that there is no more
+				args = append(args, "--timeout", "10s") // time for an answer by the relay, and to find that there is no more
 			}
 			p := launch(t, w.client(w.laptop, args...))
 			code, out, said := p.finish()

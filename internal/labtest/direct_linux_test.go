@@ -36,12 +36,27 @@ func TestBehindConesDirectWithinASecondOfThePrompt(t *testing.T) {
 func (w *world) directSoon(limit time.Duration) {
 	w.t.Helper()
 	s := w.openDirect(limit)
-	relayed, got := w.relayed(), s.got.Load()
-	pass(time.Second)
-	if n, moved := w.relayed()-relayed, s.got.Load()-got; n > uint64(moved) { // challenges and a doubt pass it; data would, four times
-		w.t.Errorf("%d bytes passed the relay while %d came back, although the path is direct", n, moved)
-	}
+	w.leavesTheRelay(s)
 	wantDirect(w.t, s.finish())
+}
+
+// leavesTheRelay looks for a second at what passes the relay, challenges and a doubt;
+// data would, four times. It looks again, four times at most: on a busy machine answers
+// come so late that there are doubts and the relay carries a copy of all for a while. A
+// session that goes by the relay does so whenever one looks.
+func (w *world) leavesTheRelay(s *stream) {
+	w.t.Helper()
+	for range 5 {
+		s.untilDirect(patience)
+		relayed, got := w.relayed(), s.got.Load()
+		pass(time.Second)
+		n, moved := w.relayed()-relayed, s.got.Load()-got
+		if n <= uint64(moved) {
+			return
+		}
+		w.t.Logf("%d bytes passed the relay while %d came back", n, moved)
+	}
+	w.t.Error("the relay carries the data, although the path is direct")
 }
 
 // openDirect opens a session that is direct so soon after the prompt. These tests
@@ -111,7 +126,7 @@ func TestSymmetricNAT(t *testing.T) {
 			s := w.open(talking)
 			s.untilRelayed(patience)
 			pass(2 * time.Second) // of searching in vain
-			s.goesOn(time.Second)
+			s.goesOn(gapMost)
 			if way := s.finish(); !strings.HasPrefix(way, "relay-udp ") {
 				t.Errorf("the client says %q, want relay-udp", way)
 			}

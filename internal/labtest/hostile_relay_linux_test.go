@@ -42,7 +42,7 @@ func withoutPeer(typ uint16) []byte {
 func dialFrom(t testing.TB, h *netlab.Host, network string, to netip.AddrPort) (c net.Conn) {
 	t.Helper()
 	if err := h.Do(func() (err error) {
-		c, err = net.DialTimeout(network, to.String(), 5*time.Second)
+		c, err = net.DialTimeout(network, to.String(), patience)
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -52,8 +52,8 @@ func dialFrom(t testing.TB, h *netlab.Host, network string, to netip.AddrPort) (
 }
 
 // lengthsClosed is when a connection that sends nothing that could be understood
-// is closed at the latest: 5 s for the first frame, with room.
-const lengthsClosed = 8 * time.Second
+// is closed at the latest: 5 s for the first frame, with room for a busy machine.
+const lengthsClosed = 25 * time.Second
 
 // TestA18M4LengthsThenStall opens connections to the relay, by TCP, that name a
 // length and then stall, or drip, while a session goes by TCP through the same
@@ -93,9 +93,9 @@ func TestA18M4LengthsThenStall(t *testing.T) {
 	if used := cpuOf(t, r.proc) - busy; used > time.Second {
 		t.Errorf("the relay worked for %v meanwhile", used)
 	}
-	s.goesOn(time.Second)
-	if s.pause() > time.Second {
-		t.Errorf("the session stood still for %v", s.pause())
+	s.goesOn(gapMost)
+	if pause := s.pause(); pause > gapMost {
+		t.Errorf("the session stood still for %v", pause)
 	}
 	if way := s.finish(); !strings.HasPrefix(way, "relay-tcp ") {
 		t.Errorf("the session went by %q", way)
@@ -179,7 +179,7 @@ func TestM5MessagesThatEndedParsers(t *testing.T) {
 	for _, h := range []*netlab.Host{w.laptop, w.machine} {
 		h.Tap(nil)
 	}
-	s.goesOn(time.Second)
+	s.goesOn(gapMost)
 	if !w.relays[0].proc.alive() || !w.agent.alive() {
 		t.Error("a process has ended")
 	}
@@ -232,9 +232,10 @@ func TestM6SpoofedQuestions(t *testing.T) {
 	for range 2000 {
 		askRelay(c)
 	}
+	eventually(t, "the flood is on its way", func() bool { now, _ := stranger.Count(); return now.Packets-asked.Packets >= 5000 })
 	pass(500 * time.Millisecond)
 	asked2, answered2 := spoofed(t, stranger, victim)
-	if n := asked2.Packets - asked.Packets; n < 5000 || (answered2.Packets-answered.Packets)*10 > n {
+	if n := asked2.Packets - asked.Packets; (answered2.Packets-answered.Packets)*10 > n {
 		t.Errorf("%d answers to a flood of %d questions: there is no cap", answered2.Packets-answered.Packets, n)
 	}
 }

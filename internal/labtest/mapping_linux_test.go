@@ -10,7 +10,7 @@ import (
 
 // mappedWithin is how soon a session is direct that needs a router's help: routers
 // are asked after two seconds.
-const mappedWithin = 6 * time.Second
+const mappedWithin = 10 * time.Second
 
 // TestRouterThatForwardsMakesSymmetricNATsDirect: one of the two is enough, and
 // the ports are given back.

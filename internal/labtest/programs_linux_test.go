@@ -15,8 +15,9 @@ import (
 
 // Longest waits; our choice. They bound a test that fails, not one that passes.
 const (
-	patience   = 20 * time.Second // for a condition, and for the end of a command
-	stopWithin = 15 * time.Second // from SIGTERM to the end of a process
+	patience   = 2 * time.Minute // for a condition, and for the end of a command
+	stopWithin = time.Minute     // from SIGTERM to the end of a process
+	lastWords  = time.Minute     // from the end of a process until all that it printed was read
 	pollEvery  = 5 * time.Millisecond
 )
 
@@ -44,7 +45,7 @@ func launch(t testing.TB, cmd *exec.Cmd) *process {
 		cmd.Stdout = &p.out
 	}
 	cmd.Stderr = &p.err
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = lastWords
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("starting %q: %v", cmd.Args, err)
 	}

@@ -168,7 +168,7 @@ func (p *proxy) tunnel(c net.Conn) {
 	}
 	var far net.Conn
 	if err := p.host.Do(func() (err error) {
-		far, err = net.DialTimeout("tcp4", q.Host, 5*time.Second)
+		far, err = net.DialTimeout("tcp4", q.Host, patience)
 		return err
 	}); err != nil {
 		fmt.Fprint(c, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
