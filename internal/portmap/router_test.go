@@ -208,7 +208,7 @@ func (r *router) control(w http.ResponseWriter, q *http.Request) {
 // until polls.
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !cond(); <-time.After(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !cond(); <-time.After(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not in time: %s", what)
 		}
