@@ -28,8 +28,9 @@ func TestWhoWaitsHearsThatTheOtherEndWasKilled(t *testing.T) {
 			p := w.ann.start("exec", host, "--", "sh", "-c", "echo worker=$PPID; exec sleep 1000")
 			var worker int
 			eventually(t, "the program to run", func() bool {
-				_, err := fmt.Sscanf(p.out.String(), "worker=%d", &worker)
-				return err == nil
+				line := p.out.String()
+				_, err := fmt.Sscanf(line, "worker=%d", &worker)
+				return err == nil && strings.HasSuffix(line, "\n")
 			})
 			end(worker)
 			if a := p.finish().is(t, 255); !strings.Contains(a.err, "error: gone:") {

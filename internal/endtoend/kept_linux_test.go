@@ -81,9 +81,7 @@ func (w *world) keptThroughKill(t *testing.T) {
 	if status := again.status(); status != 7 {
 		t.Errorf("status %d", status)
 	}
-	if list := w.ann.shells(t, "web"); len(list) != 0 {
-		t.Errorf("%+v", list)
-	}
+	eventually(t, "the shell that has ended is not listed", func() bool { return len(w.ann.shells(t, "web")) == 0 })
 	w.ann.run("attach", "build").is(t, 2).hints(t, "the machine comes behind the name: tucdesk attach build HOST")
 	w.ann.run("attach", "build", "web").is(t, 2).hints(t, "without one: tucdesk ssh HOST COMMAND")
 	w.ann.at(cols, rows, "xterm", "attach", "build", "web").ends(t, 1, "not_found")
@@ -110,9 +108,13 @@ func (w *world) keptMoves(t *testing.T) {
 	second.shows(0, `got two`)
 	second.types("\r~.")
 	second.ends(t, 255, "tucdesk attach work web")
-	if list := w.ann.shells(t); len(list) != 1 || list[0].Attached {
-		t.Errorf("%+v", list)
-	}
+	eventually(t, "the shell that was left is listed", func() bool {
+		list := w.ann.shells(t)
+		if len(list) != 1 {
+			t.Fatalf("%+v", list)
+		}
+		return !list[0].Attached
+	})
 	bob := w.enter("bob", "admin")
 	bob.at(80, 24, "xterm", "attach", "work", "web").ends(t, 1, "not_found")
 	bob.run("sessions", "kill", "work", "web").refused(t, 1, "not_found")

@@ -262,11 +262,11 @@ func TestG5Freeze(t *testing.T) {
 	l.on(func(open wire.SessionOpen) (wire.SessionReply, error) { return l.forward(lag, open) })
 	l.refusedAt(t, lag, refusal.RosterBehind, func(marker string) answer { return w.ann.run("exec", "lag", "--", "touch", marker) })
 	id := lag.key().ID()
-	l.mu.Lock()
-	if l.wants[id] == 0 {
-		t.Error("the machine did not ask for the version that ann knows")
-	}
-	l.mu.Unlock()
+	eventually(t, "the machine asks for the version that ann knows", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.wants[id] > 0
+	})
 	// Asked, the server hands it out after all: then ann has carried the news.
 	l.set(func() { l.serves = news })
 	w.ann.run("exec", "lag", "--", "true").is(t, 0)

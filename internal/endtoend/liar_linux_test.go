@@ -191,17 +191,7 @@ func (l *liar) control(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	id := hello.Agent.ID()
-	l.mu.Lock()
-	l.conns[id] = ws
-	l.papers[id] = wire.AgentInfo{Token: reg.Token, Certificate: reg.Certificate, Online: true, LastSeen: now()}
-	serves := l.serves
-	l.mu.Unlock()
-	first := wire.Registered{ServerTime: now(), Heartbeat: wire.Millis(wire.HeartbeatEvery.Milliseconds()), AuditSeq: hello.AuditSeq}
-	if serves != nil {
-		first.Roster = serves(reg.Roster)
-	}
-	if l.send(ctx, ws, wire.FrameRegistered, 0, first) != nil {
+	if l.registers(ctx, ws, reg, hello) != nil {
 		return
 	}
 	for {
@@ -211,6 +201,21 @@ func (l *liar) control(w http.ResponseWriter, r *http.Request) {
 		}
 		l.heard(ctx, ws, hello.Agent, f)
 	}
+}
+
+// registers answers an agent. Nobody may ask it anything before it has that answer, so
+// it is sent under the lock under which the agent is found.
+func (l *liar) registers(ctx context.Context, ws *websocket.Conn, reg wire.Register, hello wire.Registration) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id := hello.Agent.ID()
+	l.conns[id] = ws
+	l.papers[id] = wire.AgentInfo{Token: reg.Token, Certificate: reg.Certificate, Online: true, LastSeen: now()}
+	first := wire.Registered{ServerTime: now(), Heartbeat: wire.Millis(wire.HeartbeatEvery.Milliseconds()), AuditSeq: hello.AuditSeq}
+	if l.serves != nil {
+		first.Roster = l.serves(reg.Roster)
+	}
+	return l.send(ctx, ws, wire.FrameRegistered, 0, first)
 }
 
 func receive(ctx context.Context, ws *websocket.Conn) (f wire.Frame, err error) {

@@ -126,6 +126,7 @@ func TestPassphraseIsNeverShown(t *testing.T) {
 	if code := s.status(); code != 0 {
 		t.Errorf("the client exits %d", code)
 	}
+	<-s.closed // all that it said is there
 	if text := s.seen.String(); strings.Contains(text, "correct") || strings.Contains(text, "horse") {
 		t.Errorf("the terminal shows %q", text)
 	}

@@ -19,8 +19,8 @@ import (
 
 // Longest waits; our choice. They bound a test that fails, not one that passes.
 const (
-	patience   = 30 * time.Second // for a condition, and for one command of an operator
-	stopWithin = 15 * time.Second // from SIGTERM to the end of a process
+	patience   = 2 * time.Minute // for a condition, and for one command of an operator
+	stopWithin = time.Minute     // from SIGTERM to the end of a process
 )
 
 // programs are those under test.

@@ -176,7 +176,7 @@ func (o *onWindows) terminal(t *testing.T) {
 // packages has the tests that packages have for Windows run there.
 func (o *onWindows) packages(t *testing.T) {
 	for _, pkg := range []string{"agent/pipe", "agent/process", "internal/drive", "internal/keyfile"} {
-		cmd := exec.Command(o.win.buildTest("./"+pkg, o.win.path("tools", filepath.Base(pkg)+".test.exe")), "-test.timeout=60s")
+		cmd := exec.Command(o.win.buildTest("./"+pkg, o.win.path("tools", filepath.Base(pkg)+".test.exe")), "-test.timeout=100s")
 		o.win.wrap(cmd, cmd.Path)
 		if a := launch(t, cmd).finish(); a.code != 0 {
 			t.Errorf("%s: %s%s", pkg, a.out, a.err)
