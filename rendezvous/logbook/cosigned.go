@@ -78,8 +78,12 @@ func (c *cosigners) await(ctx context.Context, size int64, n int) {
 	}
 }
 
-// StoreCosigned writes the cosignatures that have come since the last time.
+// StoreCosigned writes the cosignatures that have come since the last time. One at a
+// time: who finds that none have come must not return while another still writes them,
+// or an export would read the database before they are there.
 func (l *Log) StoreCosigned(ctx context.Context) error {
+	l.storing.Lock()
+	defer l.storing.Unlock()
 	size, list := l.cosigned.take()
 	if len(list) == 0 {
 		return nil

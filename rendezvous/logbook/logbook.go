@@ -40,6 +40,7 @@ type Log struct {
 	sealing sync.Mutex  // serialises checkpoints; held across the database on purpose, the next one has to wait for it
 
 	cosigned cosigners
+	storing  sync.Mutex // serialises what writes them; held across the database on purpose, as sealing is
 }
 
 // New returns the log of a team, whose last entry may have no checkpoint yet.

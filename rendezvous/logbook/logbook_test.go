@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -32,26 +33,36 @@ func TestStoredCosignaturesHaveCome(t *testing.T) {
 }
 
 // Who asks for a checkpoint while another call signs one waits for it: what it did
-// before must be covered when it is answered.
+// before must be covered when it is answered. Nor does an export pass by cosignatures
+// that are being stored.
 func TestCheckpointWaitsForTheOneUnderWay(t *testing.T) {
 	t.Parallel()
-	l := New(nil, key.Private[key.Audit]{}, slog.New(slog.DiscardHandler), principal.TeamID{}) // no database: it finds nothing to do
-	l.sealing.Lock()                                                                           // another call signs: it has taken note of what grew
-	l.grew.Store(false)
-	answered := make(chan error, 1)
-	go func() { answered <- l.Seal(t.Context(), "rv1") }()
-	for range 100 {
-		runtime.Gosched()
-	}
-	select {
-	case err := <-answered:
-		t.Errorf("answered before the other was done: %v", err)
-		l.sealing.Unlock()
-		return
-	default:
-	}
-	l.sealing.Unlock()
-	if err := <-answered; err != nil {
-		t.Error(err)
+	for name, tc := range map[string]struct {
+		lock func(*Log) *sync.Mutex
+		call func(*Log) error
+	}{
+		"signing": {func(l *Log) *sync.Mutex { return &l.sealing }, func(l *Log) error { return l.Seal(t.Context(), "rv1") }},
+		"storing": {func(l *Log) *sync.Mutex { return &l.storing }, func(l *Log) error { return l.StoreCosigned(t.Context()) }},
+	} {
+		l := New(nil, key.Private[key.Audit]{}, slog.New(slog.DiscardHandler), principal.TeamID{}) // no database: it finds nothing to do
+		under := tc.lock(l)
+		under.Lock() // another call is at it: it has taken note of what there is
+		l.grew.Store(false)
+		answered := make(chan error, 1)
+		go func() { answered <- tc.call(l) }()
+		for range 100 {
+			runtime.Gosched()
+		}
+		select {
+		case err := <-answered:
+			t.Errorf("%s: answered before the other was done: %v", name, err)
+			under.Unlock()
+			continue
+		default:
+		}
+		under.Unlock()
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
 	}
 }
