@@ -138,7 +138,7 @@ func (s *Server) compose() {
 		Store: s.store, Teams: &s.teams, Keys: s.keys, Metrics: &s.metrics, Log: s.log,
 		Secret: s.relay, Endpoints: s.cfg.endpoints(), Lifetime: s.cfg.Relay.lifetime(), Sessions: rate.New[key.ID](rateSessions),
 	}
-	s.requests = requests.Queue{Store: s.store, Teams: &s.teams, Log: s.log, Closing: s.closing}
+	s.requests = requests.Queue{Store: s.store, Teams: &s.teams, Log: s.log, Closing: s.closing, Room: requests.MaxList}
 	s.sessions = sessions.Desk{
 		Store: s.store, Teams: &s.teams, Bus: s.bus, Keys: s.keys, Leases: &s.leases, Log: s.log,
 		Denials: rate.New[key.ID](rateDenied), Pings: rate.New[key.ID](ratePings), Pinging: rate.NewPlaces[key.ID](sessions.MaxPinging),

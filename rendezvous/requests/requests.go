@@ -29,7 +29,10 @@ const (
 	// PageLength is how many requests one answer lists; our choice.
 	PageLength = 200
 
-	maxList    = 8 << 20     // bytes of the statements in one such answer, well below what a client reads; our choice
+	// MaxList is how many bytes the statements in one such answer have, well below what
+	// a client reads; our choice.
+	MaxList = 8 << 20
+
 	maxWait    = 25          // seconds of one waiting call; our choice, see client.MaxWait
 	lookEvery  = time.Second // while waiting: another node may have decided
 	retryAfter = time.Second // when the database could not be asked for requests that expired
@@ -43,6 +46,7 @@ type Queue struct {
 	Teams   *team.Teams
 	Log     *slog.Logger
 	Closing <-chan struct{} // closed when the server closes: waiting calls answer now
+	Room    int             // bytes of statements in one list: MaxList
 
 	waiting waiters
 }
@@ -67,7 +71,7 @@ func (q *Queue) List(c *gate.Call) (any, error) {
 		}
 	}
 	list := wire.RequestList{Requests: []wire.RequestInfo{}}
-	room := maxList
+	room := q.Room
 	for _, r := range found {
 		if room -= r.Size(); room < 0 {
 			break
