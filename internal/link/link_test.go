@@ -83,14 +83,7 @@ func (r *testRelay) mint(endpoints ...wire.RelayEndpoint) (operator, agent wire.
 
 func dial(t testing.TB, cred wire.Relay) *Link {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	l, err := Open(ctx, Config{Relay: cred})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
+	return open(t, Config{Relay: cred})
 }
 
 func pair(t testing.TB, r *testRelay, o, a wire.RelayEndpoint) (operator, agent *Link) {
