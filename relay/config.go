@@ -100,6 +100,10 @@ const (
 	maxRealm     = 64 // bytes; keeps the first answer within guard.FirstRequestSize * 1.5
 )
 
+// ErrPublicLab refuses lab mode on an address that others can reach, without
+// Lab.PublicBind: a forgotten one must not become an open proxy.
+var ErrPublicLab = errors.New("relay configuration: lab mode on an address that is not loopback")
+
 // withDefaults returns cfg with its zero fields filled, or says what is wrong.
 func (cfg Config) withDefaults() (Config, error) {
 	switch protected := cfg.TLS.IsValid() || cfg.DTLS.IsValid(); {
@@ -168,7 +172,7 @@ func (l *Lab) check(listen ...netip.AddrPort) error {
 	}
 	for _, a := range listen {
 		if a.IsValid() && !a.Addr().Unmap().IsLoopback() && !l.PublicBind {
-			return fmt.Errorf("relay configuration: lab mode on %v, which is not loopback; set PublicBind if you mean it", a)
+			return fmt.Errorf("%w: %v", ErrPublicLab, a)
 		}
 	}
 	return nil

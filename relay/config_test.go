@@ -26,8 +26,8 @@ func TestBadConfigurationsAreRefusedWithAReason(t *testing.T) {
 		{"realm", func(c *Config) { c.Realm = strings.Repeat("x", maxRealm+1) }},
 		{"realm", func(c *Config) { c.Realm = "a\nb" }},
 		{"realm", func(c *Config) { c.Realm = "a:b" }},
-		{"PublicBind", func(c *Config) { c.Lab = lab(); c.UDP = public }},
-		{"PublicBind", func(c *Config) { c.Lab = lab(); c.TCP = public }},
+		{"not loopback", func(c *Config) { c.Lab = lab(); c.UDP = public }},
+		{"not loopback", func(c *Config) { c.Lab = lab(); c.TCP = public }},
 		{"allowed peers", func(c *Config) { c.Lab = lab(); c.Lab.AllowPeers = nil }},
 		{"relay address", func(c *Config) { c.Lab = lab(); c.Lab.RelayIP = netip.IPv4Unspecified() }},
 	} {

@@ -56,6 +56,7 @@
 // and logs nothing. Allocations, quotas and pairing are in table.go, the fast path in
 // datagram.go, connections in stream.go and web.go.
 //
-// Lab mode (Config.Lab) opens real relay sockets for interoperability tests with
-// foreign TURN tools, to listed networks only, and is not for production.
+// Lab mode (Config.Lab, "tucdesk-relay --allow-peer") opens real relay sockets for
+// interoperability tests with foreign TURN tools, to listed networks only, and is not
+// for production.
 package relay

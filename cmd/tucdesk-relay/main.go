@@ -16,6 +16,7 @@ const defaultConfig = "/etc/tucdesk/relay.toml"
 
 func root() *cli.Command {
 	var path string
+	var inLab lab
 	flags := func(f *flag.FlagSet) { f.StringVar(&path, "config", defaultConfig, "configuration `FILE`") }
 	return &cli.Command{
 		Use: "tucdesk-relay", Short: "Forward sealed datagrams between the two ends of a session",
@@ -26,10 +27,13 @@ func root() *cli.Command {
 			"  key    = \"/etc/tucdesk/relay.key\"       # made by \"tucdesk-relay create-key\"; needed with secure\n\n" +
 			"List the relay under [[relay.external]] in server.toml; the server then runs none of its own. On SIGHUP it reads the\n" +
 			"secret again, and takes the one before it until the next time.\n\n" +
+			"Lab mode, for interoperability tests with other TURN programs and not for production: with --allow-peer allocations are\n" +
+			"not paired. Each opens a real socket on the address of \"listen\", which exchanges datagrams with the listed networks only.\n" +
+			"It does not start on an address other than loopback without --lab-public.\n\n" +
 			"Exit status: 0 when it was told to stop, 2 wrong command line, 1 anything else.",
-		Example: "tucdesk-relay --config /etc/tucdesk/relay.toml",
-		Flags:   flags,
-		Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return run(ctx, io, path) },
+		Example: "tucdesk-relay --config /etc/tucdesk/relay.toml\ntucdesk-relay --config lab.toml --allow-peer 127.0.0.0/8",
+		Flags:   func(f *flag.FlagSet) { flags(f); inLab.flags(f) },
+		Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return run(ctx, io, path, &inLab) },
 		Sub: []*cli.Command{
 			{
 				Use: "create-key", Short: "Make the key of the secure address, once",

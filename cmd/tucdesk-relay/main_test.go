@@ -161,7 +161,7 @@ func TestHangUpReadsTheSecretAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var talk lockedBuffer
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, &cli.IO{Out: io.Discard, Err: &talk}, path) }()
+	go func() { done <- run(ctx, &cli.IO{Out: io.Discard, Err: &talk}, path, &lab{}) }()
 	// Our own process gets the signal, so it must not end it before run listens, nor
 	// where one of many is delivered after run's end: this stays.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)

@@ -133,20 +133,26 @@ func printPin(io *cli.IO, path string) error {
 	return io.Print("%s", id.Pin())
 }
 
-func run(ctx context.Context, io *cli.IO, path string) error {
+func run(ctx context.Context, io *cli.IO, path string, inLab *lab) error {
 	cfg, err := load(path)
+	if err == nil {
+		err = inLab.apply(&cfg)
+	}
 	if err != nil {
 		return err
 	}
 	cfg.Logger = slog.New(slog.NewTextHandler(io.Err, nil))
 	r, err := relay.Start(ctx, cfg)
 	if err != nil {
-		return cli.Listening(err)
+		return inLab.advise(err)
 	}
 	at := r.Addrs()
 	io.Say("relaying on %s", at.UDP)
 	if cfg.Identity != nil {
 		io.Say("and, with the key %v, on %s", cfg.Identity.Pin(), at.TLS)
+	}
+	if cfg.Lab != nil {
+		io.Say("in lab mode: sockets of allocations reach %s; this is no relay for sessions", &inLab.peers)
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var reloader sync.WaitGroup
