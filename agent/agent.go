@@ -40,6 +40,8 @@ type Config struct {
 	MaxSessions int
 	// NoPortMapping keeps sessions from asking the router to forward ports to them.
 	NoPortMapping bool
+	// Direct is where direct paths may come in; see ParseDirect.
+	Direct Direct
 	// SessionCommand starts a session process: a program that calls SessionMain,
 	// with its arguments. nil is this program with the argument SessionArg.
 	SessionCommand []string
@@ -61,6 +63,7 @@ type Agent struct {
 	runuser  string // path of the program that opens PAM sessions; "" for none
 	proxies  proxies.Settings
 	mapPorts bool
+	direct   Direct
 	log      *slog.Logger
 	unlock   func() // the state folder; nil before
 
@@ -114,7 +117,7 @@ func Open(dir string, cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		dir: dir, version: cfg.Version, command: cfg.SessionCommand, log: cfg.Logger,
-		proxies: proxies.Environment(), mapPorts: !cfg.NoPortMapping, sessions: newTable(most), shells: shelf.NewTable(), left: newLeftovers(),
+		proxies: proxies.Environment(), mapPorts: !cfg.NoPortMapping, direct: cfg.Direct, sessions: newTable(most), shells: shelf.NewTable(), left: newLeftovers(),
 		refusals: rate.New[struct{}](rate.Rate{PerSecond: refusalRate, Burst: refusalBurst}),
 		news:     make(chan struct{}, 1), acks: make(chan struct{}, 1), change: make(chan struct{}, 1),
 	}

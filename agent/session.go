@@ -187,7 +187,7 @@ func (s *live) run() {
 func (s *live) tell() error {
 	r := &s.question.Request
 	return s.pair.SendJSON(pair.FrameJob, pair.Job{
-		Index: s.handshake.Index(), Relay: s.question.Grant.Relay, Proxies: s.agent.proxies, Map: s.agent.mapPorts, Way: s.agent.ways.last(), Action: r.Action, Argv: r.Params.Argv,
+		Index: s.handshake.Index(), Relay: s.question.Grant.Relay, Proxies: s.agent.proxies, Map: s.agent.mapPorts, Direct: s.agent.direct, Way: s.agent.ways.last(), Action: r.Action, Argv: r.Params.Argv,
 		File: s.question.File, Dir: wire.Bytes(s.question.Dir), Env: r.Params.Env, TTY: r.Params.TTY, Account: s.question.Account, Keep: r.Params.Keep, PAM: s.agent.runuser != "",
 	})
 }

@@ -1,6 +1,7 @@
 package pair
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/tucdesk/tucdesk/agent/process"
@@ -16,7 +17,8 @@ type Job struct {
 	Relay   wire.Relay       `json:"relay"`
 	Proxies proxies.Settings `json:"proxies"` // on the way to relays
 	Map     bool             `json:"map"`     // ask the router to forward a port to the session
-	Way     string           `json:"way"`     // by which a relay was reached last in this network; "" is unknown
+	Direct  Direct           `json:"direct"`
+	Way     string           `json:"way"` // by which a relay was reached last in this network; "" is unknown
 	Action  wire.Action      `json:"action"`
 	Argv    []wire.Bytes     `json:"argv"` // Exec
 	File    process.File     `json:"file"` // Exec
@@ -27,6 +29,14 @@ type Job struct {
 	Keep    *wire.Keep       `json:"keep"` // Shell: what is wanted of kept ones; null for an ordinary one
 	PAM     bool             `json:"pam"`  // our own environment is what a PAM session gave
 	Hold    bool             `json:"hold"` // be the holder of a kept shell, without session; the way to it is descriptor 4
+}
+
+// Direct is what an administrator has arranged for direct paths: UDP ports First to Last,
+// any if First is 0, let through to this machine at the addresses Public.
+type Direct struct {
+	First  uint16       `json:"first"`
+	Last   uint16       `json:"last"`
+	Public []netip.Addr `json:"public"`
 }
 
 // Ready is what the agent says in READY.

@@ -119,7 +119,10 @@ func (w *worker) listen() {
 
 // session opens the link, waits for the operator and serves it.
 func (w *worker) session(ctx context.Context) error {
-	l, err := link.Open(ctx, link.Config{Relay: w.job.Relay, Direct: true, Map: w.job.Map, Proxy: w.job.Proxies.Choose(), Remember: w.ways()})
+	l, err := link.Open(ctx, link.Config{
+		Relay: w.job.Relay, Direct: true, Map: w.job.Map, Proxy: w.job.Proxies.Choose(), Remember: w.ways(),
+		Ports: link.Ports{First: w.job.Direct.First, Last: w.job.Direct.Last}, Public: w.job.Direct.Public,
+	})
 	if err != nil {
 		return w.cause(ctx, err)
 	}

@@ -1,6 +1,8 @@
 package labtest
 
 import (
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -58,5 +60,23 @@ func TestNoPortMappingAsksNoRouter(t *testing.T) {
 	p := launch(t, w.client(w.laptop, "ping", "--no-port-mapping", "--until-direct", "--timeout", mappedWithin.String(), machineName))
 	if code, out, said := p.finish(); code != 1 || strings.Contains(out, "direct 198.") || a.Forwarded()+b.Forwarded() != 0 {
 		t.Errorf("exit %d, %d ports: %s %s", code, a.Forwarded()+b.Forwarded(), out, said)
+	}
+}
+
+// TestPortsThatAnAdministratorLetThroughMakeSymmetricNATsDirect: what the machine's owner
+// has written into the router and told the agent. No router is asked.
+func TestPortsThatAnAdministratorLetThroughMakeSymmetricNATsDirect(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	a, b := w.nats(netlab.Symmetric, netlab.Symmetric)
+	const first, last = 41000, 41003
+	w.agentFlags = []string{"--no-port-mapping", "--direct-ports", fmt.Sprintf("%d-%d", first, last), "--direct-address", b.IPv4().String()}
+	w.place(a.Network, b.Network)
+	for port := uint16(first); port <= last; port++ {
+		b.Forward(port, netip.AddrPortFrom(w.machine.IPv4(), port))
+	}
+	code, out, said := launch(t, w.client(w.laptop, "ping", "--no-port-mapping", "--until-direct", "--timeout", patience.String(), machineName)).finish()
+	if code != 0 || !strings.Contains(out, "direct "+b.IPv4().String()+":4100") {
+		t.Errorf("exit %d: %s %s", code, out, said)
 	}
 }

@@ -42,8 +42,12 @@ type Config struct {
 	// Direct lets datagrams come from, and go to, other addresses than relays,
 	// and makes Candidates say where this end may be reached.
 	Direct bool
-	// Fixed are addresses that an administrator has forwarded to this machine.
-	Fixed []netip.AddrPort
+	// Ports bounds where the sockets of direct paths listen; the zero value is any port.
+	// When all of them are taken the link goes without, by any port.
+	Ports Ports
+	// Public are addresses at which an administrator lets Ports through to this machine,
+	// each with the number that it has here. They are offered while a socket is at one.
+	Public []netip.Addr
 	// Loopback offers loopback addresses too. Without it they are offered only by
 	// a machine that has no others.
 	Loopback bool

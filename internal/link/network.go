@@ -200,8 +200,10 @@ func (l *Link) Candidates() []path.Candidate {
 			list = append(list, path.Candidate{Kind: k, Addr: a})
 		}
 	}
-	for _, a := range l.cfg.Fixed {
-		add(path.Configured, a)
+	for _, a := range l.cfg.Public {
+		if port := l.family(a).port(); l.cfg.Ports.has(port) {
+			add(path.Configured, netip.AddrPortFrom(a, port))
+		}
 	}
 	if a := l.mapped.Load(); a != nil {
 		add(path.Mapped, *a)

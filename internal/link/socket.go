@@ -45,11 +45,16 @@ func newSocket(l *Link, index uint8) *socket {
 // open binds the socket; a family that the system does not have is no error to
 // anybody but its relays.
 func (s *socket) open() (err error) {
-	local := netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+	here := netip.IPv4Unspecified()
 	if s.index == 1 {
-		local = netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
+		here = netip.IPv6Unspecified()
 	}
-	s.conn, err = udp.Listen(local, udp.Options{ReadBuffer: udpReadBuffer, WriteBuffer: udpWriteBuffer, OneFamily: true})
+	for _, port := range s.link.cfg.Ports.order() {
+		s.conn, err = udp.Listen(netip.AddrPortFrom(here, port), udp.Options{ReadBuffer: udpReadBuffer, WriteBuffer: udpWriteBuffer, OneFamily: true})
+		if err == nil {
+			break // else it is taken, or not for us
+		}
+	}
 	return err
 }
 

@@ -19,6 +19,12 @@ const (
 // with their lease.
 func (r *NAT) Forwarding() { r.locked(func() { r.forwarding = true }) }
 
+// Forward has the router forward a UDP port for ever, as its owner writes it down: from
+// everybody to inside. It goes with Rebind and Renumber, as all mappings do.
+func (r *NAT) Forward(outer uint16, inside netip.AddrPort) {
+	r.locked(func() { r.enterLocked(port{UDP, outer}, inside) })
+}
+
 // Forwarded is how many ports are forwarded now.
 func (r *NAT) Forwarded() (n int) {
 	r.locked(func() {
@@ -82,9 +88,12 @@ func (r *NAT) forwardLocked(f *frame, inside netip.AddrPort, keep bool) uint16 {
 	if !keep {
 		return 0
 	}
-	m := &mapping{source: source{proto: UDP, from: inside}, port: r.freeLocked(f), forwarded: true, peers: map[netip.AddrPort]bool{}, addrs: map[netip.Addr]bool{}}
-	r.byPort[m.port] = m
-	return m.port.number
+	return r.enterLocked(r.freeLocked(f), inside)
+}
+
+func (r *NAT) enterLocked(p port, inside netip.AddrPort) uint16 {
+	r.byPort[p] = &mapping{source: source{proto: UDP, from: inside}, port: p, forwarded: true, peers: map[netip.AddrPort]bool{}, addrs: map[netip.Addr]bool{}}
+	return p.number
 }
 
 // throughLocked returns the forwarded port through which a host has been spoken to

@@ -73,7 +73,7 @@ type mapping struct {
 	peers  map[netip.AddrPort]bool
 	addrs  map[netip.Addr]bool
 
-	forwarded bool // by NAT-PMP: admits everybody, whose addresses are then in peers
+	forwarded bool // by NAT-PMP or Forward: admits everybody, whose addresses are then in peers
 }
 
 // flow6 is what was sent out over IPv6: only answers may come in.
