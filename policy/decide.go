@@ -14,7 +14,8 @@ import (
 // times, so the largest file bounds its cost.
 //
 // Order: a request that makes no sense is denied; so is everything in lockdown;
-// so is an environment name that is not allowed; so is what a block rule matches.
+// so is an environment name that is not allowed; so is what a block rule matches; so
+// is a target that has to be named (closed.go) where no rule that matches names it.
 // Of the allow rules that match, all have their say: the decision needs approval
 // if one of them asks for it or the gate does, and every limit is the smallest
 // one set. Without a matching allow rule the answer is no. None of this depends on
@@ -165,6 +166,9 @@ func (r *Rules) conclude(t *tally, q *Request) Decision {
 	}
 	if t.allowed == nil {
 		return d.deny(r.missing(t.best, q.Action))
+	}
+	if no := q.closed(); no != nil && !t.named {
+		return d.deny(no.Code, no.Detail)
 	}
 	if overRoots(t.roots) {
 		d.Rule = t.allowed.id

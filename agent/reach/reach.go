@@ -1,11 +1,10 @@
 // Package reach connects to what forwards of a session go to, and listens where
 // they come from. It runs in the session process, as the target's user.
 //
-// The policy has said yes before. What is here besides is what no yes covers unless
-// a rule names the very target (attack P4): sockets, and addresses at which clouds
-// hand out credentials to whoever asks from inside. It is held against the address
-// that is dialled, after names were resolved, so no name in anybody's DNS leads
-// around it.
+// The policy has said yes before, also to what no yes covers unless a rule names the very
+// target (attack P4): sockets, and addresses at which clouds hand out credentials to
+// whoever asks from inside. Here that is held against the address that is dialled,
+// after names were resolved, so no name in anybody's DNS leads around it.
 package reach
 
 import (
@@ -16,44 +15,17 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
-	"github.com/tucdesk/tucdesk/internal/embed4"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/policy"
 )
 
 // dialLimit is how long a connection may take; our choice, below the patience of
 // browsers.
 const dialLimit = 15 * time.Second
-
-// never are addresses of machines' own clouds: link-local ones, where most have
-// their metadata service, and those of clouds that have it elsewhere.
-var never = []netip.Prefix{
-	netip.MustParsePrefix("169.254.0.0/16"),
-	netip.MustParsePrefix("fe80::/10"),
-	netip.MustParsePrefix("fd00:ec2::/32"),      // AWS
-	netip.MustParsePrefix("fd20:ce::254/128"),   // Google
-	netip.MustParsePrefix("fd00:42::42/128"),    // Scaleway
-	netip.MustParsePrefix("fd00:c1::/32"),       // Oracle
-	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba
-	netip.MustParsePrefix("168.63.129.16/32"),   // Azure
-	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle
-}
-
-// Guarded reports whether an address is one that only a rule which names the
-// target opens.
-func Guarded(addr netip.Addr) bool {
-	addr = addr.Unmap().WithZone("")
-	for _, n := range never {
-		if n.Contains(addr) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(embed4.Of(addr), Guarded) // a router may deliver there
-}
 
 // guard is asked about each address before it is dialled, behind DNS. A rule that
 // names the target opens a guarded address only where host is that address itself:
@@ -63,8 +35,8 @@ func guard(host string, named bool) func(network, address string, _ syscall.RawC
 	named = named && err == nil
 	return func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
-		if err != nil || Guarded(at.Addr()) && !(named && at.Addr().Unmap() == literal.Unmap()) {
-			return refusal.New(refusal.PolicyDenied, "no forward goes to cloud metadata unless a rule names the address itself")
+		if err != nil || policy.Guarded(at.Addr()) && !(named && at.Addr().Unmap() == literal.Unmap()) {
+			return policy.ErrMetadata
 		}
 		return nil
 	}
@@ -85,7 +57,7 @@ func Dial(ctx context.Context, host string, port uint16, named bool) (*net.TCPCo
 // systemd, engines of containers), for a list of them ever to be whole.
 func DialSocket(ctx context.Context, path string, named bool) (*net.UnixConn, error) {
 	if !named {
-		return nil, refusal.New(refusal.PolicyDenied, "no forward goes to a socket unless a rule names its path in targets")
+		return nil, policy.ErrSocket
 	}
 	d := net.Dialer{Timeout: dialLimit}
 	c, err := d.DialContext(ctx, "unix", path)
@@ -95,26 +67,15 @@ func DialSocket(ctx context.Context, path string, named bool) (*net.UnixConn, er
 	return c.(*net.UnixConn), nil
 }
 
-// Loopback reports a host that a listener may have without a rule that names it, as
-// with sshd's "GatewayPorts no": all words for "here", and for "everywhere", which
-// then mean here.
-func Loopback(host string) bool {
-	switch host {
-	case "", "*", "localhost", "127.0.0.1", "::1":
-		return true
-	}
-	return false
-}
-
 // Listen listens on loopback, in both families where the machine has them, or
 // where a rule names it at any address of the machine's. Port 0 is any. It returns
 // the port.
 func Listen(ctx context.Context, host string, port uint16, named bool) ([]net.Listener, uint16, error) {
-	if !Loopback(host) && !named {
-		return nil, 0, refusal.New(refusal.PolicyDenied, "a forward listens on localhost unless a rule names the address")
+	if !policy.Loopback(host) && !named {
+		return nil, 0, policy.ErrListen
 	}
 	hosts := []string{host}
-	if Loopback(host) {
+	if policy.Loopback(host) {
 		hosts = []string{"127.0.0.1", "::1"}
 	}
 	var config net.ListenConfig
@@ -141,7 +102,7 @@ func Listen(ctx context.Context, host string, port uint16, named bool) ([]net.Li
 // mode keeps nobody out of a socket, it refuses.
 func ListenSocket(ctx context.Context, path string, named bool) (net.Listener, error) {
 	if !named {
-		return nil, refusal.New(refusal.PolicyDenied, "no forward listens at a socket unless a rule names its path in targets")
+		return nil, policy.ErrListenSocket
 	}
 	if runtime.GOOS == "windows" {
 		return nil, refusal.New(refusal.Unavailable, "Windows has no sockets that are one user's alone: listen at a port")

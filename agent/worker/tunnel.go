@@ -76,14 +76,9 @@ func target(o session.Opening) (string, error) {
 	case session.DirectSocket, session.ListenSocket:
 		text, ok = policy.SocketTarget(o.Host)
 	case session.ListenTCP:
-		host := o.Host
-		if reach.Loopback(host) {
-			host = "localhost"
-		}
-		text, ok = policy.Target(host, o.Port)
+		text, ok = policy.ListenTarget(o.Host, o.Port)
 	default:
-		text, ok = policy.Target(o.Host, o.Port)
-		ok = ok && o.Port > 0
+		text, ok = policy.DialTarget(o.Host, o.Port)
 	}
 	if !ok {
 		return "", refusal.New(refusal.BadArgument, "not a target: a name or address with a port, or the absolute path of a socket")

@@ -32,7 +32,8 @@ var table = []row{
 	// Who may do what.
 	{"internal/mistyped", "", ""},
 	{"internal/conf", "internal/mistyped", "github.com/pelletier/go-toml/v2"},
-	{"policy", "internal/refusal crypto/key internal/conf", ""},
+	{"internal/embed4", "", ""},
+	{"policy", "internal/refusal crypto/key internal/embed4 internal/conf", ""},
 	{"internal/wire", "internal/refusal crypto/key crypto/statement", ""},
 	{"internal/acl", "", "golang.org/x/sys"},
 	{"internal/keyfile", "internal/refusal internal/acl crypto/key", "golang.org/x/sys"},
@@ -91,7 +92,6 @@ var table = []row{
 		"rendezvous/principal rendezvous/store rendezvous/chain rendezvous/bus rendezvous/identity rendezvous/strict rendezvous/problem rendezvous/metrics rendezvous/logbook rendezvous/team rendezvous/gate rendezvous/lease rendezvous/requests rendezvous/client rendezvous/sessions rendezvous/agents rendezvous/rosters rendezvous/logview", "github.com/coder/websocket golang.org/x/sync"},
 
 	// The path of a session.
-	{"internal/embed4", "", ""},
 	{"internal/path", "internal/refusal internal/embed4", ""},
 	{"internal/carrier", "crypto/key relay/hop", "golang.org/x/net"},
 	{"internal/portmap", "", "github.com/jackpal/go-nat-pmp github.com/huin/goupnp"},
@@ -115,7 +115,7 @@ var table = []row{
 	{"agent/process", "internal/refusal internal/drive agent/pipe", "github.com/charmbracelet/x/xpty golang.org/x/sys"},
 	{"agent/kept", "internal/refusal agent/process", ""},
 	{"agent/files", "internal/refusal internal/confine internal/filecopy", "github.com/pkg/sftp"},
-	{"agent/reach", "internal/refusal internal/embed4", ""},
+	{"agent/reach", "internal/refusal policy", ""},
 	{"agent/cgroup", "", ""},
 	{"agent/utmp", "", ""},
 	{"agent/trust", base + "policy policy/roster internal/keyfile", ""},

@@ -1,0 +1,139 @@
+package policy
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tucdesk/tucdesk/internal/embed4"
+	"github.com/tucdesk/tucdesk/internal/refusal"
+)
+
+// What no yes covers unless a rule that matches names the very target (attack P4). Decide
+// answers so for a request with a target; who dials asks again for what a name has
+// turned out to be.
+var (
+	// ErrMetadata is for addresses at which clouds hand out credentials to whoever asks
+	// from inside; see Guarded.
+	ErrMetadata = refusal.New(refusal.PolicyDenied, "no forward goes to cloud metadata unless a rule names the address itself")
+	// ErrSocket is for every socket: too many of them run commands for whoever reaches them.
+	ErrSocket = refusal.New(refusal.PolicyDenied, "no forward goes to a socket unless a rule names its path in targets")
+	// ErrListen is for listeners beyond Loopback.
+	ErrListen = refusal.New(refusal.PolicyDenied, "a forward listens on localhost unless a rule names the address")
+	// ErrListenSocket is for listeners at a path: programs trust whoever listens there.
+	ErrListenSocket = refusal.New(refusal.PolicyDenied, "no forward listens at a socket unless a rule names its path in targets")
+)
+
+// never are addresses of machines' own clouds: link-local ones, where most have
+// their metadata service, and those of clouds that have it elsewhere.
+var never = []netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("fd00:ec2::/32"),      // AWS
+	netip.MustParsePrefix("fd20:ce::254/128"),   // Google
+	netip.MustParsePrefix("fd00:42::42/128"),    // Scaleway
+	netip.MustParsePrefix("fd00:c1::/32"),       // Oracle
+	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba
+	netip.MustParsePrefix("168.63.129.16/32"),   // Azure
+	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle
+}
+
+// Guarded reports whether an address is one that only a rule which names the
+// target opens.
+func Guarded(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	for _, n := range never {
+		if n.Contains(addr) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(embed4.Of(addr), Guarded) // a router may deliver there
+}
+
+// Loopback reports a host that a listener may have without a rule that names it, as
+// with sshd's "GatewayPorts no": all words for "here", and for "everywhere", which
+// then mean here.
+func Loopback(host string) bool {
+	switch host {
+	case "", "*", "localhost", "127.0.0.1", "::1":
+		return true
+	}
+	return false
+}
+
+// closed is why q's target is not reached although rules allow it and none names it, or
+// nil. A name is judged when it was looked up, by who dials.
+func (q *Request) closed() *refusal.Error {
+	if q.Target == "" {
+		return nil
+	}
+	socket := q.Target[0] == '/'
+	host := ""
+	if i := strings.LastIndexByte(q.Target, ':'); !socket && i >= 0 {
+		host = strings.TrimSuffix(strings.TrimPrefix(q.Target[:i], "["), "]")
+	}
+	switch {
+	case q.Action == ForwardLocal && socket:
+		return ErrSocket
+	case q.Action == ForwardRemote && socket:
+		return ErrListenSocket
+	case q.Action == ForwardRemote && !Loopback(host):
+		return ErrListen
+	case q.Action != ForwardLocal:
+		return nil
+	}
+	if addr, err := netip.ParseAddr(host); err == nil && Guarded(addr) {
+		return ErrMetadata
+	}
+	return nil
+}
+
+// DialTarget is Target for what a forward reaches, which has a port.
+func DialTarget(host string, port uint16) (text string, ok bool) {
+	text, ok = Target(host, port)
+	return text, ok && port > 0
+}
+
+// ListenTarget is Target for where a forward listens: rules know every word for loopback
+// as "localhost". Port 0 is any.
+func ListenTarget(host string, port uint16) (text string, ok bool) {
+	if Loopback(host) {
+		host = "localhost"
+	}
+	return Target(host, port)
+}
+
+// ReadTarget is what a person writes for the target of ForwardLocal or ForwardRemote, as
+// requests have it: HOST:PORT, an IPv6 address in brackets, or the path of a socket; to
+// listen also PORT alone and ":PORT", which are on loopback, and "*:PORT".
+// Refusals: BadArgument.
+func ReadTarget(a Action, text string) (string, error) {
+	bad := refusal.New(refusal.BadArgument, "%q is no target: write HOST:PORT, an IPv6 address in brackets, or the absolute path of a socket", text)
+	if strings.HasPrefix(text, "/") {
+		target, ok := SocketTarget(text)
+		if !ok {
+			return "", bad
+		}
+		return target, nil
+	}
+	i := strings.LastIndexByte(text, ':')
+	if i < 0 && a == ForwardLocal {
+		return "", bad
+	}
+	host := text[:max(i, 0)]
+	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	port, err := strconv.ParseUint(text[i+1:], 10, 16)
+	if err != nil || strings.Contains(bare, ":") != (bare != host) {
+		return "", bad
+	}
+	read := DialTarget
+	if a == ForwardRemote {
+		read = ListenTarget
+	}
+	target, ok := read(bare, uint16(port))
+	if !ok {
+		return "", bad
+	}
+	return target, nil
+}
