@@ -13,12 +13,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/listen"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/policy"
 )
@@ -68,32 +68,29 @@ func DialSocket(ctx context.Context, path string, named bool) (*net.UnixConn, er
 }
 
 // Listen listens on loopback, in both families where the machine has them, or
-// where a rule names it at any address of the machine's. Port 0 is any. It returns
-// the port.
+// where a rule names it at any address of the machine's. Port 0 is any; one that
+// somebody has in either family is taken (attack P3). It returns the port.
 func Listen(ctx context.Context, host string, port uint16, named bool) ([]net.Listener, uint16, error) {
 	if !policy.Loopback(host) && !named {
 		return nil, 0, policy.ErrListen
 	}
-	hosts := []string{host}
+	list, err := open(ctx, host, port)
+	if err != nil {
+		return nil, 0, why("listening", err)
+	}
+	return list, uint16(list[0].Addr().(*net.TCPAddr).Port), nil
+}
+
+func open(ctx context.Context, host string, port uint16) ([]net.Listener, error) {
 	if policy.Loopback(host) {
-		hosts = []string{"127.0.0.1", "::1"}
+		return listen.Loopback(ctx, port)
 	}
 	var config net.ListenConfig
-	var list []net.Listener
-	var first error
-	for _, h := range hosts {
-		l, err := config.Listen(ctx, "tcp", net.JoinHostPort(h, strconv.Itoa(int(port))))
-		if err != nil {
-			first = errors.Join(first, err)
-			continue
-		}
-		list = append(list, l)
-		port = uint16(l.Addr().(*net.TCPAddr).Port)
+	l, err := config.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+	if err != nil {
+		return nil, err
 	}
-	if list == nil {
-		return nil, 0, why("listening", first)
-	}
-	return list, port, nil
+	return []net.Listener{l}, nil
 }
 
 // ListenSocket listens at a path that is not there yet and that a rule names, for this user
@@ -107,13 +104,8 @@ func ListenSocket(ctx context.Context, path string, named bool) (net.Listener, e
 	if runtime.GOOS == "windows" {
 		return nil, refusal.New(refusal.Unavailable, "Windows has no sockets that are one user's alone: listen at a port")
 	}
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "unix", path)
+	l, err := listen.Socket(ctx, path)
 	if err != nil {
-		return nil, why("listening", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		_ = l.Close()
 		return nil, why("listening", err)
 	}
 	return l, nil

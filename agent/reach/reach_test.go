@@ -132,6 +132,24 @@ func TestListenersAreOnLoopbackUnlessARuleNamesAnotherAddress(t *testing.T) {
 	}
 }
 
+// Else who has the port in one family gets half of what is meant for the operator.
+func TestP3APortThatTheMachineHasInOneFamilyIsTaken(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Logf("no %s here: %v", host, err)
+			continue
+		}
+		defer l.Close()
+		for _, asked := range []string{"", "localhost", "*"} {
+			list, _, err := Listen(t.Context(), asked, uint16(l.Addr().(*net.TCPAddr).Port), false)
+			if err == nil || err.Error() != "unreachable: listening: address already in use" {
+				t.Errorf("%q beside a program that has %s: %v, %v", asked, l.Addr(), list, err)
+			}
+		}
+	}
+}
+
 func TestListeningSocketsAreTheUsersAloneAndReplaceNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	if _, err := ListenSocket(t.Context(), path, false); refusal.Of(err) != refusal.PolicyDenied {

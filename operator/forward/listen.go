@@ -2,18 +2,15 @@ package forward
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/join"
+	"github.com/tucdesk/tucdesk/internal/listen"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/operator/socks"
@@ -36,9 +33,6 @@ func (s *Set) listen(spec Spec) error {
 	return nil
 }
 
-// loopback are the addresses that "localhost" means, whatever the resolver says.
-var loopback = [...]string{"127.0.0.1", "::1"}
-
 // openTCP listens in both families where a host is unsaid, one of them being enough.
 func (s *Set) openTCP(at Address) ([]net.Listener, string, error) {
 	if at.Host == "" && s.cfg.Gateway {
@@ -53,7 +47,11 @@ func (s *Set) openTCP(at Address) ([]net.Listener, string, error) {
 		}
 		return []net.Listener{l}, l.Addr().String(), nil
 	case "", "localhost":
-		return openLoopback(at.Port)
+		list, err := listen.Loopback(s.ctx, at.Port)
+		if err != nil {
+			return nil, "", err
+		}
+		return list, list[0].Addr().String(), nil
 	}
 	l, err := net.Listen("tcp", at.String())
 	if err != nil {
@@ -62,102 +60,17 @@ func (s *Set) openTCP(at Address) ([]net.Listener, string, error) {
 	return []net.Listener{l}, l.Addr().String(), nil
 }
 
-// both is two reasons on one line; either is found in it.
-func both(a, b error) error {
-	if a == nil {
-		return b
-	}
-	return fmt.Errorf("%w; %w", a, b)
-}
-
-// choices is how often the system chooses a port again that turns out to be somebody's in
-// the other family, of which it knows nothing when it chooses; our choice.
-const choices = 8
-
-// openLoopback listens at a port of both families. Where any will do, one that somebody
-// has in the other family is no reason to refuse.
-func openLoopback(port uint16) (list []net.Listener, at string, err error) {
-	for range choices {
-		list, at, err = openFamilies(port)
-		if port != 0 || !errors.Is(err, syscall.EADDRINUSE) {
-			break
-		}
-	}
-	return list, at, err
-}
-
-// openFamilies does with one of the families where the system has no other. A port
-// that somebody has in one of them is taken: half of the programs that connect to
-// "localhost" would reach that one (attack P3).
-func openFamilies(port uint16) (list []net.Listener, at string, err error) {
-	for _, host := range loopback {
-		l, bad := net.Listen("tcp", hostPort(host, port))
-		if bad != nil {
-			err = both(err, bad)
-			continue
-		}
-		list = append(list, l)
-		if port == 0 {
-			port = uint16(l.Addr().(*net.TCPAddr).Port)
-		}
-	}
-	if len(list) == 0 || errors.Is(err, syscall.EADDRINUSE) {
-		for _, l := range list {
-			_ = l.Close()
-		}
-		return nil, "", err
-	}
-	return list, list[0].Addr().String(), nil
-}
-
-// openSocket makes the socket in a folder of its own first: until its mode is 0600,
-// nobody else may even see it (attack P3).
 func (s *Set) openSocket(at Address) ([]net.Listener, string, error) {
 	if s.cfg.Unlink {
 		if info, err := os.Lstat(at.Socket); err == nil && info.Mode().Type() == fs.ModeSocket {
 			_ = os.Remove(at.Socket)
 		}
 	}
-	if _, err := os.Lstat(at.Socket); err == nil {
-		return nil, "", fs.ErrExist
-	}
-	dir, err := os.MkdirTemp(filepath.Dir(at.Socket), ".t")
+	l, err := listen.Socket(s.ctx, at.Socket)
 	if err != nil {
 		return nil, "", err
 	}
-	defer os.RemoveAll(dir)
-	hidden := filepath.Join(dir, "s")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: hidden, Net: "unix"})
-	if err != nil {
-		return nil, "", err
-	}
-	l.SetUnlinkOnClose(false)
-	err = os.Chmod(hidden, 0o600)
-	if err == nil {
-		err = os.Rename(hidden, at.Socket)
-	}
-	if err != nil {
-		_ = l.Close()
-		return nil, "", err
-	}
-	return []net.Listener{&socketListener{UnixListener: l, path: at.Socket}}, at.Socket, nil
-}
-
-// socketListener takes its file along.
-type socketListener struct {
-	*net.UnixListener
-	path string
-	once sync.Once
-}
-
-// Close removes the file, then ends the listener, and is done when it returns. A
-// second call leaves alone what has that name by then.
-func (l *socketListener) Close() (err error) {
-	l.once.Do(func() {
-		_ = os.Remove(l.path)
-		err = l.UnixListener.Close()
-	})
-	return err
+	return []net.Listener{l}, at.Socket, nil
 }
 
 // acceptPause is between two tries of a listener that has trouble, which mostly is

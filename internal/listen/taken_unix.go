@@ -1,0 +1,7 @@
+//go:build unix
+
+package listen
+
+import "syscall"
+
+var takenErrors = []error{syscall.EADDRINUSE}
