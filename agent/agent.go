@@ -235,6 +235,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if missing := process.Missing(); missing != nil {
 		a.log.Warn("the processes of pings are not fully confined here", "missing", missing)
 	}
+	if err := a.closed(); err != nil {
+		a.log.Warn("only root can start this program", "why", err)
+	}
 	a.log.Info("agent started", "agent", a.cert.Name, "key", a.ID().ShortCode(), "user", a.self.Name)
 	a.keepConnected(ctx)
 	// 1. no new sessions, 2. nobody begins to end what is left, 3. the live ones end and nothing writes any more

@@ -294,7 +294,7 @@ func (a *Agent) answer(ctx context.Context, f wire.Frame) (wire.FrameType, any) 
 	code := codeOf(err)
 	a.log.Warn("refused", "code", code, "err", err, "session", q.Request.Session.String())
 	a.recordRefusal(q, code)
-	return wire.FrameRefuse, wire.Refuse{Code: code, Detail: detailOf(err), Need: q.Need}
+	return wire.FrameRefuse, wire.Refuse{Code: code, Detail: detailOf(err, q.Request.Session), Need: q.Need}
 }
 
 func (a *Agent) tell(ctx context.Context, c *client.Control, typ wire.FrameType, id uint64, body any) {
@@ -322,13 +322,13 @@ func codeOf(err error) refusal.Code {
 }
 
 // detailOf returns our own words about a refusal, and nothing of internal faults,
-// which may hold paths.
-func detailOf(err error) string {
+// which may hold paths, but the word under which the log has them.
+func detailOf(err error, session wire.SessionID) string {
 	var r *refusal.Error
 	if errors.As(err, &r) {
 		return r.Detail
 	}
-	return "an internal fault of the agent; its log says more"
+	return "an internal fault of the agent; its log says more of session " + session.String()
 }
 
 // uplink is the control channel while there is one.

@@ -79,6 +79,9 @@ func (a *Agent) status(now time.Time) Status {
 	if a.crowding != nil {
 		s.Warnings = append(s.Warnings, "one session can start so many processes that nothing else can: "+a.crowding.Error())
 	}
+	if err := a.closed(); err != nil {
+		s.Warnings = append(s.Warnings, "only root can start this program: "+err.Error())
+	}
 	s.warn("the roster", s.RosterExpires, "an owner has to renew it", now)
 	if s.CertificateEnd != 0 {
 		s.warn("this agent's certificate", s.CertificateEnd, "join again with a new token", now)

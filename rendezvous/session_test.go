@@ -2,7 +2,9 @@ package rendezvous
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -100,6 +102,33 @@ func TestAgentsRefusalReachesTheOperator(t *testing.T) {
 	_, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), c.request(c.people[policy.Operator], h, nil))
 	wantCode(t, err, refusal.EphMismatch)
 	c.logged(entry.SessionDeny, refusal.EphMismatch)
+}
+
+// The operator is shown a request, the agent's log has a session: the server's has
+// both, so that whoever was told "its log says more" finds it.
+func TestFaultOfAnAgentIsFoundByTheRequest(t *testing.T) {
+	t.Parallel()
+	var log written
+	c := found(t, startNodeWith(t, func(cfg *Config) { cfg.Log = slog.New(slog.NewTextHandler(&log, nil)) }))
+	h := c.newHost("web-1")
+	h.dial()
+	h.serve(func(wire.OpenSession) (wire.FrameType, any) {
+		return wire.FrameRefuse, wire.Refuse{Code: refusal.Unavailable, Detail: "its log says more"}
+	})
+	open := c.request(c.people[policy.Operator], h, nil)
+	_, err := c.api.OpenSession(t.Context(), c.cred(policy.Operator), open)
+	wantCode(t, err, refusal.Unavailable)
+	var p *client.Problem
+	if !errors.As(err, &p) || p.RequestID == "" {
+		t.Fatalf("the operator is told %v", err)
+	}
+	req, _, err := statement.Open[wire.Request](open.Request, c.state.FindOperator(time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := "request=" + p.RequestID + " session=" + req.Session.String(); !strings.Contains(log.String(), line) {
+		t.Errorf("no %q in the log:\n%s", line, log.String())
+	}
 }
 
 // TestAgentsNameNoCounters: an agent that refuses each time with a code of its own

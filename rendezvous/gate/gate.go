@@ -125,6 +125,9 @@ func (g *Gate) refused(c *Call, err error) {
 	}
 	if foreign := (*ByAgent)(nil); errors.As(err, &foreign) {
 		g.Metrics.Count("refused_by_agent")
+		if ours && c.Session != nil { // the agent's log has it by the session, and the operator is shown the request
+			g.Log.Warn("an agent could not open a session", "request", c.ID, "session", c.Session.Request.Session.String(), "agent", c.Session.Request.Agent.ShortCode())
+		}
 	} else {
 		g.Metrics.Count("refused_" + string(code))
 	}
