@@ -25,13 +25,20 @@ type policyExplain struct {
 func policyExplainCommand() *cli.Command {
 	var o policyExplain
 	return &cli.Command{
-		Use: "explain [USER@]HOST[,HOST...]|LABEL=VALUE[,...] ACTION [-- ARGV...]", Short: "Say which rule decides, and why",
+		Use: "explain [USER@]HOST[,HOST...]|LABEL=VALUE[,...] ACTION [TARGET|PATH|-- ARGV...]", Short: "Say which rule decides, and why",
 		Long: "Asks the rules in force what you, or the person of --email, may do on HOST, now or --at a time, and shows every\n" +
-			"rule with the first condition that did not hold. The machine decides again with the command's real file. Machines\n" +
-			"are written as for tucdesk exec; of several, each is explained under its name. ACTION is one that\n" +
-			"rules name, such as shell, exec or copy-read; another word is answered with all of them. Flags stand before it.\n\n" +
-			"Exits 0 whatever the rules decide; --json has the decision as effect.",
-		Example: "tucdesk policy explain web shell\ntucdesk policy explain deploy@web exec -- systemctl restart nginx\ntucdesk policy explain env=prod,role=db copy-read\n" +
+			"rule with the first condition that did not hold. Machines are written as for tucdesk exec; of several, each is\n" +
+			"explained under its name. ACTION is one that rules name; another word is answered with all of them. Flags stand\n" +
+			"before it. Behind it stands what it is done with:\n\n" +
+			"  exec, shell               the command\n" +
+			"  forward-local             TARGET, what is reached: host:port, or the path of a socket\n" +
+			"  forward-remote            TARGET, where the machine listens: [address:]port, or the path of a socket\n" +
+			"  copy-read, copy-write     PATH, absolute; SFTP is the same two actions\n\n" +
+			"Without one, the answer may depend on it, and says so. The machine decides again: with the command's real file, where\n" +
+			"a name leads, and where links do.\n\n" +
+			"Exits 0 whatever the rules decide; --json has the decision as effect, and in dependsOn what that depends on.",
+		Example: "tucdesk policy explain web shell\ntucdesk policy explain deploy@web exec -- systemctl restart nginx\ntucdesk policy explain web forward-local db.lan:5432\n" +
+			"tucdesk policy explain web forward-remote 8080\ntucdesk policy explain env=prod,role=db copy-read /etc/hostname\n" +
 			"tucdesk policy explain --email bob@example.com --at 2026-11-22T23:00:00Z web shell",
 		MinArgs: 2, MaxArgs: -1, Complete: o.CompleteMachines, Again: func() bool { return true },
 		Flags: func(f *flag.FlagSet) {
@@ -56,6 +63,8 @@ type asked struct {
 	machines fleet.Selection
 	action   policy.Action
 	argv     []wire.Bytes
+	target   string // of forward-local or forward-remote; "" is any
+	path     string // of copy-read or copy-write; likewise
 	at       time.Time
 }
 
@@ -76,13 +85,66 @@ func (o *policyExplain) read(args []string) (q asked, err error) {
 		return q, wrong(refusal.New(refusal.BadArgument, "%q stands behind the action, where the command is", rest[0]),
 			"flags stand before the action, and a command behind --: tucdesk policy explain --json web exec -- uname -a")
 	}
-	q.argv = remote.ToArgv(remote.AfterDashes(args[2:]))
+	if err := q.with(args[0], remote.AfterDashes(args[2:])); err != nil {
+		return q, err
+	}
 	if q.at = time.Now(); o.at != "" {
 		if q.at, err = time.Parse(time.RFC3339, o.at); err != nil {
 			return q, wrong(refusal.New(refusal.BadArgument, "--at %q is not a time that can be read", o.at), "write it as 2026-11-22T23:00:00Z")
 		}
 	}
 	return q, nil
+}
+
+// with reads what stands behind the action, of the machines that were typed.
+func (q *asked) with(typed string, rest []string) error {
+	line := "tucdesk policy explain " + typed + " "
+	wrong := func(err error, hints ...string) error { return &cli.Error{Err: err, Hints: hints, Exit: cli.ExitUsage} }
+	switch q.action {
+	case policy.Exec, policy.Shell:
+		q.argv = remote.ToArgv(rest)
+		return nil
+	}
+	if len(rest) == 0 {
+		return nil
+	}
+	read, hint := q.reader(line)
+	switch {
+	case read == nil:
+		return wrong(refusal.New(refusal.BadArgument, "nothing stands behind %s, and here is %q", q.action, rest[0]), hint...)
+	case len(rest) > 1:
+		return wrong(refusal.New(refusal.BadArgument, "one word stands behind %s, and here are %d", q.action, len(rest)), hint...)
+	}
+	if err := read(rest[0]); err != nil {
+		return wrong(err, hint...)
+	}
+	return nil
+}
+
+// reader is for the word behind an action that may have one, else nil; hint is what to
+// type.
+func (q *asked) reader(line string) (read func(string) error, hint []string) {
+	target := func(word string) (err error) {
+		q.target, err = policy.ReadTarget(q.action, word)
+		return err
+	}
+	path := func(word string) (err error) {
+		q.path, err = policy.ReadPath(word)
+		return err
+	}
+	switch q.action {
+	case policy.ForwardLocal:
+		return target, []string{line + "forward-local localhost:80"}
+	case policy.ForwardRemote:
+		return target, []string{line + "forward-remote 8080"}
+	case policy.CopyRead, policy.CopyWrite:
+		return path, []string{line + string(q.action) + " /etc/hostname"}
+	case policy.Forward:
+		return nil, []string{"it is two actions, of which each has a target: " + line + "forward-local localhost:80", line + "forward-remote 8080"}
+	case policy.Copy:
+		return nil, []string{"it is two actions, of which each has a path: " + line + "copy-read /etc/hostname", line + "copy-write /etc/hostname"}
+	}
+	return nil, []string{line + string(q.action)}
 }
 
 func (o *policyExplain) run(ctx context.Context, io *cli.IO, a *account.Account, ask asked) error {
@@ -151,9 +213,13 @@ func (o *policyExplain) explain(a *account.Account, m account.Machine, user stri
 			return v, "", err
 		}
 	}
+	q.Target = ask.target
 	e := a.Rules.Explain(&q, ask.at)
+	if ask.path != "" {
+		e = e.ForPath(ask.path)
+	}
 	v = viewExplanation(e)
-	v.Host, v.User, v.Action = m.Cert.Name, user, string(ask.action)
+	v.Host, v.User, v.Action, v.Target, v.Path = m.Cert.Name, user, string(ask.action), ask.target, ask.path
 	text = e.String()
 	if ask.action == policy.Shell || ask.action == policy.Exec {
 		v.Env = a.Rules.Environment()
@@ -168,10 +234,16 @@ type explanationView struct {
 	Host   string     `json:"host"`
 	User   string     `json:"user"` // "" is the agent's own
 	Action string     `json:"action"`
+	Target string     `json:"target"` // of forward-local and forward-remote, as rules write it; "" is any
+	Path   string     `json:"path"`   // of copy-read and copy-write, likewise
 	At     time.Time  `json:"at"`
 	Gated  bool       `json:"gated"`
 	Rules  []ruleView `json:"rules"`
 	Env    []string   `json:"env"` // variables that a request may set, for shell and exec
+
+	// DependsOn is "target" or "path" where none was said and effect does not hold for
+	// all: what it holds for is in the targets and roots of the rules that matched. Else "".
+	DependsOn string `json:"dependsOn"`
 
 	OnlyHost []string `json:"onlyMachine"` // rules that name login users, of whom only the machine knows whether its agent is one: it may be stricter
 }
@@ -182,12 +254,15 @@ type ruleView struct {
 	Block   bool   `json:"block"`
 	Matched bool   `json:"matched"`
 	Why     string `json:"why"`
+
+	Targets []string `json:"targets"` // of forwards; [] is no restriction to some
+	Roots   []string `json:"roots"`   // folders for copies, likewise
 }
 
 func viewExplanation(e policy.Explanation) explanationView {
-	v := explanationView{decisionView: viewDecision(e.Decision), At: e.At.UTC(), Gated: e.Gated, Rules: []ruleView{}, Env: []string{}, OnlyHost: append([]string{}, e.OnlyHost...)}
+	v := explanationView{decisionView: viewDecision(e.Decision), At: e.At.UTC(), Gated: e.Gated, Rules: []ruleView{}, Env: []string{}, DependsOn: e.Depends, OnlyHost: verb.List(e.OnlyHost)}
 	for _, r := range e.Rules {
-		v.Rules = append(v.Rules, ruleView{r.ID, r.Line, r.Block, r.Matched, r.Why})
+		v.Rules = append(v.Rules, ruleView{r.ID, r.Line, r.Block, r.Matched, r.Why, verb.List(r.Targets), verb.List(r.Roots)})
 	}
 	return v
 }

@@ -66,6 +66,15 @@ func TestExplainNamesWhatIsWrongBeforeItAsksAnybody(t *testing.T) {
 		"--at noon web shell":         "write it as 2026-",
 		"web --at noon exec -- id -u": "write it as 2026-",
 		"--at tomorrow web shell":     "\"tomorrow\" is not a time",
+
+		"web background now":                 "nothing stands behind background",
+		"web ping x":                         "nothing stands behind ping",
+		"web forward-agent x":                "hint: tucdesk policy explain web forward-agent",
+		"web forward localhost:80":           "hint: tucdesk policy explain web forward-remote 8080",
+		"web copy /etc/passwd":               "policy explain web copy-read /etc/hostname",
+		"a,b forward-local db":               "hint: tucdesk policy explain a,b forward-local localhost:80",
+		"web forward-local localhost:80 x:1": "one word stands behind forward-local, and here are 2",
+		"web copy-read hosts":                "hint: tucdesk policy explain web copy-read /etc/hostname",
 	} {
 		args := append([]string{"policy", "explain", "--state", t.TempDir()}, strings.Fields(line)...)
 		if status, out, talk := tucdesk(t, args...); status != cli.ExitUsage || out != "" || !strings.Contains(talk, hint) || strings.Contains(talk, "2006") {
@@ -87,6 +96,34 @@ func TestCompletionOfMachinesKeepsWhatStandsBefore(t *testing.T) {
 		args = append(args, "--state", m.Home.Dir, words[len(words)-1])
 		if _, out, talk := tucdesk(t, args...); !strings.HasPrefix(out, want+"\n") {
 			t.Errorf("%q: %q, %q", line, out, talk)
+		}
+	}
+}
+
+// What stands behind the action is what the rules are asked about, as the machine asks
+// them: the hint of a refused forward sends people here.
+func TestP4ExplainLooksAtTheTargetAndThePath(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	machines, _ := a.Verified([]wire.AgentInfo{m.Machine("web", m.Enroller)}, time.Now())
+	for line, want := range map[string]struct{ effect, depends, said string }{
+		"forward-local 169.254.169.254:80": {"deny", "", "deny: no forward goes to cloud metadata"},
+		"forward-local /run/docker.sock":   {"deny", "", "deny: no forward goes to a socket"},
+		"forward-local -- db.lan:5432":     {"allow", "", "allow: "},
+		"forward-remote 0.0.0.0:80":        {"deny", "", "deny: a forward listens on localhost"},
+		"forward-remote *:8080":            {"allow", "", "allow: "},
+		"forward-remote":                   {"allow", "target", "allow, depending on the target: "},
+		"copy-read /etc/passwd":            {"allow", "", "allow: "},
+		"copy-read":                        {"allow", "", "allow: "},
+	} {
+		o := &policyExplain{}
+		ask, err := o.read(append([]string{"web"}, strings.Fields(line)...))
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		v, text, err := o.explain(a, machines[0], "", ask)
+		if err != nil || v.Effect != want.effect || v.DependsOn != want.depends || !strings.HasPrefix(text, want.said) {
+			t.Errorf("%q: %s depending on %q, %v\n%s", line, v.Effect, v.DependsOn, err, text)
 		}
 	}
 }

@@ -2,8 +2,12 @@ package policy
 
 import (
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // Explanation is a decision with what every rule had to do with it.
@@ -17,6 +21,11 @@ type Explanation struct {
 	// the request is for the agent's own user, and only the host knows whether that is one
 	// of them. So the host may be stricter than this decision; none when it is a denial.
 	OnlyHost []string
+
+	// Depends is what the request leaves open and the answer depends on: "target" for
+	// forwards without one, "path" for copies where rules open folders; else "". The
+	// effect is then that of what the rules open; Considered.Why says what that is.
+	Depends string
 }
 
 // Considered is one rule's part in a decision.
@@ -26,7 +35,9 @@ type Considered struct {
 	Block       bool
 	Line        int // of the rule in the file, 0 when it was written inline
 	Matched     bool
-	Why         string // the first condition that failed, or that all hold
+	Why         string   // the first condition that failed, or that all hold
+	Targets     []string // of forwards, that it is for; nil for all that need not be named. Not to be changed
+	Roots       []string // folders that it opens for copies; nil for all. Likewise
 }
 
 // Explain answers like Decide and says of every rule whether it matched and why
@@ -39,16 +50,55 @@ func (r *Rules) Explain(q *Request, at time.Time) Explanation {
 	s := clock{r: r, at: at, action: q.Action.bit()}
 	for _, rule := range r.rules {
 		got := rule.match(q, &s)
-		e.Rules = append(e.Rules, Considered{rule.id, rule.description, rule.block, rule.line, got == matched, r.why(rule, got, &s)})
+		e.Rules = append(e.Rules, Considered{rule.id, rule.description, rule.block, rule.line, got == matched, r.why(rule, got, q, &s), rule.targets, rule.roots})
 		if got == failsUser && e.Decision.Effect != Deny && q.User == "" && q.Self == "" {
 			e.OnlyHost = append(e.OnlyHost, rule.id)
 		}
 	}
+	e.Depends = e.depends(q)
 	return e
 }
 
+func (e Explanation) depends(q *Request) string {
+	switch asked := q.Action.bit(); {
+	case e.Decision.Effect == Deny:
+	case asked&Forward.bit() != 0 && q.Target == "":
+		return "target"
+	case asked&Copy.bit() != 0 && slices.ContainsFunc(e.Rules, func(c Considered) bool { return c.Matched && c.Roots != nil }):
+		if q.Action == Copy || e.Decision.Roots != nil { // one direction that another rule opens as a whole depends on nothing
+			return "path"
+		}
+	}
+	return ""
+}
+
+// ForPath is the explanation of a copy in one direction for one path, as ReadPath returns
+// it. It goes by the path's name: where links lead only the machine sees, which keeps
+// them in the same folders.
+func (e Explanation) ForPath(path string) Explanation {
+	e.Depends = ""
+	if d := e.Decision; d.Effect != Deny && d.Roots != nil && !slices.ContainsFunc(d.Roots, func(folder string) bool { return below(path, folder) }) {
+		e.Decision = d.deny(refusal.PolicyDenied, "the path is in none of the folders that the rules open for this")
+		e.Decision.Rule, e.OnlyHost = "", nil
+	}
+	return e
+}
+
+// ReadPath is a path of a machine in its shortest form. It has to be absolute: where
+// others begin, in the login user's home, only the machine knows. Refusals: BadArgument.
+func ReadPath(text string) (string, error) {
+	short := text
+	if strings.HasPrefix(text, "/") {
+		short = path.Clean("/" + text)
+	}
+	if !absolute(short) || len(short) > maxPath {
+		return "", refusal.New(refusal.BadArgument, "%q is no absolute path in its shortest form; where another one begins only the machine knows", text)
+	}
+	return short, nil
+}
+
 // why words the condition of rule that failed, with what it asks for.
-func (r *Rules) why(x *rule, got stage, s *clock) string {
+func (r *Rules) why(x *rule, got stage, q *Request, s *clock) string {
 	switch got {
 	case failsAction:
 		return "it is for other actions"
@@ -61,6 +111,9 @@ func (r *Rules) why(x *rule, got stage, s *clock) string {
 	case failsCwd:
 		return "it is for other directories: " + strings.Join(x.cwd, ", ")
 	case failsTarget:
+		if q.Target == "" {
+			return "it depends on the target; it is for: " + strings.Join(x.targets, ", ")
+		}
 		return "it is for other targets: " + strings.Join(x.targets, ", ")
 	case failsCommand:
 		return fmt.Sprintf("it lists %d commands, and this is none of them", len(x.commands))
@@ -70,7 +123,25 @@ func (r *Rules) why(x *rule, got stage, s *clock) string {
 	if x.roots != nil {
 		return "every condition holds, for files in " + strings.Join(x.roots, ", ")
 	}
+	if q.Target == "" && !x.block && x.actions&s.action&Forward.bit() != 0 {
+		return "every condition holds, " + x.targetText(x.actions&s.action)
+	}
 	return "every condition holds"
+}
+
+// targetText is what an allow rule opens of the forwards in on.
+func (r *rule) targetText(on actionSet) string {
+	if r.targets != nil {
+		return "for the targets " + strings.Join(r.targets, ", ")
+	}
+	var parts []string
+	if on&ForwardLocal.bit() != 0 {
+		parts = append(parts, "to reach everything but sockets and cloud metadata, which a rule has to name")
+	}
+	if on&ForwardRemote.bit() != 0 {
+		parts = append(parts, "to listen at localhost alone, since a rule has to name other places")
+	}
+	return strings.Join(parts, "; ")
 }
 
 func (r *rule) whoText() string {
@@ -128,7 +199,11 @@ func clockText(minutes int) string { return fmt.Sprintf("%02d:%02d", minutes/60,
 // String writes the explanation as lines for a terminal.
 func (e Explanation) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n", e.Decision.Effect, e.Decision.Reason)
+	b.WriteString(e.Decision.Effect.String())
+	if e.Depends != "" {
+		b.WriteString(", depending on the " + e.Depends)
+	}
+	fmt.Fprintf(&b, ": %s\n", e.Decision.Reason)
 	if a := e.Decision.Approval; a.Count > 0 {
 		fmt.Fprintf(&b, "approval by %d of: %s\n", a.Count, a.Roles)
 	}

@@ -37,7 +37,7 @@ var known = map[refusal.Code]answer{
 	refusal.GrantMismatch:      {ExitTransport, []string{"the server told the two ends different things; nothing was sent"}},
 	refusal.WrongChannel:       {ExitTransport, []string{"somebody stands between here and the server; nothing was sent"}},
 	refusal.BadFileMode:        {ExitFailed, []string{"if somebody else could read a key, revoke it: tucdesk operator revoke, or tucdesk agent rm"}},
-	refusal.PolicyDenied:       {ExitDenied, []string{"which rule decided: tucdesk policy explain HOST shell (or exec, copy-read, copy-write, forward-local, forward-remote, background)"}},
+	refusal.PolicyDenied:       {ExitDenied, []string{"which rule decided: tucdesk policy explain HOST shell (or exec -- ARGV, copy-read PATH, copy-write PATH, forward-local TARGET, forward-remote TARGET, background)"}},
 	refusal.ApprovalRequired:   {ExitPending, []string{"tucdesk requests ls"}},
 	refusal.ApprovalPending:    {ExitPending, []string{"tucdesk requests ls"}},
 	refusal.ApprovalExpired:    {ExitPending, []string{"ask again, and ask an approver to look at: tucdesk requests ls"}},
