@@ -85,6 +85,9 @@ func private(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = os.Chown(home, 54321, 54321)
+	if err := os.WriteFile(filepath.Join(home, ".bashrc"), []byte("export FROM_BASHRC=1\n"), 0o644); err != nil { // which bash reads before a command if it thinks of SSH
+		t.Fatal(err)
+	}
 	replace("/etc/passwd", old("/etc/passwd")+loginUser+":x:54321:54321::"+home+":/bin/bash\n", 0o644)
 	replace("/etc/shadow", old("/etc/shadow")+loginUser+":*:20000:0:99999:7:::\n", 0o600)
 	replace("/etc/group", old("/etc/group")+loginUser+":x:54321:\ntdextra:x:54322:"+loginUser+"\n", 0o644)
@@ -103,7 +106,7 @@ func private(t *testing.T) {
 
 // look is what a login writes down about itself. It waits for the records of itself, which
 // the agent makes of a program that runs already: of the three files in this order.
-const look = `D=%s; timeout 30 sh -c 'until who | grep -q ^tdtester && last -w | grep -q "^tdtester.*still logged in" && ! lastlog -u tdtester | grep -q "Never logged in"; do :; done'; id > $D/id; env > $D/env; ulimit -a > $D/limit; ulimit -Ha > $D/hard; cat /proc/self/loginuid > $D/loginuid; umask > $D/umask; pwd > $D/pwd; ` +
+const look = `D=%s; timeout 30 sh -c 'until who | grep -q ^tdtester && last -w | grep -q "^tdtester.*still logged in" && ! lastlog -u tdtester | grep -q "Never logged in"; do :; done'; id > $D/id; env | sed "s|^SSH_TTY=$(tty)\$|SSH_TTY=its own|" > $D/env; ulimit -a > $D/limit; ulimit -Ha > $D/hard; cat /proc/self/loginuid > $D/loginuid; umask > $D/umask; pwd > $D/pwd; ` +
 	`who > $D/who; last -w > $D/last; lastlog -u tdtester > $D/lastlog; stat -c '%%U %%G' $(tty) > $D/tty; ps -o tty= -o sid= -p $$ > $D/ps; echo done`
 
 // loginPolicy lets operators be the test's user.
@@ -231,7 +234,7 @@ func TestLoginLooksLikeSSHs(t *testing.T) {
 	ssh := see(t, func(line string) { bySSH(t, line) })
 	plain := see(t, func(line string) { byAgent(t, false, line) })
 	pam := see(t, func(line string) { byAgent(t, true, line) })
-	variables := []string{"+LANG=C.UTF-8", "+PATH", "-MOTD_SHOWN", "-PATH", "-SSH_CLIENT", "-SSH_CONNECTION", "-SSH_TTY"}
+	variables := []string{"+LANG=C.UTF-8", "+PATH", "+SSH_CLIENT=UNKNOWN 65535 65535", "+SSH_CONNECTION=UNKNOWN 65535 UNKNOWN 65535", "-MOTD_SHOWN", "-PATH", "-SSH_CLIENT=", "-SSH_CONNECTION="}
 	for name, c := range map[string]struct {
 		seen
 		differs map[string][]string

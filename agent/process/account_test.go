@@ -84,11 +84,11 @@ func TestE8EnvironmentHasAFixedBase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"HOME=/home/ann", "USER=ann", "LOGNAME=ann", "SHELL=/bin/sh", "PATH=" + Path, "TERM=xterm", "LC_ALL=C", "LANG=C.UTF-8"}
+	want := []string{"HOME=/home/ann", "USER=ann", "LOGNAME=ann", "SHELL=/bin/sh", "PATH=" + Path, "SSH_CLIENT=UNKNOWN 65535 65535", "SSH_CONNECTION=UNKNOWN 65535 UNKNOWN 65535", "TERM=xterm", "LC_ALL=C", "LANG=C.UTF-8"}
 	if !slices.Equal(env, want) {
 		t.Errorf("got %q", env)
 	}
-	for _, v := range []Variable{{"PATH", "/tmp"}, {"HOME", "/"}, {"", "x"}, {"A=B", "x"}, {"1A", "x"}, {"A B", "x"}, {"A", "x\x00y"}, {"A", strings.Repeat("x", maxEnvValue+1)}, {strings.Repeat("A", maxEnvName+1), ""}} {
+	for _, v := range []Variable{{"PATH", "/tmp"}, {"HOME", "/"}, {"SSH_CLIENT", "x"}, {"SSH_CONNECTION", "x"}, {"SSH_TTY", "x"}, {"", "x"}, {"A=B", "x"}, {"1A", "x"}, {"A B", "x"}, {"A", "x\x00y"}, {"A", strings.Repeat("x", maxEnvValue+1)}, {strings.Repeat("A", maxEnvName+1), ""}} {
 		if _, err := Environment(a, "", []Variable{v}); refusal.Of(err) != refusal.EnvNotAllowed {
 			t.Errorf("%q: %v", v.Name, err)
 		}

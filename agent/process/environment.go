@@ -14,7 +14,10 @@ const (
 )
 
 // fixed are the names that only the agent sets.
-var fixed = []string{"HOME", "USER", "LOGNAME", "SHELL", "PATH", "PWD", "OLDPWD", "MAIL"}
+var fixed = []string{"HOME", "USER", "LOGNAME", "SHELL", "PATH", "PWD", "OLDPWD", "MAIL", "SSH_CLIENT", "SSH_CONNECTION", ttyName}
+
+// ttyName is the variable with the terminal's path. Start adds it, who makes the terminal.
+const ttyName = "SSH_TTY"
 
 // Variable is one addition to the environment.
 type Variable struct{ Name, Value string }
@@ -34,8 +37,8 @@ func CheckVariables(additions []Variable) error {
 }
 
 // Environment is what a program of account gets: the fixed base, what this system
-// gives to everybody who logs in, TERM when term is not "", and the additions, which
-// were signed and count more than the system's. Nothing of this process' own
+// gives to everybody who logs in, what says that it runs for somebody elsewhere, TERM when
+// term is not "", and the additions, which were signed and count more than the system's. Nothing of this process' own
 // environment is in it. Its error is that of CheckVariables.
 func Environment(a Account, term string, additions []Variable) ([]string, error) {
 	return environment("/", a, term, additions)
@@ -61,6 +64,9 @@ func environment(s system, a Account, term string, additions []Variable) ([]stri
 		}
 	}
 	all["HOME"], all["USER"], all["LOGNAME"], all["SHELL"] = a.Home, a.Name, a.Name, a.Shell
+	for _, v := range elsewhere {
+		set(v.Name, v.Value)
+	}
 	if term != "" {
 		set("TERM", term)
 	}

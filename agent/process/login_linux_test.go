@@ -31,14 +31,14 @@ func files(t *testing.T, list map[string]string) system {
 func TestLoginGetsWhatTheSystemGives(t *testing.T) {
 	s := files(t, map[string]string{
 		"etc/login.defs":     "# ENV_PATH PATH=/wrong\nENV_PATH\tPATH=/usr/bin:/usr/games\nENV_SUPATH /usr/sbin\n",
-		"etc/environment":    "# comment\nexport A=1\nB=\"two words\" # why\nC='x'\nD=\nbad name=1\nE\n  F=a=b  \nHOME=/wrong\nLOGNAME=wrong\nLANG=C\nLC_ALL=POSIX\n",
+		"etc/environment":    "# comment\nexport A=1\nB=\"two words\" # why\nC='x'\nD=\nbad name=1\nE\n  F=a=b  \nHOME=/wrong\nLOGNAME=wrong\nSSH_CLIENT=wrong\nSSH_TTY=wrong\nLANG=C\nLC_ALL=POSIX\n",
 		"etc/default/locale": "LANG=en_GB.UTF-8\nPATH=/not/here\n",
 	})
 	a := Account{Name: "ann", UID: 1000, Home: "/home/ann", Shell: "/bin/sh"}
 	got, err := environment(s, a, "xterm", []Variable{{"LC_ALL", "C"}})
 	want := []string{
 		"HOME=/home/ann", "USER=ann", "LOGNAME=ann", "SHELL=/bin/sh", "PATH=/usr/bin:/usr/games",
-		"A=1", "B=two words", "C=x", "D=", "F=a=b", "LANG=en_GB.UTF-8", "LC_ALL=C", "TERM=xterm",
+		"A=1", "B=two words", "C=x", "D=", "F=a=b", "LANG=en_GB.UTF-8", "LC_ALL=C", "SSH_CLIENT=UNKNOWN 65535 65535", "SSH_CONNECTION=UNKNOWN 65535 UNKNOWN 65535", "TERM=xterm",
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)

@@ -10,6 +10,9 @@ import (
 // programs find the system, its shell, other programs, or whose they are.
 var reserved = []string{"SYSTEMROOT", "WINDIR", "SYSTEMDRIVE", "COMSPEC", "PATHEXT", "USERNAME", "USERDOMAIN", "USERPROFILE", "HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA"}
 
+// elsewhere is empty: programs of Windows look for no such variable.
+var elsewhere []Variable
+
 // sameName reports names of one variable: case does not count.
 func sameName(a, b string) bool { return strings.EqualFold(a, b) }
 

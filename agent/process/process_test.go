@@ -317,15 +317,16 @@ func TestH5SizesAreClamped(t *testing.T) {
 }
 
 func TestH10TerminalIsItsOwnAndControlling(t *testing.T) {
-	p := script(t, `ps -o pid=,sid=,pgid= -p $$; tty; read x </dev/tty && echo "got $x"`, &Terminal{})
+	p := script(t, `ps -o pid=,sid=,pgid= -p $$; tty; echo $SSH_TTY; read x </dev/tty && echo "got $x"`, &Terminal{})
 	r := bufio.NewReader(p.Stdout())
 	ids, _ := r.ReadString('\n')
 	f := strings.Fields(ids)
 	if len(f) != 3 || f[0] != f[1] || f[0] != f[2] {
 		t.Errorf("pid, session, group: %q", ids)
 	}
-	if name, _ := r.ReadString('\n'); !strings.HasPrefix(name, "/dev/pts/") {
-		t.Errorf("terminal %q", name)
+	name, _ := r.ReadString('\n')
+	if told, _ := r.ReadString('\n'); !strings.HasPrefix(name, "/dev/pts/") || told != name {
+		t.Errorf("terminal %q, told %q", name, told)
 	}
 	if _, err := p.Stdin().Write([]byte("word\n")); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"github.com/charmbracelet/x/xpty"
@@ -135,6 +136,7 @@ func (p *Process) attachTerminal(t Terminal) (theirs []*os.File, err error) {
 		return nil, fmt.Errorf("setting up a terminal: %v", err)
 	}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = pty.Slave(), pty.Slave(), pty.Slave()
+	p.cmd.Env = append(slices.Clip(p.cmd.Env), ttyName+"="+pty.Slave().Name())
 	p.cmd.SysProcAttr.Setctty = true // Ctty is descriptor 0 of the child
 	p.tty = unixTerminal{pty, master}
 	p.stdin = ttyInput{master}
