@@ -27,26 +27,17 @@ var evilPeers = []string{
 	"64:ff9b::c000:201", "2002:c000:201::1", "::ffff:169.254.169.254", "64:ff9b::7f00:1",
 }
 
-func TestM1ForeignPeersAreRefusedAndNothingLeaves(t *testing.T) {
-	victim, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer victim.Close()
+// That nothing leaves is seen where every packet is: internal/labtest.
+func TestM1ForeignPeersAreRefused(t *testing.T) {
 	s := serve(t, nil)
 	oc, _ := mint(s)
 	o := dialRaw(t, s, "udp", oc).join()
-	to := peerAddress(victim.LocalAddr().(*net.UDPAddr).AddrPort())
+	to := peerAddress(netip.MustParseAddrPort("127.0.0.1:80"))
 	if got := code(o.exchange(o.signed(stun.MethodCreatePermission, to), patience)); got == 0 {
-		t.Error("permission granted")
+		t.Errorf("permission: %d", got)
 	}
 	if got := code(o.exchange(o.signed(stun.MethodChannelBind, to, channel()), patience)); got != 401 {
 		t.Errorf("channel: %d", got)
-	}
-	o.send(stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodSend, stun.ClassIndication), to, attribute(stun.AttrData, 1, 2, 3)).Raw)
-	victim.SetReadDeadline(time.Now().Add(quiet))
-	if n, from, err := victim.ReadFrom(make([]byte, 100)); err == nil {
-		t.Errorf("%d bytes from %v", n, from)
 	}
 }
 
