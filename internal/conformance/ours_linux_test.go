@@ -17,18 +17,18 @@ var ours = []testCase{
 	{"ours", "a key file", `tucdesk ssh -i id_ed25519 web true`, "", "who you are", 2},
 	{"ours", "a port", `tucdesk ssh -p 2222 web true`, "", "tucdesk ls shows the names", 2},
 
-	{"ours", "-L", `tucdesk ssh -fNL $P1:127.0.0.1:$PORT web; get $P1`, "same\n", "", 0},
-	{"ours", "-f says nothing and leaves nothing open", `x=$(tucdesk ssh -fN -L $P1:127.0.0.1:$PORT web 2>&1); echo "<$x>"; get $P1`, "<>\nsame\n", "", 0},
+	{"ours", "-L", `tucdesk ssh -fNL $P1:127.0.0.1:$PORT web; get $P1`, "there\n", "", 0},
+	{"ours", "-f says nothing and leaves nothing open", `x=$(tucdesk ssh -fN -L $P1:127.0.0.1:$PORT web 2>&1); echo "<$x>"; get $P1`, "<>\nthere\n", "", 0},
 	{"ours", "-f with a command", `tucdesk ssh -f web 'sleep 0.2; echo late' >o; echo first; until test -s o; do sleep 0.05; done; cat o`, "first\nlate\n", "", 0},
 	{"ours", "-f of what is refused", `tucdesk ssh -f -l nobody web id`, "", "user_not_allowed", 253},
-	{"ours", "-L from and to sockets", `tucdesk ssh -fN -L $ROOTS/l2.sock:$SOCK -L $P1:$ROOTS/l2.sock web; get $P1; stat -c %a $ROOTS/l2.sock`, "same\n600\n", "", 0},
-	{"ours", "-R", `tucdesk ssh -fN -o ExitOnForwardFailure=yes -R $P1:127.0.0.1:$PORT web; get $P1`, "same\n", "", 0},
-	{"ours", "-R to a port of its choice", `tucdesk ssh -N -R 0:127.0.0.1:$PORT web 2>e & until grep -q Allocated e; do sleep 0.05; done; get $(sed -n 's/Allocated port \([0-9]*\) for remote forward to .*/\1/p' e); kill $!; wait $!`, "same\n", "", 255},
-	{"ours", "-R from a socket there", `tucdesk ssh -fN -o ExitOnForwardFailure=yes -R $ROOTS/r2.sock:127.0.0.1:$PORT -L $P1:$ROOTS/r2.sock web; get $P1`, "same\n", "", 0},
-	{"ours", "-R as SOCKS", `tucdesk ssh -fN -o ExitOnForwardFailure=yes -R $P1 web; socks $P1 $PORT 5`, "same\n", "", 0},
-	{"ours", "-D, SOCKS5 and SOCKS4", `tucdesk ssh -fND $P1 web; socks $P1 $PORT 5; socks $P1 $PORT 4`, "same\nsame\n", "", 0},
-	{"ours", "-W", `tucdesk ssh -W 127.0.0.1:$PORT web </dev/null | cmp - "$BIG" && echo same`, "same\n", "", 0},
-	{"ours", "beside a command", `(echo 'echo ready'; until test -e go; do sleep 0.05; done; echo 'exit 3') | tucdesk ssh -T -D $P1 web bash >o & until test -s o; do sleep 0.05; done; cat o; socks $P1 $PORT 5; touch go; wait $!`, "ready\nsame\n", "", 3},
+	{"ours", "-L from and to sockets", `tucdesk ssh -fN -L $ROOTS/l2.sock:$SOCK -L $P1:$ROOTS/l2.sock web; listens "$ROOTS/[.]t[0-9]*/s"; get $P1; stat -c %a $ROOTS/l2.sock`, "here\nthere\n600\n", "", 0},
+	{"ours", "-R", `tucdesk ssh -fN -o ExitOnForwardFailure=yes -R $P1:127.0.0.1:$PORT web; there get $P1`, "here\n", "", 0},
+	{"ours", "-R to a port of its choice", `tucdesk ssh -N -R 0:127.0.0.1:$PORT web 2>e & until grep -q Allocated e; do sleep 0.05; done; there get $(sed -n 's/Allocated port \([0-9]*\) for remote forward to .*/\1/p' e); kill $!; wait $!`, "here\n", "", 255},
+	{"ours", "-R from a socket there", `tucdesk ssh -fN -o ExitOnForwardFailure=yes -R $ROOTS/r2.sock:127.0.0.1:$PORT -L $P1:$ROOTS/r2.sock web; listens $ROOTS/r2.sock; get $P1`, "there\nhere\n", "", 0},
+	{"ours", "-R as SOCKS", `tucdesk ssh -fN -o ExitOnForwardFailure=yes -R $P1 web; there socks $P1 $PORT 5`, "here\n", "", 0},
+	{"ours", "-D, SOCKS5 and SOCKS4", `tucdesk ssh -fND $P1 web; socks $P1 $PORT 5; socks $P1 $PORT 4`, "there\nthere\n", "", 0},
+	{"ours", "-W", `tucdesk ssh -W 127.0.0.1:$PORT web </dev/null | whose`, "there\n", "", 0},
+	{"ours", "beside a command", `(echo 'echo ready'; until test -e go; do sleep 0.05; done; echo 'exit 3') | tucdesk ssh -T -D $P1 web bash >o & until test -s o; do sleep 0.05; done; cat o; socks $P1 $PORT 5; touch go; wait $!`, "ready\nthere\n", "", 3},
 	{"ours", "a listener that is taken ends it", `tucdesk ssh -o ExitOnForwardFailure=yes -N -L $PORT:127.0.0.1:1 web`, "", "address already in use", 1},
 	{"ours", "or is only told", `tucdesk ssh -L $PORT:127.0.0.1:1 web echo runs`, "runs\n", "address already in use", 0},
 	{"ours", "listening beyond loopback there", `tucdesk ssh -o ExitOnForwardFailure=yes -N -R 0.0.0.0:$P1:127.0.0.1:$PORT web`, "", "listens on localhost unless a rule names", 253},
@@ -45,8 +45,8 @@ say '' 'HERE>'; say "tucdesk ssh -t web 'PS1=FAR: bash --norc -i'\n" 'FAR:'; say
 say '~\032' Stopped; say 'echo $((40+2))here\n' 42here; say 'fg\necho $((1+1))far\r' 2far; printf '~.' >&4
 until grep -q rc=255 o; do printf 'echo rc=$?\n' >&4; sleep 0.2; done; printf 'exit\n' >&4; wait $!; echo all`, "all\n", "", 0},
 
-	{"ours", "forward: lines and a clean end", `tucdesk forward web $P1:127.0.0.1:$PORT >o & until grep -q "^session" o; do sleep 0.05; done; get $P1; kill -INT $!; wait $!; s=$?; grep -c "^#1 " o; tail -n 1 o; exit $s`, "same\n2\nended\n", "", 0},
-	{"ours", "forward: JSON", `tucdesk forward --json web -D $P1 >o & until grep -q '"session"' o; do sleep 0.05; done; socks $P1 $PORT 5; until grep -q '"close"' o; do sleep 0.05; done; kill -INT $!; wait $!; grep -o '"type":"[a-z]*"' o | sort -u | tr '\n' ' '`, "same\n\"type\":\"close\" \"type\":\"end\" \"type\":\"listening\" \"type\":\"open\" \"type\":\"path\" \"type\":\"session\" ", "", 0},
+	{"ours", "forward: lines and a clean end", `tucdesk forward web $P1:127.0.0.1:$PORT >o & until grep -q "^session" o; do sleep 0.05; done; get $P1; kill -INT $!; wait $!; s=$?; grep -c "^#1 " o; tail -n 1 o; exit $s`, "there\n2\nended\n", "", 0},
+	{"ours", "forward: JSON", `tucdesk forward --json web -D $P1 >o & until grep -q '"session"' o; do sleep 0.05; done; socks $P1 $PORT 5; until grep -q '"close"' o; do sleep 0.05; done; kill -INT $!; wait $!; grep -o '"type":"[a-z]*"' o | sort -u | tr '\n' ' '`, "there\n\"type\":\"close\" \"type\":\"end\" \"type\":\"listening\" \"type\":\"open\" \"type\":\"path\" \"type\":\"session\" ", "", 0},
 	{"ours", "forward: what is refused ends it", `tucdesk forward closed $P1:127.0.0.1:$PORT >/dev/null`, "", "blocked by rule sealed", 253},
 
 	{"ours", "exec: a command with dashes of its own", `tucdesk exec web -- printf '<%s>' -- a -- b`, "<--><a><--><b>", "", 0},
@@ -60,7 +60,7 @@ until grep -q rc=255 o; do printf 'echo rc=$?\n' >&4; sleep 0.2; done; printf 'e
 }
 
 // oursPrelude stops what -f has left behind, which a case's own folder in its
-// environment tells from everybody else's, and starts an sshd for -J at $P1. One grep
+// environment tells from everybody else's, and starts an sshd for -J there, at $P1. One grep
 // looks at all processes: one for each of them costs more than most cases.
 const oursPrelude = `
 stop() {
@@ -75,18 +75,19 @@ trap stop EXIT
 behind() {
   ssh-keygen -q -t ed25519 -N "" -f host; ssh-keygen -q -t ed25519 -N "" -f user
   printf 'HostKey %s/host\nAuthorizedKeysFile %s/user.pub\nListenAddress 127.0.0.1:%s\nStrictModes no\nUsePAM no\nPidFile none\n' "$D" "$D" $P1 >sshd_config
-  mkdir -p /run/sshd; $(command -v /usr/sbin/sshd || command -v sshd) -D -f sshd_config >/dev/null 2>&1 &
-  until (: </dev/tcp/127.0.0.1/$P1) 2>/dev/null; do sleep 0.05; done
+  ssh $H "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -f $D/sshd_config" >/dev/null 2>&1 &
+  until there ": </dev/tcp/127.0.0.1/$P1" 2>/dev/null; do sleep 0.05; done
 }
 `
 
 // ours runs them on the team that the cases of OpenSSH have.
-func (r *rig) ours(t *testing.T, port string) {
+func (r *rig) ours(t *testing.T) {
 	for _, c := range ours {
-		c.script = oursPrelude + c.script
 		t.Run(c.area+"/"+c.name, func(t *testing.T) {
 			t.Parallel()
-			r.check(t, c, port)
+			needs(t, c.programs()...)
+			c.script = oursPrelude + c.script
+			r.check(t, c)
 		})
 	}
 }

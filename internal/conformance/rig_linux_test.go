@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/internal/netlab"
 	"github.com/tucdesk/tucdesk/internal/programtest"
 )
 
@@ -81,14 +80,18 @@ actions = ["forward", "forward-agent", "background"]
 // programs are what the cases run against.
 var programs programtest.Set
 
-// rig is a team with one person and a few machines.
+// rig is a team with one person and a few machines. They share the disk, and nothing of
+// the network: localhost is another place here than there.
 type rig struct {
-	t   *testing.T
-	dir string
-	bin string
-	env []string
+	t     *testing.T
+	dir   string
+	bin   string
+	env   []string
+	here  *netlab.Host // where the person and the server are
+	there *netlab.Host // where the agents are
 
-	plain string // folder of the agent that is not root; "" without one
+	port  string // where both sides serve, each its own file
+	plain string // folder of the agent that is not root
 }
 
 // needs skips the test where a program is missing, and fails it in CI.
@@ -108,7 +111,8 @@ func needs(t *testing.T, names ...string) {
 const packages = "openssh-client rsync git bsdutils ansible-core sshfs mosh"
 
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, dir: t.TempDir(), bin: filepath.Dir(programs.Path(t, "tucdesk"))}
+	inet := netlab.New(t).Internet()
+	r := &rig{t: t, here: inet.Host("here"), there: inet.Host("there"), dir: t.TempDir(), bin: filepath.Dir(programs.Path(t, "tucdesk"))}
 	r.env = []string{"PATH=" + r.bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + r.path("home"), "XDG_STATE_HOME=" + r.path("ann"), "TERM=xterm", "LC_ALL=C.UTF-8"}
 	for _, d := range []string{"home", "ann", "in", "out"} {
 		if err := os.Mkdir(r.path(d), 0o700); err != nil {
@@ -121,9 +125,7 @@ func newRig(t *testing.T) *rig {
 		r.machine(name, tags)
 	}
 	r.rootless()
-	big := make([]byte, 5_000_000)
-	rand.Read(big)
-	r.write("big", string(big))
+	r.serveSides()
 	r.run(nil, "tucdesk", "ssh-config", "--install")
 	r.write("config", "Include "+r.path("home", ".ssh", "config.d", "tucdesk")+"\n")
 	return r
@@ -165,29 +167,27 @@ func (r *rig) write(name, text string) {
 // run types one command of ann's and returns its output.
 func (r *rig) run(in io.Reader, name string, args ...string) string {
 	r.t.Helper()
-	return r.runAs(nil, in, name, args...)
+	return r.runOn(r.here, nil, in, name, args...)
 }
 
-func (r *rig) runAs(as *syscall.Credential, in io.Reader, name string, args ...string) string {
+func (r *rig) runOn(h *netlab.Host, as *syscall.Credential, in io.Reader, name string, args ...string) string {
 	r.t.Helper()
 	cmd := exec.Command(r.program(name), args...)
 	cmd.Env, cmd.Stdin, cmd.SysProcAttr = r.env, in, &syscall.SysProcAttr{Credential: as}
-	var complaint strings.Builder
-	cmd.Stderr = &complaint
-	out, err := cmd.Output()
+	var out, complaint strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	err := h.Do(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if err != nil {
 		r.t.Fatalf("%s %q: %v\n%s", name, args, err, complaint.String())
 	}
-	return strings.TrimSpace(string(out))
+	return strings.TrimSpace(out.String())
 }
 
-// start runs a program until the test's end. Its words are in log.
-func (r *rig) start(log, name string, args ...string) {
-	r.t.Helper()
-	r.startAs(nil, log, name, args...)
-}
-
-func (r *rig) startAs(as *syscall.Credential, log, name string, args ...string) {
+// start runs a program on a host until the test's end. Its words are in log.
+func (r *rig) start(h *netlab.Host, as *syscall.Credential, log, name string, args ...string) {
 	r.t.Helper()
 	f, err := os.Create(r.path(log))
 	if err != nil {
@@ -195,7 +195,7 @@ func (r *rig) startAs(as *syscall.Credential, log, name string, args ...string) 
 	}
 	cmd := exec.Command(r.program(name), args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = r.env, f, f, &syscall.SysProcAttr{Credential: as}
-	if err := cmd.Start(); err != nil {
+	if err := h.Do(cmd.Start); err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() {
@@ -228,11 +228,12 @@ func (r *rig) says(log, text string) string {
 
 // serve starts the server and founds the team.
 func (r *rig) serve() {
-	addr, relay := "127.0.0.1:"+programtest.Port(r.t), "127.0.0.1:"+programtest.Port(r.t)
+	ip := r.here.IPv4().String()
+	addr, relay := ip+":443", ip+":3478"
 	r.write("server.toml", fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n[relay]\nsecure = \"127.0.0.1:0\"\nlisten = %q\npublic = %q\n", addr, addr, relay, relay))
 	r.write("policy.toml", strings.ReplaceAll(rules, "ROOTS", r.dir))
 	r.write("passphrase", rand.Text()+"\n")
-	r.start("server.log", "tucdesk-server", "run", "--state", r.path("server"), "--config", r.path("server.toml"), "--url", "https://"+addr)
+	r.start(r.here, nil, "server.log", "tucdesk-server", "run", "--state", r.path("server"), "--config", r.path("server.toml"), "--url", "https://"+addr)
 	setup := r.says("server.log", "tucdesk-setup:")
 	r.run(nil, "tucdesk", "team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "web,ro,closed,prod,in,plain,zone=a", "--policy", r.path("policy.toml"), "--passphrase-file", r.path("passphrase"), setup)
 }
@@ -248,8 +249,8 @@ func (r *rig) agent(name, tags, state string, as *syscall.Credential) {
 	if as != nil {
 		program = filepath.Join(filepath.Dir(state), program)
 	}
-	r.runAs(as, strings.NewReader(token), program, "join", "--state", state, "--name", name, "-")
-	r.startAs(as, name+".log", program, "run", "--state", state)
+	r.runOn(r.there, as, strings.NewReader(token), program, "join", "--state", state, "--name", name, "-")
+	r.start(r.there, as, name+".log", program, "run", "--state", state)
 	r.says(name+".log", "msg=connected")
 }
 
@@ -257,11 +258,8 @@ func (r *rig) agent(name, tags, state string, as *syscall.Credential) {
 var nobody = syscall.Credential{Uid: 65534, Gid: 65534}
 
 // rootless starts the machine "plain", whose agent is nobody's, in a folder of nobody's
-// own with a program that it may run. Only root can do that.
+// own with a program that it may run.
 func (r *rig) rootless() {
-	if os.Geteuid() != 0 {
-		return
-	}
 	dir, err := os.MkdirTemp("", "tucdesk-plain-")
 	if err != nil {
 		r.t.Fatal(err)
@@ -275,53 +273,12 @@ func (r *rig) rootless() {
 	r.agent("plain", "plain", filepath.Join(dir, "state"), &nobody)
 }
 
-// sender serves the big file to whoever connects, by TCP and by a socket.
-func (r *rig) sender() (port string) {
-	big, err := os.ReadFile(r.path("big"))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	unix, err := net.Listen("unix", r.path("sender.sock"))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	for _, l := range []net.Listener{tcp, unix} {
-		wg.Go(func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				wg.Go(func() {
-					_, _ = c.Write(big)
-					_ = c.Close()
-				})
-			}
-		})
-	}
-	r.t.Cleanup(func() {
-		_ = tcp.Close()
-		_ = unix.Close()
-		wg.Wait()
-	})
-	_, port, _ = net.SplitHostPort(tcp.Addr().String())
-	return port
-}
-
 // smallDisk mounts one of two megabytes until the test's end.
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mount("small", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "size=2m,mode=700"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("mounting a small disk: %v", err)
-		}
-		t.Skipf("mounting a small disk: %v: run the test as root", err)
+		t.Fatalf("mounting a small disk: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
@@ -329,15 +286,4 @@ func smallDisk(t *testing.T) string {
 		}
 	})
 	return dir
-}
-
-func needsRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("only root can start an agent as somebody else")
-	}
-	t.Skip("only root can start an agent as somebody else: run the test as root")
 }
