@@ -131,6 +131,27 @@ func TestApprovals(t *testing.T) {
 	})
 }
 
+// A gate that came since this client last saw the policy costs it one request that is
+// too short to be approved, at the first command, and none after that.
+func TestGateThatIsNewToAClientIsLearntOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dave := w.enter("dave", "operator")
+	w.agent("web", "web")
+	dave.run("exec", "web", "--", "true").is(t, 0)
+	file := w.path("gated.toml")
+	write(t, file, strings.Replace(rules, `where.tags_any = ["prod"]`, `where.tags_any = ["prod", "web"]`, 1))
+	w.ann.owner("policy", "publish", file).is(t, 0)
+	for made := 2; made <= 3; made++ {
+		asks := dave.start("exec", "web", "--", "true")
+		w.ann.run("requests", "approve", "--yes", waiting(t, asks)).is(t, 0)
+		asks.finish().is(t, 0)
+		if list := w.ann.requests(); len(list) != made {
+			t.Errorf("after %d gated commands there are %d requests: %+v", made-1, len(list), list)
+		}
+	}
+}
+
 // expires asks with a life of two seconds, which the client itself does not do,
 // and nobody answers. On a machine so busy that they are over before the server has
 // looked at the request, it asks again for more.

@@ -76,17 +76,7 @@ func connect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*open
 }
 
 func tryConnect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*opened, error) {
-	if err := a.Trusted(); err != nil {
-		return nil, err
-	}
-	if err := a.State.CheckProgram(cli.Version()); err != nil { // the roster may be newer than when we began
-		return nil, err
-	}
-	m, err := a.Find(ctx, w.host)
-	if err != nil {
-		return nil, err
-	}
-	r, err := prepare(a, m, w, lifetime(a, m, w, time.Now()), time.Now())
+	r, err := first(ctx, a, w, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +88,23 @@ func tryConnect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*o
 		return nil, err
 	}
 	return establish(ctx, a, r, reply, ways)
+}
+
+// first makes the first message of a session by what this client knows now. Its request
+// lives at least that long.
+func first(ctx context.Context, a *account.Account, w want, least time.Duration) (*signedRequest, error) {
+	if err := a.Trusted(); err != nil {
+		return nil, err
+	}
+	if err := a.State.CheckProgram(cli.Version()); err != nil { // the roster may be newer than when we began
+		return nil, err
+	}
+	m, err := a.Find(ctx, w.host)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	return prepare(a, m, w, max(least, lifetime(a, m, w, now)), now)
 }
 
 // lifetime is how long a request has to live, as far as this side can know: only
@@ -138,7 +145,8 @@ const maxRounds = 8
 
 // ask sends r, and sends it again each time it is approved. Where an approval turns
 // out to be missing for a request that was not made to wait, people would have no
-// time to look at it: it is withdrawn and another takes its place. The request that
+// time to look at it: it is withdrawn and another takes its place, made by the newest
+// roster and policy, so that the next command is asked for once. The request that
 // was answered is returned, with an error too; the caller closes its handshake.
 func ask(ctx context.Context, a *account.Account, io *cli.IO, r *signedRequest, w want) (wire.SessionReply, *signedRequest, error) {
 	for range maxRounds {
@@ -148,7 +156,10 @@ func ask(ctx context.Context, a *account.Account, io *cli.IO, r *signedRequest, 
 		}
 		if life := r.request.ExpiresAt.Time().Sub(r.request.IssuedAt.Time()); life < wire.GatedRequestLifetime && !w.noWait {
 			_ = withdraw(ctx, a, r.signed.Hash(), nil)
-			longer, err := prepare(a, r.machine, w, wire.GatedRequestLifetime, time.Now())
+			if err := a.Refresh(ctx); err != nil {
+				return reply, r, err
+			}
+			longer, err := first(ctx, a, w, wire.GatedRequestLifetime)
 			if err != nil {
 				return reply, r, err
 			}
