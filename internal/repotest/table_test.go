@@ -142,7 +142,7 @@ var table = []row{
 	{"operator/fleet", "internal/refusal internal/terminal", ""},
 	{"operator/forward", "internal/refusal internal/session internal/join internal/listen operator/socks", ""},
 	{"operator/master", "internal/refusal", ""},
-	{"operator/sshfront", "internal/refusal internal/keyfile internal/session internal/wire internal/join", "golang.org/x/crypto"},
+	{"operator/sshfront", "internal/refusal internal/keyfile internal/session internal/wire internal/join internal/terminal", "golang.org/x/crypto"},
 	{"operator/sshconfig", "internal/keyfile internal/refusal internal/terminal internal/cli operator/account operator/verb operator/sshfront", ""},
 	{"operator/remote", base + "crypto/handshake policy internal/audit/entry internal/proxies internal/link internal/session internal/join internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen operator/fleet operator/forward operator/master operator/sshfront", ""},
 	{"operator/files", "internal/filecopy internal/filecopy/receive internal/filecopy/send internal/refusal internal/session internal/cli internal/terminal operator/remote operator/verb", ""},

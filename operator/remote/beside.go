@@ -93,6 +93,7 @@ func (b *beside) forwardOnly(ctx context.Context) error {
 		}
 		b.ready()
 	})
+	t.waits = b.say // no program is beside it that would tell
 	err := t.run(ctx)
 	if cause := context.Cause(ctx); err == nil && cause != nil {
 		if err = cause; errors.Is(cause, context.Canceled) {
@@ -226,6 +227,7 @@ func (o *sshOptions) connectStdio(ctx context.Context, tio *cli.IO, host string)
 		defer conn.Close()
 		leave := conn.renew.keep(func(text string) { tio.Say("warning: %s", text) })
 		defer leave()
+		conn.followers.Go(func() { conn.tellLoss(ctx, host, tio.Say) })
 		pipe, err := conn.OpenPipe(ctx, spec.Opening())
 		if err != nil {
 			return notConnected(host, spec.To, err)

@@ -39,7 +39,7 @@ func WithFiles(ctx context.Context, o *verb.Options, tio *cli.IO, ask FilesAsk, 
 		var watcher sync.WaitGroup
 		defer watcher.Wait()
 		defer unwatch()
-		watcher.Go(func() { (&player{io: tio, conn: conn, host: ask.Host}).tellPath(watch) })
+		watcher.Go(func() { conn.tellLoss(watch, ask.Host, tio.Say) })
 		ch, err := conn.OpenSession(ctx)
 		if err != nil {
 			return err

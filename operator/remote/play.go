@@ -127,7 +127,7 @@ func (p *player) run(ctx context.Context) error {
 	if !p.raw {
 		telling, quiet := context.WithCancel(ctx)
 		var teller sync.WaitGroup
-		teller.Go(func() { p.tellPath(telling) })
+		teller.Go(func() { p.conn.tellLoss(telling, p.host, p.io.Say) })
 		defer teller.Wait()
 		defer quiet()
 	}

@@ -72,12 +72,12 @@ func (p *proxy) run(ctx context.Context) error {
 	}
 	rules := a.Rules
 	cfg := sshfront.Config{
-		Key: hostKey, Open: p.open, Report: cli.Report, Talk: p.io.Err,
+		Key: hostKey, Host: p.host, Open: p.open, Passing: passing, Report: cli.Report, Talk: p.io.Err,
 		Env: func(name string) bool { return rules != nil && rules.EnvAllowed(name) },
 	}
 	cfg.Other = func(machine string) sshfront.Config {
 		other, there := cfg, *p
-		there.host = machine
+		other.Host, there.host = machine, machine
 		other.Open = there.open
 		return other
 	}
@@ -126,12 +126,24 @@ func (p *proxy) openWith(ctx context.Context, a *account.Account, ask sshfront.A
 	}
 	leave := conn.renew.keep(func(text string) { tio.Say("tucdesk: %s", terminal.Escape(text)) })
 	hide := conn.list(a, w)
+	// ssh's own keep-alives are answered on this machine, so nothing else would tell
+	// a person why nothing comes.
+	conn.followers.Go(func() { conn.tellLoss(ctx, w.host, aside(tio, w.params.TTY)) })
 	return &sshfront.Session{Conn: conn.Conn, Close: func() {
 		hide()
 		leave()
 		_ = conn.Close()
 		a.Close()
 	}}, nil
+}
+
+// aside prints lines for a person. One on the terminal of a program stays apart from
+// the program's own line.
+func aside(tio *cli.IO, terminal bool) func(format string, args ...any) {
+	if !terminal {
+		return tio.Say
+	}
+	return func(format string, args ...any) { tio.Say("\n"+format, args...) }
 }
 
 // How long a session may wait for its turn, and between two tries; our choice.

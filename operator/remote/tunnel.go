@@ -34,6 +34,7 @@ type tunnel struct {
 	// could not be listened at.
 	stands func(*opened, error)
 	path   func(session.PathState)
+	waits  func(format string, args ...any) // prints a line about a way that is lost, or there again
 	lost   func(err error, again time.Duration)
 }
 
@@ -100,6 +101,9 @@ func (t *tunnel) serve(ctx context.Context, conn *opened) error {
 	defer wg.Wait()
 	if t.path != nil {
 		wg.Go(func() { conn.tellWays(ctx, t.path) })
+	}
+	if t.waits != nil {
+		wg.Go(func() { conn.tellLoss(ctx, t.want.host, t.waits) })
 	}
 	wg.Go(func() { t.set.Serve(conn.Conn) })
 	bad := t.set.Ask(ctx, conn.Conn)

@@ -215,32 +215,32 @@ func counted(s session.Stats) string {
 // is shorter concerns nobody who reads a log. Our choice.
 const lostAfter = 3 * time.Second
 
-// tellPath says on standard error, where no program's terminal is in the way, that
-// nothing gets through, and when it does again.
-func (p *player) tellPath(ctx context.Context) {
+// tellLoss says that nothing gets through, and when it does again, until the session
+// or ctx ends. say prints one line; a program's terminal must not be in its way.
+func (o *opened) tellLoss(ctx context.Context, host string, say func(format string, args ...any)) {
 	var said time.Time // since when there was none, once that was said
 	for {
-		changed, way := p.conn.PathChanged(), p.conn.Path()
+		changed, way := o.PathChanged(), o.Path()
 		var wait <-chan time.Time
 		switch {
 		case way.Lost && said.IsZero():
 			left := lostAfter - time.Since(way.Since)
 			if left <= 0 {
 				said = way.Since
-				p.io.Say("tucdesk: no way to %s for %s; what is sent is kept; it waits up to %s", terminal.Escape(p.host), short(lostAfter), p.patience())
+				say("tucdesk: no way to %s for %s; what is sent is kept; it waits up to %s", terminal.Escape(host), short(lostAfter), o.patience())
 				continue
 			}
 			t := time.NewTimer(left)
 			defer t.Stop()
 			wait = t.C
 		case !way.Lost && !said.IsZero():
-			p.io.Say("tucdesk: there is a way to %s again after %s: %s %s", terminal.Escape(p.host), short(time.Since(said)), way.Kind, terminal.Escape(way.Name))
+			say("tucdesk: there is a way to %s again after %s: %s %s", terminal.Escape(host), short(time.Since(said)), way.Kind, terminal.Escape(way.Name))
 			said = time.Time{}
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-p.conn.Done():
+		case <-o.Done():
 			return
 		case <-changed:
 		case <-wait:
@@ -249,8 +249,8 @@ func (p *player) tellPath(ctx context.Context) {
 }
 
 // patience is how long the session waits for a way.
-func (p *player) patience() time.Duration {
-	if most := p.conn.Ready().MaxResume; most > 0 && most < session.DefaultResume {
+func (o *opened) patience() time.Duration {
+	if most := o.Ready().MaxResume; most > 0 && most < session.DefaultResume {
 		return most
 	}
 	return session.DefaultResume

@@ -61,10 +61,13 @@ type Session struct {
 
 // Config is what a front needs of the client around it.
 type Config struct {
-	Key ssh.Signer // host key
+	Key  ssh.Signer // host key
+	Host string     // the machine's name, for what is told about it
 	// Open asks for a session, waits for approvals and opens it. It says on say
 	// what it waits for. It may be called from several goroutines at once.
 	Open func(ctx context.Context, a Ask, say io.Writer) (*Session, error)
+	// Passing reports that what Open failed with may be gone in a while.
+	Passing func(error) bool
 	// Env reports whether a variable may be asked for.
 	Env func(name string) bool
 	// Report writes why something failed, for people, and returns the exit status.
@@ -83,6 +86,7 @@ type front struct {
 
 	conn    ssh.Conn
 	tunnels *tunnels
+	talk    *lockedWriter // cfg.Talk
 
 	mu       sync.Mutex
 	programs int // guarded by mu
@@ -100,15 +104,16 @@ func Serve(ctx context.Context, cfg Config, in io.ReadCloser, out io.WriteCloser
 	if err != nil {
 		return err
 	}
-	cfg.Talk = &lockedWriter{w: cfg.Talk}
-	f := &front{cfg: cfg, user: conn.User(), conn: conn}
-	f.tunnels = &tunnels{front: f, conn: conn, listeners: map[string]*listener{}, byID: map[uint64]*listener{}}
+	talk := &lockedWriter{w: cfg.Talk}
+	cfg.Talk = talk
+	f := &front{cfg: cfg, user: conn.User(), conn: conn, talk: talk}
+	f.tunnels = &tunnels{front: f, conn: conn, listeners: map[string]*listener{}, byID: map[place]*listener{}}
 	if f.user == SelfUser {
 		f.user = ""
 	}
 	var wg sync.WaitGroup
+	defer f.tunnels.close() // when nobody is left who could have its session opened again
 	defer wg.Wait()
-	defer f.tunnels.close()
 	defer cancel()
 	defer conn.Close()
 	wg.Go(func() { f.global(ctx, requests) })

@@ -132,6 +132,7 @@ func (p *program) setTerminal(payload []byte) bool {
 	if !ok {
 		return false
 	}
+	p.front.talk.becomeRaw()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pty = &session.PTY{Term: body.Term, Size: sizeOf(body.Columns, body.Rows, body.Width, body.Height), Modes: modes}

@@ -3,7 +3,6 @@ package sshfront
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -25,18 +24,14 @@ type tunnels struct {
 	opening sync.Mutex // held while one is opened: the others want the same
 	open    *Session   // guarded by opening
 
+	asking sync.Mutex // held while the machine is asked to listen: what it connects meanwhile may be for that listener
+
 	mu        sync.Mutex
 	listeners map[string]*listener // guarded by mu; by what the client calls them
-	byID      map[uint64]*listener // guarded by mu; by the channel in the session
+	byID      map[place]*listener  // guarded by mu; those that the machine has at present
+	restoring bool                 // guarded by mu; somebody asks for listeners again
 
 	running sync.WaitGroup // what serves open and its listeners
-}
-
-// listener is one that the machine has for us.
-type listener struct {
-	pipe *session.Pipe
-	host string // as the client wrote it: it compares this
-	port uint32
 }
 
 // session returns the shared session.
@@ -162,141 +157,6 @@ func (t *tunnels) reject(c ssh.NewChannel, err error) {
 	_ = c.Reject(reason, err.Error())
 }
 
-// isListen reports a global request about listeners.
-func isListen(r *ssh.Request) bool {
-	switch r.Type {
-	case "tcpip-forward", "cancel-tcpip-forward", "streamlocal-forward@openssh.com", "cancel-streamlocal-forward@openssh.com":
-		return true
-	}
-	return false
-}
-
-// asked answers a request about listeners. They are answered in their order.
-func (t *tunnels) asked(ctx context.Context, r *ssh.Request) {
-	o, err := parseListen(r)
-	if err != nil {
-		_ = r.Reply(false, nil)
-		return
-	}
-	name := fmt.Sprintf("%s %s %d", o.Kind, o.Host, o.Port)
-	if r.Type[:6] == "cancel" {
-		_ = r.Reply(t.cancel(name), nil)
-		return
-	}
-	l, err := t.listen(ctx, name, o)
-	switch {
-	case err != nil:
-		t.front.cfg.Report(t.front.cfg.Talk, err)
-		_ = r.Reply(false, nil)
-	case o.Kind == session.ListenTCP && o.Port == 0:
-		_ = r.Reply(true, ssh.Marshal(struct{ Port uint32 }{l.port}))
-	default:
-		_ = r.Reply(true, nil)
-	}
-}
-
-func parseListen(r *ssh.Request) (session.Opening, error) {
-	bad := errors.New("malformed address")
-	if r.Type == "streamlocal-forward@openssh.com" || r.Type == "cancel-streamlocal-forward@openssh.com" {
-		var body struct{ Path string }
-		err := ssh.Unmarshal(r.Payload, &body)
-		return session.Opening{Kind: session.ListenSocket, Host: body.Path}, err
-	}
-	var body struct {
-		Host string
-		Port uint32
-	}
-	if ssh.Unmarshal(r.Payload, &body) != nil || body.Port > 65535 {
-		return session.Opening{}, bad
-	}
-	return session.Opening{Kind: session.ListenTCP, Host: body.Host, Port: uint16(body.Port)}, nil
-}
-
-func (t *tunnels) listen(ctx context.Context, name string, o session.Opening) (*listener, error) {
-	t.mu.Lock()
-	_, twice := t.listeners[name]
-	t.mu.Unlock()
-	if twice {
-		return nil, refusal.New(refusal.BadArgument, "this connection listens there already")
-	}
-	s, err := t.session(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p, err := s.OpenPipe(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	l := &listener{pipe: p, host: o.Host, port: uint32(p.Port())}
-	if o.Kind == session.ListenTCP && o.Port == 0 {
-		name = fmt.Sprintf("%s %s %d", o.Kind, o.Host, l.port) // by which it is cancelled
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.listeners[name], t.byID[p.ID()] = l, l
-	return l, nil
-}
-
-func (t *tunnels) cancel(name string) bool {
-	t.mu.Lock()
-	l := t.listeners[name]
-	if l != nil {
-		delete(t.listeners, name)
-		delete(t.byID, l.pipe.ID())
-	}
-	t.mu.Unlock()
-	if l == nil {
-		return false
-	}
-	_ = l.pipe.Close()
-	return true
-}
-
-// accept takes connections to our listeners until the session ends, and with it
-// its listeners.
-func (t *tunnels) accept(ctx context.Context, s *Session) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for {
-		a, err := s.AcceptPipe(ctx)
-		if err != nil {
-			break
-		}
-		wg.Go(func() { t.forwarded(a) })
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	clear(t.listeners)
-	clear(t.byID)
-}
-
-// forwarded hands one of them to the client, which decides where it goes.
-func (t *tunnels) forwarded(a *session.Asked) {
-	t.mu.Lock()
-	l := t.byID[a.Of]
-	t.mu.Unlock()
-	if l == nil {
-		a.Refuse(refusal.New(refusal.BadRequest, "there is no such listener"))
-		return
-	}
-	name, body := string(a.Kind), []byte(nil)
-	switch a.Kind {
-	case session.ForwardedTCP:
-		body = ssh.Marshal(struct {
-			Host       string
-			Port       uint32
-			Origin     string
-			OriginPort uint32
-		}{l.host, l.port, a.Host, uint32(a.Port)})
-	case session.ForwardedSocket:
-		body = ssh.Marshal(struct{ Path, Reserved string }{l.host, ""})
-	default:
-		a.Refuse(refusal.New(refusal.BadRequest, "this session has no channels of that type"))
-		return
-	}
-	handOver(t.conn, a, name, body)
-}
-
 // handOver joins a channel of the machine's to a new one of the client's.
 func handOver(conn *ssh.ServerConn, a *session.Asked, name string, body []byte) {
 	ch, requests, err := conn.OpenChannel(name, body)
@@ -315,13 +175,24 @@ func handOver(conn *ssh.ServerConn, a *session.Asked, name string, body []byte) 
 
 // lockedWriter lets several goroutines talk in whole lines.
 type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu  sync.Mutex
+	w   io.Writer
+	raw bool // guarded by mu; a program has asked for a terminal, which is likely the one that w is
 }
 
 // Write takes turns: several channels talk to one person.
 func (l *lockedWriter) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.raw {
+		return rawLines{l.w}.Write(b)
+	}
 	return l.w.Write(b)
+}
+
+// becomeRaw has lines end as a terminal in raw mode needs it.
+func (l *lockedWriter) becomeRaw() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.raw = true
 }
