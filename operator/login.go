@@ -159,17 +159,65 @@ func logoutCommand() *cli.Command {
 	var o verb.Options
 	return &cli.Command{
 		Use: "logout", Short: "Forget the login; the key stays",
+		Long: "Forgets the login here, and has the server end it, and older ones of this key: nobody reads anything with a copy\n" +
+			"of them from then on. Where the server cannot be told, it says until when a copy is good.",
 		Example: "tucdesk logout", Flags: func(f *flag.FlagSet) { o.Flags(f) },
-		Run: func(_ context.Context, io *cli.IO, _ []string) error {
+		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
 			home, err := o.Home()
 			if err != nil {
 				return err
 			}
-			if err := os.Remove(home.Path(account.LoginFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			io.Say("logged out")
-			return nil
+			return logOut(ctx, io, home)
 		},
 	}
+}
+
+// endWithin is how long logout tries to tell the server: nothing depends on it that
+// does not end by itself, and who is offline waits for it. Our choice.
+const endWithin = 10 * time.Second
+
+// logOut forgets the login first: whoever breaks off while the server does not answer
+// is logged out here all the same.
+func logOut(ctx context.Context, io *cli.IO, home account.Home) error {
+	a, err := account.Open(home)
+	if err == nil {
+		defer a.Close()
+		err = a.LoadLogin()
+	}
+	switch removed := os.Remove(home.Path(account.LoginFile)); {
+	case errors.Is(removed, fs.ErrNotExist):
+		err = nil // there was none
+	case removed != nil:
+		return removed
+	case err == nil:
+		err = endLogin(ctx, a)
+	}
+	if err == nil {
+		io.Say("logged out")
+		return nil
+	}
+	until := "for up to 15 minutes more"
+	if a != nil && !a.Credentials.Expires.IsZero() {
+		until = "until " + a.Credentials.Expires.Local().Format(time.DateTime)
+	}
+	io.Say("logged out here, but the server could not be told: %s", err)
+	io.Say("warning: whoever has a copy of the login reads the team's lists with it %s; without the key it is good for nothing else", until)
+	io.Say("hint: to end it sooner, when the server can be reached: tucdesk login, then tucdesk logout")
+	return nil
+}
+
+// endLogin has the server end the login. One that is past its time, or that the server
+// takes from nobody any more, has ended.
+func endLogin(ctx context.Context, a *account.Account) error {
+	if !time.Now().Before(a.Credentials.Expires) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, endWithin)
+	defer cancel()
+	err := a.Server.Logout(ctx, a.Credentials)
+	switch refusal.Of(err) {
+	case refusal.NotLoggedIn, refusal.KeyRevoked, refusal.UnknownKey, refusal.Expired:
+		return nil
+	}
+	return err
 }

@@ -62,6 +62,17 @@ func (s *Server) login(c *gate.Call) (any, error) {
 		RosterVersion: c.State.Roster.Version(), RosterHash: c.State.Roster.Hash()}, nil
 }
 
+// logout ends the login that the call is made with. It takes no body: nobody can end
+// another's.
+func (s *Server) logout(c *gate.Call) (any, error) {
+	return nil, s.store.InTx(c.HTTP.Context(), c.Team.ID, func(tx *store.Tx) error {
+		if err := tx.EndLogin(c.Who); err != nil {
+			return err
+		}
+		return c.Team.Log.Record(tx, c.State, c.Entry(entry.Logout))
+	})
+}
+
 // openLogin finds the team that the statement claims and verifies it with that
 // team's key. The team and roster entry it leaves in c are those of a caller who
 // has proved them.

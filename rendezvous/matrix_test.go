@@ -31,6 +31,7 @@ var matrix = map[string]struct {
 	"GET " + wire.ControlPath:     {open: true},
 	"POST " + wire.PathSetup:      {open: true},
 	"POST " + wire.PathLogin:      {open: true},
+	"POST " + wire.PathLogout:     {},
 	"GET " + wire.PathRoster:      {},
 	"POST " + wire.PathRoster:     {},
 	"POST " + wire.PathOffer:      {open: true},

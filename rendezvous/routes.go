@@ -15,6 +15,7 @@ func (s *Server) routes() []gate.Route {
 		{Method: http.MethodGet, Path: wire.ControlPath, Handle: s.agents.Control},
 		{Method: http.MethodPost, Path: wire.PathSetup, Limit: gate.LimitLarge, Handle: s.setup},
 		{Method: http.MethodPost, Path: wire.PathLogin, Limit: gate.LimitSmall, Handle: s.login},
+		{Method: http.MethodPost, Path: wire.PathLogout, Auth: gate.Proof, Role: policy.Viewer, Action: wire.ActLogout, Handle: s.logout},
 
 		{Method: http.MethodGet, Path: wire.PathRoster, Auth: gate.Token, Role: policy.Viewer,
 			Query: []string{"from"}, Handle: s.rosters.News},

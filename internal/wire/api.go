@@ -13,6 +13,7 @@ const (
 	PathHealth     = "/healthz"                         // GET
 	PathSetup      = "/v1/setup"                        // POST SetupRequest; gone once its code is used
 	PathLogin      = "/v1/login"                        // POST LoginRequest -> LoginReply
+	PathLogout     = "/v1/logout"                       // P POST; the token it comes with is worthless afterwards
 	PathRoster     = "/v1/roster"                       // J GET ?from=VERSION -> RosterNews; P POST RosterPublish
 	PathOffer      = "/v1/roster/offer"                 // POST RosterPublish without a login: the owners' signatures prove it
 	PathTokens     = "/v1/tokens"                       // J GET -> TokenList; P POST TokenPublish
@@ -32,6 +33,7 @@ const (
 
 // The proof context's action for each route that wants a proof.
 const (
+	ActLogout  = "login.end"       // one's own login
 	ActRoster  = "roster.publish"  // the next version of a roster
 	ActToken   = "token.publish"   // a join token
 	ActAgent   = "agent.delete"    // deleting a machine

@@ -46,6 +46,11 @@ func (c *Client) Login(ctx context.Context, k key.Private[key.Operator], team wi
 	return Credentials{Key: k, Team: team, Token: reply.Token, Expires: reply.ExpiresAt.Time()}, reply, nil
 }
 
+// Logout makes the token of cred, and older ones of its key, worthless at the server.
+func (c *Client) Logout(ctx context.Context, cred Credentials) error {
+	return c.quick(ctx, call{method: http.MethodPost, target: wire.PathLogout, cred: &cred, proof: about(wire.ActLogout)}, nil)
+}
+
 func loginBody(k key.Private[key.Operator], login wire.Login, channel key.Hash) ([]byte, error) {
 	login.Channel = channel
 	signed, err := statement.Sign(k, login)

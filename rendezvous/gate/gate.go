@@ -6,6 +6,7 @@
 //	rate of the source          calls without a token only
 //	JWT                         once, in the Authorization header; package principal
 //	rate of the key             one operator cannot take the service from others
+//	logout                      the token was not ended, on any node
 //	roster                      the key is in it now; its role of now counts, not the token's
 //	body                        announced length, size limit of the route, JSON only, in time
 //	proof                       protocol 4.2, on every route that changes or exports something
@@ -187,11 +188,11 @@ func (g *Gate) authenticate(c *Call) error {
 	if c.Team, err = g.Teams.Find(c.HTTP.Context(), who.Team.Wire()); err != nil {
 		return err
 	}
-	if c.State, err = g.Teams.Refresh(c.HTTP.Context(), c.Team); err != nil {
+	if c.State, err = g.Teams.Admit(c.HTTP.Context(), c.Team, who, c.Now); err != nil { // a token outlives its logout by no second (attack C12)
 		return err
 	}
 	op, err := c.State.Roster.Operator(who.Operator, c.Now)
-	if err != nil { // a token outlives its operator by no second (attack C12)
+	if err != nil { // nor its operator
 		return problem.With(http.StatusUnauthorized, err)
 	}
 	c.Who, c.Op = who, op

@@ -44,7 +44,7 @@ type Principal struct {
 	Email     string
 	Person    string
 	Role      policy.Role
-	ID        wire.Nonce  // of the token, for revocation
+	ID        wire.Nonce  // of the token, by which it is ended
 	ExpiresAt wire.Millis // of the token
 }
 

@@ -19,8 +19,9 @@ const (
 const (
 	insertTeam = `INSERT INTO teams (team_id, fingerprint, root, setup, roster_version, audit_size, created_at)
 		VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT DO NOTHING`
-	selectTeams      = `SELECT team_id, fingerprint, root, roster_version, created_at FROM teams ORDER BY created_at, team_id`
-	selectTeam       = `SELECT team_id, fingerprint, root, roster_version, created_at FROM teams WHERE team_id = $1`
+	teamColumns      = `SELECT team_id, fingerprint, root, roster_version, created_at`
+	selectTeams      = teamColumns + ` FROM teams ORDER BY created_at, team_id`
+	selectTeam       = teamColumns + ` FROM teams WHERE team_id = $1`
 	raiseRoster      = `UPDATE teams SET roster_version = $2 WHERE team_id = $1 AND roster_version = $3`
 	insertRoster     = `INSERT INTO roster_updates (team_id, version, hash, body, created_at) VALUES ($1, $2, $3, $4, $5)`
 	selectRosters    = `SELECT body FROM roster_updates WHERE team_id = $1 AND version > $2 ORDER BY version`
@@ -91,6 +92,15 @@ const (
 		RETURNING (SELECT expires_at FROM replay_floor WHERE one = 1)`
 	raiseFloor = `UPDATE replay_floor SET expires_at = (SELECT max(expires_at) FROM replay WHERE expires_at < $1)
 		WHERE one = 1 AND expires_at < (SELECT max(expires_at) FROM replay WHERE expires_at < $1)`
+
+	// selectTeamFor is selectTeam and whether a login, $3, which ends at $4, was ended
+	// under the name $2: by itself, with a later one, or so long ago that it may have
+	// been forgotten. What ends after $5 was written by a clock that ran ahead (attack
+	// K18), and ends only itself.
+	selectTeamFor = teamColumns + `, $4 <= (SELECT expires_at FROM replay_floor WHERE one = 1) OR
+		EXISTS (SELECT 1 FROM replay WHERE principal = $2 AND (id = $3 OR expires_at > $4 AND expires_at <= $5))
+		FROM teams WHERE team_id = $1`
+
 	pruneReplay     = `DELETE FROM replay WHERE expires_at <= (SELECT expires_at FROM replay_floor WHERE one = 1)`
 	pruneSetupCodes = `DELETE FROM setup_codes WHERE expires_at < $1`
 )

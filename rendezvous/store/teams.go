@@ -51,19 +51,22 @@ func (s *Store) FindTeam(ctx context.Context, id wire.TeamID) (team Team, err er
 	return team, err
 }
 
-func scanTeam(scan func(...any) error) (Team, error) {
+// scanTeam reads teamColumns and, into more, what else the query selects.
+func scanTeam(scan func(...any) error, more ...any) (Team, error) {
 	var team Team
 	var id wire.TeamID
-	err := scan(fixed(id[:]), fixed(team.Fingerprint[:]), (*[]byte)(&team.Root), &team.RosterVersion, &team.FoundedAt)
+	err := scan(append([]any{fixed(id[:]), fixed(team.Fingerprint[:]), (*[]byte)(&team.Root), &team.RosterVersion, &team.FoundedAt}, more...)...)
 	team.ID = principal.Trusted(id)
 	return team, err
 }
 
 // Record returns the transaction's team as it is stored.
-func (t *Tx) Record() (Team, error) {
+func (t *Tx) Record() (Team, error) { return t.record(selectTeam, []any{t.id}) }
+
+func (t *Tx) record(query string, args []any, more ...any) (Team, error) {
 	var team Team
-	err := t.rows("reading the team", selectTeam, []any{t.id}, func(scan func(...any) (err error)) (err error) {
-		team, err = scanTeam(scan)
+	err := t.rows("reading the team", query, args, func(scan func(...any) error) (err error) {
+		team, err = scanTeam(scan, more...)
 		return err
 	})
 	if err == nil && team.ID.IsZero() {

@@ -153,9 +153,19 @@ func (ts *Teams) All() []*Team {
 // Refresh returns the newest roster of t. Usually that is one query for a number;
 // when another node stored more, the new versions are verified like any.
 func (ts *Teams) Refresh(ctx context.Context, t *Team) (chain.State, error) {
+	return ts.newest(ctx, t, (*store.Tx).Record)
+}
+
+// Admit is Refresh for a call with who's token. One that was ended, on whichever node,
+// is not_logged_in.
+func (ts *Teams) Admit(ctx context.Context, t *Team, who principal.Principal, now time.Time) (chain.State, error) {
+	return ts.newest(ctx, t, func(tx *store.Tx) (store.Team, error) { return tx.RecordFor(who, now) })
+}
+
+func (ts *Teams) newest(ctx context.Context, t *Team, read func(*store.Tx) (store.Team, error)) (chain.State, error) {
 	var record store.Team
 	err := ts.Store.View(ctx, t.ID, func(tx *store.Tx) (err error) {
-		record, err = tx.Record()
+		record, err = read(tx)
 		return err
 	})
 	if err != nil {

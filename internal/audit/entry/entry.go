@@ -50,6 +50,7 @@ const (
 	AgentDelete    EventType = "agent.delete"    // Target was taken out of the registry
 	Login          EventType = "login"           // Actor got an access token
 	LoginRefuse    EventType = "login.refuse"    // Refusal says why
+	Logout         EventType = "logout"          // Actor ended an access token
 	SessionOpen    EventType = "session.open"    // granted and passed on to the agent
 	SessionDeny    EventType = "session.deny"    // Refusal says why
 	RequestWait    EventType = "request.wait"    // a request waits for Policy.Need people
