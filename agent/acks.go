@@ -12,6 +12,7 @@ type delivery struct {
 	mu      sync.Mutex
 	sent    uint64 // guarded by mu: last entry of the batch under way
 	claimed uint64 // guarded by mu: entry up to which the server says, without proof, that it has them; 0 after a proof
+	fork    error  // guarded by mu: see Agent.forked; nil while there is none
 }
 
 func (d *delivery) begin() {
@@ -40,24 +41,41 @@ func (d *delivery) unproven() uint64 {
 	return d.claimed
 }
 
+// forks says why the team's log and this agent's own do not go together, nil while they do.
+func (d *delivery) forks() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fork
+}
+
+// forked notes that the log holds other entries of this agent than it has itself, so
+// that nothing it writes from here on arrives there. Until the program ends: a claim
+// that was too high looks right once enough was written, and the fork is still there.
+func (a *Agent) forked(err error) {
+	a.log.Error("the server and this agent disagree on this agent's own log: was its disk set back or cloned?", "err", err)
+	a.delivery.mu.Lock()
+	a.delivery.fork = err
+	a.delivery.mu.Unlock()
+	a.publish()
+}
+
 // claimed hears up to which entry the server says that it has the agent's chain.
 func (a *Agent) claimed(seq uint64) bool {
 	err := a.spool.Claimed(seq)
 	if err != nil {
-		a.log.Error("the server and this agent disagree on the audit log", "err", err)
+		a.forked(err)
 	}
 	return err == nil
 }
 
 // acked takes the proofs that the log holds entries of this agent; without them the
-// entries stay (protocol 5.2).
+// entries stay (protocol 5.2). The checkpoint is taken before the claim is looked at: the
+// proof that comes with the next one begins there, also when this disk was set back.
 func (a *Agent) acked(k wire.AuditAck) {
-	if !a.claimed(k.Seq) {
-		return
-	}
-	if a.proved(k) {
+	proved, fits := a.proved(k), a.claimed(k.Seq)
+	if proved {
 		a.delivery.claim(0)
-	} else if !a.delivery.claim(k.Seq) {
+	} else if !fits || !a.delivery.claim(k.Seq) {
 		return // it lacks what came before these: sent again at once they would be refused again
 	}
 	poke(a.acks)

@@ -24,18 +24,28 @@ const maxPending = 32
 // Waiting between attempts to connect, our choice: a restarted server is back in
 // a second for one agent, and 10,000 agents do not come at once.
 const (
-	backoffMin = 500 * time.Millisecond
-	backoffMax = time.Minute
-	settled    = time.Minute // a connection that held this long starts the waiting anew
+	backoffMin  = 500 * time.Millisecond
+	backoffMax  = time.Minute
+	backoffLast = 15 * time.Minute // after what only a person can mend: each attempt is an alarm in the team's log
+	settled     = time.Minute      // a connection that held this long starts the waiting anew
 )
 
-// wait returns a random time for the n-th attempt in a row.
-func wait(n int) time.Duration {
-	d := backoffMax
-	if n < 8 {
-		d = min(backoffMin<<n, backoffMax)
+// wait returns a random time for the n-th attempt in a row, after err.
+func wait(n int, err error) time.Duration {
+	longest := backoffMax
+	if lasts(err) {
+		longest = backoffLast
 	}
+	d := min(backoffMin<<min(n, 16), longest)
 	return d/2 + rand.N(d/2)
+}
+
+// lasts reports a refusal that no later attempt gets over: the team's log holds other
+// entries of this agent, or its key was revoked. It may still be the word of one lying
+// server among others, so the waiting begins as short as ever.
+func lasts(err error) bool {
+	code := refusal.Of(err)
+	return code == refusal.AuditFork || code == refusal.KeyRevoked
 }
 
 // after returns the number of the attempt that follows the n-th, whose connection
@@ -59,7 +69,7 @@ func (a *Agent) keepConnected(ctx context.Context) {
 		n = after(n, time.Since(begun))
 		a.up.lost(err)
 		a.publish()
-		d := wait(max(n-1, 0))
+		d := wait(max(n-1, 0), err)
 		a.log.Warn("not connected", "err", err, "again_in", d.Round(time.Millisecond).String())
 		select {
 		case <-time.After(d):
@@ -131,6 +141,9 @@ func (a *Agent) serve(ctx context.Context, c *client.Control, reg wire.Registere
 	slots := make(chan struct{}, maxPending)
 	for {
 		f, err := c.Receive(ctx)
+		if refusal.Of(err) == refusal.AuditFork {
+			a.forked(err)
+		}
 		if err != nil {
 			return err
 		}

@@ -4,7 +4,9 @@ package agent
 
 import (
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/tucdesk/tucdesk/agent/gossip"
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -140,6 +142,66 @@ func TestLyingAckFreezesTheAgentAndKeepsItsEntries(t *testing.T) {
 			wantSpooled(t, again, 4) // the refusal is in the log as well
 			k.askFor(again, "ann", nil).wantRefusal(refusal.AuditFork)
 		})
+	}
+}
+
+// beyond is an answer of a log that has more entries of the agent than the agent has:
+// its disk was set back, or the server says so.
+func beyond(ack wire.AuditAck) wire.AuditAck {
+	ack.Seq = 9
+	return ack
+}
+
+// An agent whose disk was set back accuses nobody: what the server shows next extends
+// what it showed with that answer.
+func TestSetBackAgentAccusesNoHonestServer(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a, l := spooled(t, k)
+	a.gossip.Take(l.gossip(0))
+	if s := a.status(time.Now()); s.Code != "" || s.Forked {
+		t.Errorf("before that: %+v", s)
+	}
+	a.acked(beyond(l.take(must(a.spool.Pending(0, 2)), 1)))
+	wantSpooled(t, a, 1) // those are proven
+	l.add([]byte("somebody logged in"))
+	if _, verified := a.gossip.Take(l.gossip(3)); !verified {
+		t.Error("an honest log is not believed")
+	}
+	if err := a.gossip.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if s := a.status(time.Now()); s.Code != refusal.AuditFork || !s.Forked || !strings.Contains(strings.Join(s.Warnings, " "), "join anew") {
+		t.Errorf("it says %+v", s)
+	}
+	k.askFor(a, "ann", nil).wantAccept() // whoever mends it may come that way
+}
+
+// A claim that is too high is no cover: a checkpoint that does not fit and a proof that
+// does not hold are evidence beside it as without it.
+func TestForkingServerGainsNothingByClaimingTooMuch(t *testing.T) {
+	for name, lie := range map[string]func(*fakeLog, *wire.AuditAck){
+		"proof": func(_ *fakeLog, ack *wire.AuditAck) { ack.Proofs[0].Index = 0 },
+		"checkpoint": func(l *fakeLog, ack *wire.AuditAck) {
+			l.leaves, l.hashes = nil, nil
+			for range 6 {
+				l.add([]byte("another"))
+			}
+			ack.Checkpoint, ack.Proofs = l.gossip(1), nil
+		},
+	} {
+		k := newTeam(t, openPolicy)
+		a, l := spooled(t, k)
+		a.gossip.Take(l.gossip(0))
+		ack := l.take(must(a.spool.Pending(0, 9)), 1)
+		lie(l, &ack)
+		a.acked(beyond(ack))
+		if err := a.gossip.Err(); refusal.Of(err) != refusal.AuditFork {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s := a.status(time.Now()); s.Code != refusal.AuditFork || !strings.Contains(s.Warnings[0], "no session can be opened") {
+			t.Errorf("%s: it says %+v", name, s)
+		}
+		k.askFor(a, "ann", nil).wantRefusal(refusal.AuditFork)
 	}
 }
 

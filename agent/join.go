@@ -30,7 +30,7 @@ func FinishJoin(ctx context.Context, dir string, cfg Config) error {
 		if settled {
 			return err
 		}
-		d := wait(n)
+		d := wait(n, err)
 		log.Warn("joining is not finished", "err", err, "again_in", d.Round(time.Millisecond).String())
 		if !pause(ctx, d, nil) {
 			return err

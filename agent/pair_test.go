@@ -188,7 +188,7 @@ func TestChildsWordsAreNamesOnly(t *testing.T) {
 
 func TestBackoffGrowsAndStaysBounded(t *testing.T) {
 	for n := range 100 {
-		d := wait(n)
+		d := wait(n, nil)
 		if d < backoffMin/2 || d > backoffMax {
 			t.Errorf("attempt %d waits %v", n, d)
 		}
@@ -199,8 +199,18 @@ func TestBackoffGrowsAndStaysBounded(t *testing.T) {
 	if n := after(3, settled); n != 0 {
 		t.Errorf("attempt %d after a settled connection: want the first server again", n)
 	}
-	if wait(50) < backoffMax/2 {
+	if wait(50, nil) < backoffMax/2 {
 		t.Error("late attempts come too soon")
+	}
+	// What only a person can mend: the first attempts may have met one bad server of many.
+	for _, code := range []refusal.Code{refusal.AuditFork, refusal.KeyRevoked} {
+		err := refusal.New(code, "test")
+		if d := wait(0, err); d > backoffMin {
+			t.Errorf("%s: %v before the second attempt", code, d)
+		}
+		if d := wait(50, err); d < backoffLast/2 || d > backoffLast {
+			t.Errorf("%s: %v before a late attempt", code, d)
+		}
 	}
 }
 

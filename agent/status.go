@@ -34,8 +34,9 @@ type Status struct {
 	Server      string       `json:"server"` // "" while not connected
 	Since       wire.Millis  `json:"since"`  // of being connected, or of not being
 	Problem     string       `json:"problem"`
-	Code        refusal.Code `json:"code"`   // why sessions cannot be opened, but by admins with program_too_old; "" when they can
+	Code        refusal.Code `json:"code"`   // why sessions cannot be opened, but by admins with program_too_old; audit_fork also when nothing of them would get into the team's log; "" when all is well
 	Frozen      bool         `json:"frozen"` // two rosters of one version were seen
+	Forked      bool         `json:"forked"` // the team's log holds other entries of this agent than the agent itself
 
 	RosterVersion  uint64      `json:"rosterVersion"`
 	RosterExpires  wire.Millis `json:"rosterExpires"`
@@ -63,16 +64,14 @@ func (a *Agent) status(now time.Time) Status {
 	}
 	s.AuditSeq, _ = a.spool.Head()
 	a.up.describe(&s)
-	if _, err := a.keeper.Usable(now); err != nil {
-		s.Code = codeOf(err)
-		s.Warnings = append(s.Warnings, "no session can be opened: "+err.Error())
+	_, err := a.keeper.Usable(now)
+	s.trouble(err, "no session can be opened: ")
+	s.trouble(a.gossip.Err(), "no session can be opened: ")
+	if err := a.delivery.forks(); err != nil {
+		s.Forked = true
+		s.trouble(err, "the team's log holds other entries of this agent than the agent itself, and takes no more of it: this machine's disk was set back or cloned, and it has to join anew: ")
 	}
-	if err := t.Roster.CheckProgram(a.version); err != nil {
-		if s.Code == "" {
-			s.Code = codeOf(err)
-		}
-		s.Warnings = append(s.Warnings, "only admins can open sessions, to bring a newer program here: "+err.Error())
-	}
+	s.trouble(t.Roster.CheckProgram(a.version), "only admins can open sessions, to bring a newer program here: ")
 	if n := a.sessions.forged(); n > 0 {
 		s.Warnings = append(s.Warnings, fmt.Sprintf("somebody sends forged datagrams to %d sessions; none gets in, but look who can reach this machine's network", n))
 	}
@@ -87,6 +86,17 @@ func (a *Agent) status(now time.Time) Status {
 		s.warn("this agent's certificate", s.CertificateEnd, "join again with a new token", now)
 	}
 	return s
+}
+
+// trouble takes what keeps the agent from its work; the first one gives the code.
+func (s *Status) trouble(err error, means string) {
+	if err == nil {
+		return
+	}
+	if s.Code == "" {
+		s.Code = codeOf(err)
+	}
+	s.Warnings = append(s.Warnings, means+err.Error())
 }
 
 // warn says in time what will end when, and what to do about it.

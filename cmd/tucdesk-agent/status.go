@@ -12,6 +12,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/agent"
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // stale is how old the running agent's word may be.
@@ -23,8 +24,9 @@ func statusCommand() *cli.Command {
 	return &cli.Command{
 		Use:   "status",
 		Short: "Say whether the agent is connected and what will expire when",
-		Long: "Reads what the running agent last wrote, so it needs the same user. Exits with an error when no agent\n" +
-			"runs on this folder.",
+		Long: "Reads what the running agent last wrote, so it needs the same user. Exits 1 when no agent runs on this folder, and\n" +
+			"when something keeps sessions from it, or what they do from the team's log; \"code\" in --json and the error say what.\n" +
+			"That the server is not reached, which passes by itself, is no error.",
 		Example: "tucdesk-agent status\ntucdesk-agent status --json",
 		Flags: func(f *flag.FlagSet) {
 			stateFlag(&dir)(f)
@@ -43,11 +45,28 @@ func statusCommand() *cli.Command {
 				return unopened(err, state, "status")
 			}
 			if asJSON {
-				return io.PrintJSON(viewStatus(s))
+				err = io.PrintJSON(viewStatus(s))
+			} else {
+				err = describe(io, s, time.Now())
 			}
-			return describe(io, s, time.Now())
+			return errors.Join(err, troubled(s, state))
 		},
 	}
+}
+
+// troubled is nil while the agent can do its work.
+func troubled(s agent.Status, state string) error {
+	if s.Code == "" {
+		return nil
+	}
+	e := &cli.Error{Err: refusal.New(s.Code, "what is wrong stands in the warnings"), Exit: cli.ExitFailed}
+	if s.Forked && s.Code == refusal.AuditFork {
+		e.Hints = []string{
+			"an owner of the team takes this machine out: tucdesk agent rm " + s.Name + "; its name is free then, for a new token: tucdesk token create",
+			fmt.Sprintf("then, here and wherever else a copy of it lies: stop the agent, move its state folder %q away, and join anew: tucdesk-agent join TOKEN", state),
+		}
+	}
+	return e
 }
 
 // statusView is the answer of status --json. The names stay; a field may be added.

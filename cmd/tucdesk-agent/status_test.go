@@ -10,6 +10,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/agent"
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // The server chose why it could not be reached and what rosters are refused for.
@@ -29,6 +30,24 @@ func TestJ1StatusCannotSpeakToTheTerminal(t *testing.T) {
 		}
 		if strings.Count("\n"+text, "\nagent ") != 1 || !strings.Contains(text, `x\x1b]52;c;cm0=\x07\nagent        web\u202e`) {
 			t.Errorf("not one line each, or not shown:\n%s", text)
+		}
+	}
+}
+
+// Monitoring looks at the exit status and a person at the hints: an agent that cannot
+// work is no success, and where its own log is what does not fit nobody else is blamed.
+func TestTroubleIsAnErrorWithItsNextStep(t *testing.T) {
+	for want, s := range map[string]agent.Status{
+		"":                          {Problem: "unreachable: it passes"},
+		"tucdesk agent rm web;":     {Name: "web", Code: refusal.AuditFork, Forked: true},
+		"state folder \"/st\" away": {Code: refusal.AuditFork, Forked: true},
+		"witness-*.json":            {Code: refusal.AuditFork},
+		"tucdesk team renew":        {Code: refusal.RosterExpired},
+	} {
+		var talk bytes.Buffer
+		exit := cli.Report(&talk, troubled(s, "/st"))
+		if (exit == 1) != (want != "") || (exit == 0) != (want == "") || !strings.Contains(talk.String(), want) {
+			t.Errorf("exit %d, no %q in %q", exit, want, talk.String())
 		}
 	}
 }

@@ -287,6 +287,37 @@ func TestRestoredSpoolIsNoticed(t *testing.T) {
 	wantCode(t, err, refusal.AuditFork)
 }
 
+// What an agent writes whose disk was set back far is in no log: taken for what the log
+// has under those numbers, it would go missing without a word.
+func TestEntriesOfASpoolThatWasSetBackFarAreNotTakenForKnown(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	w.say(m, entry.Entry{Type: entry.AgentStart})
+	image, err := os.ReadFile(filepath.Join(m.dir, spoolFile))
+	check(t, err)
+	for range 5 {
+		w.say(m, entry.Entry{Type: entry.AgentStart})
+	}
+	before := w.rows.heads[m.key.ID()]
+	dir := t.TempDir()
+	check(t, os.WriteFile(filepath.Join(dir, spoolFile), image, 0o600))
+	old, err := spool.Open(dir, m.key, w.state.Team())
+	check(t, err)
+	defer old.Close()
+	sent := pendingOf(t, old)
+	seq, err := w.log.Accept(w.rows, m.key.Public(), sent) // what both have, sent again
+	if check(t, err); seq != before.seq {
+		t.Errorf("the log is at %d, not at %d", seq, before.seq)
+	}
+	_, err = old.Append(entry.Entry{Type: entry.SessionRefuse, Time: wire.At(w.now)})
+	check(t, err)
+	_, err = w.log.Accept(w.rows, m.key.Public(), pendingOf(t, old))
+	wantCode(t, err, refusal.AuditFork)
+	if w.rows.heads[m.key.ID()] != before {
+		t.Error("the log took some of it")
+	}
+}
+
 // The answer to a batch proves all of it, also what was sent before, and nothing
 // that the log or its checkpoint does not have.
 func TestAcknowledgementProvesTheBatch(t *testing.T) {

@@ -13,6 +13,8 @@ const (
 	tampered  = "somebody between here and the machine changed the handshake; nothing was sent"
 	strangers = "two of our programs do not understand each other; compare: tucdesk version, tucdesk-agent version, tucdesk-server version"
 	badRoster = "the server shows a roster that does not follow the one known here; was it restored from an old backup? show this to an owner"
+	twoLogs   = "where a server showed two different logs, both are kept in the state folder of who says so, as audit.seen or a machine's witness-*.json: show them to an owner"
+	setBack   = "where it is a machine's own log, its disk was set back or cloned and it has to join anew; which of the two it is says, there: tucdesk-agent status"
 	again     = "run the same command again"
 )
 
@@ -75,7 +77,7 @@ var known = map[refusal.Code]answer{
 	refusal.RosterExpired:       {ExitDenied, []string{"an owner has to renew the roster: tucdesk team renew"}},
 	refusal.RosterBehind:        {ExitDenied, []string{"the machine could not get the team's newest roster; is its server up to date?"}},
 	refusal.Fork:                {ExitDenied, []string{"two different rosters of one version exist: an owner key may be stolen", "all machines refuse new sessions until the owners have sorted it out"}},
-	refusal.AuditFork:           {ExitDenied, []string{"the server showed two different audit logs; both are kept in the state folder as evidence"}},
+	refusal.AuditFork:           {ExitDenied, []string{twoLogs, setBack}},
 	refusal.TokenUsed:           {ExitFailed, []string{"get a new one: tucdesk token create"}},
 	refusal.Expired:             {ExitFailed, []string{"it is past its time; make a new one, and compare the clocks of both machines"}},
 	refusal.AlreadyJoined:       {ExitFailed, []string{"this machine is in a team already: tucdesk-agent status", "to start anew, remove its state folder, and on an operator's machine: tucdesk agent rm NAME"}},

@@ -130,9 +130,14 @@ func (l *Log) Accept(tx Tx, agent key.Public[key.Agent], entries []statement.Sig
 		if err != nil {
 			return 0, err
 		}
-		if known, err := follows(e, s.Hash(), seq, head); err != nil {
+		known, err := follows(e, s.Hash(), seq, head)
+		if err == nil && known {
+			err = holds(tx, e)
+		}
+		if err != nil {
 			return 0, err
-		} else if known {
+		}
+		if known {
 			continue
 		}
 		if err := put(tx, size, e.ID, s); err != nil {
@@ -181,6 +186,17 @@ func follows(e entry.Entry, hash key.Hash, seq uint64, head key.Hash) (known boo
 		return false, refusal.New(refusal.BadChain, "log entry %d does not name the entry before it", e.Seq)
 	}
 	return false, nil
+}
+
+// holds refuses an entry whose number the log has and which is none of its own. Only
+// the last one's hash is kept, and an agent that was set back may begin before it: what
+// it writes there would be taken for known, and be in no log.
+func holds(tx Tx, e entry.Entry) error {
+	_, found, err := tx.AuditIndex(e.ID)
+	if err == nil && !found {
+		err = refusal.New(refusal.AuditFork, "there is another log entry %d of this signer", e.Seq)
+	}
+	return err
 }
 
 // Checkpoint signs the log's present state, unless its last checkpoint has that
