@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/tiles"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
@@ -27,11 +28,12 @@ func auditExportCommand() *cli.Command {
 	var to destination
 	return &cli.Command{
 		Use: "export", Short: "Fetch the whole log with everything needed to check it offline",
-		Long: "Writes the log, the roster chain and the signed checkpoints as lines of JSON, to standard output or to --out, which\n" +
-			"appears only when it is complete, and never in the place of another file. With --tiles it becomes a folder in the layout\n" +
-			"of C2SP tlog-tiles, which generic tools read and any web server can serve. It names people, machines and commands; it\n" +
-			"holds no session data. The server asks machines that are connected to cosign the end of the log, for up to 2 s.\n" +
-			"This client remembers that end, unless more is written meanwhile, and audit verify then knows that it is the end.",
+		Long: "Writes the log, the roster chain and the signed checkpoints as lines of JSON, to standard output, unless that is a\n" +
+			"terminal, or to --out, which appears only when it is complete, and never in the place of another file. With --tiles it\n" +
+			"becomes a folder in the layout of C2SP tlog-tiles, which generic tools read and any web server can serve. It names\n" +
+			"people, machines and commands; it holds no session data. The server asks machines that are connected to cosign the\n" +
+			"end of the log, for up to 2 s. This client remembers that end, unless more is written meanwhile, and audit verify\n" +
+			"then knows that it is the end.",
 		Example: "tucdesk audit export --out acme.audit\ntucdesk audit export | xz > acme.audit.xz\ntucdesk audit export --tiles acme-log",
 		Flags: func(f *flag.FlagSet) {
 			o.Flags(f)
@@ -40,6 +42,9 @@ func auditExportCommand() *cli.Command {
 			f.StringVar(&to.tiles, "tiles", "", "new `folder` to write, as tiles")
 		},
 		Run: func(ctx context.Context, tio *cli.IO, _ []string) error {
+			if f, ok := tio.Out.(*os.File); ok && to == (destination{}) && terminal.IsTerminal(f) {
+				return &cli.Error{Err: errors.New("the whole log is no text to read on a terminal"), Hints: []string{"--out FILE"}, Exit: cli.ExitUsage}
+			}
 			return o.WithAccount(ctx, tio, func(a *account.Account) error { return exportLog(ctx, a, tio, to) })
 		},
 	}

@@ -51,6 +51,9 @@ func tokenCreateCommand() *cli.Command {
 			if o.uses < 1 || o.uses > roster.MaxUses || o.ttl <= 0 || o.ttl > roster.MaxTokenLifetime {
 				return &cli.Error{Err: fmt.Errorf("a token is good for 1 to %d machines and for up to %s", roster.MaxUses, cli.Count(int(roster.MaxTokenLifetime.Hours()/24), "day")), Hints: []string{"--uses 20 --ttl 24h"}, Exit: cli.ExitUsage}
 			}
+			if _, err := verb.Tags(o.tags); err != nil {
+				return err
+			}
 			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a) })
 		},
 	}

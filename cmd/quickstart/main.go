@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/tucdesk/tucdesk/agent"
@@ -35,11 +36,11 @@ func main() {
 		os.Exit(agentProcess(args))
 	}
 	if len(args) > 0 && args[0] != "--" {
-		fmt.Fprint(os.Stderr, usage)
 		if args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
+			fmt.Fprint(os.Stderr, usage)
 			os.Exit(0)
 		}
-		os.Exit(cli.ExitUsage)
+		os.Exit(cli.Report(os.Stderr, mistaken(args)))
 	}
 	if len(args) > 0 {
 		args = args[1:]
@@ -57,4 +58,12 @@ func main() {
 		fmt.Fprintf(os.Stderr, "error: %s\n", terminal.Escape(err.Error()))
 	}
 	os.Exit(status)
+}
+
+// mistaken says what is wrong with a command line that does not begin with "--".
+func mistaken(args []string) error {
+	if strings.HasPrefix(args[0], "-") {
+		return &cli.Error{Err: fmt.Errorf("unknown flag: %s", args[0]), Hints: []string{"quickstart --help"}, Exit: cli.ExitUsage}
+	}
+	return &cli.Error{Err: fmt.Errorf("a command comes behind \"--\", and %q does not", args[0]), Hints: []string{"quickstart -- " + strings.Join(args, " "), "quickstart --help"}, Exit: cli.ExitUsage}
 }

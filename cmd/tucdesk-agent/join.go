@@ -44,16 +44,7 @@ func joinCommand() *cli.Command {
 				return err
 			}
 			if err := agent.Join(ctx, state, token, agent.JoinOptions{Name: name, Version: cli.Version()}); err != nil {
-				if refusal.Of(err) == refusal.BadToken { // not a login that ran out, as elsewhere
-					return cli.NotCarried(err, token, tokenPrefix, tokenSource)
-				}
-				if refusal.Of(err) == refusal.Expired {
-					return &cli.Error{Err: err, Hints: []string{"make another one, on an operator's machine: tucdesk token create --ttl 24h", "it was made a moment ago: compare the clocks of both machines"}}
-				}
-				if errors.Is(err, agent.ErrRuns) {
-					return unopened(err, state, "join")
-				}
-				return err
+				return notJoined(err, token, state)
 			}
 			io.Say("joined; the agent's state is in %s", state)
 			if dir != "" {
@@ -64,4 +55,19 @@ func joinCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+// notJoined says what to do about err, by which state did not join with token. Only a
+// person knows when the token was made, so nothing is said of the clocks but with "if".
+func notJoined(err error, token, state string) error {
+	switch {
+	case refusal.Of(err) == refusal.BadToken: // not a login that ran out, as elsewhere
+		return cli.NotCarried(err, token, tokenPrefix, tokenSource)
+	case refusal.Of(err) == refusal.Expired:
+		return &cli.Error{Err: err, Hints: []string{"make another one, on an operator's machine: tucdesk token create --ttl 24h",
+			"if it should be good still, compare the clocks of both machines: date -u"}}
+	case errors.Is(err, agent.ErrRuns):
+		return unopened(err, state, "join")
+	}
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // Every verb has an example, and a wrong flag leads to its help.
@@ -21,6 +22,15 @@ func TestEveryVerbHelps(t *testing.T) {
 		if status != cli.ExitUsage || !strings.Contains(talk.String(), "hint: tucdesk-agent "+name+" --help\n") {
 			t.Errorf("%s --no-such-flag: status %d, said %q", name, status, talk.String())
 		}
+	}
+}
+
+// A token that is a minute too late says nothing about clocks.
+func TestExpiredTokenDoesNotBlameTheClock(t *testing.T) {
+	var talk bytes.Buffer
+	status := cli.Report(&talk, notJoined(refusal.New(refusal.Expired, "the join token expired"), "token", "state"))
+	if status != cli.ExitFailed || !strings.Contains(talk.String(), "hint: make another one") || !strings.Contains(talk.String(), "hint: if it should be good still, compare the clocks") {
+		t.Errorf("status %d, said %q", status, talk.String())
 	}
 }
 

@@ -136,7 +136,7 @@ var table = []row{
 	{"operator/live", "internal/keyfile", ""},
 	{"operator/account", base + "policy policy/roster internal/mistyped internal/keyfile internal/audit/checkpoint internal/audit/witness internal/cli rendezvous/client", ""},
 	{"operator/teamtest", base + "policy policy/roster internal/keyfile operator/account", ""},
-	{"operator/verb", "internal/refusal internal/terminal internal/cli operator/account", ""},
+	{"operator/verb", "internal/refusal policy internal/terminal internal/cli operator/account", ""},
 	{"operator/request", base + "policy policy/approval internal/terminal internal/cli operator/account operator/verb", ""},
 	{"operator/socks", "", ""},
 	{"operator/fleet", "internal/refusal internal/terminal", ""},

@@ -73,6 +73,9 @@ func (o *teamInit) run(ctx context.Context, io *cli.IO, arg string) error {
 	if home.Has(account.TeamFile) {
 		return &cli.Error{Err: refusal.New(refusal.AlreadyJoined, "there is a team in %q", home.Dir), Hints: []string{"choose another folder: --state DIR"}}
 	}
+	if _, err := verb.Tags(o.tags); err != nil {
+		return err
+	}
 	setup, text, err := o.inputs(io, arg)
 	if err != nil {
 		return err

@@ -7,11 +7,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/policy"
 )
 
 // Exists says that a file is in the way of a new one.
@@ -71,6 +73,20 @@ func ReadPublicFile(tio *cli.IO, name string, limit int64, hints ...string) ([]b
 		err = refusal.New(refusal.TooLarge, "%q has more than %d bytes", name, limit)
 	}
 	return text, err
+}
+
+// Tags reads what --tags was given; [] for none. What cannot be tags is refused before
+// anything is asked or made.
+func Tags(text string) ([]string, error) {
+	tags := SplitList(text)
+	for i, tag := range tags {
+		if policy.ValidTag(tag) && !slices.Contains(tags[:i], tag) {
+			continue
+		}
+		return nil, &cli.Error{Err: refusal.New(refusal.BadName, "--tags: %q: a tag is 1 to 63 of a-z, 0-9 and . _ = : -, the first a letter or digit, and given once", tag),
+			Hints: []string{"several are separated by commas: --tags prod,env=test"}, Exit: cli.ExitUsage}
+	}
+	return tags, nil
 }
 
 // SplitList reads a comma-separated list; [] for none.
