@@ -178,6 +178,20 @@ func TestH2WhatAKilledAgentLeftIsEnded(t *testing.T) {
 	}
 }
 
+// Whoever stops an agent to upgrade it does not leave people to look for a fault.
+func TestAStoppedAgentTellsItsOperatorsSo(t *testing.T) {
+	t.Parallel()
+	k := newTeam(t, openPolicy)
+	k.startRelay()
+	a := k.open(k.join())
+	ch, pid := sleeper(k.askFor(a, "ann", sleep))
+	stop(a)
+	if _, err := ch.Wait(); refusal.Of(err) != refusal.AgentStopped {
+		t.Errorf("the operator learns %v", err)
+	}
+	until(t, "the program to die", func() bool { return !alive(pid) })
+}
+
 func TestG6RevokedOperatorIsCut(t *testing.T) {
 	t.Parallel()
 	k, a := liveTeam(t)

@@ -68,7 +68,7 @@ func (t *sessionTable) fill(s *live) {
 	defer t.mu.Unlock()
 	t.m[s.question.Request.Session] = s
 	if t.closed {
-		s.end(refusal.Unavailable)
+		s.end(refusal.AgentStopped)
 	}
 }
 
@@ -119,6 +119,6 @@ func (t *sessionTable) close() {
 	t.closed = true
 	t.mu.Unlock()
 	for _, s := range t.all() {
-		s.end(refusal.Unavailable)
+		s.end(refusal.AgentStopped)
 	}
 }

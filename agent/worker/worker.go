@@ -97,7 +97,7 @@ func (w *worker) listen() {
 	for {
 		t, body, err := w.pair.Receive()
 		if err != nil {
-			w.cancel(refusal.New(refusal.Unavailable, "the agent is gone"))
+			w.cancel(refusal.New(refusal.AgentStopped, "the agent is gone"))
 			return
 		}
 		switch t {

@@ -215,7 +215,7 @@ func (c *copying) tell(err error) error {
 	}
 	switch refusal.Of(err) {
 	case "":
-	case refusal.Unreachable, refusal.Unavailable, refusal.Expired:
+	case refusal.Unreachable, refusal.Unavailable, refusal.AgentStopped, refusal.Expired:
 		return &cli.Error{Err: err, Hints: []string{"run the same command again: the copy goes on where it stopped"}}
 	}
 	if errors.Is(err, context.Canceled) {

@@ -309,7 +309,7 @@ func (o *sessionOptions) runKept(ctx context.Context, tio *cli.IO, w want, x aro
 	x.ended = func() { over = true }
 	err = o.runAround(ctx, tio, w, x)
 	switch {
-	case over:
+	case over, refusal.Of(err) == refusal.AgentStopped: // which keeps no shell
 		shellsLeft(home).gone(name, p)
 	case begun && refusal.Of(err) != refusal.TakenOver:
 		tio.Say("the shell runs on; get it back with: tucdesk attach %s %s", name, p)

@@ -71,7 +71,7 @@ func (t *tunnel) run(ctx context.Context) error {
 // passing reports an error that may be gone in a while.
 func passing(err error) bool {
 	switch refusal.Of(err) {
-	case refusal.Offline, refusal.Unreachable, refusal.Unavailable, refusal.RelayFailed, refusal.RateLimited, refusal.TooMany, refusal.HandshakeFailed:
+	case refusal.Offline, refusal.Unreachable, refusal.Unavailable, refusal.AgentStopped, refusal.RelayFailed, refusal.RateLimited, refusal.TooMany, refusal.HandshakeFailed:
 		return true
 	}
 	return errors.Is(err, context.DeadlineExceeded)
