@@ -400,6 +400,20 @@ func (l *liar) logged(m *machine, typ entry.EventType, code refusal.Code) (n int
 	return n
 }
 
+// entries are a machine's own about one request.
+func (l *liar) entries(m *machine, request key.Hash) (list []entry.Entry) {
+	l.t.Helper()
+	id := m.key().ID()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.log[id] {
+		if e.RequestHash == request {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
 // ownerKey is the recovery key: who robs an owner has it. The liar alone has not.
 func (w *world) ownerKey() key.Private[key.Owner] {
 	w.t.Helper()
