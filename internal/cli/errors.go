@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -39,6 +41,27 @@ func (e *Error) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// about is an error that has to do with one machine.
+type about struct {
+	err  error
+	host string
+}
+
+// About is err, in whose hints the machine's name stands in place of HOST; nil for none.
+// Hints for a code are the same for every machine, and who copies one has to fill that in.
+func About(host string, err error) error {
+	if err == nil || host == "" {
+		return err
+	}
+	return &about{err, host}
+}
+
+// Error returns the text of the cause.
+func (a *about) Error() string { return a.err.Error() }
+
+// Unwrap returns the cause.
+func (a *about) Unwrap() error { return a.err }
 
 // Status ends the program with a remote command's exit status, silently: what
 // there was to say the remote command has said. It has the 32 bits of Windows: as an
@@ -89,6 +112,12 @@ func advice(err error) (exit int, hints []string) {
 		}
 		if e.Exit != 0 {
 			exit = e.Exit
+		}
+	}
+	if a := new(about); errors.As(err, &a) {
+		hints = slices.Clone(hints)
+		for i, h := range hints {
+			hints[i] = strings.ReplaceAll(h, "HOST", a.host)
 		}
 	}
 	if exit == 0 {

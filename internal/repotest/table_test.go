@@ -145,7 +145,7 @@ var table = []row{
 	{"operator/sshfront", "internal/refusal internal/keyfile internal/session internal/wire internal/join internal/terminal", "golang.org/x/crypto"},
 	{"operator/sshconfig", "internal/keyfile internal/refusal internal/terminal internal/cli operator/account operator/verb operator/sshfront", ""},
 	{"operator/remote", base + "crypto/handshake policy internal/audit/entry internal/proxies internal/link internal/session internal/join internal/terminal internal/cli operator/account operator/verb operator/request operator/live operator/screen operator/fleet operator/forward operator/master operator/sshfront", ""},
-	{"operator/files", "internal/filecopy internal/filecopy/receive internal/filecopy/send internal/refusal internal/session internal/cli internal/terminal operator/remote operator/verb", ""},
+	{"operator/files", "internal/filecopy internal/filecopy/receive internal/filecopy/send internal/refusal internal/session internal/cli internal/terminal operator/fleet operator/remote operator/verb", ""},
 	{"operator/netcheck", "internal/refusal internal/wire internal/proxies internal/link internal/probe internal/cli internal/terminal operator/account operator/verb", ""},
 	{"operator/pending", "internal/refusal crypto/key internal/keyfile internal/terminal internal/cli policy/roster operator/change operator/account operator/verb", ""},
 	{"operator/owners", base + "policy/roster internal/keyfile internal/terminal internal/cli operator/vault operator/change operator/account operator/verb operator/pending", ""},

@@ -22,17 +22,22 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestPlacesAreReadAsScpReadsThem(t *testing.T) {
 	for arg, want := range map[string]place{
-		"web:":            {host: "web"},
-		"web:a:b":         {host: "web", path: "a:b"},
-		"ann@web:/srv":    {host: "web", user: "ann", path: "/srv"},
-		"a@b@web:x":       {host: "b@web", user: "a", path: "x"},
-		"./a:b":           {path: "./a:b"},
-		"/x/y:z":          {path: "/x/y:z"},
-		"file":            {path: "file"},
-		"-":               {path: "-"},
-		"web:~/x":         {host: "web", path: "~/x"},
-		"web:/var/*.log":  {host: "web", path: "/var/*.log"},
-		"web:dir with sp": {host: "web", path: "dir with sp"},
+		"web:":             {host: "web"},
+		"web:a:b":          {host: "web", path: "a:b"},
+		"ann@web:/srv":     {host: "web", user: "ann", path: "/srv"},
+		"a@b@web:x":        {host: "web", user: "a@b", path: "x"},
+		"web.tucdesk:x":    {host: "web", path: "x"},
+		"@agent@web:x":     {host: "web", path: "x"},
+		"@web:x":           {host: "web", path: "x"},
+		"ann@web.tucdesk:": {host: "web", user: "ann"},
+		"web:a@b":          {host: "web", path: "a@b"},
+		"./a:b":            {path: "./a:b"},
+		"/x/y:z":           {path: "/x/y:z"},
+		"file":             {path: "file"},
+		"-":                {path: "-"},
+		"web:~/x":          {host: "web", path: "~/x"},
+		"web:/var/*.log":   {host: "web", path: "/var/*.log"},
+		"web:dir with sp":  {host: "web", path: "dir with sp"},
 	} {
 		if got, err := parsePlace(arg); err != nil || got != want {
 			t.Errorf("%q is %+v, %v; want %+v", arg, got, err, want)
@@ -58,8 +63,8 @@ func FuzzParsePlace(f *testing.F) {
 		if p.remote() {
 			again = p.host + ":" + p.path
 		}
-		if strings.Contains(arg, "@") && p.remote() {
-			return // an empty user is none
+		if head, _, _ := strings.Cut(arg, ":"); p.remote() && (strings.Contains(head, "@") || strings.HasSuffix(head, ".tucdesk")) {
+			again, arg = p.host+":"+p.path, p.host+arg[len(head):] // the user and the suffix are cut off
 		}
 		if again != arg {
 			t.Errorf("%q becomes %q", arg, again)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/operator/fleet"
 )
 
 // place is one SRC or DST.
@@ -29,11 +30,9 @@ func parsePlace(arg string) (place, error) {
 		}
 		return place{path: arg}, nil
 	}
-	w := place{path: p}
-	if user, rest, named := strings.Cut(host, "@"); named {
-		w.user, host = user, rest
-	}
-	if w.host = host; host == "" {
+	at := fleet.ParseTarget(host)
+	w := place{host: at.Name, user: at.User, path: p}
+	if w.host == "" {
 		return w, refusal.New(refusal.BadArgument, "%q has no host before the colon; a file of that name is \"./%s\"", arg, arg)
 	}
 	return w, nil

@@ -148,8 +148,11 @@ func leftOut(all []problem, more uint64) error {
 // entryHint is what to do about one entry. Where it is not that of the code, the
 // code means something else outside of copies.
 func entryHint(code refusal.Code) []string {
-	if code == refusal.NotFound {
+	switch code {
+	case refusal.NotFound:
 		return []string{"not_found: is the path right? on a machine, one that is not absolute begins in the user's home"}
+	case refusal.BadPath:
+		return []string{"bad_path: a link is copied where it stays inside the folder that is copied, and a name where the other system has it; copy what the link leads to, or under another name, by itself"}
 	}
 	hints := slices.Clone(cli.Hints(code))
 	for i, h := range hints {

@@ -89,3 +89,14 @@ func TestCopyThatIsNotWholeSaysWhatToDo(t *testing.T) {
 		t.Errorf("status %d, said\n%swant\n%s", status, talk.String(), want)
 	}
 }
+
+// What a copy leaves out on this machine has nothing to do with the policy.
+func TestLinkThatIsLeftOutIsNoMatterOfThePolicy(t *testing.T) {
+	err := filecopy.CheckLink("site/link", "/etc/hostname")
+	code, why := filecopy.Reason(err)
+	var talk bytes.Buffer
+	cli.Report(&talk, leftOut([]problem{{"site/link", code, why}}, 0))
+	if text := talk.String(); strings.Contains(text, "policy") || !strings.Contains(text, "hint: bad_path: a link is copied where it stays inside the folder") {
+		t.Errorf("said %q", text)
+	}
+}

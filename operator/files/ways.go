@@ -6,6 +6,7 @@ import (
 	"path"
 	"sync"
 
+	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/filecopy"
 	"github.com/tucdesk/tucdesk/internal/filecopy/receive"
 	"github.com/tucdesk/tucdesk/internal/filecopy/send"
@@ -16,7 +17,7 @@ import (
 
 // with opens a session and begins a copy in it by m.
 func (c *copying) with(ctx context.Context, host, user string, m filecopy.Message, f func(*filecopy.Stream, *session.Channel) error) error {
-	return remote.WithFiles(ctx, &c.Options, c.io, c.ask(host, user), filecopy.Subsystem, func(ch *session.Channel) error {
+	return cli.About(host, remote.WithFiles(ctx, &c.Options, c.io, c.ask(host, user), filecopy.Subsystem, func(ch *session.Channel) error {
 		s := filecopy.NewStream(ch.Stdout(), ch.Stdin())
 		if err := s.Say(m); err != nil {
 			return err
@@ -37,7 +38,7 @@ func (c *copying) with(ctx context.Context, host, user string, m filecopy.Messag
 			return ctx.Err()
 		}
 		return err
-	})
+	}))
 }
 
 // up sends files of this machine.

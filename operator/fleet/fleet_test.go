@@ -228,3 +228,18 @@ func TestLongLinesComeInParts(t *testing.T) {
 		t.Errorf("%d parts, %d bytes", n, out.Len())
 	}
 }
+
+func TestOneMachineAsEveryVerbTakesIt(t *testing.T) {
+	for word, want := range map[string]Target{
+		"web": {"", "web"}, "web.tucdesk": {"", "web"}, "@agent@web": {"", "web"}, "@web": {"", "web"}, "ann@web.tucdesk": {"ann", "web"}, "a@b@web": {"a@b", "web"}, "ann@": {"ann", ""}, "": {},
+	} {
+		got := ParseTarget(word)
+		if got != want {
+			t.Errorf("%q is %+v, want %+v", word, got, want)
+		}
+		s, err := Parse([]string{word})
+		if one, ok := s.One(); want.Name != "" && (err != nil || !ok || one != want) {
+			t.Errorf("%q is %+v in a list, %v", word, one, err)
+		}
+	}
+}

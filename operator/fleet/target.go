@@ -68,13 +68,8 @@ func Parse(words []string) (Selection, error) {
 func All() Selection { return Selection{all: true} }
 
 func parseWord(word string) (g group, err error) {
-	list := word
-	if at := strings.LastIndex(word, "@"); at >= 0 {
-		g.user, list = word[:at], word[at+1:]
-	}
-	if g.user == self {
-		g.user = ""
-	}
+	list := ""
+	g.user, list = cutUser(word)
 	items := strings.Split(list, ",")
 	if len(items) > maxItems {
 		return g, refusal.New(refusal.TooLarge, "more than %d machines in one word", maxItems)
@@ -86,7 +81,7 @@ func parseWord(word string) (g group, err error) {
 		case strings.Contains(item, "="):
 			g.labels = append(g.labels, item)
 		default:
-			g.names = append(g.names, strings.TrimSuffix(item, suffix))
+			g.names = append(g.names, bare(item))
 		}
 	}
 	if len(g.labels) > 0 && len(g.names) > 0 {
@@ -94,6 +89,25 @@ func parseWord(word string) (g group, err error) {
 	}
 	return g, nil
 }
+
+// ParseTarget reads "[user@]name" of one machine, as every verb takes it: the user ends
+// at the last "@", and a name may have ssh's suffix. Name is "" where none is there.
+func ParseTarget(word string) Target {
+	user, name := cutUser(word)
+	return Target{User: user, Name: bare(name)}
+}
+
+// cutUser is a word's user, "" for the agent's own, and what stands behind it.
+func cutUser(word string) (user, rest string) {
+	at := strings.LastIndex(word, "@")
+	if user, rest = word[:max(at, 0)], word[at+1:]; user == self {
+		user = ""
+	}
+	return user, rest
+}
+
+// bare is a machine's name without ssh's suffix.
+func bare(name string) string { return strings.TrimSuffix(name, suffix) }
 
 // suffix is what ssh's configuration marks our machines with.
 const suffix = ".tucdesk"

@@ -53,7 +53,7 @@ func ExecCommand() *cli.Command {
 			f.BoolVar(&o.group, "group", false, "print a machine's output when it has ended, under its name")
 			f.StringVar(&o.logDir, "log-dir", "", "write the output, byte by byte, to HOST.stdout and HOST.stderr in `folder`")
 			f.BoolVar(&o.JSON, "json", false, "print one JSON value per line of output, per machine and at the end")
-			f.DurationVar(&o.persist, "persist", 0, "leave a process behind for that `time` without work, which does the next ones with --persist sooner")
+			verb.SpanVar(f, &o.persist, "persist", "leave a process behind for that `time` without work, which does the next ones with --persist sooner")
 			f.BoolVar(&o.stdin, "stdin", false, "read standard input to its end and give a copy to each of many machines")
 		},
 		Run: o.run,
@@ -79,7 +79,7 @@ func (o *execOptions) run(ctx context.Context, tio *cli.IO, args []string) error
 		}
 	}
 	if one, ok := selection.One(); ok && form == fleet.Prefixed && o.logDir == "" {
-		return o.single(ctx, tio, one, argv)
+		return cli.About(one.Name, o.single(ctx, tio, one, argv))
 	}
 	switch {
 	case o.tty > 0 && !o.noTTY:

@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/session"
 	"github.com/tucdesk/tucdesk/internal/terminal"
+	"github.com/tucdesk/tucdesk/operator/fleet"
 	"github.com/tucdesk/tucdesk/operator/forward"
 	"github.com/tucdesk/tucdesk/operator/live"
 	"github.com/tucdesk/tucdesk/operator/sshfront"
@@ -104,7 +105,7 @@ func ForwardCommand() *cli.Command {
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
 			o.local = append(o.local, args[1:]...)
 			o.io, o.host = tio, target(&o.user, args[0])
-			return o.run(ctx)
+			return cli.About(o.host, o.run(ctx))
 		},
 	}
 }
@@ -122,18 +123,16 @@ func notListened(s forward.Spec, err error) error {
 }
 
 // target is the machine's name of "[user@]host[.tucdesk]"; a user is put where user
-// points.
+// points, unless -l has said one, which counts, as with ssh.
 func target(user *string, arg string) string {
-	if at := strings.LastIndex(arg, "@"); at > 0 {
-		if *user == "" { // -l counts, as with ssh
-			*user = arg[:at]
-		}
-		arg = arg[at+1:]
+	at := fleet.ParseTarget(arg)
+	if *user == "" {
+		*user = at.User
 	}
 	if *user == sshfront.SelfUser {
 		*user = ""
 	}
-	return strings.TrimSuffix(arg, sshfront.Suffix)
+	return at.Name
 }
 
 func (o *forwarding) run(ctx context.Context) error {

@@ -190,7 +190,7 @@ func (m *many) on(ctx context.Context, a *account.Account, t fleet.Target, err e
 	if ctx.Err() != nil {
 		o.Status, o.Error = cli.ExitInterrupted, "interrupted"
 	} else {
-		o.Status = uint32(cli.Report(streams.Talk, err))
+		o.Status = uint32(cli.Report(streams.Talk, cli.About(t.Name, err)))
 		if code := refusal.Of(err); code != "" {
 			o.Code = string(code)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/fleet"
 	"github.com/tucdesk/tucdesk/operator/live"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
@@ -55,19 +56,20 @@ func PingCommand() *cli.Command {
 			o.Flags(f)
 			f.BoolVar(&o.JSON, "json", false, "print one JSON value per line, in a form that stays stable")
 			f.BoolVar(&o.noMap, noMapFlag, false, noMapHelp)
-			f.IntVar(&o.count, "count", 0, "end after this many `lines`; 0 is never")
-			f.IntVar(&o.count, "c", 0, "")
+			verb.CountVar(f, &o.count, "count", "end after this many `lines` (default: never)")
+			verb.CountVar(f, &o.count, "c", "")
 			f.BoolVar(&o.direct, "until-direct", false, "end as soon as the path is direct, by no relay")
-			f.DurationVar(&o.timeout, "timeout", 0, "end after this `time`; 0 is never, with --until-direct 30s")
+			verb.SpanVar(f, &o.timeout, "timeout", "end after this `time` (default: never, with --until-direct 30s)")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
-			if o.count < 0 || o.timeout < 0 {
-				return &cli.Error{Err: refusal.New(refusal.BadArgument, "--count and --timeout are not below zero"), Exit: cli.ExitUsage}
+			at := fleet.ParseTarget(args[0])
+			if at.User != "" {
+				return usage("tucdesk ping "+at.Name, "ping runs nothing, and as nobody: it takes no user")
 			}
 			if o.direct && o.timeout == 0 {
 				o.timeout = untilDirect
 			}
-			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, args[0]) })
+			return cli.About(at.Name, o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, at.Name) }))
 		},
 	}
 }

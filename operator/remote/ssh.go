@@ -143,9 +143,9 @@ func (o *sshOptions) run(ctx context.Context, tio *cli.IO, args []string) error 
 	}
 	host := target(&o.user, args[0])
 	if o.stdio != "" {
-		return o.connectStdio(ctx, tio, host)
+		return cli.About(host, o.connectStdio(ctx, tio, host))
 	}
-	return o.open(ctx, tio, host, command)
+	return cli.About(host, o.open(ctx, tio, host, command))
 }
 
 func (o *sessionOptions) want(host string, action wire.Action, p wire.Params) want {
