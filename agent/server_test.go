@@ -55,7 +55,7 @@ func serve(t *testing.T) *served {
 	s.cfg.Endpoints = []rendezvous.External{{UDP: s.relays[0].UDP}}
 	server := s.run()
 	info := must(roster.ParseSetup(must(server.SetupString(t.Context()))))
-	v1 := s.found(info.Server("main"))
+	v1 := s.found(info.Server())
 	s.api = must(client.New(client.Config{URL: s.cfg.URL, Pin: info.Keys.TLS, Access: info.Keys.Access.ID()}))
 	t.Cleanup(s.api.Close)
 	if err := s.api.Setup(t.Context(), wire.SetupRequest{

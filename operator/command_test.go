@@ -164,7 +164,7 @@ func stateAt(args []string, dir string) []string {
 }
 
 func setupOf(url string, pin key.Hash) roster.SetupInfo {
-	return roster.SetupInfo{URL: url, Code: make(wire.Bytes, 32), Keys: wire.ServerKeys{
+	return roster.SetupInfo{Name: "main", URL: url, Code: make(wire.Bytes, 32), Keys: wire.ServerKeys{
 		Access: teamtest.Generate[key.Access]().Public(), Grant: teamtest.Generate[key.Grant]().Public(), Audit: teamtest.Generate[key.Audit]().Public(), TLS: pin,
 	}}
 }

@@ -9,12 +9,12 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
 	"github.com/tucdesk/tucdesk/relay/credential"
 )
 
@@ -28,9 +28,10 @@ const ConfigFile = "server.toml"
 // Config is what a server must be told. It is the content of server.toml: these
 // comments are its manual, and a key that is not here is an error.
 type Config struct {
-	// Name is how the server calls itself, in the roster and as the first part
-	// of the audit log's origin. 1 to 63 of a-z, 0-9, "." and "-". It cannot be
-	// changed later: logs are checked against it.
+	// Name is how the server calls itself: the setup string carries it into a
+	// team's first roster, and it is the first part of the audit log's origin. 1 to
+	// 63 of a-z, 0-9, "." and "-". A team keeps the one that it was founded with,
+	// since logs are checked against it; another is for teams founded later.
 	Name string `toml:"name"`
 
 	// URL is the address under which operators and agents reach the server,
@@ -230,7 +231,7 @@ func (r Relay) SecureOff() bool { return r.Secure == secureOff }
 
 // Check reports the first mistake in c, by the name of the key.
 func (c Config) Check() error {
-	if !validName(c.Name) {
+	if !policy.ValidAgentName(c.Name) {
 		return refusal.New(refusal.BadName, "name: want 1 to 63 of a-z, 0-9, \".\" and \"-\", the first a letter or digit")
 	}
 	if _, err := c.hostPort(); err != nil {
@@ -277,16 +278,4 @@ func emptyOrHostPort(s string) bool {
 	}
 	_, port, err := net.SplitHostPort(s)
 	return err == nil && port != ""
-}
-
-func validName(s string) bool {
-	if len(s) < 1 || len(s) > 63 || strings.ContainsAny(s[:1], ".-") {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '-' {
-			return false
-		}
-	}
-	return true
 }

@@ -359,6 +359,20 @@ func TestG12SetupIsGoneOnceUsed(t *testing.T) {
 	}
 }
 
+// The name is a part of the log's origin, which never changes: a team that lists the
+// server under another is refused before there is a log.
+func TestTeamListsTheServerUnderItsName(t *testing.T) {
+	t.Parallel()
+	n := startNode(t)
+	_, req := foundation(t, n)
+	if _, err := n.verifyFounding(req, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	renamed := &Server{cfg: Config{Name: "rv2"}, keys: n.keys}
+	_, err := renamed.verifyFounding(req, time.Now())
+	wantCode(t, err, refusal.BadName)
+}
+
 func TestK12UnknownAndDoubledFields(t *testing.T) {
 	t.Parallel()
 	c := found(t, startNode(t))

@@ -29,9 +29,9 @@ const (
 )
 
 // SetupString opens one more set-up and returns what the team's owner needs for
-// it: address, keys and a one-time code. Only the code's hash is kept.
+// it: name, address, keys and a one-time code. Only the code's hash is kept.
 func (s *Server) SetupString(ctx context.Context) (string, error) {
-	return openSetup(ctx, s.store, s.cfg.URL, s.keys)
+	return openSetup(ctx, s.store, s.cfg, s.keys)
 }
 
 // SetupString is Server.SetupString for a server that runs in another process, or
@@ -50,17 +50,17 @@ func SetupString(ctx context.Context, cfg Config) (text string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return openSetup(ctx, db, cfg.URL, k)
+	return openSetup(ctx, db, cfg, k)
 }
 
-func openSetup(ctx context.Context, db *store.Store, url string, k *identity.Keys) (string, error) {
+func openSetup(ctx context.Context, db *store.Store, cfg Config, k *identity.Keys) (string, error) {
 	code := make(wire.Bytes, codeSize)
 	rand.Read(code) // never fails: crypto/rand ends the process instead
 	defer clear(code)
 	if err := db.CreateSetupCode(ctx, roster.SetupCodeHash(code), time.Now().Add(CodeLifetime)); err != nil {
 		return "", err
 	}
-	return roster.SetupString(roster.SetupInfo{URL: url, Keys: k.Public(), Code: code})
+	return roster.SetupString(roster.SetupInfo{Name: cfg.Name, URL: cfg.URL, Keys: k.Public(), Code: code})
 }
 
 // Founded reports whether this server has a team yet.
@@ -119,8 +119,9 @@ func (s *Server) verifyFounding(req wire.SetupRequest, now time.Time) (chain.Sta
 	return chain.With(s.keys.Access.ID(), state, "", req.Policy)
 }
 
-// listedIn makes sure that the roster names this server with the keys it has:
-// agents would refuse every grant of a server that is not in it.
+// listedIn makes sure that the roster lists this server with the keys that it has,
+// since agents would refuse every grant of another, and under its name, which is a part
+// of the log's origin and cannot be changed once there is a log.
 func (s *Server) listedIn(state *roster.State) error {
 	have, err := state.Server(s.keys.Access.ID())
 	if err != nil {
@@ -128,6 +129,9 @@ func (s *Server) listedIn(state *roster.State) error {
 	}
 	if have.Keys != s.keys.Public() {
 		return refusal.New(refusal.UnknownKey, "the roster names this server with other keys than it has")
+	}
+	if have.Name != s.cfg.Name {
+		return refusal.New(refusal.BadName, "the roster names this server %q, its name is %q", have.Name, s.cfg.Name)
 	}
 	return nil
 }

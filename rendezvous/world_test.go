@@ -216,7 +216,7 @@ func foundation(t testing.TB, n *node) (*crew, wire.SetupRequest) {
 	c.root = must(roster.SignRoot(c.owner, root))
 	sum := sha256.Sum256([]byte(testPolicy))
 	v1 := must(roster.Sign(c.owner, roster.First(root, c.root.Hash(), func(r *roster.Roster) {
-		r.Servers = append(r.Servers, info.Server("rv1"))
+		r.Servers = append(r.Servers, info.Server())
 		for _, role := range allRoles {
 			p := &person{key: must(key.Generate[key.Operator]())}
 			c.people[role] = p

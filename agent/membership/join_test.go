@@ -84,7 +84,7 @@ func (w *world) found(info roster.SetupInfo) {
 	v1 := must(roster.Sign(w.owner, roster.First(root, signed.Hash(), func(r *roster.Roster) {
 		r.Renew(time.Now(), 24*time.Hour)
 		r.PolicyHash = must(policy.Parse(text)).Hash()
-		r.Servers = []roster.Server{info.Server("main")}
+		r.Servers = []roster.Server{info.Server()}
 		r.Operators = []roster.Operator{{Key: admin.Public(), Email: "adm@example.com", Person: "adm", Role: policy.Admin}}
 	})))
 	w.state = must(roster.Found(signed, signed.Hash(), v1))

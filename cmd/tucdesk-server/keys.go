@@ -4,7 +4,7 @@ package main
 // type rendezvous.Config says more of each.
 const keys = `Keys of server.toml, of which name and url have to be there:
 
-  name = "main"                   in the roster and the log's origin: a-z, 0-9, "." and "-"; never changes
+  name = "main"                   in the roster and the log's origin, a-z, 0-9, "." and "-"; a team keeps its first
   url = "https://rv.example.com"  the one address that operators and agents reach this server under
   listen = ":443"                 of API and control channel; TLS ends in this process
   database = "sqlite:PATH"        or "postgres://..."; without it tucdesk.db in the state folder

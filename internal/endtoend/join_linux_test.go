@@ -20,11 +20,26 @@ import (
 func TestJoining(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	t.Run("the server has the name that it was given", w.serverHasItsName)
 	t.Run("a token is good for one machine", w.tokenIsUsedOnce)
 	t.Run("a join string is one checked string", w.joinStringIsChecked)
 	t.Run("B17 a key file that others can read", w.openKeyFile)
 	t.Run("K5 an agent cannot speak for another", w.agentSpeaksForAnother)
 	t.Run("K6 two machines with one identity", w.twoWithOneIdentity)
+}
+
+// serverHasItsName: the name in server.toml is that in the roster and in the log's
+// origin (protocol 5.1).
+func (w *world) serverHasItsName(t *testing.T) {
+	const name = "hub.example" // see config
+	if got := w.ann.trust().Roster().Servers[0].Name; got != name {
+		t.Errorf("the roster calls the server %q", got)
+	}
+	file := w.path("named.log")
+	w.ann.run("audit", "export", "--out", file).is(t, 0)
+	if !strings.Contains(string(must(os.ReadFile(file))), name+"/audit/"+w.ann.member().Team.String()) {
+		t.Error("the export's origin does not begin with the server's name")
+	}
 }
 
 func (w *world) tokenIsUsedOnce(t *testing.T) {

@@ -108,7 +108,7 @@ func newWorld(t testing.TB, opts ...option) *world {
 
 // config is the server's configuration.
 func (w *world) config(p plan) string {
-	text := fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n", w.addr, w.addr)
+	text := fmt.Sprintf("name = \"hub.example\"\nurl = \"https://%s\"\nlisten = %q\n", w.addr, w.addr)
 	if p.udp != "" {
 		return text + fmt.Sprintf("[[relay.external]]\nudp = %q\n", p.udp)
 	}

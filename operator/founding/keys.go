@@ -102,7 +102,7 @@ func (f *founding) sign(setup roster.SetupInfo, text []byte) (*change.Change, er
 func (f *founding) firstRoster(setup roster.SetupInfo, text []byte) roster.Roster {
 	return roster.First(f.root, f.member.Fingerprint, func(r *roster.Roster) {
 		r.Renew(time.Now(), roster.DefaultLifetime)
-		r.Servers = []roster.Server{setup.Server("main")}
+		r.Servers = []roster.Server{setup.Server()}
 		r.Operators = []roster.Operator{{Key: f.operator.Public(), Email: f.email, Person: strings.ToLower(f.email), Role: policy.Admin}}
 		r.Enrollers = []roster.Enroller{{Key: f.enroller.Public(), Tags: f.tags, MaxLifetime: enrollerLifetime}}
 		r.PolicyHash = sha256.Sum256(text)

@@ -79,7 +79,7 @@ func setupString(home account.Home, newer string) (roster.SetupInfo, error) {
 	if err != nil {
 		return is, cli.NotCarried(err, newer, setupPrefix, setupSource)
 	}
-	if is.Server("") != was.Server("") {
+	if is.Server() != was.Server() {
 		err = &cli.Error{
 			Err:   refusal.New(refusal.PinMismatch, "the setup string is not of the server that the other owners have signed for"),
 			Hints: []string{"on that server: tucdesk-server setup-code", "for another server begin anew: tucdesk team init --state DIR"},

@@ -11,6 +11,7 @@ import (
 	"github.com/tucdesk/tucdesk/crypto/statement"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
+	"github.com/tucdesk/tucdesk/policy"
 )
 
 // The text forms people copy: a prefix that names the kind, then base64url of
@@ -90,6 +91,7 @@ func ParseJoin(s string) (Join, error) {
 
 // SetupInfo is what a fresh server prints for whoever installed it.
 type SetupInfo struct {
+	Name string          `json:"name"` // of the server, under which the first roster lists it
 	URL  string          `json:"url"`
 	Keys wire.ServerKeys `json:"keys"`
 	Code wire.Bytes      `json:"code"` // one-time secret, 16 to 64 bytes
@@ -113,13 +115,16 @@ func ParseSetup(s string) (SetupInfo, error) {
 }
 
 // Server returns the roster entry for this server.
-func (i SetupInfo) Server(name string) Server { return Server{Name: name, URL: i.URL, Keys: i.Keys} }
+func (i SetupInfo) Server() Server { return Server{Name: i.Name, URL: i.URL, Keys: i.Keys} }
 
 func (i SetupInfo) validate() error {
 	if len(i.Code) < minSetupCode || len(i.Code) > maxSetupCode {
 		return refusal.New(refusal.BadToken, "a setup code has %d to %d bytes", minSetupCode, maxSetupCode)
 	}
-	return validAddress(i.Server("").Address())
+	if !policy.ValidAgentName(i.Name) {
+		return refusal.New(refusal.BadName, "server name: want 1 to %d of a-z, 0-9, . and -", MaxName)
+	}
+	return validAddress(i.Server().Address())
 }
 
 // TeamInfo is what a new operator needs to know of a team. It holds no secret,

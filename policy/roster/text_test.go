@@ -13,7 +13,7 @@ import (
 )
 
 func setupInfo(t tb) roster.SetupInfo {
-	return roster.SetupInfo{URL: "https://127.0.0.1:8443", Keys: server(t, 1).Keys, Code: bytes.Repeat([]byte{9}, 16)}
+	return roster.SetupInfo{Name: "rv.example", URL: "https://127.0.0.1:8443", Keys: server(t, 1).Keys, Code: bytes.Repeat([]byte{9}, 16)}
 }
 
 func (m *team) joinString() string {
@@ -140,7 +140,7 @@ func TestSetupAndTeamStrings(t *testing.T) {
 	if err != nil || info.URL != setupInfo(t).URL || !bytes.Equal(info.Code, setupInfo(t).Code) || info.Keys != setupInfo(t).Keys {
 		t.Errorf("setup: %+v, %v", info, err)
 	}
-	if s := info.Server("main"); s.Name != "main" || s.Address().Pin != info.Keys.TLS {
+	if s := info.Server(); s.Name != "rv.example" || s.Address().Pin != info.Keys.TLS {
 		t.Errorf("server entry: %+v", s)
 	}
 	ti, err := roster.ParseTeam(m.teamString())
@@ -163,6 +163,12 @@ func TestTextFormsAreNotWrittenFromBadParts(t *testing.T) {
 	i.URL = "http://127.0.0.1"
 	_, err = roster.SetupString(i)
 	wantCode(t, "plain HTTP", err, refusal.BadName)
+	for _, bad := range badNames {
+		i = setupInfo(t)
+		i.Name = bad
+		_, err = roster.SetupString(i)
+		wantCode(t, fmt.Sprintf("server %q", bad), err, refusal.BadName)
+	}
 	_, err = roster.TeamString(roster.TeamInfo{Root: m.signed})
 	wantCode(t, "no server", err, refusal.BadName)
 	_, err = roster.TeamString(roster.TeamInfo{Server: server(t, 1).Address(), Root: m.first.Statement})
