@@ -23,7 +23,7 @@ const table = "../../docs/SSH-COMPAT.md"
 // through, $D an empty folder, $BIG five megabytes, $PORT a server on the machine
 // that sends them and at the same time one here that sends others, $SOCK the machine's
 // as a socket, $THERE and $HERE the sums of what they send, $P1 and $P2 free ports, $ROOTS
-// the folder where the policy names sockets, $PLAIN one of nobody's, $SMALL a disk of two
+// the folder where the policy names sockets, $PLAIN one of nobody's, $PASSWORD nobody's on "plain", $SMALL a disk of two
 // megabytes.
 const prelude = `set -u
 cd "$D"
@@ -50,7 +50,7 @@ listens() { grep -q "$1\$" /proc/net/unix && echo here; there "grep -q '$1\$' /p
 `
 
 func TestStockToolsWorkUnchanged(t *testing.T) {
-	needs(t, "ssh", "scp", "sftp", "rsync", "git", "ssh-agent", "script", "bash")
+	needs(t, "ssh", "scp", "sftp", "rsync", "git", "ssh-agent", "script", "bash", "openssl")
 	r := newRig(t)
 	t.Run("cases", func(t *testing.T) {
 		for _, c := range cases {
@@ -108,7 +108,7 @@ func (r *rig) check(t *testing.T, c testCase) {
 
 // programs are those of single cases.
 func (c *testCase) programs() (names []string) {
-	for words, name := range map[string]string{"play ": "ansible", "sshfs ": "sshfs", "mosh ": "mosh", "/usr/sbin/sshd ": "/usr/sbin/sshd", "behind;": "/usr/sbin/sshd"} {
+	for words, name := range map[string]string{"play ": "ansible", "sshfs ": "sshfs", "--become-method sudo ": "sudo", "'sudo ": "sudo", "mosh ": "mosh", "/usr/sbin/sshd ": "/usr/sbin/sshd", "behind;": "/usr/sbin/sshd"} {
 		if strings.HasPrefix(c.script, words) || strings.Contains(c.script, " "+words) || strings.Contains(c.script, "\t"+words) {
 			names = append(names, name)
 		}
@@ -127,7 +127,7 @@ Ansible, sshfs and mosh; do not edit. Each ends as the last column says, and pri
 The person is on one network host, the machines of the team on another: localhost is not the same here and there. In the cases:
 
 * "$H" is a machine as "tucdesk ssh-config" names it ("web.tucdesk"). "ro", "closed", "walled", "plain" and "prod" are others, with less in their rules.
-* "$D" is the case's own empty folder, where it begins, "$BIG" a file of 5 MB, "$SMALL" a disk of 2 MB, "$ROOTS" and "$PLAIN" folders. Here and there share the disk.
+* "$D" is the case's own empty folder, where it begins, "$BIG" a file of 5 MB, "$SMALL" a disk of 2 MB, "$ROOTS" and "$PLAIN" folders, "$PASSWORD" that of the user of "plain". Here and there share the disk.
 * "$PORT" is a server at 127.0.0.1 there, "$SOCK" the same as a socket, and another one at the same port here. "$P1" and "$P2" are free ports.
 * ssh, scp, sftp, rsync, git and "play" (ansible) have "-F $CONF -o BatchMode=yes"; $CONF includes what "tucdesk ssh-config --install" wrote.
 * "master" is "ssh -M -S m -o ExitOnForwardFailure=yes -fN", and "there" runs the rest of its line in a bash on $H.

@@ -21,7 +21,7 @@ var ours = []testCase{
 	{"ours", "-f says nothing and leaves nothing open", `x=$(tucdesk ssh -fN -L $P1:127.0.0.1:$PORT web 2>&1); echo "<$x>"; get $P1`, "<>\nthere\n", "", 0},
 	{"ours", "-f with a command", `tucdesk ssh -f web 'sleep 0.2; echo late' >o; echo first; until test -s o; do sleep 0.05; done; cat o`, "first\nlate\n", "", 0},
 	{"ours", "-f of what is refused", `tucdesk ssh -f -l nobody web id`, "", "user_not_allowed", 253},
-	{"ours", "-L from and to sockets", `tucdesk ssh -fN -L $ROOTS/l2.sock:$SOCK -L $P1:$ROOTS/l2.sock web; listens "$ROOTS/[.]t[0-9]*/s"; get $P1; stat -c %a $ROOTS/l2.sock`, "here\nthere\n600\n", "", 0},
+	{"ours", "-L from and to sockets", `tucdesk ssh -fN -L $ROOTS/l2.sock:$SOCK -L $P1:$ROOTS/l2.sock web; get $P1; stat -c %a $ROOTS/l2.sock`, "there\n600\n", "", 0},
 	{"ours", "-R", `tucdesk ssh -fN -o ExitOnForwardFailure=yes -R $P1:127.0.0.1:$PORT web; there get $P1`, "here\n", "", 0},
 	{"ours", "-R to a port of its choice", `tucdesk ssh -N -R 0:127.0.0.1:$PORT web 2>e & until grep -q Allocated e; do sleep 0.05; done; there get $(sed -n 's/Allocated port \([0-9]*\) for remote forward to .*/\1/p' e); kill $!; wait $!`, "here\n", "", 255},
 	{"ours", "-R from a socket there", `tucdesk ssh -fN -o ExitOnForwardFailure=yes -R $ROOTS/r2.sock:127.0.0.1:$PORT -L $P1:$ROOTS/r2.sock web; listens $ROOTS/r2.sock; get $P1`, "there\nhere\n", "", 0},

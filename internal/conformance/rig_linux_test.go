@@ -2,12 +2,12 @@ package conformance
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,7 +108,7 @@ func needs(t *testing.T, names ...string) {
 }
 
 // packages of Debian hold all programs that are needed.
-const packages = "openssh-client rsync git bsdutils ansible-core sshfs mosh"
+const packages = "openssh-client rsync git bsdutils ansible-core sshfs mosh openssl sudo"
 
 func newRig(t *testing.T) *rig {
 	inet := netlab.New(t).Internet()
@@ -167,13 +167,13 @@ func (r *rig) write(name, text string) {
 // run types one command of ann's and returns its output.
 func (r *rig) run(in io.Reader, name string, args ...string) string {
 	r.t.Helper()
-	return r.runOn(r.here, nil, in, name, args...)
+	return r.runOn(r.here, in, name, args...)
 }
 
-func (r *rig) runOn(h *netlab.Host, as *syscall.Credential, in io.Reader, name string, args ...string) string {
+func (r *rig) runOn(h *netlab.Host, in io.Reader, name string, args ...string) string {
 	r.t.Helper()
 	cmd := exec.Command(r.program(name), args...)
-	cmd.Env, cmd.Stdin, cmd.SysProcAttr = r.env, in, &syscall.SysProcAttr{Credential: as}
+	cmd.Env, cmd.Stdin = r.env, in
 	var out, complaint strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	err := h.Do(cmd.Start)
@@ -187,14 +187,14 @@ func (r *rig) runOn(h *netlab.Host, as *syscall.Credential, in io.Reader, name s
 }
 
 // start runs a program on a host until the test's end. Its words are in log.
-func (r *rig) start(h *netlab.Host, as *syscall.Credential, log, name string, args ...string) {
+func (r *rig) start(h *netlab.Host, log, name string, args ...string) {
 	r.t.Helper()
 	f, err := os.Create(r.path(log))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	cmd := exec.Command(r.program(name), args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = r.env, f, f, &syscall.SysProcAttr{Credential: as}
+	cmd.Env, cmd.Stdout, cmd.Stderr = r.env, f, f
 	if err := h.Do(cmd.Start); err != nil {
 		r.t.Fatal(err)
 	}
@@ -233,44 +233,22 @@ func (r *rig) serve() {
 	r.write("server.toml", fmt.Sprintf("name = \"main\"\nurl = \"https://%s\"\nlisten = %q\n[relay]\nsecure = \"127.0.0.1:0\"\nlisten = %q\npublic = %q\n", addr, addr, relay, relay))
 	r.write("policy.toml", strings.ReplaceAll(rules, "ROOTS", r.dir))
 	r.write("passphrase", rand.Text()+"\n")
-	r.start(r.here, nil, "server.log", "tucdesk-server", "run", "--state", r.path("server"), "--config", r.path("server.toml"), "--url", "https://"+addr)
+	r.start(r.here, "server.log", "tucdesk-server", "run", "--state", r.path("server"), "--config", r.path("server.toml"), "--url", "https://"+addr)
 	setup := r.says("server.log", "tucdesk-setup:")
 	r.run(nil, "tucdesk", "team", "init", "--name", "acme", "--email", "ann@acme.example", "--tags", "web,ro,closed,prod,in,plain,zone=a", "--policy", r.path("policy.toml"), "--passphrase-file", r.path("passphrase"), setup)
 }
 
 func (r *rig) machine(name, tags string) {
-	r.agent(name, tags, r.path(name), nil)
+	r.agent(name, tags, r.path(name), r.program("tucdesk-agent"))
 }
 
-// agent joins and starts one, as somebody else than us if as is given.
-func (r *rig) agent(name, tags, state string, as *syscall.Credential) {
+// agent joins and starts one by the words that run its program.
+func (r *rig) agent(name, tags, state string, words ...string) {
 	token := r.run(nil, "tucdesk", "token", "create", "--quiet", "--tags", tags)
-	program := "tucdesk-agent"
-	if as != nil {
-		program = filepath.Join(filepath.Dir(state), program)
-	}
-	r.runOn(r.there, as, strings.NewReader(token), program, "join", "--state", state, "--name", name, "-")
-	r.start(r.there, as, name+".log", program, "run", "--state", state)
+	word := func(more ...string) []string { return append(slices.Clone(words[1:]), more...) }
+	r.runOn(r.there, strings.NewReader(token), words[0], word("join", "--state", state, "--name", name, "-")...)
+	r.start(r.there, name+".log", words[0], word("run", "--state", state)...)
 	r.says(name+".log", "msg=connected")
-}
-
-// nobody is the user of an agent that is not root; every system has it.
-var nobody = syscall.Credential{Uid: 65534, Gid: 65534}
-
-// rootless starts the machine "plain", whose agent is nobody's, in a folder of nobody's
-// own with a program that it may run.
-func (r *rig) rootless() {
-	dir, err := os.MkdirTemp("", "tucdesk-plain-")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	program, err := os.ReadFile(programs.Path(r.t, "tucdesk-agent"))
-	r.plain = dir
-	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, "tucdesk-agent"), program, 0o755), os.Chown(dir, int(nobody.Uid), int(nobody.Gid))); err != nil {
-		r.t.Fatal(err)
-	}
-	r.agent("plain", "plain", filepath.Join(dir, "state"), &nobody)
 }
 
 // smallDisk mounts one of two megabytes until the test's end.
