@@ -66,6 +66,8 @@ func TestJSONIsOneValueOnStandardOutput(t *testing.T) {
 	}{
 		{[]string{"version", "--json"}, 0, "version"},
 		{[]string{"whoami", "--json", "--state", m.Home.Dir}, 0, "email"},
+		{[]string{"whoami", "--json", "--state", m.Home.Dir}, 0, "schemaVersion"},
+		{[]string{"policy", "check", "--json", file}, 0, "schemaVersion"},
 		{[]string{"policy", "check", "--json", file}, 0, "findings"},
 		{[]string{"policy", "test", "--json", file}, 0, ""},
 		{[]string{"status", "--json", "--state", m.Home.Dir}, cli.ExitTransport, "reachable"},

@@ -113,13 +113,17 @@ func muted(arg any) any {
 	return strings.ReplaceAll(terminal.Escape(text), `\\`, `\`)
 }
 
-// PrintJSON writes v as one indented JSON value, the stable form of an answer. Texts in it
-// are made inert.
+// PrintJSON writes v as one indented JSON value, the stable form of an answer, in which
+// each object that stands for itself says its schemaVersion. Texts in it are made inert.
 func (i *IO) PrintJSON(v any) error {
+	raw, err := versioned(v)
+	if err != nil {
+		return err
+	}
 	enc := json.NewEncoder(terminal.JSON(i.Out))
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	return enc.Encode(raw)
 }
 
 // Main runs the command that args name and returns the exit status. SIGINT,

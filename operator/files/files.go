@@ -225,7 +225,7 @@ func (c *copying) tell(err error) error {
 		return err
 	}
 	if len(c.result.Problems) > 0 {
-		return leftOut(c.result.Problems, c.result.More)
+		return leftOut(c.result.Problems, c.result.More, c.JSON)
 	}
 	return nil
 }

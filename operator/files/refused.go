@@ -119,9 +119,9 @@ func windowsDir(name string) string {
 const maxReasons = 3
 
 // leftOut is the end of a copy that is not whole: what became of each entry stands
-// above but for more that were too many, and the hints are for the kinds of reasons, in
+// above, or in the answer as JSON, but for more that were too many, and the hints are for the kinds of reasons, in
 // the order in which they came.
-func leftOut(all []problem, more uint64) error {
+func leftOut(all []problem, more uint64, asJSON bool) error {
 	var hints []string
 	var codes []refusal.Code
 	special := 0 // no -r and no second try makes data of a device
@@ -139,8 +139,11 @@ func leftOut(all []problem, more uint64) error {
 		hints = append(hints, "then run the same command again: what is there already is not sent again")
 	}
 	named := "named above"
+	if asJSON {
+		named = "named in the answer"
+	}
 	if more > 0 {
-		named = fmt.Sprintf("the first %d named above", len(all))
+		named = fmt.Sprintf("the first %d %s", len(all), named)
 	}
 	return &cli.Error{Err: fmt.Errorf("not everything was copied: %s, %s", cli.Count(uint64(len(all))+more, "problem"), named), Exit: cli.ExitFailed, Hints: hints}
 }

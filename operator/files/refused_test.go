@@ -67,7 +67,7 @@ func TestMissingFolderHereIsNamed(t *testing.T) {
 // Nothing makes data of a device: there is no hint that leads nowhere.
 func TestCopyThatLeftOutOnlyDevicesHasNoHints(t *testing.T) {
 	var talk bytes.Buffer
-	status := cli.Report(&talk, leftOut([]problem{{"pts/0", refusal.BadFile, filecopy.NotData}, {"pts/1", refusal.BadFile, filecopy.NotData}}, 0))
+	status := cli.Report(&talk, leftOut([]problem{{"pts/0", refusal.BadFile, filecopy.NotData}, {"pts/1", refusal.BadFile, filecopy.NotData}}, 0, false))
 	if want := "error: not everything was copied: 2 problems, named above\n"; status != cli.ExitFailed || talk.String() != want {
 		t.Errorf("status %d, said\n%swant\n%s", status, talk.String(), want)
 	}
@@ -80,7 +80,7 @@ func TestCopyThatIsNotWholeSaysWhatToDo(t *testing.T) {
 		all = append(all, problem{"a", refusal.BadFile, "it is a folder"}, problem{"b", refusal.NotFound, "no such file"}, problem{"c", "newer_code", ""})
 	}
 	var talk bytes.Buffer
-	status := cli.Report(&talk, leftOut(all, 0))
+	status := cli.Report(&talk, leftOut(all, 0, false))
 	want := "error: not everything was copied: 300 problems, named above\n" +
 		"hint: bad_file: files, folders and links are copied; a folder needs -r\n" +
 		"hint: not_found: is the path right? on a machine, one that is not absolute begins in the user's home\n" +
@@ -95,8 +95,8 @@ func TestLinkThatIsLeftOutIsNoMatterOfThePolicy(t *testing.T) {
 	err := filecopy.CheckLink("site/link", "/etc/hostname")
 	code, why := filecopy.Reason(err)
 	var talk bytes.Buffer
-	cli.Report(&talk, leftOut([]problem{{"site/link", code, why}}, 0))
-	if text := talk.String(); strings.Contains(text, "policy") || !strings.Contains(text, "hint: bad_path: a link is copied where it stays inside the folder") {
+	cli.Report(&talk, leftOut([]problem{{"site/link", code, why}}, 0, true))
+	if text := talk.String(); strings.Contains(text, "policy") || !strings.Contains(text, "1 problem, named in the answer\n") || !strings.Contains(text, "hint: bad_path: a link is copied where it stays inside the folder") {
 		t.Errorf("said %q", text)
 	}
 }
