@@ -11,7 +11,7 @@ const schemaVersion = `{"schemaVersion":1`
 
 // versioned is v as JSON, where an object, and each object of a list, begins with its
 // schemaVersion: scripts take lists apart, and lists stay the arrays that they are
-// (docs/decisions/0025).
+// (docs/decisions/0026).
 func versioned(v any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
