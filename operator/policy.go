@@ -159,7 +159,7 @@ func policyPublishCommand() *cli.Command {
 		Use: "publish FILE", Short: "Put a rules file into force",
 		Long: "Checks FILE and its expectations, binds its hash in the next roster with an owner's signature and hands both to the\n" +
 			"server. Machines use the new rules from the moment they have verified that roster. A demand for approval that\n" +
-			"this team has too few people for is warned of.",
+			"this team has too few people for is warned of. Rules that are in force already change nothing.",
 		Example: "tucdesk policy publish policy.toml", MinArgs: 1, MaxArgs: 1, Flags: o.ChangeFlags,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			rules, text, err := readRules(io, args[0])
@@ -192,8 +192,17 @@ func rolesOf(team *roster.State, now time.Time) []policy.RoleSet {
 	return slices.Collect(maps.Values(roles))
 }
 
+// inForce reports rules that need no new roster: they are those of the newest one, this
+// client has their text from the server, and no renewal is due, which comes with any
+// change.
+func inForce(a *account.Account, hash key.Hash, now time.Time) bool {
+	return !a.Alone && a.State != nil && a.Rules != nil && a.State.PolicyHash() == hash && len(a.Warnings(now)) == 0
+}
+
 func publishPolicy(ctx context.Context, o *owners.Options, io *cli.IO, a *account.Account, hash key.Hash, text []byte) error {
-	if err := o.Change(ctx, io, a, text, func(r *roster.Roster) { r.PolicyHash = hash }); err != nil {
+	if inForce(a, hash, time.Now()) {
+		io.Say("nothing to change: these rules are in force already")
+	} else if err := o.Change(ctx, io, a, text, func(r *roster.Roster) { r.PolicyHash = hash }); err != nil {
 		return err
 	}
 	if o.JSON {

@@ -166,7 +166,11 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 	}
 	announce(cfg)
 	group.Go(func() error { return rendezvousBeside(ctx, io, cfg) })
-	return group.Wait() // the failure of one ends the other
+	err = group.Wait() // the failure of one ends the other
+	if err == nil {
+		cfg.Log.Info("server stopped")
+	}
+	return err
 }
 
 func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) error {

@@ -100,6 +100,9 @@ func TestFirstStartMakesAServerAndLaterOnesKeepIt(t *testing.T) {
 	if want := "websocket=" + strings.TrimPrefix(url, "https://"); !strings.Contains(said, want) || strings.Contains(said, "websocket=false") {
 		t.Errorf("who looks for the relay's WebSockets reads no %q in\n%s", want, said)
 	}
+	if !strings.Contains(said, "msg=\"server stopped\"") {
+		t.Errorf("who stops the server reads nothing of that:\n%s", said)
+	}
 	before, err := os.ReadFile(filepath.Join(state, "access.key"))
 	if err != nil {
 		t.Fatal(err)

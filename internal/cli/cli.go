@@ -24,6 +24,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tucdesk/tucdesk/internal/mistyped"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 )
 
@@ -178,12 +179,13 @@ func build(c *Command, io *IO) *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true, DisableAutoGenTag: true,
 		Args: countArgs(c), SuggestionsMinimumDistance: suggestWithin,
 	}
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &Error{Err: wants(cmd, err), Hints: []string{cmd.CommandPath() + " --help"}, Exit: ExitUsage}
-	})
+	flags := []string{"help"}
 	if c.Flags != nil {
-		addFlags(cmd, c.Flags)
+		flags = append(flags, addFlags(cmd, c.Flags)...)
 	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &Error{Err: wants(cmd, err), Hints: append(meantFlags(flags, err), cmd.CommandPath()+" --help"), Exit: ExitUsage}
+	})
 	// A noun alone shows its verbs; a wrong verb must not pass as that.
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	if c.Run != nil {
@@ -245,9 +247,22 @@ func wants(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%s: want %s", text, wanted[flag.Value.Type()])
 }
 
+// meantFlags are those of known that an unknown flag may have been.
+func meantFlags(known []string, err error) (hints []string) {
+	typed, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !unknown {
+		return nil
+	}
+	for _, name := range mistyped.Meant(typed, known) {
+		hints = append(hints, "did you mean: --"+name)
+	}
+	return hints
+}
+
 // addFlags defines the command's flags. A name of one letter is the short form of
-// the other flag that sets the same variable, so that help shows them as one.
-func addFlags(cmd *cobra.Command, define func(*flag.FlagSet)) {
+// the other flag that sets the same variable, so that help shows them as one. It
+// returns the names of those that people see.
+func addFlags(cmd *cobra.Command, define func(*flag.FlagSet)) (names []string) {
 	var set flag.FlagSet
 	define(&set)
 	short := map[flag.Value]string{}
@@ -269,11 +284,15 @@ func addFlags(cmd *cobra.Command, define func(*flag.FlagSet)) {
 			long.DefValue = ""
 		}
 		cmd.Flags().AddFlag(long)
+		if !long.Hidden {
+			names = append(names, f.Name)
+		}
 		delete(short, f.Value)
 	})
 	for _, alone := range short {
 		panic("cli: internal error: flag -" + alone + " has no long form")
 	}
+	return names
 }
 
 func completer(c *Command) cobra.CompletionFunc {
@@ -303,15 +322,19 @@ func countArgs(c *Command) cobra.PositionalArgs {
 			}
 			return &Error{Err: fmt.Errorf(format, a...), Hints: hints, Exit: ExitUsage}
 		}
+		atLeast, atMost := "at least ", "at most "
+		if c.MinArgs == c.MaxArgs {
+			atLeast, atMost = "", ""
+		}
 		switch {
 		case len(args) > 0 && len(c.Sub) > 0 && (c.Run == nil || c.MaxArgs == 0):
 			return usage("%q has no command %q", cmd.CommandPath(), args[0])
 		case len(args) < c.MinArgs:
-			return usage("%q wants at least %s", cmd.CommandPath(), Count(c.MinArgs, "argument"))
+			return usage("%q wants %s%s", cmd.CommandPath(), atLeast, Count(c.MinArgs, "argument"))
 		case c.MaxArgs == 0 && len(args) > 0:
 			return usage("%q takes no arguments", cmd.CommandPath())
 		case c.MaxArgs >= 0 && len(args) > c.MaxArgs:
-			return usage("%q wants at most %s", cmd.CommandPath(), Count(c.MaxArgs, "argument"))
+			return usage("%q wants %s%s", cmd.CommandPath(), atMost, Count(c.MaxArgs, "argument"))
 		}
 		return nil
 	}

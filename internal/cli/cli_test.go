@@ -129,6 +129,7 @@ func TestMistypedCommandsNameTheRightOne(t *testing.T) {
 		{[]string{"noun", "verv"}, "did you mean: prog noun verb\n"},
 		{[]string{"exec", "web"}, "wants at least 2 arguments\n"},
 		{[]string{"ls", "surplus"}, "takes no arguments\n"},
+		{[]string{"ls", "--hlep"}, "hint: did you mean: --help\nhint: prog ls --help\n"},
 	} {
 		if status, _, _, talk := call(t, nil, c.args...); status != cli.ExitUsage || !strings.Contains(talk, c.want) {
 			t.Errorf("%q: status %d, said %q, want %q", c.args, status, talk, c.want)
@@ -136,6 +137,17 @@ func TestMistypedCommandsNameTheRightOne(t *testing.T) {
 	}
 	if _, _, _, talk := call(t, nil, "entirely-different"); strings.Contains(talk, "did you mean") {
 		t.Errorf("guessed from nothing: %q", talk)
+	}
+}
+
+// One argument is neither "at least" nor "at most" one.
+func TestExactNumberOfArgumentsIsNamed(t *testing.T) {
+	tree := &cli.Command{Use: "prog", MinArgs: 1, MaxArgs: 1, Run: func(context.Context, *cli.IO, []string) error { return nil }, Flags: func(f *flag.FlagSet) { f.Bool("json", false, "as JSON") }}
+	for line, want := range map[string]string{"": "error: \"prog\" wants 1 argument\n", "a b": "error: \"prog\" wants 1 argument\n", "--jsn a": "hint: did you mean: --json\n"} {
+		var talk bytes.Buffer
+		if status := cli.Run(t.Context(), &cli.IO{In: os.Stdin, Out: &talk, Err: &talk}, tree, strings.Fields(line)); status != cli.ExitUsage || !strings.Contains(talk.String(), want) {
+			t.Errorf("%q: status %d, said %q, want %q", line, status, talk.String(), want)
+		}
 	}
 }
 

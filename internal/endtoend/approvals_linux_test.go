@@ -142,6 +142,10 @@ func TestGateThatIsNewToAClientIsLearntOnce(t *testing.T) {
 	file := w.path("gated.toml")
 	write(t, file, strings.Replace(rules, `where.tags_any = ["prod"]`, `where.tags_any = ["prod", "web"]`, 1))
 	w.ann.owner("policy", "publish", file).is(t, 0)
+	version := w.ann.trust().Version()
+	if a := w.ann.owner("policy", "publish", file).is(t, 0); !strings.Contains(a.err, "nothing to change") || w.ann.trust().Version() != version {
+		t.Errorf("the same rules again: roster version %d after %d, said %q", w.ann.trust().Version(), version, a.err)
+	}
 	for made := 2; made <= 3; made++ {
 		asks := dave.start("exec", "web", "--", "true")
 		w.ann.run("requests", "approve", "--yes", waiting(t, asks)).is(t, 0)

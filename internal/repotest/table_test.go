@@ -102,7 +102,7 @@ var table = []row{
 
 	// The two ends.
 	{"internal/terminal", "", "golang.org/x/term golang.org/x/sys"},
-	{"internal/cli", "internal/refusal internal/terminal", "github.com/spf13/cobra"},
+	{"internal/cli", "internal/refusal internal/mistyped internal/terminal", "github.com/spf13/cobra"},
 	{"internal/cli/helptest", "internal/cli", ""}, // by tests only
 	{"internal/join", "", ""},
 	{"internal/listen", "", ""},

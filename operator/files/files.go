@@ -7,6 +7,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -119,7 +121,7 @@ func (c *copying) run(ctx context.Context, args []string) error {
 	last := len(places) - 1
 	sources, target := places[:last], places[last]
 	if err := check(sources, target, c.recursive); err != nil {
-		return usage(err)
+		return usage(err, withoutColon(places, func(name string) []string { return c.CompleteHosts(ctx, name) })...)
 	}
 	c.result.Problems = []problem{}
 	begun := time.Now()
@@ -130,8 +132,19 @@ func (c *copying) run(ctx context.Context, args []string) error {
 	return c.tell(err)
 }
 
-func usage(err error) error {
-	return &cli.Error{Err: err, Hints: []string{"tucdesk cp FILE HOST:PATH", "tucdesk cp HOST:PATH FILE"}, Exit: cli.ExitUsage}
+// withoutColon are hints for places that are the name of a machine and no file here;
+// known gives the machines whose names begin so.
+func withoutColon(places []place, known func(name string) []string) (hints []string) {
+	for _, p := range places {
+		if _, err := os.Lstat(p.path); err != nil && !p.remote() && slices.Contains(known(p.path), p.path) {
+			hints = append(hints, "did you mean: "+p.path+":")
+		}
+	}
+	return hints
+}
+
+func usage(err error, more ...string) error {
+	return &cli.Error{Err: err, Hints: append(more, "tucdesk cp FILE HOST:PATH", "tucdesk cp HOST:PATH FILE"), Exit: cli.ExitUsage}
 }
 
 // all copies one group after the other.

@@ -50,6 +50,20 @@ func TestPlacesAreReadAsScpReadsThem(t *testing.T) {
 	}
 }
 
+// Whoever forgets the colon means the machine, unless a file has that name.
+func TestForgottenColonOfAMachineIsNamed(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("db", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	known := func(string) []string { return []string{"web", "web-1", "deploy@web", "db"} }
+	for name, want := range map[string]string{"web": "did you mean: web:", "deploy@web": "did you mean: deploy@web:", "we": "", "db": "", "none": ""} {
+		if got := strings.Join(withoutColon([]place{{path: "backup.tar"}, {path: name}}, known), "\n"); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
 func FuzzParsePlace(f *testing.F) {
 	for _, s := range []string{"web:x", "a@b:c", "./a:b", "-", "@:"} {
 		f.Add(s)

@@ -60,11 +60,7 @@ func (o *options) run(tio *cli.IO) error {
 	case o.install && o.uninstall:
 		return &cli.Error{Err: refusal.New(refusal.BadArgument, "--install and --uninstall at once"), Exit: cli.ExitUsage}
 	case o.uninstall:
-		f, err := sshFolder()
-		if err != nil {
-			return err
-		}
-		return f.uninstall()
+		return remove(tio)
 	}
 	text, err := o.text(home)
 	if err != nil || !o.install {
@@ -90,6 +86,24 @@ func (o *options) run(tio *cli.IO) error {
 	}
 	for line := range strings.SplitSeq(f.installed(accountFolder()), "\n") {
 		tio.Say("%s", line)
+	}
+	return nil
+}
+
+// remove takes back what --install did.
+func remove(tio *cli.IO) error {
+	f, err := sshFolder()
+	if err != nil {
+		return err
+	}
+	found, err := f.uninstall()
+	switch {
+	case err != nil:
+		return err
+	case found:
+		tio.Say("removed %q, and the line in %q that included it", f.dropIn(), f.config())
+	default:
+		tio.Say("nothing to remove: neither %q is there, nor a line in %q that includes it", f.dropIn(), f.config())
 	}
 	return nil
 }

@@ -87,12 +87,13 @@ func sameFolder(a, b folder) bool {
 }
 
 // uninstall takes back what install did, and leaves no empty file or folder behind.
-// What is not there is no error.
-func (f folder) uninstall() error {
+// What is not there is no error; it reports whether anything was.
+func (f folder) uninstall() (found bool, err error) {
 	config, mode, err := f.read()
 	if err != nil {
-		return err
+		return false, err
 	}
+	found = includes(config)
 	if includes(config) {
 		var kept []byte
 		for line := range bytes.Lines(config) {
@@ -101,14 +102,17 @@ func (f folder) uninstall() error {
 			}
 		}
 		if err := f.keep(kept, mode); err != nil {
-			return err
+			return found, err
 		}
 	}
-	if err := os.Remove(f.dropIn()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing %q: %v", f.dropIn(), err)
+	switch err := os.Remove(f.dropIn()); {
+	case err == nil:
+		found = true
+	case !errors.Is(err, fs.ErrNotExist):
+		return found, fmt.Errorf("removing %q: %v", f.dropIn(), err)
 	}
 	_ = os.Remove(filepath.Dir(f.dropIn())) // unless others have something in it
-	return nil
+	return found, nil
 }
 
 // keep writes what is the person's own; a file in which only our line stood goes. A

@@ -39,7 +39,7 @@ func TestInstallIncludesOnceAndUninstallLeavesTheFileAsItWas(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := f.uninstall(); err != nil {
+		if _, err := f.uninstall(); err != nil {
 			t.Fatal(err)
 		}
 		if got := read(t, f.config()); got != own {
@@ -57,7 +57,7 @@ func TestInstallIncludesOnceAndUninstallLeavesTheFileAsItWas(t *testing.T) {
 // Where there was nothing before, nothing is left: not an empty file or folder either.
 func TestUninstallLeavesNothingThatWasNotThere(t *testing.T) {
 	f := folder(filepath.Join(t.TempDir(), ".ssh"))
-	if err := f.uninstall(); err != nil {
+	if _, err := f.uninstall(); err != nil {
 		t.Errorf("where nothing was installed: %v", err)
 	}
 	if _, err := os.Stat(string(f)); !os.IsNotExist(err) {
@@ -66,7 +66,7 @@ func TestUninstallLeavesNothingThatWasNotThere(t *testing.T) {
 	if err := f.install("x\n"); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.uninstall(); err != nil {
+	if _, err := f.uninstall(); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := os.ReadDir(string(f)); err != nil || len(left) > 0 {
@@ -79,7 +79,7 @@ func TestUninstallLeavesNothingThatWasNotThere(t *testing.T) {
 	if err := os.WriteFile(other, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.uninstall(); err != nil {
+	if _, err := f.uninstall(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(other); err != nil {
@@ -181,6 +181,26 @@ func TestInstallRefusesAConfigurationThatSSHRefuses(t *testing.T) {
 		}
 		if group := mode == 0o664; strings.Contains(f.installed(f), "chmod g-w ") != (group || refused) {
 			t.Errorf("mode %o: said %s", mode, f.installed(f))
+		}
+	}
+}
+
+// Both answers are said: silence is what a typing error in a script looks like.
+func TestUninstallSaysWhatItRemoved(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("USERPROFILE", home)
+	f, err := sshFolder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.install("text\n"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"removed ", "nothing to remove"} {
+		var talk bytes.Buffer
+		if err := remove(&cli.IO{Err: &talk}); err != nil || !strings.HasPrefix(talk.String(), want) {
+			t.Errorf("%v, said %q, want %q", err, talk.String(), want)
 		}
 	}
 }
