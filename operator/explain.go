@@ -40,7 +40,7 @@ func policyExplainCommand() *cli.Command {
 		Example: "tucdesk policy explain web shell\ntucdesk policy explain deploy@web exec -- systemctl restart nginx\ntucdesk policy explain web forward-local db.lan:5432\n" +
 			"tucdesk policy explain web forward-remote 8080\ntucdesk policy explain env=prod,role=db copy-read /etc/hostname\n" +
 			"tucdesk policy explain --email bob@example.com --at 2026-11-22T23:00:00Z web shell",
-		MinArgs: 2, MaxArgs: -1, Complete: o.CompleteMachines, Again: func() bool { return true },
+		MinArgs: 2, MaxArgs: -1, Complete: o.CompleteMachines, Second: completeAction, Again: func() bool { return true },
 		Flags: func(f *flag.FlagSet) {
 			o.JSONFlag(f)
 			f.StringVar(&o.email, "email", "", "ask for this `person` instead of you")
@@ -56,6 +56,13 @@ func policyExplainCommand() *cli.Command {
 			return o.WithRoster(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, ask) })
 		},
 	}
+}
+
+func completeAction(typed string) (list []string) {
+	for _, a := range policy.Actions() {
+		list = append(list, string(a))
+	}
+	return verb.Beginning(list, typed)
 }
 
 // asked is what a command line of policy explain means.

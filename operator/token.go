@@ -47,6 +47,7 @@ func tokenCreateCommand() *cli.Command {
 			f.BoolVar(&o.asOwn, "owner", false, "sign with the owner key")
 			verb.QuietFlag(f, &o.quiet, "print the string alone")
 		},
+		Values: map[string]func(string) []string{"tags": o.CompleteTags},
 		Run: func(ctx context.Context, io *cli.IO, _ []string) error {
 			if o.uses < 1 || o.uses > roster.MaxUses || o.ttl <= 0 || o.ttl > roster.MaxTokenLifetime {
 				return &cli.Error{Err: fmt.Errorf("a token is good for 1 to %d machines and for up to %s", roster.MaxUses, cli.Count(int(roster.MaxTokenLifetime.Hours()/24), "day")), Hints: []string{"--uses 20 --ttl 24h"}, Exit: cli.ExitUsage}

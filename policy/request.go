@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -40,6 +41,9 @@ const (
 
 // actions gives every single action its bit, in this order.
 var actions = [...]Action{Shell, Exec, CopyRead, CopyWrite, ForwardLocal, ForwardRemote, ForwardAgent, Background, Ping}
+
+// Actions returns every single action, in the order of the manual. The caller owns it.
+func Actions() []Action { return slices.Clone(actions[:]) }
 
 // parts are the actions that a is short for, or nil.
 func (a Action) parts() []Action {

@@ -40,6 +40,8 @@ type Command struct {
 	MaxArgs  int                                                    // -1: any number
 	Run      func(ctx context.Context, io *IO, args []string) error // nil for a noun, which shows its verbs
 	Complete func(ctx context.Context, typed string) []string       // candidates for the first argument
+	Second   func(typed string) []string                            // candidates for the second
+	Values   map[string]func(typed string) []string                 // candidates for what a flag takes, by its name
 	Again    func() bool                                            // whether flags may stand right behind the first argument too, as with ssh
 	Dashes   bool                                                   // Run is given the "--" too that ends the flags: what is before it is no part of a command
 	Files    bool                                                   // the other arguments, or all of them, are files
@@ -214,6 +216,13 @@ func build(c *Command, io *IO) *cobra.Command {
 		cmd.Flags().SetInterspersed(c.MaxArgs >= 0)
 	}
 	cmd.ValidArgsFunction = completer(c)
+	for name, find := range c.Values {
+		if err := cmd.RegisterFlagCompletionFunc(name, func(_ *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return find(typed), cobra.ShellCompDirectiveNoFileComp
+		}); err != nil {
+			panic("cli: internal error: " + err.Error())
+		}
+	}
 	for _, sub := range c.Sub {
 		cmd.AddCommand(build(sub, io))
 	}
@@ -302,6 +311,8 @@ func completer(c *Command) cobra.CompletionFunc {
 			return c.Complete(cmd.Context(), typed), cobra.ShellCompDirectiveNoSpace
 		case c.Complete != nil && len(args) == 0:
 			return c.Complete(cmd.Context(), typed), cobra.ShellCompDirectiveNoFileComp
+		case c.Second != nil && len(args) == 1:
+			return c.Second(typed), cobra.ShellCompDirectiveNoFileComp
 		case c.Files:
 			return nil, cobra.ShellCompDirectiveDefault
 		}

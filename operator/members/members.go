@@ -48,6 +48,7 @@ func operatorAddCommand() *cli.Command {
 			f.StringVar(&o.person, "person", "", "`id` of the person, the same for all keys of one person (default: the e-mail address)")
 			f.StringVar(&o.code, "code", "", "the short `code` that the other person told you")
 		},
+		Values: map[string]func(string) []string{"role": verb.CompleteRole},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			entry, err := o.entry(args[0], args[1])
 			if err != nil {
@@ -153,7 +154,7 @@ func operatorRevokeCommand() *cli.Command {
 			"returns, add a new one. On a terminal it asks first; revoking the key of this very client, which locks it out, is\n" +
 			"done without one only with --yes.",
 		Example: "tucdesk operator revoke bob@example.com\ntucdesk operator revoke 3f6c...",
-		MinArgs: 1, MaxArgs: 1,
+		MinArgs: 1, MaxArgs: 1, Complete: o.CompleteOperators,
 		Flags: func(f *flag.FlagSet) {
 			o.ChangeFlags(f)
 			f.BoolVar(&o.yes, "yes", false, "do not ask, also before revoking the key of this client itself")

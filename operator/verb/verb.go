@@ -5,11 +5,13 @@ package verb
 import (
 	"context"
 	"flag"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/policy"
 )
 
 // JSONUsage is the usage of --json.
@@ -95,6 +97,45 @@ func (o *Options) CompleteMachines(_ context.Context, typed string) []string {
 	return o.completeLast(",@", typed, func(a *account.Account, last string) []string {
 		return append(a.KnownNames(last), a.KnownLabels(last)...)
 	})
+}
+
+// CompleteOperators offers the e-mail addresses of the roster seen last, likewise.
+func (o *Options) CompleteOperators(_ context.Context, typed string) []string {
+	return o.completeLast("", typed, func(a *account.Account, _ string) (list []string) {
+		for _, op := range a.State.Roster().Operators {
+			if !a.State.Revoked(op.Key.ID()) {
+				list = append(list, op.Email)
+			}
+		}
+		return Beginning(list, typed)
+	})
+}
+
+// CompleteTags offers the tags that enrollers may give, for the last of a list.
+func (o *Options) CompleteTags(typed string) []string {
+	return o.completeLast(",", typed, func(a *account.Account, last string) (list []string) {
+		for _, e := range a.State.Roster().Enrollers {
+			if !a.State.Revoked(e.Key.ID()) {
+				list = append(list, e.Tags...)
+			}
+		}
+		return Beginning(list, last)
+	})
+}
+
+// CompleteRole offers the roles.
+func CompleteRole(typed string) (list []string) {
+	for r := policy.Viewer; r.Valid(); r++ {
+		list = append(list, r.String())
+	}
+	return Beginning(list, typed)
+}
+
+// Beginning are those of list that begin with typed, sorted and each once.
+func Beginning(list []string, typed string) []string {
+	list = slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !strings.HasPrefix(s, typed) })
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // completeLast offers what find knows for what stands behind the last of marks.
