@@ -57,8 +57,13 @@ func TestB17OpenSecretIsRefused(t *testing.T) {
 	if err := os.Chmod(secret, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := load(config); refusal.Of(err) != refusal.BadFileMode {
+	_, err := load(config)
+	if refusal.Of(err) != refusal.BadFileMode {
 		t.Fatalf("mode 0640: %v", err)
+	}
+	var talk bytes.Buffer
+	if cli.Report(&talk, err); !strings.Contains(talk.String(), "put a new one in its place") || strings.Contains(talk.String(), "revoke") {
+		t.Errorf("mode 0640: it says %s", talk.String())
 	}
 	if err := os.Chmod(secret, 0o600); err != nil {
 		t.Fatal(err)

@@ -74,7 +74,7 @@ func load(path string) (relay.Config, error) {
 		return cfg, &cli.Error{Err: err, Hints: []string{secretHint}}
 	}
 	if err != nil || c.Secure == "" {
-		return cfg, err
+		return cfg, cli.RelaySecret(err, c.Secret)
 	}
 	if c.Key == "" {
 		return cfg, &cli.Error{Err: fmt.Errorf("%s: key: want the name of a file, since secure is set", path), Hints: []string{"then make it, once: tucdesk-relay create-key"}}

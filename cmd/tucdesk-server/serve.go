@@ -176,12 +176,22 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) error {
 	s, err := rendezvous.Open(ctx, cfg)
 	if err != nil {
-		return cli.Listening(err)
+		return cli.Listening(openSecret(cfg, err))
 	}
 	if err := greet(ctx, io, s); err != nil {
 		return errors.Join(noAnswer(err), s.Close())
 	}
 	return s.Run(ctx)
+}
+
+// openSecret adds to err what to do about the relay secret, if err is of reading that
+// and not of a key.
+func openSecret(cfg rendezvous.Config, err error) error {
+	file := cfg.WithDefaults().Relay.Secret
+	if _, bad := rendezvous.LoadRelaySecret(file); bad != nil && bad.Error() == err.Error() {
+		return cli.RelaySecret(err, file)
+	}
+	return err
 }
 
 // announce logs where clients are sent, as "tucdesk netcheck" shows it to them: the
@@ -202,7 +212,7 @@ func announce(cfg rendezvous.Config) {
 func startRelay(ctx context.Context, cfg *rendezvous.Config) (*relay.Server, error) {
 	secret, err := cfg.OpenRelaySecret()
 	if err != nil {
-		return nil, err
+		return nil, openSecret(*cfg, err)
 	}
 	listen, secure, err := relayAddrs(*cfg)
 	if err != nil {
@@ -324,7 +334,7 @@ func check(io *cli.IO, at place) error {
 		return err
 	}
 	if err := rendezvous.CheckState(cfg); err != nil {
-		return err
+		return openSecret(cfg, err)
 	}
 	io.Say("%s and the keys in %s are in order", at.file(), at.state)
 	return nil

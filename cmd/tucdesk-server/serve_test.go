@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -152,10 +154,43 @@ func TestB17OpenKeyFileStopsTheServer(t *testing.T) {
 			if status == 0 || !strings.Contains(talk, path) || !strings.Contains(talk, "chmod 600") {
 				t.Errorf("%s with open %s: %d %s", verb, name, status, talk)
 			}
+			if secret := name == "relay.secret"; secret == strings.Contains(talk, "revoke") || secret != strings.Contains(talk, "put a new one in its place") {
+				t.Errorf("%s with open %s advises %s", verb, name, talk)
+			}
 		}
 		if err := os.Chmod(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// The hint about an open relay secret is a command, which has to do what it says.
+func TestB17HintMakesANewRelaySecret(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("file modes do not say who may read here")
+	}
+	state, config, url := configured(t)
+	serving(t, "tucdesk-setup:", "run", "--url", url, "--state", state, "--config", config)
+	path := filepath.Join(state, "relay.secret")
+	old, err := rendezvous.LoadRelaySecret(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, _, talk := typed(t.Context(), "check", "--state", state, "--config", config)
+	_, line, _ := strings.Cut(talk, "in its place: ")
+	line, _, _ = strings.Cut(line, "\n")
+	if out, err := exec.CommandContext(t.Context(), "sh", "-c", line).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v, %s", line, err, out)
+	}
+	fresh, err := rendezvous.LoadRelaySecret(path)
+	if err != nil || bytes.Equal(fresh.Bytes(), old.Bytes()) {
+		t.Fatalf("after %s: %v", line, err)
+	}
+	if status, _, talk := typed(t.Context(), "check", "--state", state, "--config", config); status != 0 {
+		t.Errorf("check afterwards: %d %s", status, talk)
 	}
 }
 
