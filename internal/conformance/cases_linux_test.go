@@ -162,5 +162,5 @@ var cases = []testCase{
 	{refused, "cloud metadata", `ssh -W 169.254.169.254:80 $H </dev/null`, "", "no forward goes to cloud metadata", 255},
 	{refused, "sockets that no rule names", `master -L "$P1:/run/dbus/system_bus_socket" $H; cat </dev/tcp/127.0.0.1/$P1; ssh -S m -O check x 2>&1 | sed 's/ (.*//'`, "Master running\n", "no forward goes to a socket", 0},
 	{refused, "listening beyond loopback", `ssh -o ExitOnForwardFailure=yes -N -R 0.0.0.0:$P1:127.0.0.1:$PORT $H`, "", "listens on localhost unless a rule names", 255},
-	{refused, "an unknown subsystem", `ssh -s $H nosuch`, "", "subsystem request failed", 255},
+	{refused, "an unknown subsystem", `ssh -s $H nosuch`, "", "sftp is the only one", 1},
 }

@@ -13,6 +13,8 @@ var ours = []testCase{
 	{"ours", "-l and user@", `tucdesk ssh -l nobody web id`, "", "user_not_allowed", 253},
 	{"ours", "-t without a terminal, and -tt", `tucdesk ssh -t web 'test -t 0 || echo pipes' </dev/null; tucdesk ssh -tt web 'test -t 0 && echo tty' </dev/null 2>/dev/null`, "pipes\ntty\r\n", "-tt asks for one all the same", 0},
 	{"ours", "SetEnv and RemoteCommand", `tucdesk ssh -o SetEnv=LC_TIME=de_DE -o RemoteCommand='echo $LC_TIME' web`, "de_DE\n", "", 0},
+	{"ours", "SendEnv leaves out what the policy does not allow, for git", `git init -q r; git -C r commit -q --allow-empty -m one; GIT_SSH_VARIANT=ssh GIT_SSH_COMMAND="tucdesk ssh" git ls-remote web:$D/r HEAD | cut -f 2`, "HEAD\n", "", 0},
+	{"ours", "a letter that is not here", `tucdesk ssh -X web true`, "", "X11 is not forwarded", 2},
 	{"ours", "an option that is none", `tucdesk ssh -o Nonsense=1 web true`, "", "-o Nonsense: not an option", 2},
 	{"ours", "a key file", `tucdesk ssh -i id_ed25519 web true`, "", "who you are", 2},
 	{"ours", "a port", `tucdesk ssh -p 2222 web true`, "", "tucdesk ls shows the names", 2},

@@ -11,19 +11,31 @@ import (
 	"github.com/tucdesk/tucdesk/internal/programtest"
 )
 
-// openSSH is this machine's ssh for a person, with what "tucdesk ssh-config" prints.
-func (p *person) openSSH(args ...string) *exec.Cmd {
-	p.w.t.Helper()
-	ssh, err := exec.LookPath("ssh")
+// needsSSH finds this machine's ssh.
+func needsSSH(t testing.TB) (path string) {
+	t.Helper()
+	path, err := exec.LookPath("ssh")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			p.w.t.Fatal("ssh is missing: apt-get install openssh-client")
+			t.Fatal("ssh is missing: apt-get install openssh-client")
 		}
-		p.w.t.Skip("ssh is missing: apt-get install openssh-client")
+		t.Skip("ssh is missing: apt-get install openssh-client")
 	}
+	return path
+}
+
+// openSSH is ssh for a person, with what "tucdesk ssh-config" prints.
+func (p *person) openSSH(args ...string) *exec.Cmd {
+	p.w.t.Helper()
 	block := filepath.Join(p.home, "ssh-config")
 	write(p.w.t, block, p.run("ssh-config").is(p.w.t, 0).out)
-	cmd := exec.Command(ssh, append([]string{"-F", block, "-o", "BatchMode=yes"}, args...)...)
+	return p.bareSSH(append([]string{"-F", block}, args...)...)
+}
+
+// bareSSH is ssh that was told of nothing.
+func (p *person) bareSSH(args ...string) *exec.Cmd {
+	p.w.t.Helper()
+	cmd := exec.Command(needsSSH(p.w.t), append([]string{"-o", "BatchMode=yes"}, args...)...)
 	cmd.Env = cleanEnv("XDG_STATE_HOME=" + p.home)
 	return cmd
 }
@@ -107,5 +119,57 @@ func TestLostWayIsToldThroughOpenSSH(t *testing.T) {
 			p.stop()
 			eventually(t, "its session to end", func() bool { return syscall.Kill(worker, 0) != nil })
 		})
+	}
+}
+
+// With --names a machine's name leads to it also behind -J, where the machine in front
+// would look it up in a DNS that is not ours.
+func TestOpenSSHJumpsToBareNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withForwards)
+	w.agent("web", "web")
+	w.agent("db", "web")
+	w.ann.run("ls").is(t, 0)
+	block := w.path("names")
+	write(t, block, w.ann.run("ssh-config", "--names").is(t, 0).out)
+	for _, jump := range [][]string{{}, {"-J", "db"}} {
+		a := launch(t, w.ann.bareSSH(append(append([]string{"-F", block}, jump...), "web", "echo there")...)).finish().is(t, 0)
+		if a.out != "there\n" {
+			t.Errorf("%q prints %q", jump, a.out)
+		}
+	}
+}
+
+// The example of the help is complete, and less than that says what is missing.
+func TestProxyByHand(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.agent("web", "web")
+	tucdesk := program(t, "tucdesk")
+	ssh := func(args ...string) answer {
+		return launch(t, w.ann.bareSSH(append([]string{"-F", "/dev/null", "-o", "ProxyCommand=" + tucdesk + " proxy %h"}, args...)...)).finish()
+	}
+	a := ssh("web.tucdesk", "echo there").is(t, 255)
+	if !strings.Contains(a.err, "Host key verification failed") || !strings.Contains(a.err, "hint: where ssh says that it cannot verify the host key") || !strings.Contains(a.err, "tucdesk ssh-config --install") {
+		t.Errorf("said %q", a.err)
+	}
+	if a := ssh("-o", "KnownHostsCommand="+tucdesk+" ssh-config --known-hosts %H", "-l", "@agent", "web.tucdesk", "echo there").is(t, 0); a.out != "there\n" {
+		t.Errorf("printed %q", a.out)
+	}
+	if a := ssh("-o", "KnownHostsCommand="+tucdesk+" ssh-config --known-hosts %H", "-l", "@agent", "-s", "web.tucdesk", "netconf"); a.code == 0 || !strings.Contains(a.err, "sftp is the only one") {
+		t.Errorf("another subsystem: status %d, said %q", a.code, a.err)
+	}
+}
+
+// Variables that the policy allows go along, others stay here without a word: git has
+// its ssh send one.
+func TestSendEnvGoesByThePolicy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.agent("web", "web")
+	cmd := w.ann.cmd("ssh", "-o", "SendEnv=GREET* GIT_PROTOCOL", "web", "echo $GREETING $GIT_PROTOCOL")
+	cmd.Env = append(cmd.Env, "GREETING=hello", "GIT_PROTOCOL=version=2")
+	if a := launch(t, cmd).finish().is(t, 0); a.out != "hello\n" || a.err != "" {
+		t.Errorf("printed %q, said %q", a.out, a.err)
 	}
 }

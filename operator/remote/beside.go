@@ -186,6 +186,9 @@ func (b *beside) shellWant(command string) (want, error) {
 	if err != nil {
 		return want{}, err
 	}
+	if err := b.addSent(&p); err != nil {
+		return want{}, err
+	}
 	local := terminal.IsTerminal(b.talk.In)
 	p.TTY = !b.noTTY && (b.tty > 1 || local && (b.tty > 0 || command == ""))
 	if b.tty == 1 && !local && !b.noTTY {

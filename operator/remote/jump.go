@@ -36,7 +36,8 @@ func (o *sshOptions) knows(arg string) (bool, error) {
 // forwards, and sees sealed SSH alone.
 func (o *sshOptions) throughJump(ctx context.Context, tio *cli.IO, dest, command string) error {
 	if strings.Contains(o.jump, ",") {
-		return usage("", "-J %q: one machine of the team, and HOST behind it", o.jump)
+		return usage("through several: tucdesk ssh-config --install, then ssh -J with the team's machines as NAME.tucdesk; machines of the team need none in front of them",
+			"-J %q: one machine of the team, and HOST behind it", o.jump)
 	}
 	ssh, err := exec.LookPath("ssh")
 	if err != nil {
@@ -102,6 +103,9 @@ func (o *sshOptions) letters() (args []string) {
 		if s.on {
 			args = append(args, s.letter)
 		}
+	}
+	for _, g := range o.foreign {
+		args = append(args, g.words()...)
 	}
 	add := func(letter string, values ...string) {
 		for _, v := range values {

@@ -23,11 +23,13 @@ type sshOptions struct {
 	keep                                  string // --name
 	stdio, jump, port, escape             string
 	identity                              verb.ListFlag
+	foreign                               []given
 	inBackground                          bool // this is the process that -f has started
 
 	// By -o alone.
 	exitOnFailure, unlink bool
 	command               string
+	sent                  []string       // patterns of SendEnv
 	config                []forward.Spec // LocalForward and so on
 }
 
@@ -67,6 +69,12 @@ func (o *sshOptions) flags(f *flag.FlagSet) {
 		var ignored bool
 		both(&ignored, long, letter, "")
 	}
+	for letter, long := range meaninglessValues {
+		var ignored string
+		f.StringVar(&ignored, long, "", "")
+		f.StringVar(&ignored, letter, "", "")
+	}
+	o.foreignFlags(f)
 }
 
 // backgroundFlag tells a process that it is the one in the background.
@@ -75,6 +83,9 @@ const backgroundFlag = "in-background"
 // meaningless are letters that ask for what is so anyway, or for what a sealed
 // session has no use for.
 var meaningless = map[string]string{"4": "ipv4", "6": "ipv6", "C": "compress", "x": "no-x11", "a": "no-forward-agent", "k": "no-gssapi", "M": "master"}
+
+// meaninglessValues are those with a value; as options they are among ignored.
+var meaninglessValues = map[string]string{"c": "cipher", "m": "mac", "S": "control-path"}
 
 // ignored are options of ssh_config that change nothing here. The machine is always
 // checked by the team's roster, the session watches its own paths, and ciphers are
@@ -102,13 +113,23 @@ func (o *sshOptions) settle() error {
 			return err
 		}
 	}
+	if o.jump != "" {
+		return nil // OpenSSH's business, unless HOST is a machine of the team
+	}
+	if len(o.identity) > 0 {
+		return usage(notAKeyFile, "-i: there are no key files to choose from")
+	}
+	return o.settleOurs()
+}
+
+// settleOurs refuses what the ssh of this computer would have had a meaning for.
+func (o *sshOptions) settleOurs() error {
 	switch {
-	case o.jump != "":
-		return nil // OpenSSH's business
-	case len(o.identity) > 0:
-		return usage("who you are: tucdesk whoami; somebody else's state folder: --state DIR", "-i: there are no key files to choose from")
+	case len(o.foreign) > 0:
+		return o.foreign[0].refuse()
 	case o.port != "" && o.port != "22":
-		return usage("tucdesk ls shows the names; leave -p out", "-p %s: a machine is reached by its name, not by an address and a port", o.port)
+		return &cli.Error{Err: refusal.New(refusal.BadArgument, "-p %s: a machine is reached by its name, not by an address and a port", o.port), Exit: cli.ExitUsage, Hints: []string{
+			"tucdesk ls shows the names; leave -p out", "an sshd that listens there at that port: tucdesk ssh -J HOST -p " + o.port + " localhost"}}
 	case o.noCommand && o.stdio != "":
 		return usage("", "-N and -W at once")
 	}
@@ -173,7 +194,7 @@ func (o *sshOptions) texts() map[string]func(string) error {
 	}
 	return map[string]func(string) error{
 		"user": first(&o.user), "port": first(&o.port), "escapechar": first(&o.escape), "proxyjump": first(&o.jump), "remotecommand": first(&o.command),
-		"identityfile": o.identity.Set, "setenv": o.env.Set,
+		"identityfile": o.identity.Set, "setenv": o.env.Set, "sendenv": o.sendEnv,
 		"localforward": forwardOf(forward.Local), "remoteforward": forwardOf(forward.Remote), "dynamicforward": forwardOf(forward.Dynamic),
 		"requesttty": o.requestTTY, "sessiontype": o.sessionType,
 		"proxycommand": func(text string) error {

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"io"
 	"math/rand/v2"
@@ -26,8 +27,10 @@ func ProxyCommand() *cli.Command {
 		Use: "proxy HOST", Short: "Stand between OpenSSH and a machine (for ProxyCommand)",
 		Long: "Speaks SSH with the ssh that has started it, on standard input and output, and opens a sealed session for\n" +
 			"each program that ssh asks for. \"tucdesk ssh-config\" prints what makes ssh use it. HOST may end in \".tucdesk\".\n\n" +
-			"The SSH user name is the login user at the machine; \"@agent\" is the user the agent runs as.",
-		Example: "ssh -o ProxyCommand='tucdesk proxy %h' web.tucdesk\ntucdesk ssh-config --install && ssh web.tucdesk",
+			"The SSH user name is the login user at the machine; \"@agent\" is the user the agent runs as. ssh sends the name of the\n" +
+			"local user unless told, and does not know the host key of this computer unless told: that block says both.",
+		Example: "tucdesk ssh-config --install && ssh web.tucdesk\n" +
+			"ssh -o ProxyCommand='tucdesk proxy %h' -o KnownHostsCommand=\"$(command -v tucdesk) ssh-config --known-hosts %H\" -l @agent web.tucdesk",
 		MinArgs: 1, MaxArgs: 1, Complete: p.CompleteHosts,
 		Flags: func(f *flag.FlagSet) {
 			p.Options.Flags(f)
@@ -81,7 +84,13 @@ func (p *proxy) run(ctx context.Context) error {
 		other.Open = there.open
 		return other
 	}
-	return sshfront.Serve(ctx, cfg, p.io.In, stdout{p.io.Out})
+	err = sshfront.Serve(ctx, cfg, p.io.In, stdout{p.io.Out})
+	if errors.Is(err, sshfront.ErrHandshake) {
+		return &cli.Error{Err: err, Hints: []string{
+			"where ssh says that it cannot verify the host key, ProxyCommand is not all that it has to be told; the rest is in the block of: tucdesk ssh-config --install",
+			"where no ssh has started this: tucdesk ssh HOST"}}
+	}
+	return err
 }
 
 // stdout is our standard output with the Close that a connection has.

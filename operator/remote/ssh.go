@@ -102,9 +102,10 @@ func SSHCommand() *cli.Command {
 			"-L, -R and -D need a session of their own, of the action forward; it is opened again when it ends. A shell that is\n" +
 			"left waits for the connections that are still open. Listeners are on loopback unless told.\n\n" +
 			"-o takes DynamicForward, EscapeChar, ExitOnForwardFailure, ForkAfterAuthentication, GatewayPorts, LocalForward,\n" +
-			"ProxyJump, RemoteCommand, RemoteForward, RequestTTY, SessionType, SetEnv, StdinNull, StreamLocalBindUnlink and\n" +
-			"User. Options about keys of hosts, ciphers, keep-alives and ControlMaster are taken and change nothing: the\n" +
-			"machine is always checked by the team's roster. Any other is refused.",
+			"ProxyJump, RemoteCommand, RemoteForward, RequestTTY, SendEnv, SessionType, SetEnv, StdinNull,\n" +
+			"StreamLocalBindUnlink and User. SendEnv leaves out what the policy does not allow, as sshd does. Options about\n" +
+			"keys of hosts, ciphers, keep-alives and ControlMaster are taken and change nothing: the machine is always checked\n" +
+			"by the team's roster. Any other is refused.",
 		Example: "tucdesk ssh web\ntucdesk ssh deploy@web\ntucdesk ssh web 'tail -n 50 /var/log/syslog | grep error'\n" +
 			"tucdesk ssh -fNL 8080:localhost:80 web\ntucdesk ssh -J bastion admin@10.0.0.7",
 		MinArgs: 1, MaxArgs: -1, Again: func() bool { return true }, Flags: o.flags, Complete: o.CompleteHosts,
@@ -129,6 +130,9 @@ func (o *sshOptions) run(ctx context.Context, tio *cli.IO, args []string) error 
 			return o.throughJump(ctx, tio, args[0], command)
 		}
 		tio.Say("note: %s is a machine of the team and needs no -J", terminal.Escape(args[0]))
+		if err := o.settleOurs(); err != nil {
+			return err
+		}
 	}
 	if o.background && !o.inBackground {
 		return toBackground(ctx, tio, o.noCommand)

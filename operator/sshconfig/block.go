@@ -38,6 +38,15 @@ func (b block) String() string {
 	var s strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&s, format+"\n", args...) }
 	line("# Written by \"tucdesk ssh-config\", which writes it anew or removes it.")
+	if len(b.names) > 0 {
+		// For -J: the ssh in front hands the name on as it stands here, and without the
+		// suffix the machine in front looks it up in its own DNS, whose web may be anybody's.
+		// That the front takes bare names for the team's instead would be worse: a machine
+		// enrolled under the name of a host behind another one would get the sessions that
+		// are meant for that host. Here only names are ours that this block lists.
+		line("Host %s", strings.Join(b.names, " "))
+		line("    HostName %%h%s", sshfront.Suffix)
+	}
 	line("Host %s", strings.Join(hosts, " "))
 	line("    ProxyCommand %s -- %%h", b.command("proxy"))
 	line("    KnownHostsCommand %s --known-hosts %%H", b.command("ssh-config"))

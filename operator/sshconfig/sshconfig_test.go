@@ -113,10 +113,16 @@ func TestBareNamesWithADotAreNotTaken(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	b := block{program: "/opt/a b/50%/tucdesk", state: "/home/x/state", names: got}.String()
-	for _, want := range []string{"Host *.tucdesk db web\n", `ProxyCommand "/opt/a b/50%%/tucdesk" proxy --state "/home/x/state" -- %h`, `KnownHostsCommand "/opt/a b/50%%/tucdesk" ssh-config --state "/home/x/state" --known-hosts %H`} {
+	for _, want := range []string{"Host db web\n    HostName %h.tucdesk\nHost *.tucdesk db web\n", `ProxyCommand "/opt/a b/50%%/tucdesk" proxy --state "/home/x/state" -- %h`, `KnownHostsCommand "/opt/a b/50%%/tucdesk" ssh-config --state "/home/x/state" --known-hosts %H`} {
 		if !strings.Contains(b, want) {
 			t.Errorf("no %q in\n%s", want, b)
 		}
+	}
+}
+
+func TestOnlyBareNamesGetTheSuffix(t *testing.T) {
+	if b := (block{program: "/opt/tucdesk"}).String(); strings.Contains(b, "HostName ") || !strings.Contains(b, "\nHost *.tucdesk\n") {
+		t.Errorf("without names:\n%s", b)
 	}
 }
 

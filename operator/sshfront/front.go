@@ -2,6 +2,7 @@ package sshfront
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -50,7 +51,8 @@ type Ask struct {
 	Action wire.Action
 	Params wire.Params
 
-	agent bool // the program is to be lent the client's SSH agent
+	agent     bool   // the program is to be lent the client's SSH agent
+	subsystem string // that the client has named; "" is none
 }
 
 // Session is an open session. Close ends it and waits for all that belongs to it.
@@ -91,6 +93,10 @@ type front struct {
 	mu       sync.Mutex
 	programs int // guarded by mu
 }
+
+// ErrHandshake is in the error of Serve when the program at the other end of the pipes
+// is no ssh, has ended, or did not take the host key.
+var ErrHandshake = errors.New("speaking SSH with the program that started us")
 
 // Serve speaks the SSH server's side on in and out until the client goes or ctx
 // ends, and returns when its sessions have ended. A read of in may be left behind;
@@ -141,7 +147,7 @@ func handshake(ctx context.Context, cfg Config, pipe *pipes) (*ssh.ServerConn, <
 	defer cut()
 	conn, channels, requests, err := ssh.NewServerConn(pipe, server)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("speaking SSH with the program that started us: %v", err)
+		return nil, nil, nil, fmt.Errorf("%w: %v", ErrHandshake, err)
 	}
 	return conn, channels, requests, nil
 }

@@ -148,6 +148,38 @@ func TestUnknownChannelsAndRequestsAreRefused(t *testing.T) {
 	}
 }
 
+// ssh itself says only "subsystem request failed", whatever the reason.
+func TestAnUnknownSubsystemIsRefusedByName(t *testing.T) {
+	c, asked := serve(t, SelfUser)
+	ch, requests, err := c.OpenChannel("session", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := make(chan uint32, 1)
+	go func() {
+		defer close(status)
+		for r := range requests {
+			var body struct{ Status uint32 }
+			if r.Type == "exit-status" && ssh.Unmarshal(r.Payload, &body) == nil {
+				status <- body.Status
+			}
+		}
+	}()
+	if ok, err := ch.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"netconf\x1b[2J"})); !ok || err != nil {
+		t.Fatalf("the request gets %v, %v", ok, err)
+	}
+	said, err := io.ReadAll(ch.Stderr())
+	if got, want := string(said), `bad_argument: there is no subsystem "netconf\x1b[2J" here: sftp is the only one`+"\n"; err != nil || got != want {
+		t.Errorf("the person reads %q, %v; want %q", got, err, want)
+	}
+	if got := <-status; got != 253 {
+		t.Errorf("it ended with %d", got)
+	}
+	if len(asked) > 0 {
+		t.Errorf("a session is asked for: %+v", <-asked)
+	}
+}
+
 func TestHostKeyIsMadeOnceAndIsPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), HostKeyFile)
 	if _, err := LoadHostKey(path); !errors.Is(err, os.ErrNotExist) {
@@ -237,6 +269,7 @@ func TestAJumpToAMachineOfTheTeamIsServedHere(t *testing.T) {
 		{session.Opening{Kind: session.DirectTCP, Host: "web.tucdesk", Port: 22}, "web", true},
 		{session.Opening{Kind: session.DirectTCP, Host: "WEB.tucdesk", Port: 22}, "web", true},
 		{session.Opening{Kind: session.DirectTCP, Host: "web.tucdesk", Port: 80}, "web", false},
+		{session.Opening{Kind: session.DirectTCP, Host: "web", Port: 22}, "web", false}, // is the machine's DNS to find
 		{session.Opening{Kind: session.DirectTCP, Host: "tucdesk", Port: 22}, "tucdesk", false},
 		{session.Opening{Kind: session.DirectTCP, Host: "127.0.0.1", Port: 22}, "127.0.0.1", false},
 		{session.Opening{Kind: session.DirectSocket, Host: "/run/x.tucdesk", Port: 22}, "/run/x", false},

@@ -84,7 +84,11 @@ func (p *program) start(r *ssh.Request) (Ask, bool) {
 	case "subsystem":
 		var body struct{ Name string }
 		a.Action = wire.Copy
-		return a, ssh.Unmarshal(r.Payload, &body) == nil && body.Name == subsystem
+		if ssh.Unmarshal(r.Payload, &body) != nil {
+			return a, false
+		}
+		a.subsystem = body.Name
+		return a, true
 	default:
 		return a, false
 	}
@@ -272,6 +276,11 @@ func (p *program) exitStatus(code uint32) {
 func (p *program) play(ctx context.Context, a Ask) (session.Exit, error) {
 	if startsMosh(a) {
 		return session.Exit{}, refusal.New(refusal.BadArgument, "mosh needs a port of its own at the machine, and machines here have none that is open; ssh through tucdesk, and tucdesk ssh, survive sleep and a change of network without it")
+	}
+	// Refused as everything else is, not by the answer to the request: with that ssh
+	// ends before it has shown a reason.
+	if a.Action == wire.Copy && a.subsystem != subsystem {
+		return session.Exit{}, refusal.New(refusal.BadArgument, "there is no subsystem %q here: %s is the only one", a.subsystem, subsystem)
 	}
 	s, err := p.front.cfg.Open(ctx, a, p.talk())
 	if err != nil {

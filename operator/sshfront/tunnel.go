@@ -101,7 +101,10 @@ func (t *tunnels) direct(ctx context.Context, c ssh.NewChannel) {
 }
 
 // ofTeam reports whether a connection is to the SSH server of a machine that only we
-// know, and to which.
+// know, and to which. A name without Suffix is the machine's to look up, also where the
+// team has one of that name: whoever may enrol machines chooses their names, and "db"
+// behind this machine is somebody's host. The bare names that a person has asked for
+// get the Suffix from their ssh configuration.
 func ofTeam(o session.Opening) (machine string, is bool) {
 	machine, is = strings.CutSuffix(strings.ToLower(o.Host), Suffix)
 	return machine, is && o.Kind == session.DirectTCP && o.Port == sshPort
