@@ -122,7 +122,7 @@ func (o *auditVerify) judge(r verify.Report) error {
 		return &cli.Error{Err: refusal.New(refusal.BadArgument, "--cosigners %d: there are %s and %s who could cosign", o.cosigners, cli.Count(r.Hosts, "machine"), people(r.People)), Exit: cli.ExitUsage,
 			Hints: []string{fmt.Sprintf("at most: --cosigners %d", r.Hosts+r.People), "of the entries nothing is said by this: what was found stands above"}}
 	case r.Cosigners < o.cosigners:
-		return &cli.Error{Err: fmt.Errorf("%d have cosigned the newest checkpoint, not %d", r.Cosigners, o.cosigners), Exit: cli.ExitFailed,
+		return &cli.Error{Err: fmt.Errorf("the newest checkpoint is cosigned by %s, not by %d", cosigners(r.Cosigners), o.cosigners), Exit: cli.ExitFailed,
 			Hints: []string{"export again while machines are connected: they are asked for it"}}
 	case verdict == verify.Older:
 		return &cli.Error{Err: fmt.Errorf("this export is whole and has %s; this client has seen %d: the export is older than what this client has seen", cli.Count(r.Size, "entry"), r.Seen), Exit: exitOutdated,
@@ -300,10 +300,21 @@ func printReport(tio *cli.IO, r verify.Report, all bool) {
 	printCauses(tio, r, all)
 	tio.Print("%s of %s, %s, roster version %d, root %s",
 		cli.Count(r.Size, "entry"), cli.Count(r.Hosts, "machine"), checkpoints(r), r.RosterVersion, r.Root)
-	tio.Print("%d have cosigned the newest checkpoint, somebody %d of %s", r.Cosigners, len(r.Cosigned), cli.Count(r.Checkpoints, "checkpoint"))
+	tio.Print("the newest checkpoint is cosigned by %s; cosigned by anybody: %d of %s", cosigners(r.Cosigners), len(r.Cosigned), cli.Count(r.Checkpoints, "checkpoint"))
 	if r.Gaps > 0 {
 		tio.Print("%s that machines marked themselves, because they were cut off for too long", cli.Count(r.Gaps, "gap"))
 	}
+}
+
+// cosigners are so many machines and people.
+func cosigners(n int) string {
+	switch n {
+	case 0:
+		return "nobody"
+	case 1:
+		return "1 machine or person"
+	}
+	return fmt.Sprintf("%d machines and people", n)
 }
 
 // holdsTo does not say that nothing was cut off: whoever cuts an export behind one of its
