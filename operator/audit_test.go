@@ -46,6 +46,41 @@ func TestVerdictsHaveTheirStatus(t *testing.T) {
 	}
 }
 
+// A log that was cut off behind one of its checkpoints is whole in itself. A script that
+// says what it knows is told; one that says nothing has an older export, for all it knows.
+func TestN1CleanCutIsNoSuccessForWhoeverKnowsMore(t *testing.T) {
+	bad := finding.Finding{Code: finding.BadEntry}
+	for name, c := range map[string]struct {
+		demand auditVerify
+		report verify.Report
+		exit   int
+		says   string
+	}{
+		"nothing demanded":              {auditVerify{}, verify.Report{Size: 23}, 0, ""},
+		"as many as there are":          {auditVerify{atLeast: 23}, verify.Report{Size: 23}, 0, ""},
+		"cut by one":                    {auditVerify{atLeast: 24}, verify.Report{Size: 23}, exitOutdated, "has 23 entries, not 24: its end was cut off"},
+		"cut, and the end was seen":     {auditVerify{atLeast: 24, complete: true}, verify.Report{Size: 23, Seen: 23}, exitOutdated, "not 24"},
+		"cut and edited":                {auditVerify{atLeast: 24}, verify.Report{Size: 23, Findings: []finding.Finding{bad}}, cli.ExitFailed, "2 findings"},
+		"more findings than are listed": {auditVerify{atLeast: 24}, verify.Report{Findings: make([]finding.Finding, verify.MaxFindings)}, cli.ExitFailed, "1001 findings"},
+		"an end that nobody knows":      {auditVerify{complete: true}, verify.Report{Size: 23}, exitOpen, "nobody here knows"},
+		"more was seen than there is":   {auditVerify{complete: true}, verify.Report{Size: 23, Seen: 22}, exitOpen, "--at-least"},
+		"the end that was seen":         {auditVerify{complete: true, atLeast: 20}, verify.Report{Size: 23, Seen: 23}, 0, ""},
+	} {
+		var said bytes.Buffer
+		c.report.Expect(c.demand.atLeast)
+		if got := cli.Report(&said, c.demand.judge(c.report)); got != c.exit || !strings.Contains(said.String(), c.says) {
+			t.Errorf("%s: exits %d and says %q, want %d", name, got, said.String(), c.exit)
+		}
+	}
+	cut := verify.Report{Size: 23}
+	cut.Expect(81)
+	var out bytes.Buffer
+	printReport(&cli.IO{Out: &out}, cut, false)
+	if s := out.String(); !strings.HasPrefix(s, "outdated: ") || !strings.Contains(s, "entries 23 to 80: outdated: the export ends with 23 entries, and 81 are expected") {
+		t.Errorf("it says %q", s)
+	}
+}
+
 // Whoever asks for more cosigners than there are reads how many there are, and nothing
 // that sounds as if somebody had taken them away.
 func TestMoreCosignersThanTheTeamHasAreNoTampering(t *testing.T) {

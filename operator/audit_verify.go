@@ -27,6 +27,8 @@ type auditVerify struct {
 	verb.Options
 	fingerprint string
 	cosigners   int
+	atLeast     int64
+	complete    bool
 	all         bool
 }
 
@@ -43,20 +45,30 @@ func auditVerifyCommand() *cli.Command {
 			"entries, as always with --fingerprint, it says up to which entry the log holds. Counts the machines and people who cosigned each checkpoint, which the server cannot do in their place.\n\n" +
 			"The newest checkpoint covers every entry, so earlier ones may be missing, and that is not told: what goes with one is\n" +
 			"only who had cosigned it.\n\n" +
-			"Exits 0 when nothing was found; 3 when EXPORT is whole but ends before the newest checkpoint that this client has seen:\n" +
-			"an older export, or a server that hides what came after; export again. Exits 2 when --cosigners is below 0 or more than\n" +
-			"the team has machines and people. Exits 1 on anything else.",
-		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -\ntucdesk audit verify --cosigners 3 acme-log",
+			"A log that was cut off behind one of its checkpoints is one that the server could have exported at that time, and nothing\n" +
+			"in it tells the two apart. A script that must not pass it says what it knows: --at-least with how many entries there\n" +
+			"are, from whoever exported it or the verification before, or --complete where this client has seen the end.\n\n" +
+			"Exits 0 when nothing was found; 3 when EXPORT is whole but ends before the newest checkpoint that this client has seen, or\n" +
+			"has fewer entries than --at-least: cut off, an older export, or a server that hides what came after; export again. Exits 4\n" +
+			"with --complete when nothing was found and nobody here knows whether the last entry is the log's last. Exits 2 when\n" +
+			"--at-least or --cosigners is below 0, or --cosigners more than the team has machines and people. Exits 1 on anything else.",
+		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -\ntucdesk audit verify --cosigners 3 acme-log\ntucdesk audit verify --fingerprint 9f86d081... --at-least 334 acme.audit",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
 			o.JSONFlag(f)
 			f.StringVar(&o.fingerprint, "fingerprint", "", "the team's `fingerprint`, 64 hex digits (default: of this operator's team)")
 			f.BoolVar(&o.all, "all", false, "list every finding below what it follows from")
+			f.Int64Var(&o.atLeast, "at-least", 0, "`number` of entries that the log is known to have; fewer were cut off")
+			f.BoolVar(&o.complete, "complete", false, "fail unless this client has seen that the log ends where EXPORT does")
 			f.IntVar(&o.cosigners, "cosigners", 0, "`number` of machines and people who must have cosigned the newest checkpoint")
 		},
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error { return o.run(ctx, tio, args[0]) },
 	}
 }
+
+// exitOpen is the status of an export in which nothing was found, where --complete asks
+// for more than that. Its own, since whoever gets it has no reason to suspect anything.
+const exitOpen = 4
 
 // exitOutdated is the status of an export that is whole and older than what this
 // client has seen. Not 0, because whoever wants to hide the newest entries hands
@@ -66,6 +78,9 @@ const exitOutdated = 3
 func (o *auditVerify) run(ctx context.Context, tio *cli.IO, name string) error {
 	if o.cosigners < 0 { // it would ask for nothing, and say so to nobody
 		return &cli.Error{Err: refusal.New(refusal.BadArgument, "--cosigners %d is below zero", o.cosigners), Hints: []string{"without --cosigners nobody has to have cosigned"}, Exit: cli.ExitUsage}
+	}
+	if o.atLeast < 0 {
+		return &cli.Error{Err: refusal.New(refusal.BadArgument, "--at-least %d is below zero", o.atLeast), Hints: []string{"without --at-least any number of entries will do"}, Exit: cli.ExitUsage}
 	}
 	fingerprint, known, err := o.pins()
 	if err != nil {
@@ -78,9 +93,10 @@ func (o *auditVerify) run(ctx context.Context, tio *cli.IO, name string) error {
 	if err != nil {
 		return cmp.Or(ctx.Err(), o.unverified(name, fingerprint, report, err))
 	}
+	report.Expect(o.atLeast)
 	if !o.JSON {
 		printReport(tio, report, o.all)
-		if report.Verdict() == verify.HoldsTo {
+		if report.Verdict() == verify.HoldsTo && !o.complete {
 			tio.Say("hint: a member's client that has seen the log of as many entries knows it; tucdesk audit export remembers them, unless more is written meanwhile: then export again")
 		}
 	} else if err := tio.PrintJSON(viewReport(report)); err != nil {
@@ -124,6 +140,12 @@ func (o *auditVerify) judge(r verify.Report) error {
 	case r.Cosigners < o.cosigners:
 		return &cli.Error{Err: fmt.Errorf("the newest checkpoint is cosigned by %s, not by %d", cosigners(r.Cosigners), o.cosigners), Exit: cli.ExitFailed,
 			Hints: []string{"export again while machines are connected: they are asked for it"}}
+	case verdict == verify.Older && r.Seen <= r.Size: // by --at-least alone
+		return &cli.Error{Err: fmt.Errorf("this export is whole and has %s, not %d: its end was cut off, or it is older", cli.Count(r.Size, "entry"), o.atLeast), Exit: exitOutdated,
+			Hints: []string{"get a new export, best from somebody else: tucdesk audit export --out FILE", "if that one ends here as well, the server hides what came after, or --at-least is too high; show both to an owner"}}
+	case verdict == verify.HoldsTo && o.complete:
+		return &cli.Error{Err: fmt.Errorf("nothing was found, and nobody here knows whether the log goes on behind %s", cli.Count(r.Size, "entry")), Exit: exitOpen,
+			Hints: []string{"a member's client knows it, without --fingerprint, right after: tucdesk audit export --out FILE; where more was written meanwhile, export again", "elsewhere, ask who exported it how many entries there are: --at-least NUMBER in the place of --complete"}}
 	case verdict == verify.Older:
 		return &cli.Error{Err: fmt.Errorf("this export is whole and has %s; this client has seen %d: the export is older than what this client has seen", cli.Count(r.Size, "entry"), r.Seen), Exit: exitOutdated,
 			Hints: []string{"export again and verify that: tucdesk audit export --out FILE", "if a new export ends here as well, the server hides what came after; show both to an owner"}}

@@ -42,7 +42,7 @@ func Command() *cli.Command {
 			"the server and the relay in between pass sealed bytes and can refuse, but never open or fake one.\n\n" +
 			"Exit status: the remote command's own; 255 session not had or lost, 253 denied, 252 approval or signature\n" +
 			"missing, 251 machine offline, 250 not logged in, 130 Ctrl-C, 127 no such program there, 126 it cannot be run, 3 an audit\n" +
-			"log that is outdated, 2 wrong command line, 1 anything else.",
+			"log that is outdated, 4 one whose end is not known, 2 wrong command line, 1 anything else.",
 		Sub: []*cli.Command{
 			teamCommand(), loginCommand(), logoutCommand(), whoamiCommand(), statusCommand(), listCommand(), remote.SSHCommand(), remote.ExecCommand(), files.Command(),
 			remote.SessionsCommand(), remote.AttachCommand(), remote.ForwardCommand(), remote.PingCommand(), remote.ProxyCommand(), remote.MasterCommand(), sshconfig.Command(), netcheck.Command(),

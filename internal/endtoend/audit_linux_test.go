@@ -2,6 +2,7 @@ package endtoend
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -77,6 +78,25 @@ func TestN1ExportedLog(t *testing.T) {
 		t.Errorf("verify says %q", a.out)
 	}
 	stranger.run("audit", "verify", "--fingerprint", strings.Repeat("0", 64), file).is(t, 1)
+
+	// Cut behind a checkpoint, with a last line that says so: an export that the server
+	// could have made then. Whoever knows how many entries there were is told.
+	cut := slices.Clone(whole[:len(whole)-1])
+	for kind(cut[len(cut)-1]) != "checkpoint" || strings.HasPrefix(whole[len(cut)], "{\"end\"") {
+		cut = cut[:len(cut)-1]
+	}
+	entries := len(slices.DeleteFunc(slices.Clone(cut), func(l string) bool { return kind(l) != "entry" }))
+	write(t, w.path("cut.audit"), strings.Join(cut, "")+fmt.Sprintf("{\"end\":%d}\n", entries))
+	strict := []string{"audit", "verify", "--fingerprint", fingerprint, "--at-least", fmt.Sprint(r.Entries)}
+	stranger.run(append(strict, file)...).is(t, 0)
+	a = stranger.run(append(strict, w.path("cut.audit"))...).is(t, 3)
+	if want := fmt.Sprintf("has %d entries, not %d: its end was cut off", entries, r.Entries); !strings.Contains(a.err, want) {
+		t.Errorf("verify says %q, not %q", a.err, want)
+	}
+	stranger.run("audit", "verify", "--fingerprint", fingerprint, w.path("cut.audit")).is(t, 0) // an honest export of that time is the same file
+	stranger.run("audit", "verify", "--fingerprint", fingerprint, "--complete", w.path("cut.audit")).is(t, 4)
+	stranger.run("audit", "verify", "--fingerprint", fingerprint, "--at-least", "-1", file).is(t, 2)
+	w.ann.run("audit", "verify", "--complete", w.path("cut.audit")).is(t, 3) // she has seen more
 
 	// The same as tiles, cosigned by the machine that is still there.
 	tiles := w.path("acme-log")

@@ -99,7 +99,7 @@ const (
 	BadTile         Code = "bad_tile"         // a tile is not what the entries give, or is missing
 	RootMismatch    Code = "root_mismatch"    // the entries are not those that were signed
 	Truncated       Code = "truncated"        // entries that a checkpoint or the end line promises are missing
-	Outdated        Code = "outdated"         // the export is whole and older than a checkpoint that the reader remembers
+	Outdated        Code = "outdated"         // the export is whole and older than a checkpoint that the reader remembers, or than the entries that it expects
 	NotCovered      Code = "not_covered"      // entries behind the last checkpoint
 	BadRoster       Code = "bad_roster"       // a version that entries name is missing in the chain, or one does not follow
 )

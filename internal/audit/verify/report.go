@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"fmt"
+
 	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/diagnosis"
 	"github.com/tucdesk/tucdesk/internal/audit/finding"
@@ -48,7 +50,7 @@ type Verdict string
 const (
 	Holds   Verdict = "holds"       // nothing was found, and the reader remembers that the log ends no earlier than here
 	HoldsTo Verdict = "holds_up_to" // nothing was found up to the last entry; whether that is the end the reader cannot know
-	Older   Verdict = "outdated"    // it is whole in itself, and the reader has seen a later state: finding.Outdated and nothing else
+	Older   Verdict = "outdated"    // it is whole in itself, and the reader has seen, or expects, a later state: finding.Outdated and nothing else
 	Broken  Verdict = "broken"      // something else was found
 )
 
@@ -70,6 +72,21 @@ func (r *Report) Verdict() Verdict {
 		return Broken
 	}
 	return verdict
+}
+
+// Expect takes what the reader was told from elsewhere: that the log has at least so
+// many entries. An export that is whole and has fewer was cut behind one of its
+// checkpoints, or is older than that: finding.Outdated, since nothing in it tells which.
+func (r *Report) Expect(entries int64) {
+	if entries <= r.Size {
+		return
+	}
+	if len(r.Findings) >= MaxFindings {
+		r.More++
+		return
+	}
+	r.Findings = append(r.Findings, finding.Finding{Entry: r.Size, Last: entries - 1, Code: finding.Outdated,
+		Detail: fmt.Sprintf("the export ends with %d entries, and %d are expected: what is missing was cut off, or came later", r.Size, entries)})
 }
 
 // Causes says what was done to the log, the first thing to look at first: deleting one
