@@ -38,7 +38,7 @@ var ours = []testCase{
 	{"ours", "forwards that a rule blocks", `tucdesk ssh -W 127.0.0.1:$PORT closed </dev/null`, "", "blocked by rule sealed", 253},
 	{"ours", "cloud metadata", `tucdesk ssh -W 169.254.169.254:80 web </dev/null`, "", "no forward goes to cloud metadata", 253},
 	{"ours", "-A", `eval $(ssh-agent) >/dev/null; ssh-keygen -q -t ed25519 -N "" -f k; ssh-add -q k; tucdesk ssh -A web ssh-add -l | cut -d " " -f 1; kill $SSH_AGENT_PID`, "256\n", "", 0},
-	{"ours", "-J to a machine of the team needs none", `tucdesk ssh -J ro web echo here`, "here\n", "needs no -J", 0},
+	{"ours", "-J to a machine of the team needs none", `tucdesk ls >/dev/null; tucdesk ssh -J ro web echo here`, "here\n", "needs no -J", 0},
 	{"ours", "-J to a host behind a machine", `behind; tucdesk ssh -J web -p $P1 -i $D/user -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR 127.0.0.1 'echo behind; exit 5'`, "behind\n", "", 5},
 
 	{"ours", "~#, ~^Z, fg and ~. under a shell", `mkfifo f; exec 4<>f; PS1='HERE> ' script -qfec "bash --norc --noprofile -i" o <f >/dev/null 2>&1 &
