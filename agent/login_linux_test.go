@@ -106,7 +106,7 @@ func private(t *testing.T) {
 
 // look is what a login writes down about itself. It waits for the records of itself, which
 // the agent makes of a program that runs already: of the three files in this order.
-const look = `D=%s; timeout 30 sh -c 'until who | grep -q ^tdtester && last -w | grep -q "^tdtester.*still logged in" && ! lastlog -u tdtester | grep -q "Never logged in"; do :; done'; id > $D/id; env | sed "s|^SSH_TTY=$(tty)\$|SSH_TTY=its own|" > $D/env; ulimit -a > $D/limit; ulimit -Ha > $D/hard; cat /proc/self/loginuid > $D/loginuid; umask > $D/umask; pwd > $D/pwd; ` +
+const look = `D=%s; T=$(tty); timeout 30 sh -c 'until who | grep -q ^tdtester && last -w | grep -q "^tdtester.*still logged in" && ! lastlog -u tdtester | grep -q "Never logged in"; do :; done'; id > $D/id; env | sed "s|^SSH_TTY=$T\$|SSH_TTY=its own|" > $D/env; ulimit -a > $D/limit; ulimit -Ha > $D/hard; cat /proc/self/loginuid > $D/loginuid; umask > $D/umask; pwd > $D/pwd; ` +
 	`who > $D/who; last -w > $D/last; lastlog -u tdtester > $D/lastlog; stat -c '%%U %%G' $(tty) > $D/tty; ps -o tty= -o sid= -p $$ > $D/ps; echo done`
 
 // loginPolicy lets operators be the test's user.

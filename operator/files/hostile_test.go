@@ -130,8 +130,12 @@ func TestH4ProblemsWithoutEndFillNothing(t *testing.T) {
 		if n := len(c.result.Problems); n != maxProblems {
 			t.Errorf("%d problems are kept", n)
 		}
+		where := "above"
+		if json {
+			where = "in the answer"
+		}
 		err := c.tell(nil)
-		if err == nil || err.Error() != "not everything was copied: 5000 problems, the first 1000 named above" {
+		if err == nil || err.Error() != "not everything was copied: 5000 problems, the first 1000 named "+where {
 			t.Errorf("it ended with %v", err)
 		}
 		switch lines := strings.Count(talk.String(), "\n"); {
