@@ -16,13 +16,10 @@ const Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // reserved are names that additions may not have, besides the fixed ones.
 var reserved []string
 
-// elsewhere tells programs that they run for somebody at another machine: bash then reads
-// ~/.bashrc before a command, prompts name the host. The values are those of an sshd that
-// serves a pipe, since the address that a session comes from would be a relay's.
-var elsewhere = []Variable{
-	{"SSH_CLIENT", "UNKNOWN 65535 65535"},
-	{"SSH_CONNECTION", "UNKNOWN 65535 UNKNOWN 65535"},
-}
+// elsewhere tells programs that they run for somebody at another machine: prompts name
+// the host then. The value is that of an sshd that serves a pipe, since the address that a
+// session comes from would be a relay's. SSH_CLIENT is left out: decision 18.
+var elsewhere = []Variable{{"SSH_CONNECTION", "UNKNOWN 65535 UNKNOWN 65535"}}
 
 // sameName reports names of one variable.
 func sameName(a, b string) bool { return a == b }
