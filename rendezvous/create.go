@@ -103,6 +103,9 @@ func CheckState(cfg Config) error {
 	return err
 }
 
+// SecretError is of the secret shared with the relays, in the file that it names.
+type SecretError = identity.SecretError
+
 // LoadRelaySecret reads the secret shared with the relays from the file path,
-// mode 0600.
+// mode 0600. Its error is a *SecretError.
 func LoadRelaySecret(path string) (credential.Secret, error) { return identity.LoadSecret(path) }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"io"
 	"os"
 	"os/signal"
@@ -81,7 +80,7 @@ func TestB17OpenSecretIsRefused(t *testing.T) {
 }
 
 func TestOtherFilesAreNoSecret(t *testing.T) {
-	for name, text := range map[string]string{"empty": "", "a key": "tucdesk-seed:AAAA", "short": secretPrefix + "AAAA", "not base64": secretPrefix + "!", "long": secretPrefix + string(make([]byte, maxSecret))} {
+	for name, text := range map[string]string{"empty": "", "a key": "tucdesk-seed:AAAA", "short": credential.FilePrefix + "AAAA", "not base64": credential.FilePrefix + "!", "long": credential.FilePrefix + string(make([]byte, maxSecret))} {
 		path := filepath.Join(t.TempDir(), "secret")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -195,7 +194,7 @@ func TestHangUpReadsTheSecretAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	says("cannot be read")
-	next := []byte(secretPrefix + base64.RawURLEncoding.EncodeToString(credential.NewSecret().Bytes()))
+	next := credential.NewSecret().FileText()
 	if bytes.Equal(next, good) {
 		t.Fatal("the same secret")
 	}
@@ -207,7 +206,7 @@ func TestHangUpReadsTheSecretAgain(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if strings.Contains(talk.String(), string(next[len(secretPrefix):])) {
+	if strings.Contains(talk.String(), string(next[len(credential.FilePrefix):])) {
 		t.Error("the secret is in the log")
 	}
 }

@@ -1,24 +1,17 @@
 package main
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
-	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/relay/credential"
 )
 
-const (
-	maxSecret = 4 << 10 // bytes; our choice
-
-	// secretPrefix begins the file that the rendezvous server makes.
-	secretPrefix = "tucdesk-relay-secret:"
-)
+const maxSecret = 4 << 10 // bytes; our choice
 
 // loadSecret reads the secret shared with the rendezvous. The checks of package
 // keyfile are made here again, because that package knows the keys of the system
@@ -29,13 +22,11 @@ func loadSecret(path string) (credential.Secret, error) {
 		return credential.Secret{}, err
 	}
 	defer clear(raw)
-	text, ok := strings.CutPrefix(strings.TrimSuffix(string(raw), "\n"), secretPrefix)
-	secret, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if !ok || err != nil {
+	secret, err := credential.ParseFile(raw)
+	if err != nil {
 		return credential.Secret{}, errors.New("the secret's file is not one that tucdesk-server made")
 	}
-	defer clear(secret)
-	return credential.SecretFrom(secret)
+	return secret, nil
 }
 
 func readPrivate(path string) ([]byte, error) {

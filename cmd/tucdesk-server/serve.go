@@ -176,7 +176,7 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) error {
 	s, err := rendezvous.Open(ctx, cfg)
 	if err != nil {
-		return cli.Listening(openSecret(cfg, err))
+		return cli.Listening(openSecret(err))
 	}
 	if err := greet(ctx, io, s); err != nil {
 		return errors.Join(noAnswer(err), s.Close())
@@ -184,12 +184,11 @@ func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) er
 	return s.Run(ctx)
 }
 
-// openSecret adds to err what to do about the relay secret, if err is of reading that
-// and not of a key.
-func openSecret(cfg rendezvous.Config, err error) error {
-	file := cfg.WithDefaults().Relay.Secret
-	if _, bad := rendezvous.LoadRelaySecret(file); bad != nil && bad.Error() == err.Error() {
-		return cli.RelaySecret(err, file)
+// openSecret adds to err what to do about the relay secret, if it is of that and not of
+// a key.
+func openSecret(err error) error {
+	if bad := new(rendezvous.SecretError); errors.As(err, &bad) {
+		return cli.RelaySecret(err, bad.File)
 	}
 	return err
 }
@@ -212,7 +211,7 @@ func announce(cfg rendezvous.Config) {
 func startRelay(ctx context.Context, cfg *rendezvous.Config) (*relay.Server, error) {
 	secret, err := cfg.OpenRelaySecret()
 	if err != nil {
-		return nil, openSecret(*cfg, err)
+		return nil, openSecret(err)
 	}
 	listen, secure, err := relayAddrs(*cfg)
 	if err != nil {
@@ -334,7 +333,7 @@ func check(io *cli.IO, at place) error {
 		return err
 	}
 	if err := rendezvous.CheckState(cfg); err != nil {
-		return openSecret(cfg, err)
+		return openSecret(err)
 	}
 	io.Say("%s and the keys in %s are in order", at.file(), at.state)
 	return nil

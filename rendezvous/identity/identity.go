@@ -4,7 +4,6 @@
 package identity
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,7 +11,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -161,37 +159,37 @@ func Load(dir string) (*Keys, error) {
 	return k, nil
 }
 
-// secretPrefix marks the text form of the relay secret, so that no other file is
-// taken for it.
-const secretPrefix = "tucdesk-relay-secret:"
-
-func secretText(secret []byte) []byte {
-	return []byte(secretPrefix + base64.RawURLEncoding.EncodeToString(secret) + "\n")
-}
-
 // CreateSecret makes the secret that a server shares with its relays, in a new file.
 func CreateSecret(path string) error {
-	secret := credential.NewSecret().Bytes()
-	defer clear(secret)
-	return keyfile.WriteNew(path, secretText(secret))
+	text := credential.NewSecret().FileText()
+	defer clear(text)
+	return keyfile.WriteNew(path, text)
 }
 
+// SecretError is that of LoadSecret: whoever sees it among errors of keys knows that it is
+// of the relay secret, which is replaced and not revoked.
+type SecretError struct {
+	File string
+	Err  error
+}
+
+// Error returns the text of the cause, which names the file where it is of the file.
+func (e *SecretError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *SecretError) Unwrap() error { return e.Err }
+
 // LoadSecret reads the secret shared with the relays from the file path,
-// mode 0600.
+// mode 0600. Its error is a *SecretError.
 func LoadSecret(path string) (credential.Secret, error) {
-	raw, err := keyfile.ReadPrivate(path, maxKeyFile)
+	text, err := keyfile.ReadPrivate(path, maxKeyFile)
 	if err != nil {
-		return credential.Secret{}, err
+		return credential.Secret{}, &SecretError{path, err}
 	}
-	defer clear(raw)
-	text, ok := bytes.CutPrefix(bytes.TrimSuffix(raw, []byte("\n")), []byte(secretPrefix))
-	if !ok {
-		return credential.Secret{}, fmt.Errorf("reading the relay secret in %q: it does not begin with %q", path, secretPrefix)
-	}
-	secret, err := base64.RawURLEncoding.Strict().AppendDecode(nil, text)
+	defer clear(text)
+	secret, err := credential.ParseFile(text)
 	if err != nil {
-		return credential.Secret{}, fmt.Errorf("reading the relay secret in %q: not base64url", path)
+		return credential.Secret{}, &SecretError{path, fmt.Errorf("reading %q: %w", path, err)}
 	}
-	defer clear(secret)
-	return credential.SecretFrom(secret)
+	return secret, nil
 }
