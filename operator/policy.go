@@ -172,8 +172,10 @@ func policyPublishCommand() *cli.Command {
 				}
 			}
 			return o.WithOwner(ctx, io, func(a *account.Account) error {
-				for _, f := range rules.CheckTeam(rolesOf(a.State, time.Now())) {
-					io.Say("warning: %s", f)
+				if a.State != nil { // or this client has never seen who is in the team
+					for _, f := range rules.CheckTeam(rolesOf(a.State, time.Now())) {
+						io.Say("warning: %s", f)
+					}
 				}
 				return publishPolicy(ctx, &o, io, a, rules.Hash(), text)
 			})
