@@ -34,37 +34,48 @@ func (s *scanner) clone() scanner {
 // step takes one byte. done says that seq is a whole sequence, plain that b is a
 // byte outside of all.
 func (s *scanner) step(b byte) (done, plain bool) {
-	if s.state == ground {
-		switch b {
-		case 0x1b:
-			s.begin(escape, b)
-			return false, false
-		case 0xc2:
-			s.begin(c2, b)
-			return false, false
-		}
-		return false, true
-	}
-	if s.state == c2 && (b < 0x80 || b > 0xbf) { // no character at all: b may begin something
+	escaped := s.state == escape || s.state == escapeMore || s.state == csi
+	switch {
+	case s.state == ground:
+		return s.outside(b)
+	case s.state == c2 && (b < 0x80 || b > 0xbf), // no character at all
+		escaped && b >= 0x80: // no part of any sequence
 		s.state = ground
-		return s.step(b)
-	}
-	if s.state == escape || s.state == escapeMore || s.state == csi {
-		switch {
-		case b == 0x18 || b == 0x1a: // CAN and SUB break a sequence off
-			s.state = ground
-			return false, false
-		case b == 0x1b:
-			s.begin(escape, b)
-			return false, false
-		case b < 0x20 || b == 0x7f: // terminals obey these at once, and go on with the sequence
-			return false, false
-		case b >= 0x80: // no part of any
-			s.state = ground
-			return s.step(b)
-		}
+		return s.outside(b) // b may begin something
+	case escaped && (b < 0x20 || b == 0x7f):
+		s.obey(b)
+		return false, false
 	}
 	s.keep(b)
+	return s.inside(b)
+}
+
+// outside takes a byte that belongs to no sequence that has begun.
+func (s *scanner) outside(b byte) (done, plain bool) {
+	switch b {
+	case 0x1b:
+		s.begin(escape, b)
+	case 0xc2:
+		s.begin(c2, b)
+	default:
+		return false, true
+	}
+	return false, false
+}
+
+// obey takes a control character inside of a sequence that is no string. Terminals obey
+// most at once, and go on with the sequence.
+func (s *scanner) obey(b byte) {
+	switch b {
+	case 0x18, 0x1a: // CAN and SUB break it off
+		s.state = ground
+	case 0x1b:
+		s.begin(escape, b)
+	}
+}
+
+// inside takes a byte of a sequence, which is in seq already.
+func (s *scanner) inside(b byte) (done, plain bool) {
 	switch s.state {
 	case c2:
 		if b > 0x9f { // an ordinary character of two bytes
@@ -74,7 +85,7 @@ func (s *scanner) step(b byte) (done, plain bool) {
 	case escape:
 		return s.afterEscape(b)
 	case escapeMore:
-		if b < 0x20 || b > 0x2f {
+		if b > 0x2f {
 			return s.end()
 		}
 	case csi:
@@ -84,14 +95,7 @@ func (s *scanner) step(b byte) (done, plain bool) {
 	case text:
 		return s.inText(b)
 	case textC2:
-		if s.state = text; b < 0x80 || b > 0x9f {
-			return s.inText(b)
-		}
-		if b == 0x9c { // ST, as all terminals know it
-			s.seq = append(s.seq[:len(s.seq)-min(2, len(s.seq))], 0x1b, '\\')
-			return s.end()
-		}
-		return s.control(b) // the string was broken off
+		return s.afterC2(b)
 	case textEscape:
 		if b == '\\' {
 			return s.end()
@@ -100,6 +104,19 @@ func (s *scanner) step(b byte) (done, plain bool) {
 		return s.step(b)
 	}
 	return false, false
+}
+
+// afterC2 takes the second byte of what may be a C1 control, in a string.
+func (s *scanner) afterC2(b byte) (done, plain bool) {
+	s.state = text
+	switch {
+	case b < 0x80 || b > 0x9f:
+		return s.inText(b)
+	case b == 0x9c: // ST, as all terminals know it
+		s.seq = append(s.seq[:len(s.seq)-min(2, len(s.seq))], 0x1b, '\\')
+		return s.end()
+	}
+	return s.control(b) // the string was broken off
 }
 
 // inText takes a byte of a string.
