@@ -74,6 +74,7 @@ type Agent struct {
 
 	keeper *trust.Keeper
 	ledger *approval.Ledger
+	began  time.Time // when the ledger was opened
 	spool  *spool.Spool
 	gossip *gossip.Memory
 
@@ -162,6 +163,7 @@ func (a *Agent) load() (err error) {
 		return err
 	}
 	a.openGroups()
+	a.began = time.Now()
 	if a.ledger, err = approval.OpenLedger(filepath.Join(a.dir, membership.LedgerFile)); err != nil {
 		return err
 	}
@@ -175,7 +177,7 @@ func (a *Agent) load() (err error) {
 // openJudge gives the agent one who has seen no request yet.
 func (a *Agent) openJudge() {
 	a.judge = judge.New(judge.Config{
-		Agent: a.ID(), Team: a.cert.Team, Token: a.member.Token, Certificate: a.member.Certificate, Version: a.version, User: a.self.Name,
+		Agent: a.ID(), Team: a.cert.Team, Token: a.member.Token, Certificate: a.member.Certificate, Version: a.version, User: a.self.Name, Began: a.began,
 		Keeper: a.keeper, Rate: rate.New[key.ID](rate.Rate{PerSecond: judge.OpenRate, Burst: judge.OpenBurst}), Fetch: a.wantRoster, Accused: a.gossip.Err, IsOpen: a.sessions.has, Logger: a.log,
 	})
 }

@@ -287,6 +287,10 @@ func TestE3ApprovalIsUsedOnceAlsoAfterARestart(t *testing.T) {
 	defer stop(again)
 	q.agent = again
 	q.hs = nil
+	q.wantRefusal(refusal.ApprovalUsed)
+	q.offer.Approvals = nil
+	q.approve("bob", approval.Approve) // so that the ledger is asked
+	again.openJudge()
 	if _, r := q.send(); r != nil {
 		t.Fatalf("the restarted agent answers %+v", r) // its cache is empty: the ledger is what counts
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/witness"
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/policy/approval"
 )
 
 // worked joins an agent, has it work twice, and returns its state folder as a backup
@@ -34,11 +35,24 @@ func worked(t *testing.T, s *served) (dir string) {
 		until(t, "the log to be delivered", func() bool { return len(must(a.spool.Pending(0, 1))) == 0 })
 		stopAgent()
 		if i == 0 {
-			if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
-				t.Fatal(err)
-			}
+			save(t, dir, backup)
 		}
 	}
+	restore(t, dir, backup)
+	return dir
+}
+
+// save copies a state folder.
+func save(t *testing.T, dir, backup string) {
+	t.Helper()
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// restore puts a copy in the place of a state folder.
+func restore(t *testing.T, dir, backup string) {
+	t.Helper()
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +67,6 @@ func worked(t *testing.T, s *served) (dir string) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return dir
 }
 
 // wantForked waits until the agent says of itself that its log went back, and sees that
@@ -83,6 +96,37 @@ func TestStateFolderThatWasSetBack(t *testing.T) {
 		return err == nil && st.Forked && st.Code == refusal.AuditFork
 	})
 	wantForked(t, a)
+}
+
+// The ledger is set back with its disk, so an approval that was used since is in no
+// record of the machine's. Who has the server's help, and the one-time key of the first
+// run yet, gets no second one all the same.
+func TestE3ApprovalUsedBeforeTheDiskWasSetBackIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	k := newTeam(t, openPolicy)
+	k.startRelay()
+	dir, backup := k.join("gated"), filepath.Join(t.TempDir(), "backup")
+	save(t, dir, backup)
+	a := k.open(dir)
+	q := k.askFor(a, "ann", argv("echo", "once"))
+	q.approve("bob", approval.Approve)
+	if out, _, _, err := q.exec(""); err != nil || out != "once\n" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	stop(a)
+	restore(t, dir, backup)
+	again := k.open(dir)
+	defer stop(again)
+	q.agent = again
+	q.wantRefusal(refusal.ApprovalUsed)
+	if n := again.sessions.count(); n != 0 {
+		t.Errorf("%d sessions", n)
+	}
+	next := k.askFor(again, "ann", argv("echo", "twice"))
+	next.approve("bob", approval.Approve)
+	if out, _, _, err := next.exec(""); err != nil || out != "twice\n" {
+		t.Errorf("approved since: %q, %v", out, err)
+	}
 }
 
 // A machine that goes on where a snapshot left it has nothing new to send: it learns from

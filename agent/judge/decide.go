@@ -47,6 +47,9 @@ func (j *Judge) decide(q *Question, now time.Time) (Answer, error) {
 		return ans, nil
 	case policy.NeedApproval:
 		ans.Uses, err = approval.Check(t.Roster, q.Request, q.Hash, ans.Decision.Approval, q.Offer.Approvals, now)
+		if err == nil {
+			err = j.remembers(ans.Uses, now)
+		}
 		return ans, err
 	}
 	err = ans.Decision.Err()
@@ -54,6 +57,22 @@ func (j *Judge) decide(q *Question, now time.Time) (Answer, error) {
 		err = errors.New("deciding: internal error: neither allowed nor refused")
 	}
 	return ans, err
+}
+
+// remembers refuses with ApprovalUsed approvals that were given before this program
+// began: the disk may have been set back since, and the ledger on it, which then does
+// not know that they were used (attack E3). Nobody else could say so: an honest server
+// sees to it that a request runs once, and one that helps to run it twice would not tell.
+// Ages are compared, not times, so that a clock which was ahead when the program began
+// keeps nothing out until it is as late as that.
+func (j *Judge) remembers(uses []approval.Use, now time.Time) error {
+	for _, u := range uses {
+		age := now.Sub(u.IssuedAt.Time()) - time.Millisecond // statements have no smaller part of a second
+		if age > now.Sub(j.cfg.Began) {
+			return refusal.New(refusal.ApprovalUsed, "an approval was given before this machine's agent began, which does not know whether it was used then")
+		}
+	}
+	return nil
 }
 
 // checkProgram refuses with ProgramTooOld while this program is older than the

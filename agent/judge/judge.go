@@ -35,6 +35,7 @@ type Config struct {
 	Certificate statement.Signed // of the agent, from its join
 	Version     string           // of this program
 	User        string           // that the agent runs as
+	Began       time.Time        // when the agent's program opened its ledger; see remembers
 
 	Keeper  *trust.Keeper
 	Rate    *rate.Limiter[key.ID]       // OPENs of each operator

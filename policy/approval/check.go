@@ -19,6 +19,7 @@ type Use struct {
 	Hash      key.Hash // of the approval's statement
 	Approver  key.ID
 	Person    string
+	IssuedAt  wire.Millis
 	ExpiresAt wire.Millis
 }
 
@@ -96,7 +97,7 @@ func (c *checker) take(s statement.Signed) {
 		return
 	}
 	c.people[by.Person] = true
-	c.uses = append(c.uses, Use{ID: a.ID, Hash: s.Hash(), Approver: by.Key.ID(), Person: by.Person, ExpiresAt: a.ExpiresAt})
+	c.uses = append(c.uses, Use{ID: a.ID, Hash: s.Hash(), Approver: by.Key.ID(), Person: by.Person, IssuedAt: a.IssuedAt, ExpiresAt: a.ExpiresAt})
 }
 
 // open verifies who says what about this request. A denial is taken from
