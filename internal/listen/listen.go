@@ -29,7 +29,9 @@ const choices = 8
 
 // Loopback listens at a port of loopback, in each of its families that the system has. It
 // returns at least one listener, all at one port, or an error in which syscall.EADDRINUSE
-// is found where somebody has the port in either. Port 0 is any that is free in both.
+// is found where somebody has the port in either. Port 0 is any that is free in both. A
+// family that is there and cannot be listened in, for whatever reason, is an error: what
+// is left free somebody else can take.
 func Loopback(ctx context.Context, port uint16) (list []net.Listener, err error) {
 	for range choices {
 		list, err = both(ctx, port)
@@ -48,7 +50,7 @@ func both(ctx context.Context, port uint16) (list []net.Listener, err error) {
 		case bad == nil:
 			list = append(list, l)
 			port = uint16(l.Addr().(*net.TCPAddr).Port)
-		case taken(bad):
+		case !isAny(bad, absentErrors):
 			for _, l := range list {
 				_ = l.Close()
 			}
@@ -65,14 +67,14 @@ func both(ctx context.Context, port uint16) (list []net.Listener, err error) {
 	return nil, err
 }
 
-// taken reports an error of a port that somebody has.
-func taken(err error) bool {
-	return slices.ContainsFunc(takenErrors, func(e error) bool { return errors.Is(err, e) })
+func isAny(err error, of []error) bool {
+	return slices.ContainsFunc(of, func(e error) bool { return errors.Is(err, e) })
 }
 
-// inUse is err so that syscall.EADDRINUSE is found in it on every system.
+// inUse is err so that syscall.EADDRINUSE is found in it on every system, where it is of a
+// port that somebody has.
 func inUse(err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
+	if errors.Is(err, syscall.EADDRINUSE) || !isAny(err, takenErrors) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", syscall.EADDRINUSE, err)

@@ -33,7 +33,7 @@ func (s *Set) listen(spec Spec) error {
 	return nil
 }
 
-// openTCP listens in both families where a host is unsaid, one of them being enough.
+// openTCP listens in each family that the system has where a host is unsaid.
 func (s *Set) openTCP(at Address) ([]net.Listener, string, error) {
 	if at.Host == "" && s.cfg.Gateway {
 		at.Host = Everywhere

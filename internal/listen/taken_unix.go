@@ -1,7 +1,0 @@
-//go:build unix
-
-package listen
-
-import "syscall"
-
-var takenErrors = []error{syscall.EADDRINUSE}
