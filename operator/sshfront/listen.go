@@ -115,15 +115,7 @@ func (t *tunnels) listen(ctx context.Context, o session.Opening) (*listener, err
 		return nil, err
 	}
 	l := &listener{what: o, host: o.Host}
-	if err := t.ask(ctx, s, l); err != nil {
-		return nil, err
-	}
-	select {
-	case <-s.Done(): // perhaps after accept looked for what it had
-		t.running.Go(func() { t.ended(ctx, s) })
-	default:
-	}
-	return l, nil
+	return l, t.ask(ctx, s, l)
 }
 
 // ask has the machine listen and notes the listener, a new one as well.
@@ -139,6 +131,9 @@ func (t *tunnels) ask(ctx context.Context, s *Session, l *listener) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if over(s) { // perhaps accept has looked already for what it had, and nobody would ask again
+		return endOf(s)
+	}
 	if l.name == "" {
 		l.name = nameOf(l.what)
 		t.listeners[l.name] = l
@@ -192,7 +187,7 @@ func (t *tunnels) ended(ctx context.Context, s *Session) {
 		return
 	}
 	since := time.Now()
-	t.say("%s listens for -R no more: %s; it is asked again", terminal.Escape(t.front.cfg.Host), terminal.Escape(errText(s.Err())))
+	t.say("%s listens for -R no more: %s; it is asked again", terminal.Escape(t.front.cfg.Host), terminal.Escape(endOf(s).Error()))
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
 		wait := time.NewTimer(pause)
 		select {
@@ -207,11 +202,12 @@ func (t *tunnels) ended(ctx context.Context, s *Session) {
 	}
 }
 
-func errText(err error) string {
-	if err == nil {
-		return "the session has ended"
+// endOf is why a session is over.
+func endOf(s *Session) error {
+	if err := s.Err(); err != nil {
+		return err
 	}
-	return err.Error()
+	return errors.New("the session has ended")
 }
 
 // lose marks what s had as not listening, and reports whether the caller is the one to
@@ -252,6 +248,7 @@ func (t *tunnels) restore(ctx context.Context, since time.Time) bool {
 	for _, l := range t.missing() {
 		err := t.ask(ctx, s, l)
 		switch {
+		case err == nil && !t.had(l): // cancelled meanwhile, or lost again
 		case err == nil:
 			l.told = false
 			t.say("%s listens at %s again after %s", host, l.at(), time.Since(since).Round(100*time.Millisecond))
@@ -292,6 +289,13 @@ func (t *tunnels) missing() (list []*listener) {
 		}
 	}
 	return list
+}
+
+// had reports whether a session has a listener.
+func (t *tunnels) had(l *listener) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return l.pipe != nil
 }
 
 // restored reports whether every listener is had; then the next loss is somebody
