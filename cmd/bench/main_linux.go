@@ -48,7 +48,7 @@ func root() *cli.Command {
 					f.DurationVar(&cfg.Idle, "idle", cfg.Idle, "watch idle sessions for that `time`")
 					f.DurationVar(&cfg.Sleep, "sleep", cfg.Sleep, "stop everybody for that `time` in the row about sleep")
 					f.StringVar(&cfg.Programs, "programs", "", "`folder` of built programs (default: build those of this checkout)")
-					f.BoolVar(&asJSON, "json", false, "print the answer as JSON, in a form that stays stable")
+					f.BoolVar(&asJSON, "json", false, cli.JSONUsage)
 				},
 				Run: func(ctx context.Context, io *cli.IO, rows []string) error {
 					cfg.Log, cfg.Without = io.Err, strings.FieldsFunc(without, func(c rune) bool { return c == ',' })

@@ -116,6 +116,9 @@ func muted(arg any) any {
 	return strings.ReplaceAll(terminal.Escape(text), `\\`, `\`)
 }
 
+// JSONUsage is the usage of --json, for an answer that PrintJSON writes.
+const JSONUsage = "print the answer as JSON, in a form that stays stable"
+
 // PrintJSON writes v as one indented JSON value, the stable form of an answer, in which
 // each object that stands for itself says its schemaVersion. Texts in it are made inert.
 func (i *IO) PrintJSON(v any) error {

@@ -83,7 +83,7 @@ func (w *world) keptThroughKill(t *testing.T) {
 	}
 	eventually(t, "the shell that has ended is not listed", func() bool { return len(w.ann.shells(t, "web")) == 0 })
 	w.ann.run("attach", "build").is(t, 2).hints(t, "the machine comes behind the name: tucdesk attach build HOST")
-	w.ann.run("attach", "build", "web").is(t, 2).hints(t, "without one: tucdesk ssh HOST COMMAND")
+	w.ann.run("attach", "build", "web").is(t, 2).hints(t, "without one: tucdesk ssh web COMMAND")
 	w.ann.at(cols, rows, "xterm", "attach", "build", "web").ends(t, 1, "not_found")
 }
 

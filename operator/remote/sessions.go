@@ -75,7 +75,7 @@ func sessionsList() *cli.Command {
 		MaxArgs: 1, Complete: o.CompleteHosts,
 		Flags: func(f *flag.FlagSet) {
 			o.keptFlags(f)
-			f.BoolVar(&o.JSON, "json", false, verb.JSONUsage)
+			f.BoolVar(&o.JSON, "json", false, cli.JSONUsage)
 		},
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
 			return o.WithAccount(ctx, tio, func(a *account.Account) error {
@@ -148,7 +148,7 @@ func askAll(tio *cli.IO, places []place, ask func(place) ([]keptShell, error)) (
 func (o *sessionOptions) askOne(ctx context.Context, a *account.Account, tio *cli.IO, p place) ([]keptShell, error) {
 	text, err := o.keepers(ctx, a, tio, p, wire.Keep{Do: wire.KeepList})
 	if err != nil {
-		return nil, err
+		return nil, cli.About(p.Host, err)
 	}
 	var list []keptShell
 	if json.Unmarshal(text, &list) != nil {
@@ -243,7 +243,7 @@ func AttachCommand() *cli.Command {
 				return err
 			}
 			params := wire.Params{User: p.User, Argv: []wire.Bytes{}, Env: []wire.EnvVar{}, TTY: true, Keep: &wire.Keep{Do: wire.KeepAttach, Name: args[0]}}
-			return o.runKept(ctx, tio, o.want(p.Host, wire.Shell, params), around{escape: '~'})
+			return cli.About(p.Host, o.runKept(ctx, tio, o.want(p.Host, wire.Shell, params), around{escape: '~'}))
 		},
 	}
 }
@@ -261,7 +261,7 @@ func sessionsKill() *cli.Command {
 			}
 			return o.WithAccount(ctx, tio, func(a *account.Account) error {
 				if _, err := o.keepers(ctx, a, tio, p, wire.Keep{Do: wire.KeepKill, Name: args[0]}); err != nil {
-					return err
+					return cli.About(p.Host, err)
 				}
 				shellsLeft(a.Home).gone(args[0], p)
 				tio.Say("ended %s on %s", args[0], p.Host)
@@ -337,7 +337,7 @@ func (o *sessionOptions) whereIs(args []string) (place, error) {
 		}
 		return found[0], nil
 	case 0:
-		a, err := account.Open(home)
+		a, err := o.OpenAccount()
 		if err != nil { // without a team there are no machines to name
 			return place{}, err
 		}

@@ -14,9 +14,6 @@ import (
 	"github.com/tucdesk/tucdesk/policy"
 )
 
-// JSONUsage is the usage of --json.
-const JSONUsage = "print the answer as JSON, in a form that stays stable"
-
 // Options are the flags that every verb has.
 type Options struct {
 	state string
@@ -31,7 +28,7 @@ func (o *Options) Flags(f *flag.FlagSet) {
 // JSONFlag is Flags and --json.
 func (o *Options) JSONFlag(f *flag.FlagSet) {
 	o.Flags(f)
-	f.BoolVar(&o.JSON, "json", false, JSONUsage)
+	f.BoolVar(&o.JSON, "json", false, cli.JSONUsage)
 }
 
 // QuietFlag is for verbs whose answer has one word that scripts want alone.
@@ -69,13 +66,19 @@ func (o *Options) WithRoster(ctx context.Context, io *cli.IO, f func(*account.Ac
 	})
 }
 
-// Offline opens the account and runs f without having spoken to the server.
-func (o *Options) Offline(io *cli.IO, f func(*account.Account) error) error {
+// OpenAccount opens the account in the state folder that the person chose, without the
+// network and without a word about what will expire. The caller closes it.
+func (o *Options) OpenAccount() (*account.Account, error) {
 	home, err := o.Home()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	a, err := account.Open(home)
+	return account.Open(home)
+}
+
+// Offline opens the account and runs f without having spoken to the server.
+func (o *Options) Offline(io *cli.IO, f func(*account.Account) error) error {
+	a, err := o.OpenAccount()
 	if err != nil {
 		return err
 	}
@@ -140,11 +143,7 @@ func Beginning(list []string, typed string) []string {
 
 // completeLast offers what find knows for what stands behind the last of marks.
 func (o *Options) completeLast(marks, typed string, find func(a *account.Account, last string) []string) (list []string) {
-	home, err := o.Home()
-	if err != nil {
-		return nil
-	}
-	a, err := account.Open(home)
+	a, err := o.OpenAccount()
 	if err != nil {
 		return nil
 	}
