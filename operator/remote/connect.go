@@ -70,9 +70,9 @@ func connect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*open
 		if _, again := a.FetchAgents(ctx); again != nil {
 			return nil, err
 		}
-		return tryConnect(ctx, a, io, w)
+		conn, err = tryConnect(ctx, a, io, w)
 	}
-	return conn, err
+	return conn, nameVariables(err, a.Rules, w.params.Env)
 }
 
 func tryConnect(ctx context.Context, a *account.Account, io *cli.IO, w want) (*opened, error) {

@@ -7,8 +7,8 @@ import "flag"
 // the ssh of this computer.
 type foreign struct {
 	letter, long string
-	takes        bool // a value
-	why, hint    string
+	takes        bool   // a value
+	why, hint    string // why is "" for what is so anyway, or has no use in a sealed session: scripts pass it
 }
 
 const notAKeyFile = "who you are: tucdesk whoami; somebody else's state folder: --state DIR"
@@ -29,6 +29,16 @@ var foreigners = [...]foreign{
 	{"P", "tag", true, "there are no tags of ssh's configuration", "options with a meaning here are given by -o: tucdesk ssh --help"},
 	{"G", "print-config", false, "there is no configuration of ssh's to print", "what OpenSSH is told: tucdesk ssh-config"},
 	{"y", "syslog", false, "nothing is sent to the system's log", "messages are on standard error: 2> >(logger)"},
+	{"4", "ipv4", false, "", ""},
+	{"6", "ipv6", false, "", ""},
+	{"C", "compress", false, "", ""},
+	{"x", "no-x11", false, "", ""},
+	{"a", "no-forward-agent", false, "", ""},
+	{"k", "no-gssapi", false, "", ""},
+	{"M", "master", false, "", ""},
+	{"c", "cipher", true, "", ""},
+	{"m", "mac", true, "", ""},
+	{"S", "control-path", true, "", ""},
 }
 
 // given is a foreign letter as it was typed.
@@ -51,7 +61,9 @@ func (f *foreignFlag) IsBoolFlag() bool { return !f.takes }
 
 // Set notes that it was given.
 func (f *foreignFlag) Set(value string) error {
-	*f.to = append(*f.to, given{f.foreign, value})
+	if f.takes || value == "true" { // --x11=false asks for nothing
+		*f.to = append(*f.to, given{f.foreign, value})
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync"
 	"syscall"
@@ -110,8 +111,12 @@ func ForwardCommand() *cli.Command {
 	}
 }
 
-// notListened adds to err what to type instead where another program has the port.
+// notListened adds to err what to do where another program has the port, or something
+// the name of the socket.
 func notListened(s forward.Spec, err error) error {
+	if s.Listen.Socket != "" && (errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fs.ErrExist)) {
+		return &cli.Error{Err: err, Hints: []string{"where no program listens there any more: rm " + terminal.Quote([]byte(s.Listen.Socket)), "tucdesk ssh does that by itself with: -o StreamLocalBindUnlink=yes"}}
+	}
 	taken := s.Listen.Port
 	if taken == 0 || !errors.Is(err, syscall.EADDRINUSE) {
 		return err

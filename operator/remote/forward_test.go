@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -85,5 +87,23 @@ func TestTakenPortIsNamedWithAnotherOne(t *testing.T) {
 	cli.Report(&talk, notListened(spec, set.Add(t.Context(), spec)))
 	if want := fmt.Sprintf("hint: port %d is in use here; choose another, as %d:localhost:80\n", port, port+1); !strings.Contains(talk.String(), want) {
 		t.Errorf("said %q, want %q", talk.String(), want)
+	}
+}
+
+func TestSocketInTheWayIsNamedWithWhatToDo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := forward.Parse(forward.Local, path+":localhost:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := forward.New(forward.Config{Report: func(forward.Event) {}})
+	defer set.Close()
+	var talk bytes.Buffer
+	cli.Report(&talk, notListened(spec, set.Add(t.Context(), spec)))
+	if !strings.Contains(talk.String(), "any more: rm "+path+"\n") || !strings.Contains(talk.String(), "-o StreamLocalBindUnlink=yes\n") {
+		t.Errorf("said %q", talk.String())
 	}
 }

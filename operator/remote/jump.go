@@ -11,17 +11,12 @@ import (
 	"strings"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
-	"github.com/tucdesk/tucdesk/operator/account"
 )
 
 // knows reports whether HOST is a machine of the team, as seen last: no jump leads
 // nearer to it.
 func (o *sshOptions) knows(arg string) (bool, error) {
-	home, err := o.Home()
-	if err != nil {
-		return false, err
-	}
-	a, err := account.Open(home)
+	a, err := o.OpenAccount()
 	if err != nil {
 		return false, err
 	}

@@ -65,27 +65,11 @@ func (o *sshOptions) flags(f *flag.FlagSet) {
 		f.StringVar(s.v, s.letter, "", "")
 	}
 	f.BoolVar(&o.inBackground, backgroundFlag, false, "")
-	for letter, long := range meaningless { // scripts pass them
-		var ignored bool
-		both(&ignored, long, letter, "")
-	}
-	for letter, long := range meaninglessValues {
-		var ignored string
-		f.StringVar(&ignored, long, "", "")
-		f.StringVar(&ignored, letter, "", "")
-	}
 	o.foreignFlags(f)
 }
 
 // backgroundFlag tells a process that it is the one in the background.
 const backgroundFlag = "in-background"
-
-// meaningless are letters that ask for what is so anyway, or for what a sealed
-// session has no use for.
-var meaningless = map[string]string{"4": "ipv4", "6": "ipv6", "C": "compress", "x": "no-x11", "a": "no-forward-agent", "k": "no-gssapi", "M": "master"}
-
-// meaninglessValues are those with a value; as options they are among ignored.
-var meaninglessValues = map[string]string{"c": "cipher", "m": "mac", "S": "control-path"}
 
 // ignored are options of ssh_config that change nothing here. The machine is always
 // checked by the team's roster, the session watches its own paths, and ciphers are
@@ -116,17 +100,17 @@ func (o *sshOptions) settle() error {
 	if o.jump != "" {
 		return nil // OpenSSH's business, unless HOST is a machine of the team
 	}
-	if len(o.identity) > 0 {
-		return usage(notAKeyFile, "-i: there are no key files to choose from")
-	}
 	return o.settleOurs()
 }
 
 // settleOurs refuses what the ssh of this computer would have had a meaning for.
 func (o *sshOptions) settleOurs() error {
+	refused := slices.IndexFunc(o.foreign, func(g given) bool { return g.why != "" })
 	switch {
-	case len(o.foreign) > 0:
-		return o.foreign[0].refuse()
+	case len(o.identity) > 0:
+		return usage(notAKeyFile, "-i: there are no key files to choose from")
+	case refused >= 0:
+		return o.foreign[refused].refuse()
 	case o.port != "" && o.port != "22":
 		return &cli.Error{Err: refusal.New(refusal.BadArgument, "-p %s: a machine is reached by its name, not by an address and a port", o.port), Exit: cli.ExitUsage, Hints: []string{
 			"tucdesk ls shows the names; leave -p out", "an sshd that listens there at that port: tucdesk ssh -J HOST -p " + o.port + " localhost"}}

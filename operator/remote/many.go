@@ -160,20 +160,12 @@ func (m *many) work(ctx context.Context, targets []fleet.Target, next <-chan int
 		begun := time.Now()
 		err := ctx.Err()
 		if err == nil && a == nil {
-			a, err = m.account()
+			a, err = m.OpenAccount()
 		}
 		results[i] = m.on(ctx, a, targets[i], err)
 		results[i].Seconds = time.Since(begun).Seconds()
 		m.tell(results[i])
 	}
-}
-
-func (m *many) account() (*account.Account, error) {
-	home, err := m.Home()
-	if err != nil {
-		return nil, err
-	}
-	return account.Open(home)
 }
 
 // on runs it on one machine, unless there is an error already.

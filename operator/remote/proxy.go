@@ -60,28 +60,24 @@ type proxy struct {
 }
 
 func (p *proxy) run(ctx context.Context) error {
-	home, err := p.Home()
-	if err != nil {
-		return err
-	}
-	a, err := account.Open(home) // without the network; to read the policy, and to say early that there is no team
+	a, err := p.OpenAccount() // to read the policy, and to say early that there is no team
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	hostKey, err := sshfront.HostKey(home.Path(sshfront.HostKeyFile))
+	hostKey, err := sshfront.HostKey(a.Home.Path(sshfront.HostKeyFile))
 	if err != nil {
 		return err
 	}
 	rules := a.Rules
 	cfg := sshfront.Config{
-		Key: hostKey, Host: p.host, Open: p.open, Passing: passing, Report: cli.Report, Talk: p.io.Err,
+		Key: hostKey, Host: p.host, Open: p.open, Passing: passing, Report: p.report, Talk: p.io.Err,
 		Env: func(name string) bool { return rules != nil && rules.EnvAllowed(name) },
 	}
 	cfg.Other = func(machine string) sshfront.Config {
 		other, there := cfg, *p
 		other.Host, there.host = machine, machine
-		other.Open = there.open
+		other.Open, other.Report = there.open, there.report
 		return other
 	}
 	err = sshfront.Serve(ctx, cfg, p.io.In, stdout{p.io.Out})
@@ -92,6 +88,9 @@ func (p *proxy) run(ctx context.Context) error {
 	}
 	return err
 }
+
+// report is cli.Report for what fails on this machine.
+func (p *proxy) report(w io.Writer, err error) int { return cli.Report(w, cli.About(p.host, err)) }
 
 // stdout is our standard output with the Close that a connection has.
 type stdout struct{ io.Writer }
@@ -107,11 +106,7 @@ func (s stdout) Close() error {
 // open opens one session with an account of its own: it keeps the session's place
 // on the relay, and one channel's wait for an approval holds up no other.
 func (p *proxy) open(ctx context.Context, ask sshfront.Ask, say io.Writer) (*sshfront.Session, error) {
-	home, err := p.Home()
-	if err != nil {
-		return nil, err
-	}
-	a, err := account.Open(home)
+	a, err := p.OpenAccount()
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +143,8 @@ func (p *proxy) openWith(ctx context.Context, a *account.Account, ask sshfront.A
 
 // aside prints lines for a person. One on the terminal of a program stays apart from
 // the program's own line.
-func aside(tio *cli.IO, terminal bool) func(format string, args ...any) {
-	if !terminal {
+func aside(tio *cli.IO, onTerminal bool) func(format string, args ...any) {
+	if !onTerminal {
 		return tio.Say
 	}
 	return func(format string, args ...any) { tio.Say("\n"+format, args...) }

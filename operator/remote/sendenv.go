@@ -1,13 +1,16 @@
 package remote
 
 import (
+	"fmt"
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
-	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/policy"
 )
 
 // sendEnv reads -o SendEnv: patterns of names, and those behind a dash that take back
@@ -48,17 +51,32 @@ func (o *sshOptions) variables(environ []string, allowed func(name string) bool,
 	return list
 }
 
+// nameVariables adds to err, by which a request was denied for its variables, those that
+// the policy does not allow. Here they are our own words; a denial repeats nothing of a
+// request, so that nothing that a peer wrote is printed or logged.
+func nameVariables(err error, rules *policy.Rules, env []wire.EnvVar) error {
+	if refusal.Of(err) != refusal.EnvNotAllowed || rules == nil {
+		return err
+	}
+	var names []string
+	for _, v := range env {
+		if !rules.EnvAllowed(v.Name) {
+			names = append(names, strconv.Quote(v.Name))
+		}
+	}
+	if len(names) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, strings.Join(names, ", "))
+}
+
 // addSent adds them by the policy as it was seen last: the machine judges them by its
 // own, like every other.
 func (o *sshOptions) addSent(p *wire.Params) error {
 	if len(o.sent) == 0 {
 		return nil
 	}
-	home, err := o.Home()
-	if err != nil {
-		return err
-	}
-	a, err := account.Open(home)
+	a, err := o.OpenAccount()
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/internal/wire"
 	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/fleet"
 	"github.com/tucdesk/tucdesk/operator/screen"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
@@ -109,7 +110,9 @@ func SSHCommand() *cli.Command {
 		Example: "tucdesk ssh web\ntucdesk ssh deploy@web\ntucdesk ssh web 'tail -n 50 /var/log/syslog | grep error'\n" +
 			"tucdesk ssh -fNL 8080:localhost:80 web\ntucdesk ssh -J bastion admin@10.0.0.7",
 		MinArgs: 1, MaxArgs: -1, Again: func() bool { return true }, Flags: o.flags, Complete: o.CompleteHosts,
-		Run: func(ctx context.Context, tio *cli.IO, args []string) error { return o.run(ctx, tio, args) },
+		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
+			return cli.About(fleet.ParseTarget(args[0]).Name, o.run(ctx, tio, args))
+		},
 	}
 }
 
@@ -147,9 +150,9 @@ func (o *sshOptions) run(ctx context.Context, tio *cli.IO, args []string) error 
 	}
 	host := target(&o.user, args[0])
 	if o.stdio != "" {
-		return cli.About(host, o.connectStdio(ctx, tio, host))
+		return o.connectStdio(ctx, tio, host)
 	}
-	return cli.About(host, o.open(ctx, tio, host, command))
+	return o.open(ctx, tio, host, command)
 }
 
 func (o *sessionOptions) want(host string, action wire.Action, p wire.Params) want {

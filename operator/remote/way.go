@@ -230,9 +230,7 @@ func (o *opened) tellLoss(ctx context.Context, host string, say func(format stri
 				say("tucdesk: no way to %s for %s; what is sent is kept; it waits up to %s", terminal.Escape(host), short(lostAfter), o.patience())
 				continue
 			}
-			t := time.NewTimer(left)
-			defer t.Stop()
-			wait = t.C
+			wait = time.After(left)
 		case !way.Lost && !said.IsZero():
 			say("tucdesk: there is a way to %s again after %s: %s %s", terminal.Escape(host), short(time.Since(said)), way.Kind, terminal.Escape(way.Name))
 			said = time.Time{}
