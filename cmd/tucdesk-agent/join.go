@@ -18,6 +18,7 @@ const (
 
 func joinCommand() *cli.Command {
 	var dir, name string
+	var asJSON bool
 	return &cli.Command{
 		Use:   "join TOKEN|FILE|-",
 		Short: "Make this machine an agent of a team",
@@ -32,6 +33,7 @@ func joinCommand() *cli.Command {
 		Flags: func(f *flag.FlagSet) {
 			stateFlag(&dir)(f)
 			f.StringVar(&name, "name", "", "`NAME` in the team: a-z, 0-9, . and - (default: this host's)")
+			f.BoolVar(&asJSON, "json", false, cli.JSONUsage)
 		},
 		MinArgs: 1, MaxArgs: 1, Files: true,
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
@@ -46,15 +48,19 @@ func joinCommand() *cli.Command {
 			if err := agent.Join(ctx, state, token, agent.JoinOptions{Name: name, Version: cli.Version()}); err != nil {
 				return notJoined(err, token, state)
 			}
-			io.Say("joined; the agent's state is in %s", state)
-			if dir != "" {
-				io.Say("now run: tucdesk-agent run --state %s", dir)
-				return nil
+			if asJSON {
+				return io.PrintJSON(joined{state})
 			}
-			io.Say("now run: tucdesk-agent run")
+			io.Say("joined; the agent's state is in %s", state)
+			io.Say("now run: %s", typed("tucdesk-agent run", state))
 			return nil
 		},
 	}
+}
+
+// joined is the answer of join --json. The names stay; a field may be added.
+type joined struct {
+	State string `json:"state"` // folder that the agent is run with
 }
 
 // notJoined says what to do about err, by which state did not join with token. Only a

@@ -30,7 +30,7 @@ func statusCommand() *cli.Command {
 		Example: "tucdesk-agent status\ntucdesk-agent status --json",
 		Flags: func(f *flag.FlagSet) {
 			stateFlag(&dir)(f)
-			f.BoolVar(&asJSON, "json", false, "one JSON object")
+			f.BoolVar(&asJSON, "json", false, cli.JSONUsage)
 		},
 		Run: func(_ context.Context, io *cli.IO, _ []string) error {
 			state, err := stateDir(dir)
@@ -39,7 +39,7 @@ func statusCommand() *cli.Command {
 			}
 			s, err := agent.ReadStatus(state)
 			if _, there := os.Lstat(state); errors.Is(err, fs.ErrNotExist) && there == nil {
-				return &cli.Error{Err: fmt.Errorf("no agent runs on %q", state), Hints: []string{"tucdesk-agent run"}}
+				return &cli.Error{Err: fmt.Errorf("no agent runs on %q", state), Hints: []string{typed("tucdesk-agent run", state)}}
 			}
 			if err != nil {
 				return unopened(err, state, "status")
@@ -63,7 +63,7 @@ func troubled(s agent.Status, state string) error {
 	if s.Forked && s.Code == refusal.AuditFork {
 		e.Hints = []string{
 			"an owner of the team takes this machine out: tucdesk agent rm " + s.Name + "; its name is free then, for a new token: tucdesk token create",
-			fmt.Sprintf("then, here and wherever else a copy of it lies: stop the agent, move its state folder %q away, and join anew: tucdesk-agent join TOKEN", state),
+			fmt.Sprintf("then, here and wherever else a copy of it lies: stop the agent, move its state folder %q away, and join anew: %s TOKEN", state, typed("tucdesk-agent join", state)),
 		}
 	}
 	return e

@@ -38,11 +38,11 @@ func TestJ1StatusCannotSpeakToTheTerminal(t *testing.T) {
 // work is no success, and where its own log is what does not fit nobody else is blamed.
 func TestTroubleIsAnErrorWithItsNextStep(t *testing.T) {
 	for want, s := range map[string]agent.Status{
-		"":                          {Problem: "unreachable: it passes"},
-		"tucdesk agent rm web;":     {Name: "web", Code: refusal.AuditFork, Forked: true},
-		"state folder \"/st\" away": {Code: refusal.AuditFork, Forked: true},
-		"witness-*.json":            {Code: refusal.AuditFork},
-		"tucdesk team renew":        {Code: refusal.RosterExpired},
+		"":                      {Problem: "unreachable: it passes"},
+		"tucdesk agent rm web;": {Name: "web", Code: refusal.AuditFork, Forked: true},
+		"state folder \"/st\" away, and join anew: tucdesk-agent join --state \"/st\" TOKEN": {Code: refusal.AuditFork, Forked: true},
+		"witness-*.json":     {Code: refusal.AuditFork},
+		"tucdesk team renew": {Code: refusal.RosterExpired},
 	} {
 		var talk bytes.Buffer
 		exit := cli.Report(&talk, troubled(s, "/st"))
@@ -61,6 +61,27 @@ func TestStatusAsJSONHasTimesAsEverywhere(t *testing.T) {
 	for _, want := range []string{`"schemaVersion":1,`, `"time":"2026-11-22T17:43:47.732Z"`, `"since":null`, `"graceEnds":"2026-11-22T17:43:48Z"`, `"certificateExpires":null`, `"name":"web"`} {
 		if !strings.Contains(string(raw), want) {
 			t.Errorf("no %s in %s", want, raw)
+		}
+	}
+}
+
+// A hint for a folder that was named can be copied as it stands.
+func TestHintsNameTheStateFolder(t *testing.T) {
+	usual, err := agent.DefaultDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := typed("tucdesk-agent run", usual); got != "tucdesk-agent run" {
+		t.Errorf("for the usual folder: %s", got)
+	}
+	dir := t.TempDir()
+	for want, args := range map[string][]string{
+		"hint: tucdesk-agent run --state \"" + dir + "\"\n":                {"status", "--state", dir},
+		"tucdesk-agent join --state \"" + dir + "/none\" TOKEN, with what": {"status", "--state", dir + "/none"},
+	} {
+		var talk bytes.Buffer
+		if status := cli.Run(t.Context(), &cli.IO{Out: &talk, Err: &talk}, commands(), args); status != cli.ExitFailed || !strings.Contains(talk.String(), want) {
+			t.Errorf("%q: status %d, said %q, want %q", args, status, talk.String(), want)
 		}
 	}
 }

@@ -10,14 +10,17 @@ import (
 	"syscall"
 
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/relay/hop"
 )
 
 const defaultConfig = "/etc/tucdesk/relay.toml"
 
 func root() *cli.Command {
 	var path string
+	var asJSON bool
 	var inLab lab
 	flags := func(f *flag.FlagSet) { f.StringVar(&path, "config", defaultConfig, "configuration `FILE`") }
+	answers := func(f *flag.FlagSet) { flags(f); f.BoolVar(&asJSON, "json", false, cli.JSONUsage) }
 	return &cli.Command{
 		Use: "tucdesk-relay", Short: "Forward sealed datagrams between the two ends of a session",
 		Long: "Runs a relay beside the one in tucdesk-server. The first two keys of the configuration file are needed:\n\n" +
@@ -39,15 +42,19 @@ func root() *cli.Command {
 				Use: "create-key", Short: "Make the key of the secure address, once",
 				Long:    "Writes a new key to the file that the configuration names, mode 0600, and prints its pin. A key that exists is kept.",
 				Example: "tucdesk-relay create-key --config /etc/tucdesk/relay.toml",
-				Flags:   flags,
-				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return createKey(io, path) },
+				Flags:   answers,
+				Run: func(_ context.Context, io *cli.IO, _ []string) error {
+					return printPin(io, path, hop.Create, asJSON)
+				},
 			},
 			{
 				Use: "pin", Short: "Print the pin of the secure address, for the server's configuration",
 				Long:    "The pin is the SHA-256 of the key's SubjectPublicKeyInfo. Clients get it in their grants and accept no other key.",
 				Example: "tucdesk-relay pin --config /etc/tucdesk/relay.toml",
-				Flags:   flags,
-				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return printPin(io, path) },
+				Flags:   answers,
+				Run: func(_ context.Context, io *cli.IO, _ []string) error {
+					return printPin(io, path, hop.Load, asJSON)
+				},
 			},
 		},
 	}

@@ -126,6 +126,10 @@ func TestKeyIsMadeOnceAndItsPinPrinted(t *testing.T) {
 	if shown, _, exit := command(t, "pin", "--config", path); exit != 0 || shown != made {
 		t.Errorf("exit %d, %q", exit, shown)
 	}
+	want := "{\n  \"schemaVersion\": 1,\n  \"pin\": \"" + strings.TrimSpace(made) + "\"\n}\n"
+	if shown, _, exit := command(t, "pin", "--json", "--config", path); exit != 0 || shown != want {
+		t.Errorf("as JSON: exit %d, %q", exit, shown)
+	}
 	cfg, err := load(path)
 	if err != nil || cfg.DTLS != cfg.TLS || cfg.TLS.Port() != 5349 || !cfg.WebSocket || cfg.Identity.Pin().String() != strings.TrimSpace(made) {
 		t.Errorf("%+v, %v", cfg, err)
@@ -228,5 +232,26 @@ func TestWrongConfigurationSaysWhatBelongsThere(t *testing.T) {
 	_, path := written(t)
 	if _, talk, exit := command(t, "pin", "--config", path); exit != cli.ExitFailed || !strings.Contains(talk, "hint: as in: key = ") {
 		t.Errorf("a pin without a key: exit %d, said %q", exit, talk)
+	}
+}
+
+// The key of a relay is replaced; nobody can revoke it.
+func TestB17OpenKeyIsRefusedWithWhatToDo(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("file modes do not say who may read here")
+	}
+	key := filepath.Join(t.TempDir(), "relay.key")
+	path, _ := listening(t, "127.0.0.1:0", "secure = \"127.0.0.1:0\"\nkey = '"+key+"'\n")
+	if _, talk, exit := command(t, "create-key", "--config", path); exit != 0 {
+		t.Fatal(talk)
+	}
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"pin"}, {}} {
+		_, talk, exit := command(t, append(args, "--config", path)...)
+		if exit != cli.ExitFailed || !strings.Contains(talk, "chmod 600") || !strings.Contains(talk, "remove the file; tucdesk-relay create-key makes another") || strings.Contains(talk, "revoke") {
+			t.Errorf("%q: exit %d, said %s", args, exit, talk)
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/conf"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/relay"
 	"github.com/tucdesk/tucdesk/relay/hop"
 )
@@ -83,16 +84,22 @@ func load(path string) (relay.Config, error) {
 		return cfg, &cli.Error{Err: fmt.Errorf("%s: secure: %q is not \"ip:port\"", path, c.Secure), Hints: []string{"as in: secure = \"192.0.2.20:5349\", with a port from 1 to 65535", manual}}
 	}
 	cfg.DTLS, cfg.WebSocket = cfg.TLS, true
-	cfg.Identity, err = loadKey(c)
-	return cfg, err
+	cfg.Identity, err = hop.Load(c.Key)
+	return cfg, aboutKey(err)
 }
 
-func loadKey(c config) (*hop.Identity, error) {
-	id, err := hop.Load(c.Key)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &cli.Error{Err: err, Hints: []string{"tucdesk-relay create-key makes one, at the place that \"key\" names"}}
+// aboutKey adds to err, of the file that "key" names, what to do.
+func aboutKey(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &cli.Error{Err: err, Hints: []string{"tucdesk-relay create-key makes one, at the place that \"key\" names"}}
+	case errors.Is(err, fs.ErrExist):
+		return &cli.Error{Err: err, Hints: []string{"the key is there already: tucdesk-relay pin", "to replace it remove the file, and put the new pin into the server's configuration"}}
+	case refusal.Of(err) == refusal.BadFileMode: // it is no key that could be revoked
+		return &cli.Error{Err: err, Hints: []string{"if somebody else could read it, remove the file; tucdesk-relay create-key makes another, whose pin goes into the server's configuration",
+			"until then whoever has read it can pass for this relay, and still opens no session"}}
 	}
-	return id, err
+	return err
 }
 
 // noKey says what to write into a configuration that names no key.
@@ -100,25 +107,15 @@ func noKey(path string) error {
 	return &cli.Error{Err: fmt.Errorf("%s: key: want the name of a file", path), Hints: []string{"as in: key = \"/etc/tucdesk/relay.key\"", manual}}
 }
 
-func createKey(io *cli.IO, path string) error {
-	c, err := read(path)
-	if err != nil {
-		return err
-	}
-	if c.Key == "" {
-		return noKey(path)
-	}
-	id, err := hop.Create(c.Key)
-	if errors.Is(err, fs.ErrExist) {
-		return &cli.Error{Err: err, Hints: []string{"the key is there already: tucdesk-relay pin", "to replace it remove the file, and put the new pin into the server's configuration"}}
-	}
-	if err != nil {
-		return err
-	}
-	return io.Print("%s", id.Pin())
+// pinned is the answer of create-key and pin with --json. The names stay; a field may
+// be added.
+type pinned struct {
+	Pin string `json:"pin"` // of the secure address
 }
 
-func printPin(io *cli.IO, path string) error {
+// printPin prints that of the key which get makes or reads at the place that the
+// configuration names.
+func printPin(io *cli.IO, path string, get func(key string) (*hop.Identity, error), asJSON bool) error {
 	c, err := read(path)
 	if err != nil {
 		return err
@@ -126,9 +123,12 @@ func printPin(io *cli.IO, path string) error {
 	if c.Key == "" {
 		return noKey(path)
 	}
-	id, err := loadKey(c)
-	if err != nil {
-		return err
+	id, err := get(c.Key)
+	switch {
+	case err != nil:
+		return aboutKey(err)
+	case asJSON:
+		return io.PrintJSON(pinned{id.Pin().String()})
 	}
 	return io.Print("%s", id.Pin())
 }

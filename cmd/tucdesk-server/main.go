@@ -36,6 +36,7 @@ func (p *place) file() string {
 func root() *cli.Command {
 	var at place
 	var first firstStart
+	var asJSON bool
 	return &cli.Command{
 		Use:   "tucdesk-server",
 		Short: "Introduce operators and agents; open nothing",
@@ -52,7 +53,7 @@ reach this server; it makes keys and configuration in the state folder and
 prints a setup string for the team's owner. Later starts never make a key.`,
 				Example: "tucdesk-server run --url https://rv.example.com   # first start\ntucdesk-server run",
 				Flags:   func(f *flag.FlagSet) { at.flags(f); first.flags(f) },
-				Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return run(ctx, io, at, first) },
+				Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return aboutFile(run(ctx, io, at, first)) },
 			},
 			{
 				Use:     "setup-code",
@@ -60,15 +61,15 @@ prints a setup string for the team's owner. Later starts never make a key.`,
 				Long:    "The string is good for one team and for a day. Give it to the team's owner alone.",
 				Example: "tucdesk-server setup-code",
 				Flags:   at.flags,
-				Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return setupCode(ctx, io, at) },
+				Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return aboutFile(setupCode(ctx, io, at)) },
 			},
 			{
 				Use:     "check",
 				Short:   "Check the configuration and keys, and change nothing",
 				Long:    "Reads what run would read, without opening a port or the database. Exits 0 when they are in order, 1 with what is not.\n\n" + keys,
 				Example: "tucdesk-server check --config /etc/tucdesk/server.toml",
-				Flags:   at.flags,
-				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return check(io, at) },
+				Flags:   func(f *flag.FlagSet) { at.flags(f); f.BoolVar(&asJSON, "json", false, cli.JSONUsage) },
+				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return aboutFile(check(io, at, asJSON)) },
 			},
 		},
 	}

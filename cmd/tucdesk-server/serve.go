@@ -176,7 +176,7 @@ func run(ctx context.Context, io *cli.IO, at place, first firstStart) error {
 func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) error {
 	s, err := rendezvous.Open(ctx, cfg)
 	if err != nil {
-		return cli.Listening(openSecret(err))
+		return cli.Listening(err)
 	}
 	if err := greet(ctx, io, s); err != nil {
 		return errors.Join(noAnswer(err), s.Close())
@@ -184,11 +184,17 @@ func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) er
 	return s.Run(ctx)
 }
 
-// openSecret adds to err what to do about the relay secret, if it is of that and not of
-// a key.
-func openSecret(err error) error {
+// aboutFile adds to err, of a file in the state folder that is open to others, what to
+// do: none of them holds a key that could be revoked.
+func aboutFile(err error) error {
 	if bad := new(rendezvous.SecretError); errors.As(err, &bad) {
 		return cli.RelaySecret(err, bad.File)
+	}
+	if refusal.Of(err) == refusal.BadFileMode {
+		return &cli.Error{Err: err, Hints: []string{
+			"if somebody else could read a key of this server: it opens no session and signs no roster, but whoever has it can pass for this server",
+			"a team keeps its server's keys, so a new key is a new server, with an empty state folder, and a team founded anew",
+		}}
 	}
 	return err
 }
@@ -211,7 +217,7 @@ func announce(cfg rendezvous.Config) {
 func startRelay(ctx context.Context, cfg *rendezvous.Config) (*relay.Server, error) {
 	secret, err := cfg.OpenRelaySecret()
 	if err != nil {
-		return nil, openSecret(err)
+		return nil, err
 	}
 	listen, secure, err := relayAddrs(*cfg)
 	if err != nil {
@@ -327,13 +333,23 @@ func setupCode(ctx context.Context, io *cli.IO, at place) error {
 	return io.Print("%s", text)
 }
 
-func check(io *cli.IO, at place) error {
+// checked is the answer of check --json, where all is in order. The names stay; a field
+// may be added.
+type checked struct {
+	Config string `json:"config"` // file
+	State  string `json:"state"`  // folder
+}
+
+func check(io *cli.IO, at place, asJSON bool) error {
 	cfg, err := load(at)
 	if err != nil {
 		return err
 	}
 	if err := rendezvous.CheckState(cfg); err != nil {
-		return openSecret(err)
+		return err
+	}
+	if asJSON {
+		return io.PrintJSON(checked{at.file(), at.state})
 	}
 	io.Say("%s and the keys in %s are in order", at.file(), at.state)
 	return nil

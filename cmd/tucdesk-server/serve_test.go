@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -154,13 +156,32 @@ func TestB17OpenKeyFileStopsTheServer(t *testing.T) {
 			if status == 0 || !strings.Contains(talk, path) || !strings.Contains(talk, "chmod 600") {
 				t.Errorf("%s with open %s: %d %s", verb, name, status, talk)
 			}
-			if secret := name == "relay.secret"; secret == strings.Contains(talk, "revoke") || secret != strings.Contains(talk, "put a new one in its place") {
+			if secret := name == "relay.secret"; secret == strings.Contains(talk, "a new key is a new server") || secret != strings.Contains(talk, "put a new one in its place") || strings.Contains(talk, "revoke") {
 				t.Errorf("%s with open %s advises %s", verb, name, talk)
 			}
 		}
 		if err := os.Chmod(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestCheckAsJSONSaysWhatIsInOrder(t *testing.T) {
+	state, config, url := configured(t)
+	serving(t, "tucdesk-setup:", "run", "--url", url, "--state", state, "--config", config)
+	status, out, talk := typed(t.Context(), "check", "--json", "--state", state, "--config", config)
+	var got map[string]any
+	if err := json.Unmarshal([]byte(out), &got); err != nil || status != 0 || talk != "" {
+		t.Fatalf("status %d, printed %q, %v, said %q", status, out, err, talk)
+	}
+	if want := (map[string]any{"schemaVersion": 1.0, "config": config, "state": state}); !maps.Equal(got, want) {
+		t.Errorf("printed %v, want %v", got, want)
+	}
+	if err := os.Remove(filepath.Join(state, "grant.key")); err != nil {
+		t.Fatal(err)
+	}
+	if status, out, _ := typed(t.Context(), "check", "--json", "--state", state, "--config", config); status != cli.ExitFailed || out != "" {
+		t.Errorf("without a key: status %d, printed %q", status, out)
 	}
 }
 

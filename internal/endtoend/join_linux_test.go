@@ -23,6 +23,7 @@ func TestJoining(t *testing.T) {
 	t.Run("the server has the name that it was given", w.serverHasItsName)
 	t.Run("a token is good for one machine", w.tokenIsUsedOnce)
 	t.Run("a join string is one checked string", w.joinStringIsChecked)
+	t.Run("a script reads where the agent is", w.joinAnswersAsJSON)
 	t.Run("B17 a key file that others can read", w.openKeyFile)
 	t.Run("K5 an agent cannot speak for another", w.agentSpeaksForAnother)
 	t.Run("K6 two machines with one identity", w.twoWithOneIdentity)
@@ -39,6 +40,16 @@ func (w *world) serverHasItsName(t *testing.T) {
 	w.ann.run("audit", "export", "--out", file).is(t, 0)
 	if !strings.Contains(string(must(os.ReadFile(file))), name+"/audit/"+w.ann.member().Team.String()) {
 		t.Error("the export's origin does not begin with the server's name")
+	}
+}
+
+func (w *world) joinAnswersAsJSON(t *testing.T) {
+	dir := w.path("scripted")
+	cmd := exec.Command(program(t, "tucdesk-agent"), "join", "--json", "--state", dir, "--name", "scripted", "-")
+	cmd.Stdin, cmd.Env = strings.NewReader(w.token("web")), cleanEnv()
+	a := launch(t, cmd).finish().is(t, 0)
+	if want := "{\n  \"schemaVersion\": 1,\n  \"state\": \"" + dir + "\"\n}\n"; a.out != want || a.err != "" {
+		t.Errorf("printed %q, said %q; want %q", a.out, a.err, want)
 	}
 }
 
