@@ -19,7 +19,6 @@ import (
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
-	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/verb"
 )
 
@@ -42,7 +41,8 @@ func auditVerifyCommand() *cli.Command {
 			"reordered or cut off. One deleted entry makes many others look wrong; those follow from it and are listed with --all.\n\n" +
 			"On a member's machine the fingerprint and the newest checkpoint that this client has seen are taken from the state\n" +
 			"folder. Only a checkpoint that was seen elsewhere shows that nothing was cut off at the end: without one of as many\n" +
-			"entries, as always with --fingerprint, it says up to which entry the log holds. Counts the machines and people who cosigned each checkpoint, which the server cannot do in their place.\n\n" +
+			"entries, as always with --fingerprint, it says up to which entry the log holds. Counts the machines and people who\n" +
+			"cosigned each checkpoint, which the server cannot do in their place.\n\n" +
 			"The newest checkpoint covers every entry, so earlier ones may be missing, and that is not told: what goes with one is\n" +
 			"only who had cosigned it.\n\n" +
 			"A log that was cut off behind one of its checkpoints is one that the server could have exported at that time, and nothing\n" +
@@ -222,11 +222,7 @@ func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
 		}
 		return fingerprint, nil, err
 	}
-	home, err := o.Home()
-	if err != nil {
-		return fingerprint, nil, err
-	}
-	a, err := account.Open(home)
+	a, err := o.OpenAccount()
 	if err != nil {
 		return fingerprint, nil, &cli.Error{Err: err, Hints: []string{"outside a team: --fingerprint FINGERPRINT"}}
 	}

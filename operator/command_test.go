@@ -1,6 +1,8 @@
 package operator
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"net/http"
@@ -235,5 +237,22 @@ func TestWithoutATeamThatIsWhatIsSaid(t *testing.T) {
 		if status, out, talk := tucdesk(t, args...); status != cli.ExitNotLoggedIn || out != "" || !strings.HasPrefix(talk, "error: not_logged_in: ") {
 			t.Errorf("%q: status %d, printed %q, said %q", args, status, out, talk)
 		}
+	}
+}
+
+// Ctrl-C while the server is told ends with its own status, and the login is gone all the
+// same.
+func TestLogoutThatIsBrokenOffIsALogout(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	m.Account(t)
+	if err := m.Home.WriteJSON(account.LoginFile, account.SavedLogin{Token: "x", Expires: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var talk bytes.Buffer
+	status := cli.Run(ctx, &cli.IO{In: os.Stdin, Out: &talk, Err: &talk}, Command(), []string{"logout", "--state", m.Home.Dir})
+	if status != cli.ExitInterrupted || !strings.Contains(talk.String(), "logged out here, but the server could not be told: interrupted\nwarning: ") || m.Home.Has(account.LoginFile) {
+		t.Errorf("status %d, said %q", status, talk.String())
 	}
 }

@@ -75,9 +75,13 @@ type asked struct {
 	at       time.Time
 }
 
+// wrong is err of a command line, with what to type instead.
+func wrong(err error, hints ...string) error {
+	return &cli.Error{Err: err, Hints: hints, Exit: cli.ExitUsage}
+}
+
 // read finds what is wrong with the command line before anybody is spoken to.
 func (o *policyExplain) read(args []string) (q asked, err error) {
-	wrong := func(err error, hints ...string) error { return &cli.Error{Err: err, Hints: hints, Exit: cli.ExitUsage} }
 	if len(args) < 2 {
 		return q, wrong(refusal.New(refusal.BadArgument, "there is no action"), "tucdesk policy explain HOST shell")
 	}
@@ -106,7 +110,6 @@ func (o *policyExplain) read(args []string) (q asked, err error) {
 // with reads what stands behind the action, of the machines that were typed.
 func (q *asked) with(typed string, rest []string) error {
 	line := "tucdesk policy explain " + typed + " "
-	wrong := func(err error, hints ...string) error { return &cli.Error{Err: err, Hints: hints, Exit: cli.ExitUsage} }
 	switch q.action {
 	case policy.Exec, policy.Shell:
 		q.argv = remote.ToArgv(rest)
@@ -230,7 +233,9 @@ func (o *policyExplain) explain(a *account.Account, m account.Machine, user stri
 	text = e.String()
 	if ask.action == policy.Shell || ask.action == policy.Exec {
 		v.Env = a.Rules.Environment()
-		text += "variables that --env may set: " + verb.OrDefault(strings.Join(v.Env, " "), "none") + "\n"
+		if e.Decision.Effect != policy.Deny { // or it would look as if --env were of any use
+			text += "variables that --env may set: " + verb.OrDefault(strings.Join(v.Env, " "), "none") + "\n"
+		}
 	}
 	return v, text, nil
 }

@@ -200,10 +200,13 @@ func logOut(ctx context.Context, io *cli.IO, home account.Home) error {
 	if a != nil && !a.Credentials.Expires.IsZero() {
 		until = "until " + a.Credentials.Expires.Local().Format(time.DateTime)
 	}
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
 	io.Say("logged out here, but the server could not be told: %s", err)
 	io.Say("warning: whoever has a copy of the login reads the team's lists with it %s; without the key it is good for nothing else", until)
 	io.Say("hint: to end it sooner, when the server can be reached: tucdesk login, then tucdesk logout")
-	return nil
+	return ctx.Err() // else not an error: what was asked for is done here
 }
 
 // endLogin has the server end the login. One that is past its time, or that the server

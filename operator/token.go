@@ -24,7 +24,7 @@ func tokenCommand() *cli.Command {
 
 type tokenCreate struct {
 	owners.Options
-	tags  string
+	tags  string // as they were typed
 	uses  int
 	ttl   time.Duration
 	asOwn bool
@@ -52,10 +52,11 @@ func tokenCreateCommand() *cli.Command {
 			if o.uses < 1 || o.uses > roster.MaxUses || o.ttl <= 0 || o.ttl > roster.MaxTokenLifetime {
 				return &cli.Error{Err: fmt.Errorf("a token is good for 1 to %d machines and for up to %s", roster.MaxUses, cli.Count(int(roster.MaxTokenLifetime.Hours()/24), "day")), Hints: []string{"--uses 20 --ttl 24h"}, Exit: cli.ExitUsage}
 			}
-			if _, err := verb.Tags(o.tags); err != nil {
+			tags, err := verb.Tags(o.tags)
+			if err != nil {
 				return err
 			}
-			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a) })
+			return o.WithAccount(ctx, io, func(a *account.Account) error { return o.run(ctx, io, a, tags) })
 		},
 	}
 }
@@ -69,7 +70,7 @@ type tokenView struct {
 	Expires time.Time  `json:"expires"`
 }
 
-func (o *tokenCreate) run(ctx context.Context, io *cli.IO, a *account.Account) error {
+func (o *tokenCreate) run(ctx context.Context, io *cli.IO, a *account.Account, tags []string) error {
 	k, err := key.Generate[key.Token]()
 	if err != nil {
 		return err
@@ -78,7 +79,7 @@ func (o *tokenCreate) run(ctx context.Context, io *cli.IO, a *account.Account) e
 	token := roster.Token{
 		ID: wire.NewNonce(), Team: a.Member.Team, Fingerprint: a.Member.Fingerprint,
 		Server: roster.Address{URL: a.Member.URL, Pin: a.Member.Pin, Access: a.Member.Access},
-		Tags:   verb.SplitList(o.tags), IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(o.ttl)), MaxUses: o.uses, Key: k.Public(),
+		Tags:   tags, IssuedAt: wire.At(now), ExpiresAt: wire.At(now.Add(o.ttl)), MaxUses: o.uses, Key: k.Public(),
 	}
 	signed, err := o.sign(ctx, io, a, token)
 	if err != nil {

@@ -119,8 +119,8 @@ func windowsDir(name string) string {
 const maxReasons = 3
 
 // leftOut is the end of a copy that is not whole: what became of each entry stands
-// above, or in the answer as JSON, but for more that were too many, and the hints are for the kinds of reasons, in
-// the order in which they came.
+// above, or in the answer as JSON, but for more that were too many, and the hints are
+// for the kinds of reasons, in the order in which they came.
 func leftOut(all []problem, more uint64, asJSON bool) error {
 	var hints []string
 	var codes []refusal.Code

@@ -28,9 +28,11 @@ import (
 
 type teamInit struct {
 	owners.Options
-	name, email, tags, policy string
-	owners, codes             verb.ListFlag // of the other owners
-	threshold                 int
+	name, email, policy string
+	tagText             string        // --tags as it was typed
+	tags                []string      // and read
+	owners, codes       verb.ListFlag // of the other owners
+	threshold           int
 }
 
 // Command is the verb team init.
@@ -58,7 +60,7 @@ func Command() *cli.Command {
 			f.IntVar(&o.threshold, "threshold", 0, "the `number` of owners that must sign (default 2 with --owner, else 1)")
 			f.StringVar(&o.name, "name", "team", "`name` of the team, for people")
 			f.StringVar(&o.email, "email", "", "your e-mail `address`, as rules name you")
-			f.StringVar(&o.tags, "tags", "", "comma-separated `tags` that join tokens may give to machines")
+			f.StringVar(&o.tagText, "tags", "", "comma-separated `tags` that join tokens may give to machines")
 			f.StringVar(&o.policy, "policy", "", "policy `file`; without it operators may open sessions on all machines")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error { return o.run(ctx, io, args[0]) },
@@ -73,7 +75,7 @@ func (o *teamInit) run(ctx context.Context, io *cli.IO, arg string) error {
 	if home.Has(account.TeamFile) {
 		return &cli.Error{Err: refusal.New(refusal.AlreadyJoined, "there is a team in %q", home.Dir), Hints: []string{"choose another folder: --state DIR"}}
 	}
-	if _, err := verb.Tags(o.tags); err != nil {
+	if o.tags, err = verb.Tags(o.tagText); err != nil {
 		return err
 	}
 	setup, text, err := o.inputs(io, arg)
@@ -179,7 +181,7 @@ func (o *teamInit) root(f *founding, others []key.Public[key.Owner]) {
 }
 
 func (o *teamInit) begin(home account.Home) *founding {
-	return &founding{home: home, email: o.email, tags: verb.SplitList(o.tags)}
+	return &founding{home: home, email: o.email, tags: o.tags}
 }
 
 // found hands the first roster to the server. What may have come to be although

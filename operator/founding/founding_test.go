@@ -10,6 +10,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/operator/account"
 	"github.com/tucdesk/tucdesk/operator/teamtest"
+	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy/roster"
 )
 
@@ -54,7 +55,7 @@ func TestMistypedEmailIsNamedAsItWasTyped(t *testing.T) {
 
 func TestTheFirstTokenGivesTheTagsOfTheTeam(t *testing.T) {
 	for tags, want := range map[string]string{"": "tucdesk token create", "prod,eu": "tucdesk token create --tags prod,eu"} {
-		if got := (&teamInit{tags: tags}).begin(account.Home{}).firstToken(); got != want {
+		if got := (&teamInit{tags: verb.SplitList(tags)}).begin(account.Home{}).firstToken(); got != want {
 			t.Errorf("%q: %q", tags, got)
 		}
 	}

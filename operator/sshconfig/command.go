@@ -143,7 +143,7 @@ func (o *options) text(home account.Home) (string, error) {
 	if !o.names {
 		return b.String(), nil
 	}
-	a, err := account.Open(home)
+	a, err := o.OpenAccount()
 	if err != nil {
 		return "", err
 	}

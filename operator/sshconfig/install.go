@@ -93,8 +93,7 @@ func (f folder) uninstall() (found bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	found = includes(config)
-	if includes(config) {
+	if found = includes(config); found {
 		var kept []byte
 		for line := range bytes.Lines(config) {
 			if !isInclude(line) {
