@@ -62,3 +62,34 @@ func TestK18LogoutFromTheFutureEndsItselfAlone(t *testing.T) {
 		wantLogin(t, s, ahead, now.AddDate(1, 0, 0), refusal.NotLoggedIn)
 	})
 }
+
+// Who logs in and out all day, as fast as a server lets him, makes his own calls no
+// slower for the database, which is everybody's.
+func TestB18ManyLogoutsCostLaterCallsNothing(t *testing.T) {
+	both(t, func(t *testing.T, dsn string) {
+		s := open(t, dsn)
+		team := found(t, s)
+		who := login(team, 1, principal.Lifetime)
+		took := func() time.Duration {
+			least := time.Hour
+			for range 30 {
+				start := time.Now()
+				wantLogin(t, s, who, now, "")
+				least = min(least, time.Since(start))
+			}
+			return least
+		}
+		before := took()
+		in(t, s, team, "", func(tx *Tx) error {
+			for range 5000 {
+				if err := tx.EndLogin(login(team, 1, time.Minute)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if after := took(); after > 4*before {
+			t.Errorf("%v, and %v after 5,000 logouts", before, after)
+		}
+	})
+}

@@ -93,12 +93,13 @@ const (
 	raiseFloor = `UPDATE replay_floor SET expires_at = (SELECT max(expires_at) FROM replay WHERE expires_at < $1)
 		WHERE one = 1 AND expires_at < (SELECT max(expires_at) FROM replay WHERE expires_at < $1)`
 
-	// selectTeamFor is selectTeam and whether a login, $3, which ends at $4, was ended
-	// under the name $2: by itself, with a later one, or so long ago that it may have
-	// been forgotten. What ends after $5 was written by a clock that ran ahead (attack
-	// K18), and ends only itself.
+	// selectTeamFor is selectTeam and whether a login, whose end has the id $3 and is at
+	// $4, was ended under the name $2: by itself, with a later one, which is behind $5, or
+	// so long ago that it may have been forgotten. What is behind $6 was written by a
+	// clock that ran ahead (attack K18), and ends only itself.
 	selectTeamFor = teamColumns + `, $4 <= (SELECT expires_at FROM replay_floor WHERE one = 1) OR
-		EXISTS (SELECT 1 FROM replay WHERE principal = $2 AND (id = $3 OR expires_at > $4 AND expires_at <= $5))
+		EXISTS (SELECT 1 FROM replay WHERE principal = $2 AND id = $3) OR
+		EXISTS (SELECT 1 FROM replay WHERE principal = $2 AND id > $5 AND id <= $6)
 		FROM teams WHERE team_id = $1`
 
 	pruneReplay     = `DELETE FROM replay WHERE expires_at <= (SELECT expires_at FROM replay_floor WHERE one = 1)`
