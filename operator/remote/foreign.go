@@ -29,6 +29,8 @@ var foreigners = [...]foreign{
 	{"P", "tag", true, "there are no tags of ssh's configuration", "options with a meaning here are given by -o: tucdesk ssh --help"},
 	{"G", "print-config", false, "there is no configuration of ssh's to print", "what OpenSSH is told: tucdesk ssh-config"},
 	{"y", "syslog", false, "nothing is sent to the system's log", "messages are on standard error: 2> >(logger)"},
+	{"Q", "query", true, "nothing is chosen by name that could be listed: ciphers are the protocol's", "what ssh itself has: ssh -Q help"},
+	{"V", "ssh-version", false, "this is no ssh that would have a version of its own", "tucdesk version"},
 	{"4", "ipv4", false, "", ""},
 	{"6", "ipv6", false, "", ""},
 	{"C", "compress", false, "", ""},
