@@ -28,17 +28,16 @@ type Channel struct {
 	stream *transport.Stream
 	w      messageWriter
 
-	stdout, stderr     *io.PipeReader
-	stdoutIn, stderrIn *io.PipeWriter
-	answer             chan error // of Shell or Exec; one place
-	asked              atomic.Bool
-	answered           atomic.Bool
-	running            atomic.Bool
-	done               chan struct{} // the reader has ended
-	once               sync.Once     // abort
-	exit               *Exit         // written by the reader before done
-	err                error         // likewise
-	unregister         func() bool
+	stdout, stderr *handoff
+	answer         chan error // of Shell or Exec; one place
+	asked          atomic.Bool
+	answered       atomic.Bool
+	running        atomic.Bool
+	done           chan struct{} // the reader has ended
+	once           sync.Once     // abort
+	exit           *Exit         // written by the reader before done
+	err            error         // likewise
+	unregister     func() bool
 }
 
 // OpenSession opens a channel. It does not wait for the agent: a refusal comes
@@ -50,10 +49,9 @@ func (c *Conn) OpenSession(ctx context.Context) (*Channel, error) {
 	}
 	ch := &Channel{
 		conn: c, stream: s, w: messageWriter{s: s},
+		stdout: newHandoff(), stderr: newHandoff(),
 		answer: make(chan error, 1), done: make(chan struct{}),
 	}
-	ch.stdout, ch.stdoutIn = io.Pipe()
-	ch.stderr, ch.stderrIn = io.Pipe()
 	// The stream itself ends with the transport; a reset would overtake CLOSE.
 	ch.unregister = context.AfterFunc(c.ctx, func() { ch.closeOutput(c.Err()) })
 	c.wg.Go(ch.read)
@@ -180,10 +178,11 @@ func (ch *Channel) outOfBand(r Request) error {
 // Stdin returns the program's standard input. Close is its end of file.
 func (ch *Channel) Stdin() io.WriteCloser { return stdin{ch} }
 
-// Stdout returns the program's standard output. io.EOF follows its end.
+// Stdout returns the program's standard output, for one goroutine. io.EOF follows its
+// end. It implements io.WriterTo, which copies less than Read does.
 func (ch *Channel) Stdout() io.Reader { return ch.stdout }
 
-// Stderr returns the program's standard error; silent with a pseudo-terminal.
+// Stderr returns the program's standard error likewise; silent with a pseudo-terminal.
 func (ch *Channel) Stderr() io.Reader { return ch.stderr }
 
 type stdin struct{ ch *Channel }
@@ -259,8 +258,8 @@ func (ch *Channel) read() {
 // closeOutput ends both readers, and a writer that waits for them. The first
 // call counts.
 func (ch *Channel) closeOutput(err error) {
-	_ = ch.stdoutIn.CloseWithError(err)
-	_ = ch.stderrIn.CloseWithError(err)
+	ch.stdout.close(err)
+	ch.stderr.close(err)
 }
 
 // readAll handles messages until the agent's close.
@@ -277,16 +276,16 @@ func (ch *Channel) readAll() error {
 		if t == msgClose {
 			return lastOf(&r)
 		}
-		if err := ch.handle(t, body); err != nil {
+		if err := ch.handle(&r, t, body); err != nil {
 			return err
 		}
 	}
 }
 
-func (ch *Channel) handle(t messageType, body []byte) error {
+func (ch *Channel) handle(r *messageReader, t messageType, body []byte) error {
 	switch t {
 	case msgData, msgExtended:
-		return ch.output(t, body)
+		return ch.output(r, t, body)
 	case msgConfirm:
 		return (&parser{b: body}).end()
 	case msgOpenFailure:
@@ -294,7 +293,8 @@ func (ch *Channel) handle(t messageType, body []byte) error {
 	case msgSuccess, msgFailure:
 		return ch.gotAnswer(t, body)
 	case msgEOF:
-		ch.closeOutput(io.EOF)
+		ch.stdout.finish()
+		ch.stderr.finish()
 		return (&parser{b: body}).end()
 	case msgRequest:
 		if ch.exit != nil {
@@ -309,20 +309,17 @@ func (ch *Channel) handle(t messageType, body []byte) error {
 	return errMessage
 }
 
-// output passes data on and waits for its reader, so that the stream's window
-// is the only buffer. Data that nobody wants is dropped.
-func (ch *Channel) output(t messageType, body []byte) error {
+// output passes on data, which r has read. Data that nobody wants is dropped.
+func (ch *Channel) output(r *messageReader, t messageType, body []byte) error {
 	data, stderr, err := parseData(t, body)
 	if err != nil {
 		return err
 	}
-	w := ch.stdoutIn
+	to := ch.stdout
 	if stderr {
-		w = ch.stderrIn
+		to = ch.stderr
 	}
-	if len(data) > 0 {
-		_, _ = w.Write(data)
-	}
+	r.pass(data, to)
 	return nil
 }
 

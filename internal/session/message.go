@@ -99,6 +99,13 @@ func (m *messageReader) body(n int) ([]byte, error) {
 	return m.buf[:n], nil
 }
 
+// pass hands data of the last message over, and goes on with other memory.
+func (m *messageReader) pass(data []byte, to *handoff) {
+	if len(data) > 0 {
+		m.buf = to.give(piece{data, m.buf})
+	}
+}
+
 // lastOf checks that nothing follows the close message. Reading to the end also
 // lets the stream go.
 func lastOf(r *messageReader) error {
@@ -124,7 +131,7 @@ func cut(err error) error {
 type messageWriter struct {
 	mu     sync.Mutex
 	s      *transport.Stream // guarded by mu for writing
-	buf    []byte            // guarded by mu
+	head   [messageHead]byte // guarded by mu
 	closed bool              // guarded by mu
 }
 
@@ -139,13 +146,9 @@ func (w *messageWriter) write(t messageType, parts ...[]byte) error {
 	for _, p := range parts {
 		n += len(p)
 	}
-	w.buf = binary.BigEndian.AppendUint32(w.buf[:0], uint32(n))
-	w.buf = append(w.buf, byte(t))
-	for _, p := range parts {
-		w.buf = append(w.buf, p...)
-	}
-	_, err := w.s.Write(w.buf)
-	return err
+	binary.BigEndian.PutUint32(w.head[:], uint32(n))
+	w.head[4] = byte(t)
+	return w.s.WriteAll(w.head[:], parts...)
 }
 
 // finish sends the last messages and ends the writing direction.

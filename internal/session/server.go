@@ -22,8 +22,7 @@ type ServerChannel struct {
 	stream *transport.Stream
 	w      messageWriter
 
-	stdin      *io.PipeReader
-	stdinIn    *io.PipeWriter
+	stdin      *handoff
 	requests   chan Request
 	done       chan struct{} // the reader has ended: the operator sends no more
 	once       sync.Once     // abort
@@ -103,10 +102,9 @@ func (c *Conn) refuseChannel(s *transport.Stream) {
 func (c *Conn) serve(s *transport.Stream, r *messageReader) {
 	ch := &ServerChannel{
 		conn: c, stream: s, w: messageWriter{s: s},
-		requests: make(chan Request), done: make(chan struct{}),
+		stdin: newHandoff(), requests: make(chan Request), done: make(chan struct{}),
 	}
-	ch.stdin, ch.stdinIn = io.Pipe()
-	ch.unregister = context.AfterFunc(c.ctx, func() { _ = ch.stdinIn.CloseWithError(c.Err()) })
+	ch.unregister = context.AfterFunc(c.ctx, func() { ch.stdin.close(c.Err()) })
 	if err := ch.w.write(msgConfirm); err != nil {
 		ch.end(err)
 		return
@@ -138,9 +136,9 @@ func (ch *ServerChannel) read(r *messageReader) error {
 		p := parser{b: body}
 		switch t {
 		case msgData:
-			err = ch.input(body)
+			err = ch.input(r, body)
 		case msgEOF:
-			_ = ch.stdinIn.Close()
+			ch.stdin.finish()
 			err = p.end()
 		case msgRequest:
 			err = ch.requested(body)
@@ -155,12 +153,13 @@ func (ch *ServerChannel) read(r *messageReader) error {
 	}
 }
 
-func (ch *ServerChannel) input(body []byte) error {
+func (ch *ServerChannel) input(r *messageReader, body []byte) error {
 	data, _, err := parseData(msgData, body)
-	if err == nil && len(data) > 0 {
-		_, _ = ch.stdinIn.Write(data) // after the program's end nobody reads it
+	if err != nil {
+		return err
 	}
-	return err
+	r.pass(data, ch.stdin) // which drops it after the program's end
+	return nil
 }
 
 func (ch *ServerChannel) requested(body []byte) error {
@@ -191,7 +190,7 @@ func (ch *ServerChannel) end(err error) {
 			ch.conn.fail(err)
 		}
 	}
-	_ = ch.stdinIn.CloseWithError(ch.conn.cause(err))
+	ch.stdin.close(ch.conn.cause(err))
 	close(ch.done)
 }
 
@@ -231,7 +230,7 @@ func (ch *ServerChannel) Refuse(ctx context.Context, e *refusal.Error) error {
 	return ch.Exit(ctx, Exit{Refusal: e})
 }
 
-// Stdin returns what the operator types. io.EOF follows its end of file; any
+// Stdin returns what the operator types, for one goroutine. io.EOF follows its end of file; any
 // other error means that it is gone.
 func (ch *ServerChannel) Stdin() io.Reader { return ch.stdin }
 
@@ -251,7 +250,7 @@ func (ch *ServerChannel) Gone() <-chan struct{} { return ch.stream.WriteDone() }
 // when the operator has confirmed that everything arrived, or with ctx's error.
 // Input that comes later is dropped.
 func (ch *ServerChannel) Exit(ctx context.Context, e Exit) error {
-	_ = ch.stdin.Close()
+	ch.stdin.close(io.ErrClosedPipe)
 	if err := ch.w.write(msgEOF); err != nil {
 		return ch.conn.cause(err)
 	}
@@ -280,6 +279,6 @@ func (ch *ServerChannel) Close() error {
 func (ch *ServerChannel) abort() {
 	ch.once.Do(func() {
 		ch.stream.Reset(resetGivenUp)
-		_ = ch.stdinIn.CloseWithError(ch.conn.cause(io.ErrClosedPipe))
+		ch.stdin.close(ch.conn.cause(io.ErrClosedPipe))
 	})
 }

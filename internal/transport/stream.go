@@ -154,9 +154,25 @@ func (s *Stream) creditLocked() {
 // Write hands p over for sending. It waits while the peer's window is full and
 // does not keep p.
 func (s *Stream) Write(p []byte) (n int, err error) {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.writeLocked(p)
+}
+
+// WriteAll is Write of head and parts as if they were one piece: where there is room
+// they leave in one packet. No other Write may run at the same time.
+func (s *Stream) WriteAll(head []byte, parts ...[]byte) error {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	_, err := s.writeLocked(head)
+	for i := 0; i < len(parts) && err == nil; i++ {
+		_, err = s.writeLocked(parts[i])
+	}
+	return err
+}
+
+func (s *Stream) writeLocked(p []byte) (n int, err error) {
 	c := s.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for {
 		switch {
 		case s.cut != nil:
