@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/internal/terminal"
 )
 
 // RelaySecret gives err, of reading the secret in file that a server shares with its
@@ -19,7 +20,8 @@ func RelaySecret(err error, file string) error {
 	}}
 }
 
-// newRelaySecret is the command that replaces the file: 32 random bytes in base64url.
+// newRelaySecret is the command that replaces the file: 32 random bytes in base64url. In
+// double quotes the shell would run what stands in a name.
 func newRelaySecret(file string) string {
-	return fmt.Sprintf("(umask 077; rm -f %[1]q; echo \"tucdesk-relay-secret:$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')\" > %[1]q)", file)
+	return fmt.Sprintf("(umask 077; rm -f %[1]s; echo \"tucdesk-relay-secret:$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')\" > %[1]s)", terminal.Quote([]byte(file)))
 }
