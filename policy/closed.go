@@ -53,14 +53,17 @@ func Guarded(addr netip.Addr) bool {
 
 // Loopback reports a host that a listener may have without a rule that names it, as
 // with sshd's "GatewayPorts no": all words for "here", and for "everywhere", which
-// then mean here.
+// then mean here, in every spelling that Target takes.
 func Loopback(host string) bool {
-	switch host {
-	case "", "*", "localhost", "127.0.0.1", "::1":
+	if host == "" || host == "*" {
 		return true
 	}
-	return false
+	host = plainHost(host)
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && (addr.Unmap() == here4 || addr == netip.IPv6Loopback())
 }
+
+var here4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // closed is why q's target is not reached although rules allow it and none names it, or
 // nil. A name is judged when it was looked up, by who dials.
@@ -69,10 +72,7 @@ func (q *Request) closed() *refusal.Error {
 		return nil
 	}
 	socket := q.Target[0] == '/'
-	host := ""
-	if i := strings.LastIndexByte(q.Target, ':'); !socket && i >= 0 {
-		host = strings.TrimSuffix(strings.TrimPrefix(q.Target[:i], "["), "]")
-	}
+	host, _, _ := cutPort(q.Target)
 	switch {
 	case q.Action == ForwardLocal && socket:
 		return ErrSocket
@@ -117,21 +117,18 @@ func ReadTarget(a Action, text string) (string, error) {
 		}
 		return target, nil
 	}
-	i := strings.LastIndexByte(text, ':')
-	if i < 0 && a == ForwardLocal {
-		return "", bad
-	}
-	host := text[:max(i, 0)]
-	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	port, err := strconv.ParseUint(text[i+1:], 10, 16)
-	if err != nil || strings.Contains(bare, ":") != (bare != host) {
-		return "", bad
-	}
 	read := DialTarget
 	if a == ForwardRemote {
-		read = ListenTarget
+		if read = ListenTarget; !strings.Contains(text, ":") {
+			text = ":" + text
+		}
 	}
-	target, ok := read(bare, uint16(port))
+	host, number, ok := cutPort(text)
+	port, err := strconv.ParseUint(number, 10, 16)
+	if !ok || err != nil {
+		return "", bad
+	}
+	target, ok := read(host, uint16(port))
 	if !ok {
 		return "", bad
 	}

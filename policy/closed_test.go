@@ -61,13 +61,33 @@ func TestP4WhatHasToBeNamedIsDeniedWhereNoRuleNamesIt(t *testing.T) {
 
 func TestTargetsOfPeopleThatAreNone(t *testing.T) {
 	for action, list := range map[Action][]string{
-		ForwardLocal:  {"", "80", ":80", "db", "db:0", "db:x", "db:65536", "::1:80", "[db]:80", "a b:80", "/run/../x", "web/x"},
-		ForwardRemote: {"", "x", "65536", "::1:80", "/run//x", "[*]:80"},
+		ForwardLocal:  {"", "80", ":80", "db", "db:0", "db:x", "db:65536", "::1:80", "[::1:80", "::1]:80", "[db]:80", "a b:80", "/run/../x", "web/x"},
+		ForwardRemote: {"", "x", "65536", "::1:80", "[::1:80", "[]:80", "/run//x", "[*]:80"},
 	} {
 		for _, text := range list {
 			if got, err := ReadTarget(action, text); refusal.Of(err) != refusal.BadArgument {
 				t.Errorf("%s %q: %q, %v", action, text, got, err)
 			}
+		}
+	}
+}
+
+// What the policy takes for loopback is what the machine listens at without a rule that
+// names it, however the operator wrote it: else one of the two says yes and the other no.
+func TestLoopbackInEverySpelling(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost": true, "LOCALHOST": true, "localhost.": true, "127.0.0.1": true, "127.0.0.1.": true, "::1": true, "0:0:0:0:0:0:0:1": true, "::ffff:127.0.0.1": true,
+		"127.0.0.2": false, "0.0.0.0": false, "::": false, "localhost.lan": false, "::ffff:0.0.0.0": false, "*.": false, ".": false, "::1%lo": false,
+	} {
+		text, ok := Target(host, 80)
+		if here := ok && (text == "localhost:80" || text == "127.0.0.1:80" || text == "[::1]:80"); here != want {
+			t.Errorf("%q is %q, %v", host, text, ok)
+		}
+		if got := Loopback(host); got != want {
+			t.Errorf("%q: %v", host, got)
+		}
+		if text, _ := ListenTarget(host, 80); (text == "localhost:80") != want {
+			t.Errorf("to listen at %q is to listen at %q", host, text)
 		}
 	}
 }

@@ -16,7 +16,7 @@ const maxHost = 253
 // names in lower case and without the dot at the end, addresses in their one form
 // (RFC 5952), an IPv4 one as such. ok is false for what cannot be one.
 func Target(host string, port uint16) (text string, ok bool) {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	host = plainHost(host)
 	if !validHost(host) {
 		return "", false
 	}
@@ -27,6 +27,22 @@ func Target(host string, port uint16) (text string, ok bool) {
 		host = "[" + host + "]"
 	}
 	return host + ":" + strconv.Itoa(int(port)), true
+}
+
+// plainHost is a name in lower case and without the dot at the end.
+func plainHost(host string) string { return strings.TrimSuffix(strings.ToLower(host), ".") }
+
+// cutPort cuts HOST:PORT before its port, and takes the brackets off an IPv6 address. ok
+// is false where there is no colon, and where brackets are missing or not needed; what
+// host and port mean is not looked at.
+func cutPort(text string) (host, port string, ok bool) {
+	i := strings.LastIndexByte(text, ':')
+	if i < 0 {
+		return "", "", false
+	}
+	host, opened := strings.CutPrefix(text[:i], "[")
+	host, closed := strings.CutSuffix(host, "]")
+	return host, text[i+1:], opened == closed && opened == strings.Contains(host, ":")
 }
 
 // SocketTarget is how a rule writes the path of a socket. ok is false for what is
@@ -50,16 +66,13 @@ func (t *target) UnmarshalText(text []byte) error {
 		*t = target(s)
 		return nil
 	}
-	i := strings.LastIndexByte(s, ':')
-	if i > 0 {
-		host, port := s[:i], s[i+1:]
-		bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if host, port, ok := cutPort(s); ok {
 		n, err := strconv.ParseUint(port, 10, 16)
-		text, ok := Target(bare, uint16(n))
+		text, ok := Target(host, uint16(n))
 		if ok && port == "*" {
 			text = text[:strings.LastIndexByte(text, ':')] + ":*"
 		}
-		if ok && (port == "*" || err == nil && n > 0) && strings.Contains(bare, ":") == (bare != host) {
+		if ok && (port == "*" || err == nil && n > 0) {
 			if *t = target(s); text != s {
 				return fmt.Errorf("%q is written %q", s, text)
 			}

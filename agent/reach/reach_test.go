@@ -118,7 +118,7 @@ func TestListenersAreOnLoopbackUnlessARuleNamesAnotherAddress(t *testing.T) {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
-	for _, host := range []string{"", "*", "localhost", "::1"} {
+	for _, host := range []string{"", "*", "localhost", "::1", "LOCALHOST.", "::ffff:127.0.0.1"} {
 		list, port, err := Listen(t.Context(), host, 0, false)
 		if err != nil || port == 0 {
 			t.Fatalf("%q: port %d, %v", host, port, err)
