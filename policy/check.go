@@ -43,38 +43,49 @@ func (r *Rules) Check() []Finding {
 	return out
 }
 
+// sessionRoles may open sessions where a rule lets them (protocol 3.4).
+const sessionRoles = allRoles &^ (1 << Viewer)
+
 // CheckTeam names demands for approval that a team cannot meet, whoever asks: what
 // needs them is denied to everybody, and that shows only when somebody waits. people
-// has for each person the roles of all keys of theirs.
+// has for each person the roles of all keys of theirs. It names what it can prove from
+// the roles alone, rule by rule, so no finding is no promise.
 func (r *Rules) CheckTeam(people []RoleSet) (out []Finding) {
 	if r.gate != nil {
-		if odd := r.gate.approval.lacking(people); odd != "" {
+		if odd := r.gate.approval.lacking(people, sessionRoles); odd != "" {
 			out = append(out, Finding{Text: "[gate]: " + odd})
 		}
 	}
 	for _, x := range r.rules {
-		if odd := x.approval.lacking(people); odd != "" && !x.block {
+		if odd := x.approval.lacking(people, x.roles&sessionRoles); odd != "" && !x.block {
 			out = append(out, Finding{x.id, x.line, odd})
 		}
 	}
 	return out
 }
 
-// lacking says that too few of people may approve besides the one who asks, or "".
-func (a Approval) lacking(people []RoleSet) string {
-	may := 0
+// lacking says that too few of people may approve besides the one who asks, who has one
+// of the roles in ask, or "".
+func (a Approval) lacking(people []RoleSet, ask RoleSet) string {
+	may, asks, both := 0, 0, 0 // who may approve, who asks, and who does both
 	for _, p := range people {
 		if p&a.Roles != 0 {
 			may++
 		}
+		if p&ask != 0 {
+			asks++
+		}
+		if p&ask != 0 && p&a.Roles != 0 {
+			both++
+		}
 	}
-	if may == len(people) { // whoever asks is one of them, and nobody agrees to their own wish
+	if asks > 0 && both == asks { // whoever asks is one of them, and nobody agrees to their own wish
 		may--
 	}
 	if a.Count == 0 || a.Count <= may {
 		return ""
 	}
-	return fmt.Sprintf("it wants approvals by %d of %s, and of this team %d could give one to somebody else, so nobody gets through", a.Count, a.Roles, max(may, 0))
+	return fmt.Sprintf("it wants approvals by %d of %s, and of this team %d could give one to somebody else, so nobody gets through", a.Count, a.Roles, may)
 }
 
 func (r *Rules) checkFile() (out []Finding) {

@@ -36,6 +36,9 @@ actions = ["shell"]
 		"a gate for two and one works":  {two, []RoleSet{admin, approver, operator}, ""},
 		"a gate for two of one":         {two, []RoleSet{admin, operator, operator}, "[gate]"},
 		"an empty team":                 {two, nil, "[gate]"},
+		"the others only read":          {one, []RoleSet{admin, Roles(Viewer)}, "line"},
+		"the others are not let by it":  {strings.Replace(one, `"operator", "admin"`, `"admin"`, 1), []RoleSet{admin, operator}, "line"},
+		"nobody there may ask":          {strings.Replace(one, `"operator", "admin"`, `"owner"`, 1), []RoleSet{admin, operator}, ""},
 	} {
 		found := load(t, c.rules).CheckTeam(c.people)
 		if c.want == "" && len(found) > 0 || c.want != "" && !slices.ContainsFunc(found, func(f Finding) bool { return strings.HasPrefix(f.String(), c.want) }) {
