@@ -133,7 +133,7 @@ func (s *stage) copyingFiles(w netlab.WAN, prepare func() (path string, files in
 		}
 	}
 	for i, c := range list {
-		s.add(c.name, "time", "s", took[i], failed[i])
+		s.add(c.name, fmt.Sprintf("time of %d files of %d KiB", files, size/int64(files)>>10), "s", took[i], failed[i])
 	}
 	for i, c := range list {
 		var rates []float64
