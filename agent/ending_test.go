@@ -192,6 +192,13 @@ func TestAStoppedAgentTellsItsOperatorsSo(t *testing.T) {
 	until(t, "the program to die", func() bool { return !alive(pid) })
 }
 
+func TestAStoppingAgentSaysSoToWhoComesLate(t *testing.T) {
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	a.sessions.close()
+	k.askFor(a, "ann", nil).wantRefusal(refusal.AgentStopped)
+}
+
 func TestG6RevokedOperatorIsCut(t *testing.T) {
 	t.Parallel()
 	k, a := liveTeam(t)

@@ -51,7 +51,7 @@ func (t *sessionTable) reserve(r *wire.Request) error {
 	defer t.mu.Unlock()
 	switch _, twice := t.m[r.Session]; {
 	case t.closed:
-		return refusal.New(refusal.Unavailable, "the agent is stopping")
+		return refusal.New(refusal.AgentStopped, "the agent is stopping")
 	case twice:
 		return refusal.New(refusal.Replay, "a session of this id is open")
 	}

@@ -108,7 +108,7 @@ func (t *Table) Reserve(name Name) error {
 	defer t.mu.Unlock()
 	switch _, twice := t.m[name]; {
 	case t.closed:
-		return refusal.New(refusal.Unavailable, "the agent is stopping")
+		return refusal.New(refusal.AgentStopped, "the agent is stopping")
 	case twice:
 		return refusal.New(refusal.NameTaken, "a shell of that name begins at this moment")
 	}
@@ -135,7 +135,7 @@ func (t *Table) Fill(k *Shell) {
 	k.timer = time.AfterFunc(joinWithin, func() { k.End(refusal.Expired) })
 	t.m[k.Name] = k
 	if t.closed {
-		k.End(refusal.Unavailable)
+		k.End(refusal.AgentStopped)
 	}
 }
 
@@ -292,6 +292,6 @@ func (t *Table) Close() {
 	t.closed = true
 	t.mu.Unlock()
 	for _, k := range t.All() {
-		k.End(refusal.Unavailable)
+		k.End(refusal.AgentStopped)
 	}
 }

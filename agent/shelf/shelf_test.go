@@ -128,3 +128,17 @@ func TestH8OneOperatorsShellsAreBounded(t *testing.T) {
 		t.Errorf("the same again: %v", err)
 	}
 }
+
+// A stopped agent takes its shells along, and whoever reads the log finds why.
+func TestShellsEndWithTheirAgentAndSaySo(t *testing.T) {
+	table := NewTable()
+	k := put(t, table, "a", policy.Limits{})
+	defer table.Forget(k)
+	table.Close()
+	if !ended(k) || k.Why() != refusal.AgentStopped {
+		t.Errorf("ended: %v, %q", ended(k), k.Why())
+	}
+	if err := table.Reserve(Name{key.ID{1}, "web", "b"}); refusal.Of(err) != refusal.AgentStopped {
+		t.Errorf("another one: %v", err)
+	}
+}

@@ -76,7 +76,7 @@ const (
 	NotExecutable      Code = "not_executable"       // there is such a file, and it cannot be run
 	TakenOver          Code = "taken_over"           // another session of the same operator got the kept shell
 	Gone               Code = "gone"                 // the machine's end of the session was killed, or its farewell was lost
-	AgentStopped       Code = "agent_stopped"        // the machine's agent was stopped, maybe to begin anew, and ended its sessions
+	AgentStopped       Code = "agent_stopped"        // the machine's agent was stopped, maybe to begin anew, ended its sessions and takes no new one
 )
 
 // Login, proofs and the API (protocol 4.2).
