@@ -3,6 +3,12 @@ package pair
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,5 +128,38 @@ func TestOversizedCredentialReachesNoSession(t *testing.T) {
 	}
 	if err := Worker(m).Send(FrameRelay, nil); err == nil {
 		t.Error("a session process sent a credential")
+	}
+}
+
+// The table of frames in the protocol is this package's, number by number.
+func TestProtocolListsEveryFrame(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "PROTOCOL.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "**From supervisor to session process.**")
+	table, _, _ = strings.Cut(table, "\nKey export:")
+	row := regexp.MustCompile(`(?m)^\| (\d+) \| \w+ \| to (child|parent) \| ([0-9]+(?: KiB)?) \|`)
+	got := map[string]string{}
+	for _, m := range row.FindAllStringSubmatch(table, -1) {
+		got[m[1]] = m[2] + " " + m[3]
+	}
+	want := map[string]string{}
+	for n := range 256 {
+		f := FrameType(n)
+		limit, to := fmt.Sprint(f.limit()), "child"
+		if f.limit() < 0 {
+			continue
+		}
+		if f.toParent() {
+			to = "parent"
+		}
+		if f.limit() >= 1024 {
+			limit = fmt.Sprintf("%d KiB", f.limit()>>10)
+		}
+		want[fmt.Sprint(n)] = to + " " + limit
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("docs/PROTOCOL.md lists %v, want %v", got, want)
 	}
 }
