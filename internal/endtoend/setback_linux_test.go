@@ -52,7 +52,7 @@ func TestStateFolderOutOfABackup(t *testing.T) {
 		}
 	}
 
-	w.ann.owner("agent", "rm", "--yes", "web").is(t, 0)
+	w.ann.owner("agent", "rm", "--yes", "web.tucdesk").is(t, 0) // as ssh calls it
 	m.proc.stop()
 	if err := os.Rename(m.dir, m.dir+"-older"); err != nil {
 		t.Fatal(err)

@@ -149,7 +149,7 @@ var table = []row{
 	{"operator/netcheck", "internal/refusal internal/wire internal/proxies internal/link internal/probe internal/cli internal/terminal operator/account operator/verb", ""},
 	{"operator/pending", "internal/refusal crypto/key internal/keyfile internal/terminal internal/cli policy/roster operator/change operator/account operator/verb", ""},
 	{"operator/owners", base + "policy/roster internal/keyfile internal/terminal internal/cli operator/vault operator/change operator/account operator/verb operator/pending", ""},
-	{"operator/members", "internal/refusal crypto/key policy policy/roster internal/terminal internal/cli operator/account operator/verb operator/owners", ""},
+	{"operator/members", "internal/refusal crypto/key policy policy/roster internal/terminal internal/cli operator/account operator/fleet operator/verb operator/owners", ""},
 	{"operator/founding", base + "policy policy/roster internal/keyfile internal/cli rendezvous/client operator/vault operator/change operator/account operator/verb operator/pending operator/owners operator/members", ""},
 	{"operator/cosign", "internal/refusal internal/terminal internal/cli operator/change operator/account operator/verb operator/pending operator/owners operator/founding", ""},
 	{"operator", base + "policy policy/roster internal/harden internal/keyfile internal/audit/tiles internal/audit/finding internal/audit/diagnosis internal/audit/verify internal/terminal internal/cli " +

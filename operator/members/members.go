@@ -15,6 +15,7 @@ import (
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/terminal"
 	"github.com/tucdesk/tucdesk/operator/account"
+	"github.com/tucdesk/tucdesk/operator/fleet"
 	"github.com/tucdesk/tucdesk/operator/owners"
 	"github.com/tucdesk/tucdesk/operator/verb"
 	"github.com/tucdesk/tucdesk/policy"
@@ -252,7 +253,7 @@ func (o *agentRemove) revoke(ctx context.Context, a *account.Account, io *cli.IO
 	if id, err := key.ParseID(name); err == nil && a.State.Revoked(id) {
 		return id, nil
 	}
-	m, err := a.Find(ctx, name)
+	m, err := find(ctx, a, name)
 	if err != nil {
 		return key.ID{}, err
 	}
@@ -261,6 +262,16 @@ func (o *agentRemove) revoke(ctx context.Context, a *account.Account, io *cli.IO
 		return key.ID{}, err
 	}
 	return id, o.Change(ctx, io, a, nil, func(r *roster.Roster) { r.Revoke(id) })
+}
+
+// find takes the name as ssh does, with its suffix too, but for a machine that is really
+// called so: what is removed here does not come back.
+func find(ctx context.Context, a *account.Account, name string) (account.Machine, error) {
+	m, err := a.Find(ctx, name)
+	if at := fleet.ParseTarget(name); refusal.Of(err) == refusal.NotFound && at.User == "" && at.Name != name {
+		return a.Find(ctx, at.Name)
+	}
+	return m, err
 }
 
 func (o *agentRemove) run(ctx context.Context, io *cli.IO, a *account.Account, name string) error {

@@ -71,3 +71,18 @@ func TestRevokingOneselfAsks(t *testing.T) {
 		t.Errorf("another's key goes on to the owner key, which is not here: %v", err)
 	}
 }
+
+// ssh calls each machine by its name and a suffix. One that is really called so is meant
+// before the other.
+func TestMachineThatIsCalledAsSSHWouldIsTheOneThatIsRemoved(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	if err := m.Home.WriteJSON("agents.json", []wire.AgentInfo{m.Machine("web", m.Enroller), m.Machine("web.tucdesk", m.Enroller)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"web", "web.tucdesk"} {
+		if got, err := find(t.Context(), a, name); err != nil || got.Cert.Name != name {
+			t.Errorf("%s is %q, %v", name, got.Cert.Name, err)
+		}
+	}
+}
