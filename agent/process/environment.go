@@ -37,9 +37,10 @@ func CheckVariables(additions []Variable) error {
 }
 
 // Environment is what a program of account gets: the fixed base, what this system
-// gives to everybody who logs in, what says that it runs for somebody elsewhere, TERM when
-// term is not "", and the additions, which were signed and count more than the system's. Nothing of this process' own
-// environment is in it. Its error is that of CheckVariables.
+// gives to everybody who logs in, what says that it runs for somebody elsewhere, TERM
+// when term is not "", and the additions, which were signed and count more than the
+// system's. Nothing of this process' own environment is in it. Its error is that of
+// CheckVariables.
 func Environment(a Account, term string, additions []Variable) ([]string, error) {
 	return environment("/", a, term, additions)
 }
