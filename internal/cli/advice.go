@@ -58,7 +58,7 @@ var known = map[refusal.Code]answer{
 	refusal.NotExecutable:       {126, []string{"the file is there: may this user run it (chmod +x), and is the program that its first line names there?"}},
 	refusal.TakenOver:           {ExitTransport, []string{"the shell runs on there; get it back with: tucdesk attach NAME HOST"}},
 	refusal.Gone:                {ExitTransport, []string{"the session's process there was killed (is memory short?), or the agent or the whole machine began anew"}},
-	refusal.AgentStopped:        {ExitTransport, []string{"the agent there was stopped or began anew, as in an upgrade, and that ends its sessions; once tucdesk agent ls shows it online, run the command again"}},
+	refusal.AgentStopped:        {ExitTransport, []string{"the agent there was stopped or began anew, as in an upgrade, and that ends its sessions; once tucdesk ls shows it online, run the command again"}},
 	refusal.TooMany:             {ExitTransport, []string{"end another session first, or try again in a minute"}},
 	refusal.TooLarge:            {ExitFailed, []string{"where this is a command: with its variables it may have 30,000 bytes; send more to its standard input, or as a file with tucdesk cp"}},
 	refusal.RateLimited:         {ExitTransport, []string{"wait a minute, then try again"}},
