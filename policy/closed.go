@@ -25,18 +25,24 @@ var (
 	ErrListenSocket = refusal.New(refusal.PolicyDenied, "no forward listens at a socket unless a rule names its path in targets")
 )
 
-// never are addresses of machines' own clouds: link-local ones, where most have
-// their metadata service, and those of clouds that have it elsewhere.
+// never are addresses of machines' own clouds: link-local ones, where most have their
+// metadata service and its like (AWS also for containers, 169.254.170.2 and .23; Tencent
+// 169.254.0.23; Scaleway 169.254.42.42; OpenStack fe80::a9fe:a9fe), and those of clouds that
+// have it elsewhere, as the document named beside each has it. AWS and Oracle keep more
+// such services under the prefix, so all of it is closed. There is no register of them: a
+// cloud that is not here needs targets in the rules for forwards.
 var never = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("fe80::/10"),
-	netip.MustParsePrefix("fd00:ec2::/32"),      // AWS
-	netip.MustParsePrefix("fd20:ce::254/128"),   // Google
-	netip.MustParsePrefix("fd00:42::42/128"),    // Scaleway
-	netip.MustParsePrefix("fd00:c1::/32"),       // Oracle
-	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba
-	netip.MustParsePrefix("168.63.129.16/32"),   // Azure
-	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle
+	netip.MustParsePrefix("fd00:ec2::/32"),         // AWS, ::254 and for pods ::23; EC2 User Guide "IMDS", EKS "Pod Identity Agent"
+	netip.MustParsePrefix("fd20:ce::254/128"),      // Google; Compute Engine "About VM metadata"
+	netip.MustParsePrefix("fd00:42::42/128"),       // Scaleway; cloud-init, datasource Scaleway
+	netip.MustParsePrefix("fd00:c1::/32"),          // Oracle, ::a9fe:a9fe; OCI SDK, instance principals
+	netip.MustParsePrefix("fd00:a9fe:a9fe::1/128"), // Akamai (Linode); Metadata Service API, cloud-init, datasource Akamai
+	netip.MustParsePrefix("fd00:100::100:200/128"), // Alibaba; cloud-init, datasource AliYun
+	netip.MustParsePrefix("100.100.100.200/32"),    // Alibaba; ECS "Instance metadata"
+	netip.MustParsePrefix("168.63.129.16/32"),      // Azure; "What is IP address 168.63.129.16"
+	netip.MustParsePrefix("192.0.0.192/32"),        // Oracle; Compute Classic "Retrieving instance metadata"
 }
 
 // Guarded reports whether an address is one that only a rule which names the

@@ -19,6 +19,20 @@ func TestP4GuardedAddressesInEverySpelling(t *testing.T) {
 	}
 }
 
+// Clouds that have their metadata service elsewhere than most, and what lies beside it:
+// an address that is not in the list is open to every rule for forwards without targets.
+func TestP4MetadataServicesOutsideTheLinkLocalNetworks(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"fd00:ec2::23": true, "fd00:42::42": true, "fd00:c1::a9fe:a9fe": true, "fd00:a9fe:a9fe::1": true, "fd00:100::100:200": true, "192.0.0.192": true,
+		"64:ff9b::6464:64c8": true, "2002:a83f:8110::1": true, // Alibaba's and Azure's through routers that translate
+		"fd00:42::43": false, "fd00:a9fe:a9fe::2": false, "fd00:100::100:201": false, "100.100.100.201": false, "168.63.129.17": false, "192.0.0.193": false,
+	} {
+		if got := Guarded(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: %v", addr, got)
+		}
+	}
+}
+
 // A request that a target makes closed is denied by the policy itself, so that whoever
 // asks it beforehand is told what the machine will say.
 func TestP4WhatHasToBeNamedIsDeniedWhereNoRuleNamesIt(t *testing.T) {
