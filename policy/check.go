@@ -111,6 +111,9 @@ func (r *Rules) checkRule(x *rule) (out []Finding) {
 		}
 	}
 	for _, c := range x.commands {
+		if does := harm(c.argv[0]); c.rest && !x.block && does != "" {
+			add(`commands: %s with any further arguments %s; write the exact arguments in place of "..."`, base(c.argv[0]), does)
+		}
 		if c.argv[0] != "/bin/"+base(c.argv[0]) && c.argv[0] != "/sbin/"+base(c.argv[0]) || x.block {
 			continue
 		}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,7 +13,7 @@ who.roles = ["operator"]
 actions = ["exec"]
 commands = [
   ["/usr/bin/systemctl", "restart", "nginx"],
-  ["/usr/bin/journalctl", "-u", "..."],
+  ["/usr/bin/lsblk", "-o", "..."],
   ["/usr/bin/env", "LC_ALL=C", "date"],
   ["/opt/tool", "", "..."],
 ]
@@ -22,8 +23,8 @@ func TestCommandsMatchExactly(t *testing.T) {
 	r := load(t, listed)
 	for _, good := range [][]string{
 		{"/usr/bin/systemctl", "restart", "nginx"},
-		{"/usr/bin/journalctl", "-u"},
-		{"/usr/bin/journalctl", "-u", "nginx", "-f"},
+		{"/usr/bin/lsblk", "-o"},
+		{"/usr/bin/lsblk", "-o", "NAME", "-b"},
 		{"/usr/bin/env", "LC_ALL=C", "date"},
 		{"/opt/tool", ""},
 		{"/opt/tool", "", "x"},
@@ -40,7 +41,7 @@ func TestCommandsMatchExactly(t *testing.T) {
 		{"/usr/bin/systemctl", "restart", "nginx\n"},
 		{"/usr/bin/systemctl", "restart", "NGINX"},
 		{"/usr/bin/systemctl", "restart", "..."},
-		{"/usr/bin/journalctl"},
+		{"/usr/bin/lsblk"},
 		{"/usr/bin/env", "LC_ALL=C", "date", "x"},
 		{"/usr/bin/env", "date"},
 		{"/opt/tool"},
@@ -100,6 +101,47 @@ func TestWrappersAreListedOnlyWithExactArguments(t *testing.T) {
 			t.Errorf("%s is called a wrapper", path)
 		}
 	}
+}
+
+// No example may show what an option opens: a listed journalctl that took any further
+// arguments deleted journals on a gated host, without the approval that the gate asks for.
+func TestE1NoExampleListsACommandThatFurtherArgumentsMakeHarmful(t *testing.T) {
+	all := samples(t)
+	all["the package doc"], all["default, without #"] = []byte(docExample(t)), []byte(uncommented())
+	for name, data := range all {
+		r, err := Parse(data)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, f := range r.Check() {
+			if strings.Contains(f.Text, "further arguments") {
+				t.Errorf("%s: %s", name, f)
+			}
+		}
+		if name == "default, without #" {
+			expectEffect(t, r, ask(exec("/usr/bin/journalctl", "--unit", "nginx", "--directory=/var/log/journal", "--vacuum-size=1")), noon, NeedApproval)
+		}
+	}
+}
+
+func TestCheckWarnsOfProgramsThatFurtherArgumentsMakeHarmful(t *testing.T) {
+	for argv, want := range map[string]bool{
+		"'/usr/bin/journalctl', '-u', '...'": true, "'/usr/bin/cat', '...'": true, "'/usr/bin/sort', '...'": true, "'/usr/sbin/nginx', '...'": true,
+		"'/usr/bin/journalctl', '-u', 'nginx'": false, "'/usr/bin/cat', '/etc/issue'": false,
+		"'/usr/bin/df', '...'": false, "'/usr/bin/uptime', '...'": false, "'/opt/deploy', '...'": false, "'/usr/bin/catalogue', '...'": false,
+	} {
+		rule := "[[allow]]\nid='w'\nwho.roles=['operator']\nactions=['exec']\ncommands=[[" + argv + "]]\n"
+		if got := warned(t, rule); got != want {
+			t.Errorf("%s: warned %v", argv, got)
+		}
+		if warned(t, team+strings.NewReplacer("allow", "block", "who.roles=['operator']", "").Replace(rule)) {
+			t.Errorf("%s: warned of a block", argv)
+		}
+	}
+}
+
+func warned(t *testing.T, rule string) bool {
+	return slices.ContainsFunc(load(t, rule).Check(), func(f Finding) bool { return strings.Contains(f.Text, "further arguments") })
 }
 
 // The rendezvous cannot see the host's files: it goes by what is written, and

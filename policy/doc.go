@@ -38,7 +38,8 @@
 //	cwd = ["/srv/web"]                # working directories
 //	commands = [                      # exact argv; "..." last is any further arguments
 //	  ["/usr/bin/systemctl", "restart", "nginx"],
-//	  ["/usr/bin/journalctl", "..."],
+//	  ["/usr/bin/journalctl", "--unit", "nginx", "--lines", "200", "--no-pager"],
+//	  ["/usr/bin/df", "..."],         # no option of it does harm
 //	]
 //	when.days = ["mon", "tue", "wed", "thu", "fri"]
 //	when.from = "22:00"               # belongs to the window
@@ -104,7 +105,9 @@
 // by the name it is called by, and by every argument, as bytes (protocol 4.3).
 // Wrappers, programs that run what their arguments say (shells, env, sudo, find,
 // interpreters, ssh, docker and more, see RunsOthers), cannot be listed with
-// "...", only with their exact arguments. A block rule's commands are matched by
+// "...", only with their exact arguments. "..." is for programs of which no option
+// harms: Check warns of well known ones that delete or read files by an option, such
+// as journalctl. A block rule's commands are matched by
 // the file's name alone, wherever it lies; still a blocked name is advice and no
 // wall, because a file can be copied under another name. The wall is the gate:
 // there whatever is not listed needs approval. Under the gate a shell always

@@ -224,6 +224,18 @@ func TestDefaultPolicy(t *testing.T) {
 
 // The parts of the default file that are commented out must work as well.
 func TestDefaultPolicyExamples(t *testing.T) {
+	text := uncommented()
+	r, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	expectEffect(t, r, ask(), noon, NeedApproval)
+	expectEffect(t, r, ask(exec("/usr/bin/systemctl", "restart", "nginx")), noon, Allow)
+	expectEffect(t, r, ask(func(q *Request) { q.Tags, q.Action = nil, Copy }), noon, Allow)
+}
+
+// uncommented is the default file with what is commented out in it.
+func uncommented() string {
 	var b strings.Builder
 	for line := range strings.Lines(string(Default())) {
 		code := strings.TrimPrefix(strings.TrimPrefix(line, "#"), " ")
@@ -232,13 +244,7 @@ func TestDefaultPolicyExamples(t *testing.T) {
 		}
 		b.WriteString(line)
 	}
-	r, err := Parse([]byte(b.String()))
-	if err != nil {
-		t.Fatalf("%v in\n%s", err, b.String())
-	}
-	expectEffect(t, r, ask(), noon, NeedApproval)
-	expectEffect(t, r, ask(exec("/usr/bin/systemctl", "restart", "nginx")), noon, Allow)
-	expectEffect(t, r, ask(func(q *Request) { q.Tags, q.Action = nil, Copy }), noon, Allow)
+	return b.String()
 }
 
 // The example of the package doc is a policy.

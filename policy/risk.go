@@ -77,6 +77,36 @@ var wrappers = [...]string{
 	"yum", "dnf", "zypper", "pacman", "gcc", "cc", "rpm", "dpkg", "apt", "apt-get", "pip", "npm", "npx", "cargo", "go", "psql", "mysql", "mariadb", "sqlite",
 }
 
+// harmful are well known programs that run no others, so "..." after them loads, and of
+// which an option or a further argument does what nobody who lists them has in mind: each
+// with what that is. The list cannot be complete either; Check warns by it.
+var harmful = [...]struct{ name, does string }{
+	{"journalctl", "deletes journals (--vacuum-size, --rotate) and reads any file as one (--file)"},
+	{"dmesg", "empties the kernel's log (--clear)"},
+	{"date", "sets the clock (--set)"}, {"hostname", "renames the machine"},
+	{"sysctl", "sets what the kernel runs as root (--write kernel.core_pattern)"},
+	{"ss", "closes connections of others (--kill)"},
+	{"cat", "reads any file"}, {"head", "reads any file"}, {"tail", "reads any file"}, {"zcat", "reads any file"}, {"grep", "reads any file"},
+	{"sort", "runs a program (--compress-program) and writes any file (--output)"}, {"split", "runs a program (--filter)"},
+	{"curl", "reads, writes and sends any file (--output, --upload-file, --config)"},
+	{"openssl", "loads code (-engine, -provider) and reads and writes any file"},
+	{"nginx", "loads code (-g load_module, -c)"}, {"httpd", "loads code (-C LoadModule, -f)"}, {"apache2", "loads code (-C LoadModule, -f)"},
+	{"mount", "mounts anything anywhere, by helpers that run others"},
+	{"cp", "writes any file"}, {"mv", "replaces any file"}, {"ln", "makes links to any file"}, {"install", "writes any file"}, {"tee", "writes any file"}, {"dd", "writes any file"},
+	{"rm", "deletes any file"}, {"truncate", "empties any file"}, {"chmod", "opens any file to others"}, {"chown", "gives away any file"},
+}
+
+// harm is what the program at a path does with further arguments that is on no one's
+// mind, or "". It goes by the name alone, as RunsOthers does.
+func harm(path string) string {
+	for _, h := range harmful {
+		if base(path) == h.name {
+			return h.does
+		}
+	}
+	return ""
+}
+
 // RunsOthers reports whether a path or name is that of a wrapper (protocol 4.3):
 // a program that runs other programs or code from its arguments. A version or
 // variant at the end ("python3.11", "ld-linux-x86-64.so.2", "vim.tiny") and ".exe"
