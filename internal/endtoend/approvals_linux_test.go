@@ -36,6 +36,19 @@ func waiting(t testing.TB, p *process) string {
 	return hash
 }
 
+// decides is the answer to approve or deny for the request that a client named by its
+// beginning, by its whole hash: what is signed unseen is named in full.
+func (p *person) decides(verb, short string) answer {
+	p.w.t.Helper()
+	for _, r := range p.requests() {
+		if strings.HasPrefix(r.Request, short) {
+			return p.run("requests", verb, "--yes", r.Request)
+		}
+	}
+	p.w.t.Fatalf("%s sees no request %s", p.name, short)
+	return answer{}
+}
+
 func (p *person) sees(t testing.TB, hash, state string) {
 	t.Helper()
 	eventually(t, p.name+" sees the request as "+state, func() bool {
@@ -67,8 +80,8 @@ func TestApprovals(t *testing.T) {
 		if strings.ContainsRune(shown.out+shown.err, '\x1b') {
 			t.Error("E10: the approver's terminal gets an escape sequence from the arguments")
 		}
-		carol.run("requests", "approve", "--yes", hash).refused(t, 253, "approver_not_allowed")
-		bob.run("requests", "approve", "--yes", hash).is(t, 0)
+		carol.decides("approve", hash).refused(t, 253, "approver_not_allowed")
+		bob.decides("approve", hash).is(t, 0)
 		if a := asks.finish().is(t, 0); a.out != "<><a b><ä><\x1b[2J>" {
 			t.Errorf("the approved command printed %q", a.out)
 		}
@@ -76,12 +89,34 @@ func TestApprovals(t *testing.T) {
 			t.Error("the approved command did not run")
 		}
 		w.ann.sees(t, hash, "used")
-		bob.run("requests", "approve", "--yes", hash).refused(t, 253, "approval_used")
+		bob.decides("approve", hash).refused(t, 253, "approval_used")
+	})
+	t.Run("E4 approved unseen is only what was named in full", func(t *testing.T) {
+		marker := w.marker()
+		asks := w.ann.start("exec", "prod", "--", "touch", marker)
+		hash := waiting(t, asks)
+		for _, verb := range []string{"approve", "deny"} {
+			if a := bob.run("requests", verb, "--yes", hash).hints(t, "tucdesk requests show "+hash); a.code != 2 {
+				t.Errorf("%s --yes with the beginning of a hash exits %d and says %q", verb, a.code, a.err)
+			}
+		}
+		bob.run("requests", "approve", hash).hints(t, "without a terminal: tucdesk requests approve --yes "+hash)
+		w.ann.sees(t, hash, "pending")
+		if exists(marker) {
+			t.Error("the command ran")
+		}
+		_, line, found := strings.Cut(bob.run("requests", "show", hash).is(t, 0).out, "to approve tucdesk ")
+		line, _, _ = strings.Cut(line, "\n")
+		if !found || !strings.HasPrefix(line, "requests approve --yes "+hash) {
+			t.Fatalf("show does not end with the line to type, but %q", line)
+		}
+		bob.run(strings.Fields(line)...).is(t, 0)
+		asks.finish().is(t, 0)
 	})
 	t.Run("deny", func(t *testing.T) {
 		marker := w.marker()
 		asks := w.ann.start("exec", "prod", "--", "touch", marker)
-		bob.run("requests", "deny", "--yes", waiting(t, asks)).is(t, 0)
+		bob.decides("deny", waiting(t, asks)).is(t, 0)
 		asks.finish().refused(t, 253, "approval_denied")
 		if exists(marker) {
 			t.Error("the denied command ran")
@@ -98,7 +133,7 @@ func TestApprovals(t *testing.T) {
 			t.Errorf("it says %q", a.err)
 		}
 		bob.sees(t, hash, "cancelled")
-		bob.run("requests", "approve", "--yes", hash).refused(t, 253, "approval_cancelled")
+		bob.decides("approve", hash).refused(t, 253, "approval_cancelled")
 		if exists(marker) {
 			t.Error("the withdrawn command ran")
 		}
@@ -106,7 +141,7 @@ func TestApprovals(t *testing.T) {
 	t.Run("expiry", func(t *testing.T) { w.ann.expires(t, prod, bob) })
 	t.Run("E18 a shell on a gated host", func(t *testing.T) {
 		asks := w.ann.start("ssh", "prod", "echo from the shell")
-		bob.run("requests", "approve", "--yes", waiting(t, asks)).is(t, 0)
+		bob.decides("approve", waiting(t, asks)).is(t, 0)
 		if a := asks.finish().is(t, 0); a.out != "from the shell\n" {
 			t.Errorf("the approved shell printed %q", a.out)
 		}
@@ -119,7 +154,7 @@ func TestApprovals(t *testing.T) {
 		if err := asks.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		bob.run("requests", "approve", "--yes", hash).is(t, 0)
+		bob.decides("approve", hash).is(t, 0)
 		w.ann.owner("operator", "revoke", "bob@acme.example").is(t, 0)
 		if err := asks.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
@@ -148,7 +183,7 @@ func TestGateThatIsNewToAClientIsLearntOnce(t *testing.T) {
 	}
 	for made := 2; made <= 3; made++ {
 		asks := dave.start("exec", "web", "--", "true")
-		w.ann.run("requests", "approve", "--yes", waiting(t, asks)).is(t, 0)
+		w.ann.decides("approve", waiting(t, asks)).is(t, 0)
 		asks.finish().is(t, 0)
 		if list := w.ann.requests(); len(list) != made {
 			t.Errorf("after %d gated commands there are %d requests: %+v", made-1, len(list), list)
@@ -197,7 +232,7 @@ func (p *person) expires(t *testing.T, m *machine, approver *person) {
 	if _, err := api.OpenSession(t.Context(), cred, open); refusal.Of(err) != refusal.Expired && refusal.Of(err) != refusal.ApprovalExpired {
 		t.Errorf("asking again gives %v", err)
 	}
-	a := approver.run("requests", "approve", "--yes", signed.Hash().String()[:12])
+	a := approver.run("requests", "approve", "--yes", signed.Hash().String())
 	if a.code == 0 || !strings.Contains(a.err, "expired") {
 		t.Errorf("approving too late exits %d and says %q", a.code, a.err)
 	}
@@ -228,7 +263,7 @@ func TestServerIsKilled(t *testing.T) {
 	}
 	w.ann.run("exec", "web", "--", "echo", "after").is(t, 0)
 	bob.sees(t, hash, "pending")
-	bob.run("requests", "deny", "--yes", hash).is(t, 0)
+	bob.decides("deny", hash).is(t, 0)
 	asks.finish().refused(t, 253, "approval_denied") // it waited through the restart
 	late := &machine{w: w, name: "late", dir: w.path("machines", "late")}
 	late.joinWith(token).is(t, 0)

@@ -106,7 +106,7 @@ func TestExecOnManyMachinesWaitsForApprovalsAtOnce(t *testing.T) {
 		return len(ids) == 2 && p.err.Count("away: error: offline") == 1 && p.out.Count("free: done\n") == 1
 	})
 	for _, id := range ids {
-		bob.run("requests", "approve", "--yes", id).is(t, 0)
+		bob.decides("approve", id).is(t, 0)
 	}
 	a := p.finish().is(t, 251)
 	for _, want := range []string{"p1: done\n", "p2: done\n", "free: done\n"} {

@@ -69,8 +69,11 @@ func TestApprovalThatOnlyTheMachineAsksFor(t *testing.T) {
 		if offered := bob.run("__complete", "requests", "approve", hash[:3]).is(t, 0).out; !strings.HasPrefix(offered, hash+"\techo late\n") {
 			t.Errorf("the shell offers %q", offered)
 		}
+		if offered := bob.run("__complete", "requests", "approve", "--yes", hash[:3]).is(t, 0).out; !strings.HasPrefix(offered, hash) || strings.Index(offered, "\t") != 64 {
+			t.Errorf("the shell offers %q to approve unseen", offered)
+		}
 		for _, p := range []*person{bob, carol} {
-			p.run("requests", "approve", "--yes", hash).is(t, 0)
+			p.decides("approve", hash).is(t, 0)
 		}
 		if a := asks.finish().is(t, 0); a.out != "late\n" || strings.Count(a.err, "waits for an approval") != 1 {
 			t.Errorf("printed %q and said %q", a.out, a.err)
@@ -79,9 +82,9 @@ func TestApprovalThatOnlyTheMachineAsksFor(t *testing.T) {
 	t.Run("asked for more after the first approval", func(t *testing.T) {
 		asks := w.ann.start("exec", "web", "--", "printf", "more")
 		hash := waiting(t, asks)
-		bob.run("requests", "approve", "--yes", hash).is(t, 0)
+		bob.decides("approve", hash).is(t, 0)
 		asks.says("waits for an approval", 2) // the machine's count is two, and bob's one stays
-		carol.run("requests", "approve", "--yes", hash).is(t, 0)
+		carol.decides("approve", hash).is(t, 0)
 		if a := asks.finish().is(t, 0); a.out != "more" {
 			t.Errorf("printed %q and said %q", a.out, a.err)
 		}

@@ -168,6 +168,22 @@ func (w Waiting) printDecisions(out io.Writer, a *account.Account) {
 	}
 }
 
+// printNext is what me may type now that the request was read. It names the whole hash, so
+// that nothing but what stands above it is signed.
+func (w Waiting) printNext(out io.Writer, me key.ID) {
+	own, deny := w.Request.Operator == me, "to deny"
+	if own {
+		deny = "withdraw"
+	}
+	if Settled(w.Info.State, "") != nil {
+		return
+	}
+	if w.Info.State == wire.RequestPending && !own {
+		fmt.Fprintf(out, "%-11s%s\n", "to approve", w.line(approval.Approve))
+	}
+	fmt.Fprintf(out, "%-11s%s\n", deny, w.line(approval.Deny))
+}
+
 // Needs is the server's word on who has to agree and what asks for that: escape it.
 func Needs(info wire.RequestInfo) string {
 	asks := "rule " + info.Rule

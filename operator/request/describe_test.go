@@ -3,6 +3,7 @@ package request
 import (
 	"bytes"
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,53 @@ func TestRequestIsChosenByAUniqueBeginning(t *testing.T) {
 		w, err := choose(all, prefix)
 		if refusal.Of(err) != want || err == nil && !strings.HasPrefix(w.Hash.String(), prefix) {
 			t.Errorf("%q: %v, %v; want %q", prefix, w.Hash, err, want)
+		}
+	}
+}
+
+// Whoever asks can have two requests of one beginning within a minute. By it one is found, to
+// be looked at; what is signed unseen is named in full, before anything else is tried.
+func TestE4NothingIsSignedUnseenByTheBeginningOfAHash(t *testing.T) {
+	mild, wild := key.Hash{0xab, 0xcd, 0xef, 1, 2, 3}, key.Hash{0xab, 0xcd, 0xef, 1, 2, 3, 4}
+	if mild.String()[:ShortHash] != wild.String()[:ShortHash] {
+		t.Fatal("the two do not begin alike")
+	}
+	for typed, want := range map[string]int{
+		mild.String()[:ShortHash]: cli.ExitUsage, mild.String()[:63]: cli.ExitUsage, strings.ToUpper(mild.String()): cli.ExitUsage, "": cli.ExitUsage,
+		mild.String(): cli.ExitNotLoggedIn, // there is no account, which is asked for next
+	} {
+		for _, verb := range []string{"approve", "deny"} {
+			var talk bytes.Buffer
+			tio := &cli.IO{Out: &talk, Err: &talk}
+			if status := cli.Run(t.Context(), tio, RequestsCommand(), []string{verb, "--state", filepath.Join(t.TempDir(), "none"), "--yes", typed}); status != want {
+				t.Errorf("%s --yes %q exits %d, want %d: %s", verb, typed, status, want, talk.String())
+			}
+		}
+	}
+	if w, err := choose([]Waiting{{Hash: mild}, {Hash: wild}}, wild.String()); err != nil || w.Hash != wild {
+		t.Errorf("the whole name chooses %v, %v", w.Hash, err)
+	}
+}
+
+// What a person types after reading is for that request alone.
+func TestE4ShowEndsWithTheWholeNameToSignBy(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	w := teamtest.Must(openRequest(m.Account(t), m.Request(m.Ann, nil), nil, time.Now()))
+	for _, c := range []struct {
+		state wire.RequestState
+		me    key.ID
+		want  string
+	}{
+		{wire.RequestPending, m.Bob.ID(), "to approve tucdesk requests approve --yes HASH\nto deny    tucdesk requests deny --yes HASH\n"},
+		{wire.RequestPending, m.Ann.ID(), "withdraw   tucdesk requests deny --yes HASH\n"},
+		{wire.RequestApproved, m.Bob.ID(), "to deny    tucdesk requests deny --yes HASH\n"},
+		{wire.RequestUsed, m.Bob.ID(), ""},
+	} {
+		var out bytes.Buffer
+		w.Info.State = c.state
+		w.printNext(&out, c.me)
+		if want := strings.ReplaceAll(c.want, "HASH", w.Hash.String()); out.String() != want {
+			t.Errorf("%s: %q, want %q", c.state, out.String(), want)
 		}
 	}
 }

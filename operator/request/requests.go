@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -96,7 +97,9 @@ func requestsListCommand() *cli.Command {
 	}
 }
 
-// ShortHash is how many digits of a request's hash a listing shows.
+// ShortHash is how many digits of a request's hash a listing shows: enough to find one
+// among those that there are, and never to sign by. Who asks chooses the request's jti, and
+// so has two requests of one beginning within a minute (attack E4).
 const ShortHash = 12
 
 func listRequests(ctx context.Context, a *account.Account, tio *cli.IO, asJSON bool) error {
@@ -183,14 +186,15 @@ func choose(all []Waiting, prefix string) (Waiting, error) {
 	case 0:
 		return Waiting{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no request %q", prefix), Hints: []string{"tucdesk requests ls"}}
 	}
-	return Waiting{}, &cli.Error{Err: refusal.New(refusal.BadRequest, "%d requests begin with %q", len(found), prefix), Hints: []string{"give more of the request's hash"}}
+	return Waiting{}, &cli.Error{Err: refusal.New(refusal.BadRequest, "%d requests begin with %q", len(found), prefix), Hints: []string{
+		"give more of the request's hash; the whole of each: tucdesk requests ls --json"}}
 }
 
 func requestsShowCommand() *cli.Command {
 	var o verb.Options
 	return &cli.Command{
 		Use: "show REQUEST", Short: "Show exactly what a request would run", Example: "tucdesk requests show 3f6c0a91b2d4",
-		MinArgs: 1, MaxArgs: 1, Flags: o.JSONFlag, Complete: completeFor(&o),
+		MinArgs: 1, MaxArgs: 1, Flags: o.JSONFlag, Complete: completeFor(&o, new(bool)),
 		Run: func(ctx context.Context, tio *cli.IO, args []string) error {
 			return o.WithAccount(ctx, tio, func(a *account.Account) error {
 				w, err := request(ctx, a, tio, args[0])
@@ -202,6 +206,7 @@ func requestsShowCommand() *cli.Command {
 				}
 				w.print(tio.Out)
 				w.printDecisions(tio.Out, a)
+				w.printNext(tio.Out, a.Key.ID())
 				return nil
 			})
 		},
@@ -212,9 +217,10 @@ func requestsShowCommand() *cli.Command {
 // choice.
 const completeWithin = 2 * time.Second
 
-// completeFor offers the requests that wait. They are not known without the server:
-// what a cache had would be out of date by the time somebody is to approve.
-func completeFor(o *verb.Options) func(context.Context, string) []string {
+// completeFor offers the requests that wait, with whole hashes where those are asked for.
+// They are not known without the server: what a cache had would be out of date by the time
+// somebody is to approve.
+func completeFor(o *verb.Options, whole *bool) func(context.Context, string) []string {
 	return func(ctx context.Context, typed string) (ids []string) {
 		ctx, cancel := context.WithTimeout(ctx, completeWithin)
 		defer cancel()
@@ -222,7 +228,10 @@ func completeFor(o *verb.Options) func(context.Context, string) []string {
 			all, err := requests(ctx, a, &cli.IO{Err: io.Discard})
 			for _, w := range all {
 				if id := w.Hash.String(); w.Info.State == wire.RequestPending && strings.HasPrefix(id, typed) {
-					ids = append(ids, id[:max(ShortHash, len(typed))]+"\t"+short(w.Command()))
+					if !*whole {
+						id = id[:max(ShortHash, len(typed))]
+					}
+					ids = append(ids, id+"\t"+short(w.Command()))
 				}
 			}
 			return err
@@ -231,11 +240,25 @@ func completeFor(o *verb.Options) func(context.Context, string) []string {
 	}
 }
 
-const yesHelp = "do not ask; for those who have read the request already"
+const yesHelp = "neither show nor ask, for those who have read the request already; REQUEST is then its whole hash"
 
 type decide struct {
 	verb.Options
 	yes bool
+}
+
+// exampleHash is a request's whole name, for the help.
+const exampleHash = "3f6c0a91b2d4c86f05e7719a3b2c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e"
+
+// named refuses to sign unseen by less than the whole name of a request. Whoever asks can
+// make two whose hashes begin alike, have one of them read, and withdraw that before the
+// answer (attack E4); only the whole hash stands for what was read.
+func (o *decide) named(typed string) error {
+	if _, err := key.ParseID(typed); !o.yes || err == nil {
+		return nil
+	}
+	return &cli.Error{Err: fmt.Errorf("%q is not a whole hash; with --yes what is signed is not shown, and another request may begin so", typed), Exit: cli.ExitUsage, Hints: []string{
+		"tucdesk requests show " + terminal.Quote([]byte(typed)), "it shows what would run, and the line to type for that very request; or leave --yes out"}}
 }
 
 func requestsApproveCommand() *cli.Command {
@@ -244,8 +267,8 @@ func requestsApproveCommand() *cli.Command {
 		Use: "approve REQUEST", Short: "Approve one request, for one run",
 		Long: "Shows exactly what would run and, once you agree, signs it with your key. The machine checks your signature\n" +
 			"itself and runs those very arguments once, within five minutes. Nobody can approve a request of their own.",
-		Example: "tucdesk requests approve 3f6c0a91b2d4\ntucdesk requests approve 3f6c0a91b2d4 --yes",
-		MinArgs: 1, MaxArgs: 1, Complete: completeFor(&o.Options),
+		Example: "tucdesk requests approve 3f6c0a91b2d4\ntucdesk requests approve --yes " + exampleHash,
+		MinArgs: 1, MaxArgs: 1, Complete: completeFor(&o.Options, &o.yes),
 		Flags: func(f *flag.FlagSet) {
 			o.JSONFlag(f)
 			f.BoolVar(&o.yes, "yes", false, yesHelp)
@@ -262,8 +285,8 @@ func requestsDenyCommand() *cli.Command {
 		Use: "deny REQUEST", Short: "Deny a request, or withdraw your own",
 		Long: "Shows the request and, once you agree, signs that it must not run: however many approve it, it never will. One's\n" +
 			"own request is withdrawn. Whoever waits for it ends with status 253, and may ask again.",
-		Example: "tucdesk requests deny 3f6c0a91b2d4\ntucdesk requests deny 3f6c0a91b2d4 --yes",
-		MinArgs: 1, MaxArgs: 1, Complete: completeFor(&o.Options),
+		Example: "tucdesk requests deny 3f6c0a91b2d4\ntucdesk requests deny --yes " + exampleHash,
+		MinArgs: 1, MaxArgs: 1, Complete: completeFor(&o.Options, &o.yes),
 		Flags: func(f *flag.FlagSet) {
 			o.JSONFlag(f)
 			f.BoolVar(&o.yes, "yes", false, yesHelp)
@@ -272,6 +295,11 @@ func requestsDenyCommand() *cli.Command {
 			return o.run(ctx, tio, args[0], approval.Deny)
 		},
 	}
+}
+
+// line is what signs d for this request and for no other.
+func (w Waiting) line(d approval.Decision) string {
+	return "tucdesk requests " + string(d) + " --yes " + w.Hash.String()
 }
 
 // question is what me is asked before d is signed, and what is so when the answer is no.
@@ -286,6 +314,9 @@ func (w Waiting) question(me key.ID, d approval.Decision) (text, left string) {
 }
 
 func (o *decide) run(ctx context.Context, tio *cli.IO, prefix string, d approval.Decision) error {
+	if err := o.named(prefix); err != nil {
+		return err
+	}
 	return o.WithAccount(ctx, tio, func(a *account.Account) error {
 		w, err := request(ctx, a, tio, prefix)
 		if err != nil {
@@ -303,7 +334,7 @@ func (o *decide) run(ctx context.Context, tio *cli.IO, prefix string, d approval
 		if !o.yes {
 			w.print(tio.Err) // talk: the answer is what became of the request
 			question, left := w.question(a.Key.ID(), d)
-			no := &cli.Error{Err: errors.New(left + "; nothing was signed"), Hints: []string{"without a terminal: --yes"}}
+			no := &cli.Error{Err: errors.New(left + "; nothing was signed"), Hints: []string{"without a terminal: " + w.line(d)}}
 			if err := verb.Confirm(ctx, tio, question, no); err != nil {
 				return err
 			}
