@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -52,21 +51,6 @@ func Dial(ctx context.Context, host string, port uint16, named bool) (*net.TCPCo
 	return c.(*net.TCPConn), nil
 }
 
-// DialSocket connects to a socket of this machine, where a rule names its path. Too
-// many sockets run commands for whoever reaches them, as root or as the user (D-Bus,
-// systemd, engines of containers), for a list of them ever to be whole.
-func DialSocket(ctx context.Context, path string, named bool) (*net.UnixConn, error) {
-	if !named {
-		return nil, policy.ErrSocket
-	}
-	d := net.Dialer{Timeout: dialLimit}
-	c, err := d.DialContext(ctx, "unix", path)
-	if err != nil {
-		return nil, why("connecting", err)
-	}
-	return c.(*net.UnixConn), nil
-}
-
 // Listen listens on loopback, in both families where the machine has them, or
 // where a rule names it at any address of the machine's. Port 0 is any; one that
 // somebody has in either family is taken (attack P3). It returns the port.
@@ -91,24 +75,6 @@ func open(ctx context.Context, host string, port uint16) ([]net.Listener, error)
 		return nil, err
 	}
 	return []net.Listener{l}, nil
-}
-
-// ListenSocket listens at a path that is not there yet and that a rule names, for this user
-// alone: programs trust whoever listens where they look for a service, and as root that can
-// be any place. What was made is removed when the listener is closed. On Windows, where a
-// mode keeps nobody out of a socket, it refuses.
-func ListenSocket(ctx context.Context, path string, named bool) (net.Listener, error) {
-	if !named {
-		return nil, policy.ErrListenSocket
-	}
-	if runtime.GOOS == "windows" {
-		return nil, refusal.New(refusal.Unavailable, "Windows has no sockets that are one user's alone: listen at a port")
-	}
-	l, err := listen.Socket(ctx, path)
-	if err != nil {
-		return nil, why("listening", err)
-	}
-	return l, nil
 }
 
 // why is an error as the operator is told: the system's reason without our words
