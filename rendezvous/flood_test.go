@@ -171,6 +171,8 @@ func BenchmarkB18RefusedOpen(b *testing.B) {
 		r := httptest.NewRequest(http.MethodPost, wire.PathSessions, http.NoBody)
 		r.ContentLength = int64(len(body))
 		r.Header.Set("Authorization", "Bearer "+p.cred.Token)
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set(wire.ProofHeader, "x") // it is not looked at any more
 		w := httptest.NewRecorder()
 		c.node.ServeHTTP(w, r)
 		return w.Code

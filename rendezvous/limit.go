@@ -12,8 +12,16 @@ import "github.com/tucdesk/tucdesk/internal/rate"
 // its rate takes at most an eighth of a core. A machine has limits of its own
 // (agent/judge), and what waits for approval is counted apart. Calls are three times
 // as many: a session may ask for the roster and for the end of an approval as well.
+//
+// A key is charged for what it has signed, and a network for what only shows a token
+// (attacks C12, B18). What does not hold costs up to two signatures and a look into the
+// database, less than the handshake of the connection that it comes by.
 var (
-	rateOperator = rate.Rate{PerSecond: 60, Burst: 600}      // calls per operator key
+	rateOperator = rate.Rate{PerSecond: 60, Burst: 600}      // calls with a proof, and logins, per operator key
+	rateLogouts  = rate.Rate{PerSecond: 0.2, Burst: 20}      // logouts per operator key
+	rateReads    = rate.Rate{PerSecond: 60, Burst: 600}      // calls without a proof per token and source network
+	rateReaders  = rate.Rate{PerSecond: 240, Burst: 2400}    // calls without a proof per operator key and source network
+	rateFailures = rate.Rate{PerSecond: 200, Burst: 2000}    // calls whose token or proof does not hold per source network
 	rateSessions = rate.Rate{PerSecond: 20, Burst: 200}      // sessions opened per operator key
 	ratePings    = rate.Rate{PerSecond: 0.5, Burst: 20}      // pings per operator key
 	rateSource   = rate.Rate{PerSecond: 5, Burst: 60}        // logins, set-ups and channels per source network

@@ -103,10 +103,10 @@ func (s *Server) openLogin(c *gate.Call, signed statement.Signed) (wire.Login, k
 	return wire.Login{}, key.ID{}, refusal.New(refusal.NotLoggedIn, "this server knows no such team and key")
 }
 
+// checkLogin charges the key last: a statement that is old, or was made for another
+// server or connection, may be shown by anybody who has copied it, and has cost its
+// source (attack B18).
 func (s *Server) checkLogin(c *gate.Call, login wire.Login) error {
-	if !s.gate.Operators.Allow(c.Who.Operator, c.Now) {
-		return refusal.New(refusal.RateLimited, "too many logins with this key; wait a moment")
-	}
 	age := c.Now.Sub(login.IssuedAt.Time())
 	if age > wire.ProofSkew || age < -wire.ProofSkew {
 		return refusal.New(refusal.ProofTimeSkew, "the login was made %s away from the server's time; set the clock", age.Abs().Truncate(time.Second))
@@ -117,6 +117,9 @@ func (s *Server) checkLogin(c *gate.Call, login wire.Login) error {
 	}
 	if login.Audience != s.keys.Access.ID() || login.Channel != channel {
 		return problem.With(http.StatusUnauthorized, refusal.New(refusal.WrongChannel, "the login was made for another server or connection"))
+	}
+	if !s.gate.Operators.Allow(c.Who.Operator, c.Now) {
+		return refusal.New(refusal.RateLimited, "too many logins with this key; wait a moment")
 	}
 	return nil
 }

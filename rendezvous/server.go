@@ -152,7 +152,12 @@ func (s *Server) compose() {
 	s.gate = gate.Gate{
 		Routes: s.routes(), Store: s.store, Teams: &s.teams, Issuer: s.issuer, Audience: s.audience, Metrics: &s.metrics, Log: s.log, Hold: s.hold,
 		Sources: rate.New[netip.Prefix](rateSource), Larges: rate.New[netip.Prefix](rateLarge),
-		Operators: rate.New[key.ID](rateOperator), Refusals: rate.New[key.ID](rateRefused), Large: make(chan struct{}, gate.MaxLarge),
+		Rates: gate.Rates{
+			Failures: rate.New[netip.Prefix](rateFailures), Tokens: rate.New[gate.Shown](rateReads), Readers: rate.New[gate.Reader](rateReaders),
+			Operators: rate.New[key.ID](rateOperator), Logouts: rate.New[key.ID](rateLogouts),
+		},
+		Refusals: rate.New[key.ID](rateRefused), Large: make(chan struct{}, gate.MaxLarge),
+		Rosters: rate.NewRoom[key.ID](gate.MaxProven, gate.MaxProvenEach), Bodies: rate.NewRoom[key.ID](gate.MaxProven, gate.MaxProvenEach),
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package rate counts how often somebody may do something, with a bucket of tokens
 // for each key: a source network, an operator, an agent; and how much of it at once
-// (Places). Memory is bounded, and a clock that goes back gives nothing.
+// (Places, Room). Memory is bounded, and a clock that goes back gives nothing.
 package rate
 
 import (
@@ -64,10 +64,20 @@ func (l *Limiter[K]) Allow(k K, now time.Time) bool {
 	return b.Take(l.rate, now)
 }
 
+// Spent reports whether k's bucket is empty. It takes nothing and remembers nobody, so
+// it may be asked about what a stranger names: a table that strangers could fill would
+// refuse newcomers.
+func (l *Limiter[K]) Spent(k K, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.buckets[k]
+	return b != nil && b.filled(l.rate, now) < 1
+}
+
 func (l *Limiter[K]) sweepLocked(now time.Time) {
 	l.swept = now
 	for k, b := range l.buckets {
-		if b.tokens+now.Sub(b.at).Seconds()*l.rate.PerSecond >= l.rate.Burst {
+		if b.filled(l.rate, now) >= l.rate.Burst {
 			delete(l.buckets, k)
 		}
 	}
@@ -75,8 +85,8 @@ func (l *Limiter[K]) sweepLocked(now time.Time) {
 
 // Take takes a token and reports whether there was one.
 func (b *Bucket) Take(r Rate, now time.Time) bool {
-	if passed := now.Sub(b.at).Seconds(); passed > 0 { // a clock that went back gives nothing
-		b.tokens = min(r.Burst, b.tokens+passed*r.PerSecond)
+	b.tokens = b.filled(r, now)
+	if now.After(b.at) {
 		b.at = now
 	}
 	if b.tokens < 1 {
@@ -84,6 +94,11 @@ func (b *Bucket) Take(r Rate, now time.Time) bool {
 	}
 	b.tokens--
 	return true
+}
+
+// filled is what b holds by now. A clock that went back gives nothing.
+func (b *Bucket) filled(r Rate, now time.Time) float64 {
+	return min(r.Burst, b.tokens+max(0, now.Sub(b.at).Seconds())*r.PerSecond)
 }
 
 // Source is what an unauthenticated caller is counted by: an IPv4 address, or

@@ -30,6 +30,22 @@ func TestLimiterForgetsWhoIsQuiet(t *testing.T) {
 	}
 }
 
+func TestAskingTakesNothingAndRemembersNobody(t *testing.T) {
+	l := New[int](Rate{PerSecond: 1, Burst: 1})
+	now := time.Unix(1_700_000_000, 0)
+	if l.Spent(1, now) || len(l.buckets) != 0 {
+		t.Fatal("somebody new")
+	}
+	for _, want := range []bool{true, false} {
+		if l.Allow(1, now) != want {
+			t.Fatal("asking took a token")
+		}
+	}
+	if !l.Spent(1, now) || !l.Spent(1, now.Add(-time.Hour)) || l.Spent(1, now.Add(time.Second)) {
+		t.Fatal("filling")
+	}
+}
+
 func TestSourcesAreCountedByNetwork(t *testing.T) {
 	for a, b := range map[string]string{
 		"192.0.2.1:1":              "192.0.2.1:2",

@@ -43,6 +43,7 @@ type Call struct {
 	Ticket   *Ticket  // what it shows, where its Subject read a relay ticket
 	Recorded bool     // the refusal is in the audit log already
 
+	proof   wire.Proof               // once it was checked
 	control *http.ResponseController // of W
 }
 

@@ -3,13 +3,19 @@
 // first check that fails answers:
 //
 //	request target              plain characters, exact match with a route
-//	rate of the source          calls without a token only
+//	announced body              length, size limit of the route, JSON only
+//	rate of the source          calls without a token; and what does not hold
 //	JWT                         once, in the Authorization header; package principal
-//	rate of the key             one operator cannot take the service from others
+//	rate of the token           calls without a proof, by the source that shows it
 //	logout                      the token was not ended, on any node
 //	roster                      the key is in it now; its role of now counts, not the token's
-//	body                        announced length, size limit of the route, JSON only, in time
 //	proof                       protocol 4.2, on every route that changes or exports something
+//	rate of the key             one operator cannot take the service from others
+//	body                        in time, while there is room; the one that was proven
+//	nonce of the proof          not used before
+//
+// The proof comes before the body, whose hash it holds: whoever has copied a token
+// makes the server take no body at all (attack K2).
 //
 // What a handler does with the call is not known here.
 //
@@ -46,6 +52,14 @@ const (
 	// each up to wire.MaxBody.
 	MaxLarge = 4
 
+	// MaxProven is how many bytes of proven bodies are held at once, of those above
+	// LimitRequest and as many of the others (attack K2).
+	MaxProven = 8 * wire.MaxBody
+
+	// MaxProvenEach is how many of them one key holds: two rosters, or some thousand
+	// sessions of the usual size.
+	MaxProvenEach = 2 * wire.MaxBody
+
 	strangerPace = 256 << 10   // bytes per second that a longer one gets beyond StrangerWithin
 	drainWithin  = time.Second // of a body behind a refusal
 )
@@ -61,11 +75,13 @@ type Gate struct {
 	Metrics  *metrics.Counters
 	Log      *slog.Logger
 
-	Sources   *rate.Limiter[netip.Prefix] // calls without a token, by source network
-	Larges    *rate.Limiter[netip.Prefix] // large ones of them
-	Operators *rate.Limiter[key.ID]       // calls, by operator key
-	Refusals  *rate.Limiter[key.ID]       // entries in the log about them
-	Large     chan struct{}               // MaxLarge places for large bodies of strangers
+	Sources  *rate.Limiter[netip.Prefix] // calls without a token, by source network
+	Larges   *rate.Limiter[netip.Prefix] // large ones of them
+	Rates                                // calls with a token
+	Refusals *rate.Limiter[key.ID]       // entries in the log about them
+	Large    chan struct{}               // MaxLarge places for large bodies of strangers
+	Rosters  *rate.Room[key.ID]          // MaxProven bytes for proven bodies above LimitRequest, by operator key
+	Bodies   *rate.Room[key.ID]          // the same for all others, so that the large ones leave them room
 
 	// Hold takes a call among those that the server waits for when it closes, or
 	// refuses it because it does.
@@ -147,6 +163,9 @@ func (g *Gate) pass(c *Call) (any, error) {
 	if err := g.findRoute(c); err != nil {
 		return nil, err
 	}
+	if err := checkAnnounced(c); err != nil {
+		return nil, err
+	}
 	if c.Route.Auth == Anybody {
 		if c.Route.Path != wire.PathHealth && !g.Sources.Allow(rate.Source(c.HTTP.RemoteAddr), c.Now) {
 			return nil, refusal.New(refusal.RateLimited, "too many calls from this network; wait a moment")
@@ -160,31 +179,61 @@ func (g *Gate) pass(c *Call) (any, error) {
 	}
 	defer release()
 	if c.Route.Auth == Proof {
-		if err := g.checkProof(c); err != nil {
+		if err := g.spendProof(c); err != nil {
 			return nil, err
 		}
 	}
 	return c.Route.Handle(c)
 }
 
-// authenticate takes the token from the one place where it may stand. Cookies,
-// queries and bodies are not looked at, so no page can make a browser send it.
+// authenticate finds out whose call it is, and on a route that takes a proof whether
+// that proves it. Rates says what the call is counted by on the way.
 func (g *Gate) authenticate(c *Call) error {
-	headers := c.HTTP.Header["Authorization"]
-	if len(headers) == 0 {
-		return refusal.New(refusal.NotLoggedIn, "log in first")
+	token, err := bearer(c)
+	if err != nil {
+		return err
 	}
-	token, ok := strings.CutPrefix(headers[0], "Bearer ")
-	if len(headers) != 1 || !ok {
-		return problem.With(http.StatusUnauthorized, refusal.New(refusal.BadToken, "want one Authorization header with a bearer token"))
+	shown := shownBy(c, token)
+	if err := g.before(c, shown); err != nil {
+		return err
 	}
 	who, err := g.Issuer.Verify(token, c.Now)
 	if err != nil {
+		g.failed(c, shown, err)
 		return problem.With(http.StatusUnauthorized, err)
 	}
-	if !g.Operators.Allow(who.Operator, c.Now) { // before the database is asked: a flood costs one signature a call (attack B18)
-		return refusal.New(refusal.RateLimited, "too many calls with this key; wait a moment")
+	if err := g.verified(c, shown, who); err != nil {
+		return err
 	}
+	if err = g.admit(c, who); err == nil && c.Route.Auth == Proof {
+		err = g.checkProof(c, shown)
+	}
+	switch {
+	case err != nil && c.hasProof():
+		g.failed(c, shown, err)
+		return err
+	case err != nil || !c.hasProof():
+		return err
+	}
+	return g.proven(c)
+}
+
+// bearer takes the token from the one place where it may stand. Cookies, queries and
+// bodies are not looked at, so no page can make a browser send it.
+func bearer(c *Call) (string, error) {
+	headers := c.HTTP.Header["Authorization"]
+	if len(headers) == 0 {
+		return "", refusal.New(refusal.NotLoggedIn, "log in first")
+	}
+	token, ok := strings.CutPrefix(headers[0], "Bearer ")
+	if len(headers) != 1 || !ok {
+		return "", problem.With(http.StatusUnauthorized, refusal.New(refusal.BadToken, "want one Authorization header with a bearer token"))
+	}
+	return token, nil
+}
+
+// admit judges the token's holder by the database and the roster of now.
+func (g *Gate) admit(c *Call, who principal.Principal) (err error) {
 	if c.Team, err = g.Teams.Find(c.HTTP.Context(), who.Team.Wire()); err != nil {
 		return err
 	}

@@ -15,11 +15,9 @@ import (
 // itself base64.
 const MaxProof = 9 << 10
 
-// checkProof verifies that the key of the token signed this very call (protocol
-// 4.2). Everything is compared as exact text or bytes. The nonce is used up last,
-// in the database, so that a proof that is refused for another reason can not be
-// burnt by whoever copied it, and a restart forgets nothing (attack D8).
-func (g *Gate) checkProof(c *Call) error {
+// checkProof verifies that the key of the token signed this very call (protocol 4.2),
+// by all that is known before its body. Everything is compared as exact text or bytes.
+func (g *Gate) checkProof(c *Call, shown Shown) error {
 	p, err := openProof(c)
 	if err != nil {
 		return err
@@ -29,17 +27,39 @@ func (g *Gate) checkProof(c *Call) error {
 		return refusal.New(refusal.ProofTimeSkew, "the proof was made %s away from the server's time; set the clock",
 			age.Abs().Truncate(time.Second))
 	}
+	c.proof = p
+	return mismatch(g.callDiffers(c, p, shown.Token))
+}
+
+// spendProof holds the proof against the body and what that is about. The nonce is used
+// up last, in the database, so that a proof that is refused for another reason can not
+// be burnt by whoever copied it, and a restart forgets nothing (attack D8).
+func (g *Gate) spendProof(c *Call) error {
+	p := c.proof
+	if p.Body != sha256.Sum256(c.Body) {
+		return mismatch("body")
+	}
 	var about Subject
 	if c.Route.Subject != nil {
+		var err error
 		if about, err = c.Route.Subject(c); err != nil {
 			return err
 		}
 	}
-	if what := g.proofDiffers(c, p, about); what != "" {
-		return refusal.New(refusal.ProofMismatch, "the proof was made for another %s", what)
+	if err := mismatch(subjectDiffers(p, about)); err != nil {
+		return err
 	}
 	expires := p.IssuedAt.Time().Add(2 * wire.ProofSkew)
 	return g.Store.UseOnce(c.HTTP.Context(), "proof:"+c.Who.Operator.String(), p.ID, expires)
+}
+
+// mismatch refuses a proof of which the named part is not what this call is, if there
+// is one.
+func mismatch(what string) error {
+	if what == "" {
+		return nil
+	}
+	return refusal.New(refusal.ProofMismatch, "the proof was made for another %s", what)
 }
 
 func openProof(c *Call) (wire.Proof, error) {
@@ -67,9 +87,9 @@ func openProof(c *Call) (wire.Proof, error) {
 	return p, nil
 }
 
-// proofDiffers names the first field that is not what this call is, or "".
-func (g *Gate) proofDiffers(c *Call, p wire.Proof, about Subject) string {
-	token := c.HTTP.Header["Authorization"][0][len("Bearer "):]
+// callDiffers names the first field that is not what this call is, or "". Those that
+// are about its body are left to spendProof.
+func (g *Gate) callDiffers(c *Call, p wire.Proof, token key.Hash) string {
 	switch {
 	case p.Audience != g.Audience:
 		return "server"
@@ -77,14 +97,19 @@ func (g *Gate) proofDiffers(c *Call, p wire.Proof, about Subject) string {
 		return "method"
 	case p.Target != c.HTTP.RequestURI:
 		return "path or query"
-	case p.Body != sha256.Sum256(c.Body):
-		return "body"
-	case p.Token != sha256.Sum256([]byte(token)):
+	case p.Token != token:
 		return "token"
 	case p.Context.Action != c.Route.Action:
 		return "action"
 	case p.Context.Team != c.Who.Team.Wire():
 		return "team"
+	}
+	return ""
+}
+
+// subjectDiffers names the first field that is not what the body is about, or "".
+func subjectDiffers(p wire.Proof, about Subject) string {
+	switch {
 	case p.Context.Agent != about.Agent:
 		return "agent"
 	case p.Context.RequestHash != about.Request:
