@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/tucdesk/tucdesk/crypto/key"
@@ -184,11 +183,11 @@ func logOut(ctx context.Context, io *cli.IO, home account.Home) error {
 		defer a.Close()
 		err = a.LoadLogin()
 	}
-	switch removed := os.Remove(home.Path(account.LoginFile)); {
-	case errors.Is(removed, fs.ErrNotExist):
-		err = nil // there was none
-	case removed != nil:
-		return removed
+	switch found, failed := home.Forget(); {
+	case failed != nil:
+		return failed
+	case !found:
+		err = nil
 	case err == nil:
 		err = endLogin(ctx, a)
 	}

@@ -132,14 +132,18 @@ func (a *Account) Begin(ctx context.Context) error {
 // SignIn makes sure that there is a JWT with some life left. The roster key is
 // the proof, so this never asks anybody anything; after "logout" it refuses.
 func (a *Account) SignIn(ctx context.Context) error {
-	err := a.LoadLogin()
+	since, err := a.Home.lastLogout() // before the login is looked at
+	if err != nil {
+		return err
+	}
+	err = a.LoadLogin()
 	switch {
 	case refusal.Of(err) == refusal.NotLoggedIn:
 		return err
 	case err == nil && time.Until(a.Credentials.Expires) > renewBefore:
 		return nil
 	}
-	return a.Login(ctx) // which also writes a damaged file anew
+	return a.login(ctx, since) // which also writes a damaged file anew
 }
 
 // LoadLogin takes the saved JWT, which may have expired. Without one the person
@@ -158,6 +162,15 @@ func (a *Account) LoadLogin() error {
 
 // Login gets a fresh JWT and the newest roster.
 func (a *Account) Login(ctx context.Context) error {
+	since, err := a.Home.lastLogout()
+	if err != nil {
+		return err
+	}
+	return a.login(ctx, since)
+}
+
+// login is Login, unless somebody has logged out since then.
+func (a *Account) login(ctx context.Context, since wire.Nonce) error {
 	if a.Home.Has(FoundingFile) {
 		return &cli.Error{Err: refusal.New(refusal.NotLoggedIn, "the team is not founded yet"), Hints: []string{"when the other owners have signed: tucdesk team publish FILE"}}
 	}
@@ -172,8 +185,7 @@ func (a *Account) Login(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.Credentials = cred
-	if err := a.Home.WriteJSON(LoginFile, SavedLogin{Token: cred.Token, Expires: cred.Expires}); err != nil {
+	if err := a.keepLogin(cred, since); err != nil {
 		return err
 	}
 	if a.State == nil || a.State.Version() < reply.RosterVersion {

@@ -29,6 +29,7 @@ import (
 //	roster         the verified roster chain
 //	policy.toml    the policy text that the roster binds
 //	login.json     the JWT of the last login
+//	logout.json    which logout was the last; no login from before it is written
 //	agents.json    the machines as last seen, for names and completions
 //	founding.json  the setup string, secret, while a new team waits for owners' signatures
 //	owners.json    which owner key is this machine's, and which the recovery key (package owners)
@@ -51,6 +52,7 @@ const (
 	RosterFile      = "roster"        // the chain of rosters, verified again at each start
 	PolicyFile      = "policy.toml"   // the rules in force, as text; believed when the roster binds its hash
 	LoginFile       = "login.json"    // SavedLogin: a JWT that lives for minutes
+	logoutFile      = "logout.json"   // a nonce of the last logout (see Forget)
 	agentsFile      = "agents.json"   // the machines as last seen; can be fetched again
 	FoundingFile    = "founding.json" // a founding that waits for other owners' signatures
 	AuditSeenFile   = "audit.seen"    // the newest checkpoint of the log that was seen (package witness)
@@ -63,7 +65,7 @@ const (
 	MaxTeamFile   = 64 << 10 // bytes, of a Membership
 	maxRosterFile = 64 << 20 // bytes, of a chain
 	MaxPolicyFile = 2 << 20  // bytes, of the rules as text
-	maxLoginFile  = 16 << 10 // bytes, of a SavedLogin
+	maxLoginFile  = 16 << 10 // bytes, of a SavedLogin, and of what a logout leaves
 	maxAgentsFile = 64 << 20 // bytes, of the server's list
 )
 
