@@ -343,7 +343,7 @@ func TestWordsShowWhatChangesInTheRules(t *testing.T) {
 	const rule = "[[allow]]\nid = 'x'\nwho.roles = ['admin']\nactions = ['shell']\n"
 	before := []byte("version = 1\nmode = 'enforce'\n" + rule)
 	m.state = must(m.propose(before, func(r *roster.Roster) { r.PolicyHash = sha256.Sum256(before) }).Apply(now))
-	after := []byte("# why\nversion = 1\nmode = 'enforce'\n" + strings.Replace(rule, "admin", "viewer", 1))
+	after := []byte("# f\u00fcr \u05d0\nversion = 1\nmode = 'enforce'\n" + strings.Replace(rule, "admin", "viewer", 1))
 	lines := m.propose(after, func(r *roster.Roster) { r.PolicyHash = sha256.Sum256(after) }).Words(before)
 	var diff []string
 	for _, l := range lines {
@@ -351,7 +351,7 @@ func TestWordsShowWhatChangesInTheRules(t *testing.T) {
 			diff = append(diff, l)
 		}
 	}
-	want := []string{"  +   1  # why", "  -   5  who.roles = ['admin']", "  +   6  who.roles = ['viewer']"}
+	want := []string{`  +   1  # f\u00fcr \u05d0`, "         reads: # f\u00fcr \u05d0", "  -   5  who.roles = ['admin']", "  +   6  who.roles = ['viewer']"}
 	if !slices.Equal(diff, want) {
 		t.Errorf("%q, want %q", diff, want)
 	}

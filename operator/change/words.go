@@ -175,7 +175,9 @@ func compare[T any](before, after []T, id func(T) key.ID, added, removed func(T)
 // that share nothing. Our choice.
 const maxCells = 4 << 20
 
-// diff shows the lines that differ, with their numbers.
+// diff shows the lines that differ, with their numbers. What a rule names a machine
+// compares byte by byte, so each line stands there exactly, and where that cannot be read, as
+// with a comment in another script, once more below (attacks E9, J5).
 func diff(before, after wire.Bytes) (out []string) {
 	a, b := strings.Split(string(before), "\n"), strings.Split(string(after), "\n")
 	if len(before) == 0 {
@@ -190,7 +192,11 @@ func diff(before, after wire.Bytes) (out []string) {
 		end++
 	}
 	show := func(mark string, line int, text string) {
-		out = append(out, fmt.Sprintf("  %s%4d  %s", mark, line+1, terminal.Escape(text)))
+		exact, reads := terminal.Exact(text), terminal.Escape(text)
+		out = append(out, fmt.Sprintf("  %s%4d  %s", mark, line+1, exact))
+		if reads != exact {
+			out = append(out, "         reads: "+reads)
+		}
 	}
 	walk(a[start:len(a)-end], b[start:len(b)-end],
 		func(i int) { show("-", start+i, a[start+i]) }, func(j int) { show("+", start+j, b[start+j]) })

@@ -52,7 +52,7 @@ func openRequest(a *account.Account, info wire.RequestInfo, hosts map[key.ID]str
 	return Waiting{Info: info, Request: req, Hash: hash, email: by.Email, Host: hosts[req.Agent]}, nil
 }
 
-// Command shows exactly what would run, argument by argument.
+// Command shows exactly what would run, argument by argument, in printable ASCII.
 func (w Waiting) Command() string {
 	if k := w.Request.Params.Keep; k != nil {
 		return w.kept(*k)
@@ -63,7 +63,7 @@ func (w Waiting) Command() string {
 // kept says what is wanted of a shell that runs on without its client, in words of
 // people who have never left one.
 func (w Waiting) kept(k wire.Keep) string {
-	name := terminal.Quote([]byte(k.Name))
+	name := terminal.QuoteExact([]byte(k.Name))
 	switch k.Do {
 	case wire.KeepOpen:
 		return w.program() + " (runs on as " + name + " when the client leaves)"
@@ -74,7 +74,7 @@ func (w Waiting) kept(k wire.Keep) string {
 	case wire.KeepList:
 		return "no program: to list the shells that were left running"
 	}
-	return "something about shells that this client does not know: " + terminal.Quote([]byte(k.Do))
+	return "something about shells that this client does not know: " + terminal.QuoteExact([]byte(k.Do))
 }
 
 func (w Waiting) program() string {
@@ -90,62 +90,68 @@ func (w Waiting) program() string {
 	}
 	parts := make([]string, len(w.Request.Params.Argv))
 	for i, arg := range w.Request.Params.Argv {
-		parts[i] = terminal.Quote(arg)
+		parts[i] = terminal.QuoteExact(arg)
 	}
 	return strings.Join(parts, " ")
 }
 
-// doubts lists everything in the request that may not be what it looks like.
+// doubts lists everything in the request that may not be what it looks like. Where a word
+// is shown as other than its letters, the line ends with those: nothing stands behind them
+// that they could turn around.
 func (w Waiting) doubts() (list []string) {
 	p := w.Request.Params
-	for i, arg := range p.Argv {
-		if why := terminal.Suspicious(arg); why != "" {
-			list = append(list, fmt.Sprintf("argument %d %s", i, why))
+	doubt := func(name string, text []byte) {
+		why := terminal.Suspicious(text)
+		if reads := terminal.Escape(text); why != "" && reads != terminal.Exact(text) {
+			why += "; it reads: " + reads
+		}
+		if why != "" {
+			list = append(list, name+" "+why)
 		}
 	}
-	for _, t := range []struct {
-		name string
-		text []byte
-	}{{"the directory", p.Cwd}, {"the user name", []byte(p.User)}, {"the reason", []byte(w.Request.Reason)}} {
-		if why := terminal.Suspicious(t.text); why != "" {
-			list = append(list, t.name+" "+why)
-		}
+	for i, arg := range p.Argv {
+		doubt(fmt.Sprintf("argument %d", i), arg)
+	}
+	doubt("the directory", p.Cwd)
+	doubt("the user name", []byte(p.User))
+	if why := terminal.Concealed([]byte(w.Request.Reason)); why != "" {
+		list = append(list, "the reason "+why)
 	}
 	if p.Keep != nil && !p.Keep.Valid() {
 		list = append(list, "what is wanted of kept shells is nothing that there is")
 	}
 	for _, e := range p.Env {
-		if why := terminal.Suspicious([]byte(e.Name + "=" + string(e.Value))); why != "" {
-			list = append(list, fmt.Sprintf("the variable %s %s", terminal.Escape(e.Name), why))
-		}
+		doubt("the variable "+terminal.Exact(e.Name), []byte(e.Name+"="+string(e.Value)))
 	}
 	return list
 }
 
-// print shows a request in full, one field per line, everything escaped.
+// print shows a request in full, one field per line: what the machine acts on exactly, the
+// rest escaped.
 func (w Waiting) print(out io.Writer) {
 	p := w.Request.Params
 	line := func(name, text string) { fmt.Fprintf(out, "%-11s%s\n", name, terminal.Escape(text)) }
+	exact := func(name, text string) { fmt.Fprintf(out, "%-11s%s\n", name, terminal.Exact(text)) }
 	line("request", w.Hash.String())
 	line("state", string(w.Info.State))
 	line("who", w.email)
 	line("machine", verb.OrDefault(w.Host, "unknown, key "+w.Request.Agent.String()))
-	line("user", verb.OrDefault(p.User, "the agent's own"))
+	exact("user", verb.OrDefault(p.User, "the agent's own"))
 	line("action", string(w.Request.Action))
 	fmt.Fprintf(out, "%-11s%s\n", "command", w.Command()) // quoted and escaped already
 	for i, arg := range p.Argv {
-		fmt.Fprintf(out, "  argv[%d]  %s\n", i, terminal.Quote(arg))
+		fmt.Fprintf(out, "  argv[%d]  %s\n", i, terminal.QuoteExact(arg))
 	}
 	if p.TTY {
 		line("terminal", "yes: whoever runs it types into it")
 	}
 	if p.Keep.Runs() {
-		line("kept", "yes: when the client leaves or is cut off the shell runs on as "+terminal.Quote([]byte(p.Keep.Name))+
+		line("kept", "yes: when the client leaves or is cut off the shell runs on as "+terminal.QuoteExact([]byte(p.Keep.Name))+
 			", and its operator can come back to it until the policy's limits.resume, idle or session end it")
 	}
-	line("directory", verb.OrDefault(string(p.Cwd), "the user's home"))
+	exact("directory", verb.OrDefault(string(p.Cwd), "the user's home"))
 	for _, e := range p.Env {
-		line("variable", e.Name+"="+string(e.Value))
+		exact("variable", e.Name+"="+string(e.Value))
 	}
 	line("reason", verb.OrDefault(w.Request.Reason, "none given"))
 	line("needs", Needs(w.Info))

@@ -51,7 +51,7 @@ func TestE9E10ApproverSeesEverythingEscaped(t *testing.T) {
 	}
 	for _, want := range []string{
 		`'rm\n-rf'`, `'\u202etxt.exe'`, `'\xff'`, "argv[3]  plain", `root\x1b[8m`, `/tmp\r/etc`, `PATH=\x1b]52;c;cm0=\x07`, `routine\nstate`, "terminal   yes",
-		"WARNING    argument 0 contains control", "WARNING    argument 1 mixes", "WARNING    argument 2 contains", "WARNING    argument 4 contains bytes",
+		"WARNING    argument 0 contains control", `WARNING    argument 1 contains characters that can pass for others; it reads: /hоme`, `argv[1]  '/h\u043eme'`, "WARNING    argument 2 contains", "WARNING    argument 4 contains bytes",
 		"WARNING    the directory", "WARNING    the user name", "WARNING    the reason", "WARNING    the variable PATH",
 	} {
 		if !strings.Contains(text, want) {
@@ -60,6 +60,39 @@ func TestE9E10ApproverSeesEverythingEscaped(t *testing.T) {
 	}
 	if strings.Contains(text, "argument 3") {
 		t.Error("a plain argument is doubted")
+	}
+}
+
+// What runs is shown in ASCII alone wherever an approver looks; in the line that warns, and
+// there only, stands what it reads as. A reason is no such word.
+func TestE9J5NoLookAlikeStandsWhereAnApproverReadsTheCommand(t *testing.T) {
+	m := teamtest.NewTeam(t)
+	a := m.Account(t)
+	w := teamtest.Must(openRequest(a, m.Request(m.Ann, func(r *wire.Request) {
+		r.Params = wire.Params{
+			User: "r\u043e\u043et", Cwd: wire.Bytes("/srv\u2215tmp"), Argv: []wire.Bytes{wire.Bytes("--dry\u2010run"), wire.Bytes("/1/\u05d0/2")},
+			Env: []wire.EnvVar{{Name: "LANG", Value: wire.Bytes("\u0441")}},
+		}
+		r.Reason = "f\u00fcr \u0411\u043e\u0431"
+	}), nil, time.Now()))
+	var out bytes.Buffer
+	w.print(&out)
+	view := viewRequest(a, w)
+	foreign := func(s string) bool { return strings.ContainsFunc(s, func(r rune) bool { return r > '~' }) }
+	if said := w.Command() + strings.Join(view.Argv, "") + view.Cwd + strings.Join(view.Env, ""); foreign(said) {
+		t.Errorf("shown as %s", said)
+	}
+	warned := 0
+	for line := range strings.Lines(out.String()) {
+		switch warning := strings.HasPrefix(line, "WARNING "); {
+		case warning && strings.Contains(line, " can pass for others; it reads: ") && foreign(line):
+			warned++
+		case foreign(line) && !strings.HasPrefix(line, "reason "), warning:
+			t.Errorf("a line that is not right: %s", line)
+		}
+	}
+	if warned != 5 || len(view.Warnings) != 5 {
+		t.Errorf("%d warnings, %q as JSON, want 5:\n%s", warned, view.Warnings, out.String())
 	}
 }
 

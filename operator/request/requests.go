@@ -72,15 +72,15 @@ type requestView struct {
 func viewRequest(a *account.Account, w Waiting) requestView {
 	v := requestView{
 		Hash: w.Hash, State: string(w.Info.State), Email: w.email, Machine: w.Host, Agent: w.Request.Agent, User: w.Request.Params.User,
-		Action: string(w.Request.Action), Argv: []string{}, Cwd: terminal.Escape(w.Request.Params.Cwd), Env: []string{}, TTY: w.Request.Params.TTY,
+		Action: string(w.Request.Action), Argv: []string{}, Cwd: terminal.Exact(w.Request.Params.Cwd), Env: []string{}, TTY: w.Request.Params.TTY,
 		Reason: w.Request.Reason, Need: w.Info.Need, Roles: verb.List(w.Info.Roles), Rule: w.Info.Rule,
 		Expires: w.Request.ExpiresAt.Time(), Warnings: verb.List(w.doubts()),
 	}
 	for _, arg := range w.Request.Params.Argv {
-		v.Argv = append(v.Argv, terminal.Escape(arg))
+		v.Argv = append(v.Argv, terminal.Exact(arg))
 	}
 	for _, e := range w.Request.Params.Env {
-		v.Env = append(v.Env, terminal.Escape(e.Name+"="+string(e.Value)))
+		v.Env = append(v.Env, terminal.Exact(e.Name+"="+string(e.Value)))
 	}
 	approved, denied := decisions(a, w, time.Now())
 	v.Approved, v.Denied = verb.List(approved), verb.List(denied)
@@ -128,13 +128,12 @@ func listRequests(ctx context.Context, a *account.Account, tio *cli.IO, asJSON b
 // maxCommand is how much of a command a listing shows; show has all of it.
 const maxCommand = 120
 
-// short cuts a command for a listing, visibly. It is escaped text, so a cut
-// between two bytes of one character is all that has to be avoided.
+// short cuts a command for a listing, visibly. It is ASCII.
 func short(command string) string {
 	if len(command) <= maxCommand {
 		return command
 	}
-	return strings.ToValidUTF8(command[:maxCommand], "") + "… (" + strconv.Itoa(len(command)) + " characters, see requests show)"
+	return command[:maxCommand] + "… (" + strconv.Itoa(len(command)) + " characters, see requests show)"
 }
 
 // requests fetches and verifies all requests; those that do not verify are
