@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -9,36 +11,76 @@ import (
 
 // delivery is how far the server of this connection is with the agent's chain.
 type delivery struct {
-	mu      sync.Mutex
-	sent    uint64 // guarded by mu: last entry of the batch under way
-	claimed uint64 // guarded by mu: entry up to which the server says, without proof, that it has them; 0 after a proof
-	fork    error  // guarded by mu: see Agent.forked; nil while there is none
+	mu       sync.Mutex
+	underway []uint64  // guarded by mu: last entries of the batches without an answer, oldest first, at most window
+	claimed  uint64    // guarded by mu: entry up to which the server says, without proof, that it has them; 0 after a proof
+	moved    time.Time // guarded by mu: of the last proof, or of the first batch after nothing was under way
+	fork     error     // guarded by mu: see Agent.forked; nil while there is none
 }
 
+// begin forgets what was sent: all that is not proven is to be sent again.
 func (d *delivery) begin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sent, d.claimed = 0, 0
+	d.underway, d.claimed = nil, 0
 }
 
-func (d *delivery) sending(seq uint64) {
+// next returns behind which entry the next batch begins, if it is not proven, and how
+// many batches are under way.
+func (d *delivery) next() (after uint64, underway int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sent = seq
+	if n := len(d.underway); n > 0 {
+		return max(d.claimed, d.underway[n-1]), n
+	}
+	return d.claimed, 0
 }
 
-// claim reports whether a server that has the chain up to seq has the batch under way.
+// sending notes a batch that ends with entry last.
+func (d *delivery) sending(last uint64, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.underway) == 0 && d.claimed == 0 {
+		d.moved = now
+	}
+	d.underway = append(d.underway, last)
+}
+
+// patience returns how long to wait for a proof before all that has none is sent again,
+// and whether there is something that could be proven.
+func (d *delivery) patience(now time.Time) (left time.Duration, waits bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.underway) == 0 && d.claimed == 0 {
+		return ackLimit, false
+	}
+	return d.moved.Add(ackLimit).Sub(now), true
+}
+
+// proved notes that the log holds the entries up to seq.
+func (d *delivery) proved(seq uint64, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.claimed, d.moved = 0, now
+	d.answeredLocked(seq)
+}
+
+// claim notes that the server says that it has the chain up to seq, and reports whether
+// that has a batch in it that is under way.
 func (d *delivery) claim(seq uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	before := len(d.underway)
+	d.answeredLocked(seq)
+	if len(d.underway) == before {
+		return false
+	}
 	d.claimed = seq
-	return seq >= d.sent
+	return true
 }
 
-func (d *delivery) unproven() uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.claimed
+func (d *delivery) answeredLocked(seq uint64) {
+	d.underway = slices.DeleteFunc(d.underway, func(last uint64) bool { return last <= seq })
 }
 
 // forks says why the team's log and this agent's own do not go together, nil while they do.
@@ -74,7 +116,8 @@ func (a *Agent) claimed(seq uint64) bool {
 func (a *Agent) acked(k wire.AuditAck) {
 	proved, fits := a.proved(k), a.claimed(k.Seq)
 	if proved {
-		a.delivery.claim(0)
+		a.delivery.proved(k.First+uint64(len(k.Proofs))-1, time.Now())
+		_ = a.recordStarted() // there may be room for it now
 	} else if !fits || !a.delivery.claim(k.Seq) {
 		return // it lacks what came before these: sent again at once they would be refused again
 	}

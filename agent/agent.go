@@ -89,6 +89,7 @@ type Agent struct {
 	refusals *rate.Limiter[struct{}] // that are written into the audit log
 	ways     ways
 
+	started  started
 	up       uplink
 	asked    questions
 	delivery delivery
@@ -227,8 +228,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := process.SealDescriptors(); err != nil {
 		return err
 	}
-	if err := a.record(entry.Entry{Type: entry.AgentStart}); err != nil {
-		return err
+	a.started.owe()
+	if err := a.recordStarted(); err != nil { // whoever stays away now never gets rid of what fills the spool (attack N9)
+		a.log.Error("that this agent has started is not in its log yet: no session begins until it is", "why", err)
 	}
 	var loops sync.WaitGroup
 	loops.Go(func() { a.keepSaved(ctx) })
@@ -255,8 +257,8 @@ func (a *Agent) Run(ctx context.Context) error {
 // saveEvery is how often what could not be written is tried again; our choice.
 const saveEvery = 5 * time.Second
 
-// keepSaved writes what has to outlive the agent: the time, and a roster for which
-// the disk had no room. It does not tire of saying so.
+// keepSaved writes what has to outlive the agent: the time, a roster for which the
+// disk had no room, and that the agent has started. It does not tire of saying so.
 func (a *Agent) keepSaved(ctx context.Context) {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
@@ -265,6 +267,7 @@ func (a *Agent) keepSaved(ctx context.Context) {
 			a.log.Error("remembering the time", "err", err)
 		}
 		a.saveTrust()
+		_ = a.recordStarted() // the status says why not
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -110,7 +110,7 @@ func (s *live) recordTarget(ask pair.Ask, d policy.Decision) error {
 		e.Command.Argv = []wire.Bytes{wire.Bytes(ask.Target)}
 	}
 	if err := s.agent.record(e); err != nil {
-		return refusal.New(refusal.Unavailable, "the agent cannot write its audit log")
+		return unwritten(err)
 	}
 	if s.asks.targets == nil {
 		s.asks.targets = make(map[pair.Ask]bool)

@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/tucdesk/tucdesk/agent/gossip"
 	"github.com/tucdesk/tucdesk/agent/judge"
 	"github.com/tucdesk/tucdesk/agent/pair"
 	"github.com/tucdesk/tucdesk/agent/trust"
+	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/audit/spool"
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -23,9 +25,18 @@ const (
 	refusalRate  = 1 // in a second
 )
 
-// ackLimit is how long the server may take to prove that the log holds entries
-// before they are sent again; our choice.
-const ackLimit = 30 * time.Second
+// Delivery, our choices.
+const (
+	// ackLimit is how long the server may take to prove that the log holds entries
+	// before they are sent again.
+	ackLimit = 30 * time.Second
+
+	// window is how many full batches may be under way: with a server 200 ms away as many
+	// as it takes in a second (channel.FramesPerSecond), so that distance alone fills no
+	// spool (attack N9), and not so many that an answer to an OPEN waits for long behind
+	// them.
+	window = 4
+)
 
 // openAudit opens what the agent remembers of its own deeds and of the team's log.
 func (a *Agent) openAudit(t *trust.Trust) (err error) {
@@ -36,8 +47,54 @@ func (a *Agent) openAudit(t *trust.Trust) (err error) {
 	return err
 }
 
-// record appends e to the agent's chain. It is durable when record returns nil.
+// started is the entry that says that the agent has started, while it has no place in the
+// spool.
+type started struct {
+	mu   sync.Mutex // held across the write on purpose: nobody may take a start for written that is being
+	owed bool       // guarded by mu
+}
+
+func (s *started) owe() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owed = true
+}
+
+// recordStarted writes that the agent has started, if that is still to be done.
+func (a *Agent) recordStarted() error {
+	a.started.mu.Lock()
+	defer a.started.mu.Unlock()
+	if !a.started.owed {
+		return nil
+	}
+	err := a.spool.Room(entry.AgentStart, key.ID{}) // a start that waits is not lost, and marks no gap
+	if err == nil {
+		err = a.write(entry.Entry{Type: entry.AgentStart})
+	}
+	a.started.owed = err != nil
+	return err
+}
+
+// mayBegin reports whether a session of by can be written down. What it begins with is
+// checked again when it is written; here nothing has been started for it yet.
+func (a *Agent) mayBegin(by key.ID) error {
+	if err := a.recordStarted(); err != nil {
+		return err
+	}
+	return a.spool.Room(entry.SessionAccept, by)
+}
+
+// record appends e to the agent's chain. It is durable when record returns nil. No
+// session gets in before the start: the server takes a start for the end of all sessions
+// that came before it.
 func (a *Agent) record(e entry.Entry) error {
+	if err := a.recordStarted(); err != nil && e.Type == entry.SessionAccept {
+		return err
+	}
+	return a.write(e)
+}
+
+func (a *Agent) write(e entry.Entry) error {
 	t, _ := a.keeper.Get()
 	e.Time, e.RosterVersion = wire.At(time.Now()), t.Roster.Version()
 	e.Target = entry.Target{Agent: a.ID(), Name: a.cert.Name}
@@ -140,48 +197,50 @@ func plainSignal(s string) string {
 	return s[:min(len(s), 16)]
 }
 
-// deliver sends what the log has not proved to hold yet, one batch at a time, until
-// the channel ends. A server that says that it has a batch but proves nothing gets
-// the next one all the same, and the first again after a while: what happens here
-// must not wait for it.
+// deliver sends what the log has not proved to hold yet, until the channel ends. A
+// server that says that it has a batch but proves nothing gets the next one all the
+// same, and the first again after a while: what happens here must not wait for it.
 func (a *Agent) deliver(ctx context.Context, c *client.Control) {
-	got := uint64(0) // up to where the server says that it has the chain; 0 while it proves all of it
 	for ctx.Err() == nil {
-		entries, err := a.spool.Pending(got, wire.MaxAuditBatch)
+		err := a.sendBatches(ctx, c)
 		if err != nil {
 			a.log.Error("reading the audit log", "err", err) // the disk may come back
 		}
-		if n := len(entries); n > 0 {
-			a.delivery.sending(entry.Peek(entries[n-1]).Seq)
-			if err := send(ctx, c, wire.FrameAudit, 0, wire.AuditEntries{Entries: entries}); err != nil {
-				return // the reader sees the channel's end
-			}
-		}
 		var again <-chan time.Time
-		if err != nil || len(entries) > 0 || got > 0 {
-			again = time.After(ackLimit)
+		if d, waits := a.delivery.patience(time.Now()); waits || err != nil {
+			again = time.After(d)
 		}
-		got = a.awaitNews(ctx, again, got, len(entries) > 0)
+		select {
+		case <-a.news:
+		case <-a.acks:
+		case <-again:
+			a.delivery.begin()
+		case <-ctx.Done():
+		}
 	}
 }
 
-// awaitNews waits for an answer when there is something under way, else for a new
-// entry, and returns from where to send on.
-func (a *Agent) awaitNews(ctx context.Context, again <-chan time.Time, got uint64, underway bool) uint64 {
-	news := a.news
-	if underway {
-		news = a.acks
-	}
-	select {
-	case <-news:
-		if underway {
-			return a.delivery.unproven()
+// sendBatches sends as many batches as may be under way. One that is not full waits for
+// the answer to those before it and grows meanwhile: the server takes only so many frames
+// in a second, and answers to it queue behind them.
+func (a *Agent) sendBatches(ctx context.Context, c *client.Control) error {
+	for {
+		after, underway := a.delivery.next()
+		if underway >= window {
+			return nil
 		}
-		return got
-	case <-again:
-		return 0
-	case <-ctx.Done():
-		return 0
+		entries, err := a.spool.Pending(after, wire.MaxAuditBatch)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		last := entry.Peek(entries[len(entries)-1]).Seq
+		if newest, _ := a.spool.Head(); underway > 0 && last == newest {
+			return nil
+		}
+		a.delivery.sending(last, time.Now())
+		if send(ctx, c, wire.FrameAudit, 0, wire.AuditEntries{Entries: entries}) != nil {
+			return nil // the reader sees the channel's end
+		}
 	}
 }
 
@@ -202,9 +261,17 @@ func (a *Agent) release(q *judge.Question, now time.Time) (judge.Answer, error) 
 		return ans, err
 	}
 	if err := a.recordAccept(q, ans); err != nil {
-		return ans, errors.Join(refusal.New(refusal.Unavailable, "the agent cannot write its audit log"), err)
+		return ans, unwritten(err)
 	}
 	return ans, nil
+}
+
+// unwritten is what whoever asked for something hears when it cannot be written down.
+func unwritten(err error) error {
+	if refusal.Of(err) == refusal.AuditFull {
+		return err
+	}
+	return errors.Join(refusal.New(refusal.Unavailable, "the agent cannot write its audit log"), err)
 }
 
 func poke(c chan struct{}) {

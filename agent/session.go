@@ -87,6 +87,9 @@ func (a *Agent) accept(ctx context.Context, offer wire.OpenSession) (m2 []byte, 
 	if err != nil {
 		return nil, q, err
 	}
+	if err := a.mayBegin(q.Request.Operator); err != nil {
+		return nil, q, unwritten(err)
+	}
 	if err := a.sessions.reserve(&q.Request); err != nil {
 		return nil, q, err
 	}

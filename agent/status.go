@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/tucdesk/tucdesk/crypto/key"
+	"github.com/tucdesk/tucdesk/internal/audit/entry"
 	"github.com/tucdesk/tucdesk/internal/keyfile"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -67,9 +69,13 @@ func (a *Agent) status(now time.Time) Status {
 	_, err := a.keeper.Usable(now)
 	s.trouble(err, "no session can be opened: ")
 	s.trouble(a.gossip.Err(), "no session can be opened: ")
+	s.trouble(a.spool.Room(entry.SessionAccept, key.ID{}), "no session can be opened until the server has taken more of this machine's log: ")
 	if err := a.delivery.forks(); err != nil {
 		s.Forked = true
 		s.trouble(err, "the team's log holds other entries of this agent than the agent itself, and takes no more of it: this machine's disk was set back or cloned, and it has to join anew: ")
+	}
+	if err := a.spool.Room(entry.ChannelOpen, key.ID{}); err != nil {
+		s.Warnings = append(s.Warnings, "no session can open connections or paths that it has not had, until the server has taken more of this machine's log: "+err.Error())
 	}
 	s.trouble(t.Roster.CheckProgram(a.version), "only admins can open sessions, to bring a newer program here: ")
 	if n := a.sessions.forged(); n > 0 {

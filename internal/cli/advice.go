@@ -79,6 +79,7 @@ var known = map[refusal.Code]answer{
 	refusal.RosterBehind:        {ExitDenied, []string{"the machine could not get the team's newest roster; is its server up to date?"}},
 	refusal.Fork:                {ExitDenied, []string{"two different rosters of one version exist: an owner key may be stolen", "all machines refuse new sessions until the owners have sorted it out"}},
 	refusal.AuditFork:           {ExitDenied, []string{twoLogs, setBack}},
+	refusal.AuditFull:           {ExitTransport, []string{"the machine does nothing that it cannot write down; try again when its server has taken more of its log, and see there: tucdesk-agent status"}},
 	refusal.TokenUsed:           {ExitFailed, []string{"get a new one: tucdesk token create"}},
 	refusal.Expired:             {ExitFailed, []string{"it is past its time; make a new one, and compare the clocks of both machines"}},
 	refusal.AlreadyJoined:       {ExitFailed, []string{"this machine is in a team already: tucdesk-agent status", "to start anew, remove its state folder, and on an operator's machine: tucdesk agent rm NAME"}},

@@ -117,4 +117,5 @@ const (
 // Audit (protocol 5.3).
 const (
 	AuditFork Code = "audit_fork" // the server showed two logs, or a shrinking one
+	AuditFull Code = "audit_full" // too much of a machine's log waits until the server takes it
 )

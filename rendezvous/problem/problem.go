@@ -42,6 +42,7 @@ var statuses = map[refusal.Code]int{
 	refusal.TooLarge:      http.StatusRequestEntityTooLarge,
 	refusal.RateLimited:   http.StatusTooManyRequests,
 	refusal.TooMany:       http.StatusTooManyRequests,
+	refusal.AuditFull:     http.StatusServiceUnavailable,
 	refusal.NotLoggedIn:   http.StatusUnauthorized,
 	refusal.ProofRequired: http.StatusUnauthorized,
 	refusal.ProofInvalid:  http.StatusUnauthorized,

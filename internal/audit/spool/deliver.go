@@ -81,21 +81,29 @@ func (s *Spool) Proved(head tree.Head, first uint64, proofs []wire.Inclusion) (i
 
 // lineLocked reads an entry that has not been forgotten.
 func (s *Spool) lineLocked(seq uint64) ([]byte, error) {
-	i, end := seq-s.first, s.size
-	if i+1 < uint64(len(s.start)) {
-		end = s.start[i+1]
-	}
-	line := make([]byte, end-s.start[i]-1)
-	if _, err := s.file.ReadAt(line, s.start[i]); err != nil {
+	from, end := s.placeLocked(seq)
+	line := make([]byte, end-from-1)
+	if _, err := s.file.ReadAt(line, from); err != nil {
 		return nil, fmt.Errorf("reading the audit spool: %v", err)
 	}
 	return line, nil
 }
 
+// placeLocked is where an entry that has not been forgotten lies in the file.
+func (s *Spool) placeLocked(seq uint64) (from, end int64) {
+	i := seq - s.first
+	if i+1 < uint64(len(s.start)) {
+		return s.start[i], s.start[i+1]
+	}
+	return s.start[i], s.size
+}
+
 // forgetLocked lets go of the entries up to seq.
 func (s *Spool) forgetLocked(seq uint64) error {
-	s.acked = seq
-	if s.size-s.waitingLocked() > compactAt {
+	for ; s.acked < seq; s.acked++ {
+		s.giveBackLocked(s.acked + 1)
+	}
+	if waiting := s.waitingLocked(); s.size-waiting > max(compactAt, waiting/compactPart) {
 		return s.compactLocked()
 	}
 	return nil

@@ -83,7 +83,8 @@ func (s *Spool) take(line []byte) error {
 }
 
 func (s *Spool) push(e entry.Entry, hash key.Hash, bytes int64) {
-	s.start = append(s.start, s.size)
+	s.start, s.by = append(s.start, s.size), append(s.by, e.Actor.Kid)
+	s.held[e.Actor.Kid] += bytes
 	s.size += bytes
 	s.seq, s.head = e.Seq, hash
 	s.gap = nil

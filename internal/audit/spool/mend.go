@@ -78,7 +78,8 @@ func (s *Spool) endsHere(f io.ReaderAt) bool {
 }
 
 // reloadLocked reads and verifies the file at path and takes it, if its chain
-// ends where ours does. Going on from anywhere else would fork the chain.
+// ends where ours does. Going on from anywhere else would fork the chain. What waits is
+// the same, so held stays.
 func (s *Spool) reloadLocked() error {
 	fresh, err := openFile(s.path, s.signer, s.team, s.limit)
 	if err != nil {
@@ -87,6 +88,6 @@ func (s *Spool) reloadLocked() error {
 	if fresh.seq != s.seq || fresh.head != s.head {
 		return errors.Join(refusal.New(refusal.BadChain, "the file ends with entry %d, the chain with %d", fresh.seq, s.seq), fresh.Close())
 	}
-	s.file, s.size, s.start, s.first = fresh.file, fresh.size, fresh.start, fresh.first
+	s.file, s.size, s.start, s.by, s.first = fresh.file, fresh.size, fresh.start, fresh.by, fresh.first
 	return nil
 }

@@ -5,6 +5,7 @@
 //	file.go     the file it lies in, and what of it is believed when it is opened
 //	mend.go     going on when the disk works again
 //	deliver.go  what is to be sent, and what may be forgotten
+//	share.go    how much of it who may fill
 //
 // Source: protocol 5.2; attack N9.
 package spool
@@ -31,8 +32,13 @@ const (
 	// cannot reach; our choice, some 20,000 entries.
 	MaxBytes = 32 << 20
 
-	// compactAt is how many bytes of delivered entries make a rewrite worth it.
-	compactAt = 1 << 20
+	// compactAt is how many bytes of delivered entries make a rewrite worth it, if they
+	// are also one in compactPart of what would be written again: a full spool that
+	// empties is then written some five times in all, not once for every MiB of it. After
+	// a restart, what was not rewritten counts as waiting until it is proven again. Our
+	// choices.
+	compactAt   = 1 << 20
+	compactPart = 4
 
 	// maxPending is how many bytes of entries go into one frame, below
 	// wire.MaxFrame with its head.
@@ -66,12 +72,14 @@ type Spool struct {
 	size   int64  // of the file's good part
 	seq    uint64 // newest entry
 	head   key.Hash
-	start  []int64    // offset of each entry in the file
-	first  uint64     // number of the entry at start[0]
-	acked  uint64     // newest entry that is proven; what comes after it is kept
-	gap    *entry.Gap // while entries are being lost; Open once the chain says so
-	broken error      // why nothing can be recorded
-	mendAt time.Time  // when that may be tried again
+	start  []int64          // offset of each entry in the file
+	first  uint64           // number of the entry at start[0]
+	by     []key.ID         // whose each entry in the file is: its actor, zero for the agent's own
+	held   map[key.ID]int64 // bytes that are not delivered, by whose they are; none of them 0
+	acked  uint64           // newest entry that is proven; what comes after it is kept
+	gap    *entry.Gap       // while entries are being lost; Open once the chain says so
+	broken error            // why nothing can be recorded
+	mendAt time.Time        // when that may be tried again
 	closed bool
 }
 
@@ -92,7 +100,7 @@ func Open(dir string, signer key.Private[key.Agent], team wire.TeamID) (*Spool, 
 }
 
 func openFile(path string, signer key.Private[key.Agent], team wire.TeamID, limit int64) (*Spool, error) {
-	s := &Spool{team: team, signer: signer, path: path, limit: limit}
+	s := &Spool{team: team, signer: signer, path: path, limit: limit, held: map[key.ID]int64{}}
 	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening the audit spool: %w", err)
@@ -120,10 +128,11 @@ func (s *Spool) Close() error {
 // Append redacts e, numbers and signs it, and returns it once it is on the
 // disk. When the spool is full the entry is lost, which the chain says: an entry
 // spool.gap marks where, and another one how many when there is room again. The
-// caller then gets unavailable, and must not begin what it wanted to record
-// (attack N9). Any other error means that the disk failed. That entry is lost
-// like the others until the disk works again, which is tried at most once a
-// second.
+// caller then gets audit_full, and must not begin what it wanted to record
+// (attack N9). It gets the same, and nothing is lost, where e would begin something
+// and its share is used up (see Room). Any other error means that the disk failed.
+// That entry is lost like the others until the disk works again, which is tried at
+// most once a second.
 func (s *Spool) Append(e entry.Entry) (statement.Signed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,12 +141,15 @@ func (s *Spool) Append(e entry.Entry) (statement.Signed, error) {
 	}
 	err := s.mendLocked()
 	if err == nil {
+		if err := s.shareLocked(e.Type, e.Actor.Kid); err != nil {
+			return nil, err
+		}
 		var signed statement.Signed
 		if signed, err = s.appendLocked(e); err == nil {
 			return signed, nil
 		}
 	}
-	if s.broken != nil || refusal.Of(err) == refusal.Unavailable {
+	if s.broken != nil || refusal.Of(err) == refusal.AuditFull {
 		s.loseLocked(e.Time)
 	}
 	return nil, err
@@ -145,15 +157,14 @@ func (s *Spool) Append(e entry.Entry) (statement.Signed, error) {
 
 // appendLocked says first what was lost, if something was.
 func (s *Spool) appendLocked(e entry.Entry) (statement.Signed, error) {
-	// Room for the largest entry, so that one that is signed is never given up.
-	full := s.waitingLocked()+maxLine > s.limit
+	full := s.fullLocked()
 	if s.gap != nil && !s.gap.Open || s.gap == nil && full {
 		if err := s.openGapLocked(e.Time); err != nil {
 			return nil, err
 		}
 	}
 	if full {
-		return nil, refusal.New(refusal.Unavailable, "the audit spool is full: the server has not taken any entries for too long")
+		return nil, errFull()
 	}
 	if s.gap != nil {
 		if _, err := s.writeLocked(entry.Entry{Type: entry.SpoolGap, Time: e.Time, Gap: &entry.Gap{Lost: s.gap.Lost, Since: s.gap.Since}}); err != nil {

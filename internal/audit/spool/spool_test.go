@@ -256,10 +256,10 @@ func TestN9FullSpoolMarksTheGap(t *testing.T) {
 		_, err = s.Append(entry.Entry{Type: entry.AgentStart, Time: wire.Millis(n + 1)})
 		n++
 	}
-	wantCode(t, err, refusal.Unavailable)
+	wantCode(t, err, refusal.AuditFull)
 	for range 9 {
 		_, err = s.Append(entry.Entry{Type: entry.AgentStart, Time: 50})
-		wantCode(t, err, refusal.Unavailable)
+		wantCode(t, err, refusal.AuditFull)
 	}
 	info, err := os.Stat(filepath.Join(dir, fileName))
 	check(t, err)
@@ -291,7 +291,7 @@ func TestN9GapSurvivesARestart(t *testing.T) {
 	}
 	s = reopen(t, s, dir, limit)
 	_, err := s.Append(entry.Entry{Type: entry.AgentStart, Time: 2})
-	wantCode(t, err, refusal.Unavailable)
+	wantCode(t, err, refusal.AuditFull)
 	seq, _ := s.Head()
 	check(t, forget(s, seq))
 	say(t, s, 1)
