@@ -37,7 +37,7 @@ func Command() *cli.Command {
 		MinArgs: 1, MaxArgs: 1, Files: true,
 		Flags: func(f *flag.FlagSet) {
 			o.OwnerFlags(f)
-			f.BoolVar(&o.yes, "yes", false, "do not ask; for those who have read the change already")
+			f.BoolVar(&o.yes, "yes", false, "do not ask; for those who have read this very FILE already, where nobody else can write to it")
 		},
 		Run: func(ctx context.Context, io *cli.IO, args []string) error {
 			home, err := o.Home()

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tucdesk/tucdesk/crypto/key"
 	"github.com/tucdesk/tucdesk/internal/cli"
 	"github.com/tucdesk/tucdesk/internal/refusal"
 	"github.com/tucdesk/tucdesk/internal/wire"
@@ -50,6 +51,24 @@ func TestNobodyIsRevokedWithoutARoster(t *testing.T) {
 		if err := try(); refusal.Of(err) != refusal.NotLoggedIn {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// Two keys of one short code are found in 2^30 tries. By that code the first alone is not
+// taken out of the owners, so that the other stays one.
+func TestE4TwoOwnersOfOneShortCodeAreNotTakenForOne(t *testing.T) {
+	one, two := teamtest.Generate[key.Owner]().Public(), teamtest.Generate[key.Owner]().Public()
+	code := one.ID().ShortCode()
+	for _, who := range []string{code, strings.ToLower(code), one.ID().String(), one.String()} {
+		if got, err := only(ownersOf([]key.Public[key.Owner]{two, one}, who), who); err != nil || got != one {
+			t.Errorf("%s: %v, %v", who, got, err)
+		}
+	}
+	if _, err := only([]key.Public[key.Owner]{one, two}, code); refusal.Of(err) != refusal.BadRequest {
+		t.Errorf("two of one code: %v", err)
+	}
+	if _, err := only(ownersOf([]key.Public[key.Owner]{two}, code), code); refusal.Of(err) != refusal.NotFound {
+		t.Errorf("none: %v", err)
 	}
 }
 

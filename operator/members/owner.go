@@ -236,20 +236,36 @@ func (o *ownerChange) remove(ctx context.Context, io *cli.IO, a *account.Account
 	if err := a.NeedRoster(); err != nil {
 		return err
 	}
-	list := a.State.Roster().Owners
-	i := slices.IndexFunc(list, func(k key.Public[key.Owner]) bool {
-		return k.String() == who || k.ID().String() == who || strings.EqualFold(k.ID().ShortCode(), who)
-	})
-	if i < 0 {
-		return &cli.Error{Err: refusal.New(refusal.NotFound, "no owner %q in the roster", who), Hints: []string{"tucdesk owner ls"}}
+	gone, err := only(ownersOf(a.State.Roster().Owners, who), who)
+	if err != nil {
+		return err
 	}
-	gone := list[i]
 	return o.run(ctx, io, a, func(r *roster.Roster) {
 		r.Owners = slices.DeleteFunc(r.Owners, func(k key.Public[key.Owner]) bool { return k == gone })
 		if o.revoke {
 			r.Revoke(gone.ID())
 		}
 	})
+}
+
+// ownersOf finds owners by key, key id or short code.
+func ownersOf(list []key.Public[key.Owner], who string) []key.Public[key.Owner] {
+	return slices.DeleteFunc(slices.Clone(list), func(k key.Public[key.Owner]) bool {
+		return k.String() != who && k.ID().String() != who && !strings.EqualFold(k.ID().ShortCode(), who)
+	})
+}
+
+// only is the one owner that who names. One person makes two keys of one short code with
+// 2^30 tries, and would stay an owner by the second when the first is taken out.
+func only(found []key.Public[key.Owner], who string) (key.Public[key.Owner], error) {
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return key.Public[key.Owner]{}, &cli.Error{Err: refusal.New(refusal.NotFound, "no owner %q in the roster", who), Hints: []string{"tucdesk owner ls"}}
+	}
+	return key.Public[key.Owner]{}, &cli.Error{Err: refusal.New(refusal.BadRequest, "%d owners have the short code %s; somebody has made them so", len(found), who), Hints: []string{
+		"take each of them out by its whole key: tucdesk owner ls"}}
 }
 
 func ownerThresholdCommand() *cli.Command {
