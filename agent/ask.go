@@ -55,7 +55,7 @@ func (s *live) asked(body []byte, now time.Time) error {
 		answer.Code, answer.Detail = refusal.Of(err), detail(err)
 	}
 	s.background = s.background || err == nil && policy.Action(ask.Action) == policy.Background
-	answer.Named, answer.Roots = d.Named, d.Roots
+	answer.Named, answer.Roots, answer.Sockets = d.Named, d.Roots, d.Sockets
 	if err == nil && policy.Action(ask.Action) == policy.CopyWrite {
 		answer.Special, answer.Mark = s.special(d, now), s.question.Request.Operator.String()[:markLen]
 	}

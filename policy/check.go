@@ -95,6 +95,9 @@ func (r *Rules) checkFile() (out []Finding) {
 	if r.index.allows == 0 {
 		out = append(out, Finding{Text: "there is no allow rule, so everything is denied"})
 	}
+	if overRoots(r.sockets) {
+		out = append(out, Finding{Text: "targets: " + manySockets + "; as it is, no file can be written"})
+	}
 	if len(r.expect) == 0 {
 		out = append(out, Finding{Text: "there is no [[expect]]: write down what must stay allowed and what denied"})
 	}

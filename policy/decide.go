@@ -34,7 +34,7 @@ func (r *Rules) Decide(q *Request, at time.Time) Decision {
 		one := *q
 		one.Action = part
 		d := r.decideOne(&one, at)
-		d.Roots = nil // each part has its own; who uses it asks again
+		d.Roots, d.Sockets = nil, nil // each part has its own; who uses it asks again
 		switch {
 		case i == 0 || answer.Effect == Deny:
 			if i == 0 || d.Effect != Deny {
@@ -173,6 +173,12 @@ func (r *Rules) conclude(t *tally, q *Request) Decision {
 	if overRoots(t.roots) {
 		d.Rule = t.allowed.id
 		return d.deny(refusal.PolicyDenied, manyRoots)
+	}
+	if q.Action == CopyWrite {
+		if overRoots(r.sockets) {
+			return d.deny(refusal.PolicyDenied, manySockets)
+		}
+		d.Sockets = r.sockets
 	}
 	d.Effect, d.Rule, d.Reason = Allow, t.allowed.id, t.allowed.whyAllowed
 	d.Limits, d.Named, d.Roots = t.limits.and(r.limits), t.named, t.roots

@@ -109,6 +109,7 @@ type Decision struct {
 	Limits     Limits       // for the session, zero when denied
 	Named      bool         // an allow rule that matches lists targets, and so the request's, if it has one
 	Roots      []string     // folders that copies stay in, absolute; nil for all that the user may see. Not to be changed
+	Sockets    []string     // of CopyWrite: what some allow rule names as a target, which copies leave in its place. Not to be changed
 	PolicyHash key.Hash     // the policy that answered
 }
 
@@ -135,7 +136,7 @@ func Stricter(a, b Decision) Decision {
 		d = b
 	}
 	if d.Effect == Deny {
-		d.Approval, d.Limits, d.Roots = Approval{}, Limits{}, nil
+		d.Approval, d.Limits, d.Roots, d.Sockets = Approval{}, Limits{}, nil, nil
 		return d
 	}
 	d.Approval, d.Limits = a.Approval.and(b.Approval), a.Limits.and(b.Limits)

@@ -36,6 +36,7 @@ type Rules struct {
 	rules       []*rule // sorted by id, for Explain and Check
 	zones       []*time.Location
 	index       index
+	sockets     []string // that allow rules name as targets, sorted
 	expect      []expectation
 }
 
@@ -107,7 +108,7 @@ func (p *parser) file(f *file) error {
 		return err
 	}
 	slices.SortFunc(p.r.rules, func(a, b *rule) int { return cmp.Compare(a.id, b.id) })
-	p.r.index = newIndex(p.r.rules)
+	p.r.index, p.r.sockets = newIndex(p.r.rules), namedSockets(p.r.rules)
 	return p.expectations(f.Expect)
 }
 

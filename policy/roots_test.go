@@ -153,3 +153,53 @@ func TestI3CheckNamesFoldersInsideOneAnother(t *testing.T) {
 		}
 	}
 }
+
+// Who may write files hears of every socket that some rule opens by its name, whoever the
+// rule is for: a copy must not put another one there.
+func TestP4WhoWritesFilesHearsWhichSocketsRulesName(t *testing.T) {
+	r := load(t, `
+[[allow]]
+id = "in"
+who.roles = ["operator"]
+actions = ["copy"]
+[[allow]]
+id = "web"
+who.roles = ["admin"]
+actions = ["forward-local"]
+targets = ["/srv/run/web.sock", "db.lan:5432", "/run/a.sock"]
+[[allow]]
+id = "again"
+who.people = ["p-1"]
+actions = ["forward-remote"]
+targets = ["/run/a.sock"]
+[[block]]
+id = "no"
+actions = ["forward-local"]
+targets = ["/run/blocked.sock"]
+`)
+	for action, want := range map[Action][]string{CopyWrite: {"/run/a.sock", "/srv/run/web.sock"}, CopyRead: nil, Copy: nil} {
+		q := ask(func(q *Request) { q.Action, q.Argv, q.File = action, nil, "" })
+		if d := r.Decide(q, noon); d.Effect != Allow || !slices.Equal(d.Sockets, want) {
+			t.Errorf("%s: %v, %q", action, d.Effect, d.Sockets)
+		}
+	}
+}
+
+func TestH8MoreNamedSocketsThanOneAnswerHoldsLetNothingBeWritten(t *testing.T) {
+	for n, want := range map[int]Effect{MaxRoots: Allow, MaxRoots + 1: Deny} {
+		text := "[[allow]]\nid='in'\nwho.roles=['operator']\nactions=['copy']\n"
+		for i := range n {
+			text += fmt.Sprintf("[[allow]]\nid='s%d'\nwho.roles=['operator']\nactions=['forward-local']\ntargets=['/run/%d']\n", i, i)
+		}
+		r := load(t, text)
+		for action, want := range map[Action]Effect{CopyWrite: want, CopyRead: Allow} {
+			if d := r.Decide(ask(func(q *Request) { q.Action, q.Argv, q.File = action, nil, "" }), noon); d.Effect != want {
+				t.Errorf("%s beside %d sockets: %v, %s", action, n, d.Effect, d.Reason)
+			}
+		}
+		found := slices.ContainsFunc(r.Check(), func(f Finding) bool { return strings.Contains(f.Text, manySockets) })
+		if found != (want == Deny) {
+			t.Errorf("%d sockets: check says so: %v", n, found)
+		}
+	}
+}

@@ -89,6 +89,24 @@ func targets(list []target, on actionSet, err *error) []string {
 	return texts(list)
 }
 
+// manySockets is why nothing is written while rules name more sockets than one answer
+// holds, which is as much as of folders: the process that serves a copy has to know all.
+const manySockets = "the allow rules name more than 1,000 sockets as targets, or 64 KiB of their names, so no copy can leave all of them in their places"
+
+// namedSockets are those that allow rules name as targets, for whomever: the agent reaches
+// them, or listens at them, by the name alone.
+func namedSockets(rules []*rule) (list []string) {
+	for _, r := range rules {
+		for _, t := range r.targets {
+			if _, ok := SocketTarget(t); ok && !r.block {
+				list = append(list, t)
+			}
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
 // matchTarget: an allow rule may cover a request that names no target yet, a block
 // rule never does.
 func (r *rule) matchTarget(q *Request) bool {

@@ -3,6 +3,7 @@
 package files
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -252,5 +253,62 @@ func TestI3LinksThatOtherProgramsFollowStayInside(t *testing.T) {
 	}
 	if _, err := os.Lstat(srv + "/d/t/in3"); err != nil {
 		t.Error("what leads nowhere else is refused")
+	}
+}
+
+// A rule names one socket, another lets its folder be written: what a forward reaches by the
+// name stays what it was, and nothing else gets the name.
+func TestP4SocketsThatThePolicyNamesStayWhatTheyAre(t *testing.T) {
+	for what, roots := range map[string]func(dir string) []string{
+		"a folder":   func(dir string) []string { return []string{dir} },
+		"everything": func(string) []string { return nil },
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir, err := filepath.EvalSymlinks(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"run/web.sock", "priv/web.sock", "other.sock"} {
+				_ = os.Mkdir(filepath.Dir(dir+"/"+name), 0o755)
+				l, err := net.Listen("unix", dir+"/"+name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+			}
+			named := dir + "/run/web.sock"
+			before, err := os.Lstat(named)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, err := confine.Open(roots(dir), named, dir+"/later/db.sock")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer x.Close()
+			c := client(t, Config{Home: dir, Write: x})
+			for name, err := range map[string]error{
+				"rename":               c.Rename(named, dir+"/run/old"),
+				"posix-rename":         c.PosixRename(named, dir+"/run/old"),
+				"posix-rename over":    c.PosixRename(dir+"/other.sock", named),
+				"remove":               c.Remove(named),
+				"rename of the folder": c.Rename(dir+"/run", dir+"/old"),
+				"rename of above":      c.Rename(dir, dir+".old"),
+				"over the folder":      c.PosixRename(dir+"/priv", dir+"/run"),
+				"link at the name":     c.Symlink("priv/web.sock", named),
+				"rename to later":      c.Rename(dir+"/priv", dir+"/later"),
+				"link at later":        c.Symlink("priv", dir+"/later"),
+			} {
+				if err == nil {
+					t.Errorf("%s is done", name)
+				}
+			}
+			if after, err := os.Lstat(named); err != nil || !os.SameFile(before, after) {
+				t.Errorf("the socket is %v, %v", after, err)
+			}
+			if err := c.Rename(dir+"/other.sock", dir+"/another.sock"); err != nil {
+				t.Errorf("a socket that no rule names: %v", err)
+			}
+		})
 	}
 }

@@ -20,6 +20,9 @@ type Answer struct {
 	Named  bool         `json:"named"`  // a rule names this very target
 	Roots  []string     `json:"roots"`  // folders that a copy stays in; null for all that the user may see
 
+	// Sockets are what some rule names as a target, of a copy-write: it leaves them, and what
+	// leads to them, in their places.
+	Sockets []string `json:"sockets"`
 	// Special says of a copy-write that setuid, setgid and sticky bits may come with it.
 	Special bool `json:"special"`
 	// Mark tells the operator from others, in names of what their copies leave unfinished;

@@ -15,7 +15,7 @@
 //	3     rejected   to child    0        that CONFIRM was not good; keep waiting
 //	4     end        to child    64       refusal code: end the session
 //	5     relay      to child    16 KiB   JSON: the next relay credential
-//	6     answer     to child    512 KiB  JSON: whether what was asked for may be
+//	6     answer     to child    1024 KiB JSON: whether what was asked for may be
 //	16    confirm    to parent   512      a CONFIRM datagram
 //	17    started    to parent   4 KiB    JSON: the program that was started
 //	18    exited     to parent   4 KiB    JSON: how it ended, byte counts
@@ -81,7 +81,7 @@ func (t FrameType) limit() int {
 	case FrameRelay:
 		return 16 << 10 // every relay of a grant with the longest names
 	case FrameAnswer:
-		return 512 << 10 // policy.MaxRootBytes, each byte as the six that JSON may need
+		return 1 << 20 // folders and sockets, policy.MaxRootBytes of each, a byte as the six that JSON may need
 	case FrameStarted, FrameExited, FrameAsk:
 		return 4 << 10
 	case FrameClosed:

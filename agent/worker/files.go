@@ -108,7 +108,7 @@ func (w *worker) tree(ctx context.Context, action policy.Action) (*confine.Tree,
 	if err != nil {
 		return nil, err
 	}
-	return confine.Open(yes.Roots)
+	return confine.Open(yes.Roots, yes.Sockets...)
 }
 
 // ignoreRequests takes what has no meaning for files, so that nothing waits for it.

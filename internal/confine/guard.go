@@ -32,16 +32,18 @@ func EntryAt(p Place) (Entry, error) {
 	return Entry{step{dir, filepath.Base(p.Abs), own}}, nil
 }
 
-// Needs reports that a path, or the entry that it is, leads to a folder of the policy.
+// Needs reports that a path, or the entry that it is, leads to a folder of the policy, or
+// to something else that it names.
 func (t *Tree) Needs(abs string, e Entry) bool {
 	for _, r := range t.roots {
 		if info, err := r.in.Stat("."); r.in != (whole{}) && err == nil && same(info, e.own) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(t.names, func(name string) bool {
+	leads := func(name string) bool {
 		return name == abs || strings.HasPrefix(name, strings.TrimRight(abs, sep)+sep) || slices.ContainsFunc(way(name), e.is)
-	})
+	}
+	return slices.ContainsFunc(t.names, leads) || slices.ContainsFunc(t.kept, leads)
 }
 
 // step is an entry of a folder.

@@ -45,6 +45,7 @@ const top = sep
 type Tree struct {
 	roots []root
 	names []string // of all, whether they are there or not; absolute and clean, none for everything
+	kept  []string // other paths that stay what and where they are, absolute and clean
 }
 
 // root is one of them.
@@ -73,15 +74,18 @@ type Folder interface {
 // Open opens the folders that a policy names, as absolute paths; nil is everything
 // that the user may see. Folders that are not there, or not for this user, are left
 // out. Without any left there is an error and still a tree: it opens nothing, and
-// knows the names that may not be given to something else. Whoever calls it calls
-// Close.
-func Open(roots []string) (*Tree, error) {
+// knows the names that may not be given to something else. Those of kept may not either:
+// what the policy names beside folders, as absolute paths. Whoever calls it calls Close.
+func Open(roots []string, kept ...string) (*Tree, error) {
 	t := &Tree{}
+	for _, path := range kept {
+		t.kept = append(t.kept, filepath.Clean(path))
+	}
 	for _, path := range roots {
 		t.names = append(t.names, filepath.Clean(path))
 	}
 	if roots == nil || slices.Contains(t.names, top) {
-		return &Tree{roots: []root{{top, whole{}}}}, nil
+		return &Tree{roots: []root{{top, whole{}}}, kept: t.kept}, nil
 	}
 	slices.SortStableFunc(t.names, func(a, b string) int { return cmp.Compare(strings.Count(a, sep), strings.Count(b, sep)) })
 	for _, path := range t.names { // the outer before the inner
