@@ -3,6 +3,7 @@ package operator
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -133,5 +134,30 @@ func TestCheckpointsThatCouldNotBeCheckedAreCounted(t *testing.T) {
 		if raw, want := string(mustJSON(t, viewReport(r))), fmt.Sprintf(`"checkpoints":%d,"checkpointsWritten":%d,`, r.Checkpoints, r.Written); !strings.Contains(raw, want) {
 			t.Errorf("no %s in %s", want, raw)
 		}
+	}
+}
+
+// A machine that was set back is in every later export. It is neither told as tampering
+// nor passed.
+func TestForkedMachineIsNotToldAsTampering(t *testing.T) {
+	forked := finding.Finding{Entry: 331, Last: 331, Code: finding.ChainFork, Detail: "machine db1 itself signed another", Trace: finding.Trace{Own: true}}
+	older := finding.Finding{Entry: 400, Last: 401, Code: finding.Outdated, Detail: "older"}
+	for _, r := range []verify.Report{{Size: 400, Findings: []finding.Finding{forked}}, {Size: 400, Seen: 402, Findings: []finding.Finding{forked, older}}} {
+		var out bytes.Buffer
+		printReport(&cli.IO{Out: &out}, r, false)
+		if s := out.String(); !strings.HasPrefix(s, "machine_forked: ") || strings.Contains(s, "broken") || !strings.Contains(s, "entry 331: machine_forked: machine db1 itself") {
+			t.Errorf("it says %s", s)
+		}
+		var exit *cli.Error
+		if err := new(auditVerify).judge(r); !errors.As(err, &exit) || exit.Exit != cli.ExitFailed || strings.Contains(err.Error(), "tampered") || len(exit.Hints) == 0 {
+			t.Errorf("%v", err)
+		}
+		if v := viewReport(r); v.Verdict != "machine_forked" || v.Causes[0].Kind != "machine_forked" {
+			t.Errorf("%+v", v)
+		}
+	}
+	edited := finding.Finding{Entry: 5, Last: 5, Code: finding.BadEntry, Trace: finding.Trace{Unreadable: true}}
+	if r := (verify.Report{Size: 400, Findings: []finding.Finding{forked, edited}}); r.Verdict() != verify.Broken {
+		t.Errorf("edited as well: %s", r.Verdict())
 	}
 }

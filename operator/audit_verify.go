@@ -51,7 +51,8 @@ func auditVerifyCommand() *cli.Command {
 			"Exits 0 when nothing was found; 3 when EXPORT is whole but ends before the newest checkpoint that this client has seen, or\n" +
 			"has fewer entries than --at-least: cut off, an older export, or a server that hides what came after; export again. Exits 4\n" +
 			"with --complete when nothing was found and nobody here knows whether the last entry is the log's last. Exits 2 when\n" +
-			"--at-least or --cosigners is below 0, or --cosigners more than the team has machines and people. Exits 1 on anything else.",
+			"--at-least or --cosigners is below 0, or --cosigners more than the team has machines and people. Exits 1 on anything else, also where a machine signed two\n" +
+			"logs of its own (machine_forked: set back, cloned, or its key stolen), which nobody did to this log and which stays in it.",
 		Example: "tucdesk audit verify acme.audit\ntucdesk audit verify --fingerprint 9f86d081... acme.audit\nxzcat acme.audit.xz | tucdesk audit verify --json -\ntucdesk audit verify --cosigners 3 acme-log\ntucdesk audit verify --fingerprint 9f86d081... --at-least 334 acme.audit",
 		MinArgs: 1, MaxArgs: 1,
 		Flags: func(f *flag.FlagSet) {
@@ -134,6 +135,9 @@ func (o *auditVerify) judge(r verify.Report) error {
 	case verdict == verify.Broken:
 		return &cli.Error{Err: fmt.Errorf("this log was tampered with or is not whole: %s", cli.Count(len(r.Findings)+r.More, "finding")), Exit: cli.ExitFailed,
 			Hints: brokenHints(r)}
+	case verdict == verify.Forked:
+		return &cli.Error{Err: errors.New("a machine's own log forked: it was set back or cloned, or its key was stolen; what it wrote since then is not in this log"), Exit: cli.ExitFailed,
+			Hints: []string{"a machine that is not removed yet: tucdesk agent rm NAME, then let it join anew (audit_fork in docs/OPERATIONS.md)", "what both logs prove stays in every later export of this team: a script that knows of it looks at the causes of --json"}}
 	case o.cosigners > r.Hosts+r.People: // no export of this team could have them, and nobody has taken any away
 		return &cli.Error{Err: refusal.New(refusal.BadArgument, "--cosigners %d: there are %s and %s who could cosign", o.cosigners, cli.Count(r.Hosts, "machine"), people(r.People)), Exit: cli.ExitUsage,
 			Hints: []string{fmt.Sprintf("at most: --cosigners %d", r.Hosts+r.People), "of the entries nothing is said by this: what was found stands above"}}
@@ -243,7 +247,7 @@ func (o *auditVerify) pins() (fingerprint key.Hash, known []string, err error) {
 // reportView is a report as JSON.
 type reportView struct {
 	Schema        int            `json:"schemaVersion"`
-	Verdict       verify.Verdict `json:"verdict"` // holds, holds_up_to, outdated, broken
+	Verdict       verify.Verdict `json:"verdict"` // holds, holds_up_to, machine_forked, outdated, broken
 	Causes        []causeView    `json:"causes"`  // what was done to the log, the first thing to look at first
 	Team          wire.TeamID    `json:"team"`
 	Fingerprint   key.Hash       `json:"fingerprint"`
@@ -272,7 +276,7 @@ type cosignedView struct {
 
 // causeView is what explains findings.
 type causeView struct {
-	Kind     diagnosis.Kind `json:"kind"`  // edited, deleted, inserted, reordered, truncated, forked, or a finding's code
+	Kind     diagnosis.Kind `json:"kind"`  // edited, deleted, inserted, reordered, truncated, forked, machine_forked, or a finding's code
 	Entry    int64          `json:"entry"` // -1: the log as a whole
 	Last     int64          `json:"last"`
 	Detail   string         `json:"detail"`
@@ -312,6 +316,8 @@ func printReport(tio *cli.IO, r verify.Report, all bool) {
 		tio.Print("%s", holdsTo(r))
 	case verify.Older:
 		tio.Print("outdated: of the entries nothing was edited, deleted, inserted or reordered up to here; what came after is not in this export")
+	case verify.Forked:
+		tio.Print("%s", ownForks(r))
 	case verify.Broken:
 		tio.Print("broken: this log was tampered with or is not whole")
 	}
@@ -342,6 +348,16 @@ func holdsTo(r verify.Report) string {
 		return "holds: there are no entries; nobody here knows whether that is the end"
 	}
 	return fmt.Sprintf("holds up to entry %d: of the entries nothing was edited, deleted, inserted or reordered; nobody here knows whether that is the end", r.Size-1)
+}
+
+// ownForks is about machines that signed two chains, and nothing else but perhaps an end
+// that is known to be missing, which has its own line.
+func ownForks(r verify.Report) string {
+	text := "machine_forked: a machine signed two logs of its own, of which this has one; this log itself was not tampered with: of the entries nothing was edited, deleted, inserted or reordered"
+	if r.Seen == 0 || r.Seen < r.Size {
+		text += "; nobody here knows whether the last one is the end"
+	}
+	return text
 }
 
 // printCauses lists what was done, and with all also what follows from it.

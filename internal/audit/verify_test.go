@@ -246,19 +246,79 @@ func TestN3ServerDropsTheEndOfAChain(t *testing.T) {
 	wantFinding(t, w.verify(w.export()), finding.HeadMissing, -1)
 }
 
+// contradict has an agent sign that its own chain is another one than the log's.
+func (w *world) contradict(m *machine, seq uint64) {
+	w.t.Helper()
+	reg, err := statement.Sign(m.key, wire.Registration{
+		ID: wire.NewNonce(), IssuedAt: wire.At(w.now), Team: w.state.Team(), Agent: m.key.Public(), AuditSeq: seq, AuditHead: key.Hash{1},
+	})
+	check(w.t, err)
+	m.host.Registration = reg
+	w.rows.hosts = []export.Host{m.host, w.agents[1].host}
+}
+
 // The agent signed another entry of that number than the log holds.
 func TestAgentsHeadContradictsTheLog(t *testing.T) {
 	w := newWorld(t)
 	m := w.agents[0]
 	w.say(m, entry.Entry{Type: entry.AgentStart})
-	w.rows.hosts = nil
-	reg, err := statement.Sign(m.key, wire.Registration{
-		ID: wire.NewNonce(), IssuedAt: wire.At(w.now), Team: w.state.Team(), Agent: m.key.Public(), AuditSeq: 1, AuditHead: key.Hash{1},
-	})
-	check(t, err)
-	m.host.Registration = reg
-	w.rows.hosts = []export.Host{m.host, w.agents[1].host}
+	w.contradict(m, 1)
 	wantFinding(t, w.verify(w.export()), finding.ChainFork, 3)
+}
+
+// A machine whose disk was set back signs two chains. Whoever reads the log years later
+// is told which machine, what the log says of it, and that nobody touched the rest; and a
+// log that somebody did touch is not excused by it.
+func TestMachineThatForkedIsToldFromTampering(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	of := entry.Target{Agent: m.key.ID(), Name: m.cert.Name}
+	w.say(m, entry.Entry{Type: entry.AgentStart})
+	w.contradict(m, 1)
+	says := func(want ...string) {
+		t.Helper()
+		r := w.verify(w.export())
+		causes := r.Causes()
+		if r.Verdict() != verify.Forked || len(causes) != 1 || causes[0].Kind != diagnosis.MachineForked || causes[0].Entry != 3 {
+			t.Fatalf("%s: %v", r.Verdict(), causes)
+		}
+		for _, part := range append(want, "machine "+m.cert.Name+" ("+m.key.ID().ShortCode()+")") {
+			if !strings.Contains(causes[0].Detail, part) {
+				t.Errorf("%q does not say %q", causes[0].Detail, part)
+			}
+		}
+	}
+	says("set no alarm", "was not removed")
+	w.record(entry.Entry{Type: entry.Alarm, Refusal: refusal.AuditFork, Target: of})
+	says("alarm is entry 4", "was not removed")
+	w.record(entry.Entry{Type: entry.AgentDelete, Target: of})
+	says("alarm is entry 4", "entry 5 says that the machine was removed")
+	lines := w.export()
+	at := entryLines(lines)
+	lines[at[4]] = edited(lines[at[4]]) // the alarm
+	if r := w.verify(lines); r.Verdict() != verify.Broken || r.Causes()[0].Kind != diagnosis.WasEdited {
+		t.Errorf("edited beside it: %s, %v", r.Verdict(), r.Causes())
+	}
+	w.grow(func(r *roster.Roster) { r.Revoke(m.key.ID()) })
+	says("alarm is entry 4", "has revoked its key")
+}
+
+// Of entries that a machine signed and that are nowhere, a server's alarm proves nothing:
+// it stays what it is, and the alarm is named.
+func TestAlarmOfAForkExcusesNoMissingEntry(t *testing.T) {
+	w := newWorld(t)
+	m := w.agents[0]
+	w.say(m, entry.Entry{Type: entry.AgentStart})
+	w.contradict(m, 7)
+	w.record(entry.Entry{Type: entry.Alarm, Refusal: refusal.AuditFork, Target: entry.Target{Agent: m.key.ID(), Name: m.cert.Name}})
+	w.pass(time.Hour)
+	w.record(entry.Entry{Type: entry.AuditExport})
+	r := w.verify(w.export())
+	wantFinding(t, r, finding.HeadMissing, -1)
+	causes := r.Causes()
+	if r.Verdict() != verify.Broken || causes[0].Kind != diagnosis.WasDeleted || !strings.Contains(causes[0].Detail, "machine "+m.cert.Name+" ") || !strings.Contains(causes[0].Detail, "alarm in entry 4") {
+		t.Errorf("%s: %v", r.Verdict(), causes)
+	}
 }
 
 func TestN4EntryByARevokedKey(t *testing.T) {

@@ -24,6 +24,10 @@ const (
 	WasReordered Kind = "reordered" // entries are not in the places where they were
 	WasTruncated Kind = "truncated" // the end is missing
 	WasForked    Kind = "forked"    // it is another log than the one that was seen, or a signer has two chains
+
+	// MachineForked is nothing that was done to the log, and explains nothing else in it: a
+	// machine signed two chains, of which the log has one.
+	MachineForked Kind = "machine_forked"
 )
 
 // Cause is something that was done to a log, with all findings that follow from it.

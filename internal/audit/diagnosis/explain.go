@@ -161,7 +161,9 @@ func (d *diagnosis) twice() {
 			continue
 		}
 		copied := f.Trace.Again && d.any(func(g finding.Finding) bool { return g.Code == finding.DuplicateID && g.Entry == f.Entry })
-		if copied {
+		if f.Trace.Own {
+			d.add(i, Cause{Kind: MachineForked, Entry: f.Entry, Last: f.Last, Detail: f.Detail, at: f.Entry, until: f.Entry})
+		} else if copied {
 			d.add(i, Cause{Kind: WasInserted, Entry: f.Entry, Last: f.Entry, Detail: "a copy of an entry that is in its place as well", at: f.Entry, until: f.Entry, count: 1})
 		} else {
 			d.add(i, Cause{Kind: WasForked, Entry: f.Entry, Last: f.Last, Detail: f.Detail, at: f.Entry, until: f.Entry})

@@ -32,6 +32,10 @@ type Trace struct {
 	// Again: the entry's number was there before.
 	Again bool
 
+	// Own: the signer itself signed another entry in the place of this one, which its
+	// signatures prove: nobody else did anything to the log.
+	Own bool
+
 	// Unreadable: something stands here that nobody of the team signed.
 	Unreadable bool
 

@@ -43,6 +43,7 @@ type Set struct {
 // Agent is a machine whose certificate held.
 type Agent struct {
 	Key      key.Public[key.Agent] // its identity
+	Name     string                // as it was certified, of a-z, 0-9, "." and "-"
 	NotAfter wire.Millis           // when the certificate ends, 0 for never
 	Claim    *Claim                // of its last registration, nil when it had signed no entry then
 }
@@ -141,7 +142,7 @@ func (s *Set) AddAgent(h export.Host) (problem string, err error) {
 	if s.agents[kid] != nil {
 		return "agent " + kid.ShortCode() + " stands here twice", nil
 	}
-	known := &Agent{Key: cert.Agent, NotAfter: cert.NotAfter}
+	known := &Agent{Key: cert.Agent, Name: cert.Name, NotAfter: cert.NotAfter}
 	s.agents[kid] = known
 	if len(h.Registration) == 0 { // no machine is in a log without one: it was taken out, to hide how many entries the machine signed
 		return "the registration of agent " + kid.ShortCode() + " is missing", nil

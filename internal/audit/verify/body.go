@@ -105,6 +105,7 @@ func (v *verifier) finish() {
 	}
 	v.finishLacks()
 	v.finishKnown(size)
+	v.finishForks()
 	v.finishAgents()
 	v.ids.eachDouble(func(first, second int64) {
 		v.found(second, finding.DuplicateID, "entry %d has the same id", first)

@@ -80,6 +80,7 @@ func (v *verifier) serverEntry(index int64, it *item) {
 	if e.Refusal == "" { // what was refused may be a stranger's
 		v.target(e.Target.Agent)
 	}
+	v.tell(index, e)
 	v.follow(index, v.chainOf(it.kid), it)
 	if _, err := v.history.Audit(it.kid, e.Time.Time()); err != nil {
 		v.found(index, finding.BadSigner, "%v", err)
@@ -105,7 +106,7 @@ func (v *verifier) agentEntry(index int64, it *item, a *signers.Agent, approvals
 	v.follow(index, c, it)
 	if a.Claim != nil && e.Seq == a.Claim.Seq {
 		if a.Claim.Hash != it.hash {
-			v.found(index, finding.ChainFork, "the agent signed another entry %d than this", e.Seq)
+			v.forked(index, it.kid, a)
 		}
 		v.reached[it.kid] = true
 	}
@@ -197,7 +198,11 @@ func (v *verifier) finishAgents() {
 		case claim.At > v.serverTime-skew(DeliveryGrace):
 			v.report.Behind++
 		default:
-			v.found(-1, finding.HeadMissing, "agent %s signed %d entries, %d are here", kid.ShortCode(), claim.Seq, v.chainOf(kid).next-1)
+			text := ""
+			if at := v.told[kid].forked; at > 0 { // a server can write that to hide what it withholds
+				text = fmt.Sprintf("; by the server's alarm in entry %d its own chain forked, so they may be of another one, or withheld: nothing here tells which", at-1)
+			}
+			v.found(-1, finding.HeadMissing, "%s signed %d entries, %d are here%s", machine(kid, agents[kid]), claim.Seq, v.chainOf(kid).next-1, text)
 		}
 	}
 }

@@ -48,10 +48,11 @@ type Verdict string
 
 // The verdicts.
 const (
-	Holds   Verdict = "holds"       // nothing was found, and the reader remembers that the log ends no earlier than here
-	HoldsTo Verdict = "holds_up_to" // nothing was found up to the last entry; whether that is the end the reader cannot know
-	Older   Verdict = "outdated"    // it is whole in itself, and the reader has seen, or expects, a later state: finding.Outdated and nothing else
-	Broken  Verdict = "broken"      // something else was found
+	Holds   Verdict = "holds"          // nothing was found, and the reader remembers that the log ends no earlier than here
+	HoldsTo Verdict = "holds_up_to"    // nothing was found up to the last entry; whether that is the end the reader cannot know
+	Forked  Verdict = "machine_forked" // nothing was done to it, and a machine signed two chains of its own: Causes has diagnosis.MachineForked, and Older's finding perhaps
+	Older   Verdict = "outdated"       // it is whole in itself, and the reader has seen, or expects, a later state: finding.Outdated and nothing else
+	Broken  Verdict = "broken"         // something else was found
 )
 
 // Verdict sums up the findings. An export that was cut behind any of its checkpoints is
@@ -63,10 +64,14 @@ func (r *Report) Verdict() Verdict {
 		verdict = HoldsTo
 	}
 	for _, f := range r.Findings {
-		if f.Code != finding.Outdated {
+		switch {
+		case f.Trace.Own:
+			verdict = Forked
+		case f.Code != finding.Outdated:
 			return Broken
+		case verdict != Forked:
+			verdict = Older
 		}
-		verdict = Older
 	}
 	if r.More > 0 {
 		return Broken

@@ -7,6 +7,7 @@
 //	body.go     the lines behind them, in order; checkpoints, and the end
 //	entry.go    one entry: its signer, its chain, its time
 //	order.go    numbers that count up: of lines, and of each signer's entries
+//	fork.go     machines that signed two chains
 //	session.go  what agents say of their sessions
 //	cosigner.go who besides the server has seen a checkpoint
 //	report.go   what comes out
@@ -57,7 +58,7 @@ const (
 // session that was accepted and has no end, and some hundred per agent.
 func Export(r io.Reader, fingerprint key.Hash, now time.Time, known ...string) (Report, error) {
 	v := &verifier{
-		now: now, numbers: countFrom(0), chains: map[key.ID]*chain{}, reached: map[key.ID]bool{}, seed: maphash.MakeSeed(), sessions: map[uint64]uint64{},
+		now: now, numbers: countFrom(0), chains: map[key.ID]*chain{}, reached: map[key.ID]bool{}, told: map[key.ID]told{}, seed: maphash.MakeSeed(), sessions: map[uint64]uint64{},
 		lacks: lacks{agents: map[key.ID]*lack{}, targets: map[key.ID]bool{}},
 	}
 	v.report.Fingerprint = fingerprint
@@ -80,6 +81,8 @@ type verifier struct {
 	numbers      order             // of the lines
 	chains       map[key.ID]*chain // by signer
 	reached      map[key.ID]bool   // agents whose claim's entry is here
+	told         map[key.ID]told   // what servers say of agents
+	forks        []ownFork         // that are listed
 	tree         tree.Frontier
 	covered      int64 // entries under a checkpoint that holds
 	promised     int64 // entries of the largest checkpoint in the export, which may hold or not
