@@ -156,11 +156,33 @@ func (x *rule) addsNothing(y *rule) bool {
 // covers reports that y matches every request that x matches. It may miss some
 // such pairs but never claims one falsely.
 func (y *rule) covers(x *rule) bool {
-	return x.actions&^y.actions == 0 && (y.targets == nil || slices.Equal(x.targets, y.targets)) && x.roles&^y.roles == 0 &&
+	return x.actions&^y.actions == 0 && y.coversTargets(x) && x.roles&^y.roles == 0 &&
 		subset(x.emails, y.emails) && subset(x.people, y.people) && subset(x.keys, y.keys) &&
 		y.where.covers(&x.where) && subset(x.cwd, y.cwd) &&
 		(y.anyUser || !x.anyUser && subset(x.userList, y.userList)) &&
 		(y.when == nil || x.when != nil && *x.when == *y.when) && y.coversCommands(x)
+}
+
+// coversTargets compares targets. A rule for forwards to anywhere opens nothing that has
+// to be named, and a rule beside it that names it does: who took that one out would lose
+// what it opens.
+func (y *rule) coversTargets(x *rule) bool {
+	if y.targets == nil && (y.block || x.block) {
+		return true
+	}
+	return slices.Equal(x.targets, y.targets) || y.targets == nil && !slices.ContainsFunc(x.targets, x.opens)
+}
+
+// opens reports that x is needed for a target, whatever other rules there are that do not
+// name it.
+func (x *rule) opens(target string) bool {
+	for _, a := range Forward.parts() {
+		q := Request{Action: a, Target: target}
+		if x.actions&a.bit() != 0 && q.closed() != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (y *where) covers(x *where) bool {

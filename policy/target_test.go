@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -169,4 +171,63 @@ func FuzzTarget(f *testing.F) {
 			t.Errorf("%q is read as %q", s, v)
 		}
 	})
+}
+
+// A rule that names what no other rule opens is not said to be idle beside one for
+// forwards to anywhere: who takes it out for that loses what it opens.
+func TestRuleThatNamesWhatIsClosedIsNotRedundant(t *testing.T) {
+	for list, idle := range map[string]bool{
+		`"/run/app.sock"`: false, `"db.lan:5432", "/run/app.sock"`: false, `"192.0.2.41:9000"`: false,
+		`"169.254.169.254:80"`: false, `"169.254.169.254:*"`: false, `"[fd00:ec2::254]:80"`: false, `"localhost:80"`: true, `"127.0.0.1:*"`: true,
+	} {
+		r := load(t, `
+[[allow]]
+id = "team"
+who.roles = ["operator"]
+actions = ["shell", "forward"]
+[[allow]]
+id = "app"
+who.roles = ["operator"]
+actions = ["forward-local", "forward-remote"]
+targets = [`+list+`]
+`)
+		found := slices.ContainsFunc(r.Check(), func(f Finding) bool { return f.Rule == "app" && strings.Contains(f.Text, "already says") })
+		if found != idle {
+			t.Errorf("%s: said to be idle: %v", list, found)
+		}
+	}
+	r := load(t, `
+[[allow]]
+id = "team"
+who.roles = ["operator"]
+actions = ["forward"]
+[[allow]]
+id = "db"
+who.roles = ["operator"]
+actions = ["forward-local"]
+targets = ["192.0.2.41:9000"]
+[[allow]]
+id = "sock"
+who.roles = ["operator"]
+actions = ["forward-local"]
+targets = ["/run/app.sock"]
+[[block]]
+id = "none"
+actions = ["forward"]
+where.agents = ["web-1"]
+[[block]]
+id = "sockets"
+actions = ["forward"]
+where.agents = ["web-1"]
+targets = ["/run/app.sock"]
+`)
+	var got []string
+	for _, f := range r.Check() {
+		if strings.Contains(f.Text, "already says") {
+			got = append(got, f.Rule)
+		}
+	}
+	if !slices.Equal(got, []string{"db", "sockets"}) {
+		t.Errorf("said to be idle: %q", got)
+	}
 }
