@@ -31,4 +31,8 @@ var (
 	rateAlarms   = rate.Rate{PerSecond: 1.0 / 600, Burst: 5} // audit entries for displaced channels per agent key
 	rateDenied   = rate.Rate{PerSecond: 1, Burst: 200}       // audit entries for denied sessions per operator key
 	rateRefused  = rate.Rate{PerSecond: 0.2, Burst: 20}      // audit entries for refusals per operator key
+
+	// rateEntries is in bytes of an agent's own log entries, per agent key: twice what it
+	// keeps for us at once, and for good more than twenty entries a second.
+	rateEntries = rate.Rate{PerSecond: 32 << 10, Burst: 64 << 20}
 )

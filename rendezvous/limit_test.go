@@ -27,6 +27,7 @@ func TestProtocolHasTheRates(t *testing.T) {
 		fmt.Sprintf("(the server: %g and %g)", rateSessions.PerSecond, rateSessions.Burst),
 		fmt.Sprintf("An agent key may register %g times at once and once in %g s, and has %g alarms about displaced channels, then one in %g min", rateArrivals.Burst, 1/rateArrivals.PerSecond,
 			rateAlarms.Burst, 1/rateAlarms.PerSecond/60),
+		fmt.Sprintf("Of one agent key the server takes %d MiB of entries at once and then %d KiB a second", int(rateEntries.Burst)>>20, int(rateEntries.PerSecond)>>10),
 	} {
 		if !strings.Contains(flat, want) {
 			t.Errorf("docs/PROTOCOL.md does not say %q", want)

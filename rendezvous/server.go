@@ -145,7 +145,7 @@ func (s *Server) compose() {
 	}
 	s.agents = agents.Desk{
 		Store: s.store, Teams: &s.teams, Bus: s.bus, Keys: s.keys, Leases: &s.leases, Metrics: &s.metrics, Log: s.log, Life: s.base,
-		Arrivals: rate.New[key.ID](rateArrivals), Alarms: rate.New[key.ID](rateAlarms),
+		Arrivals: rate.New[key.ID](rateArrivals), Alarms: rate.New[key.ID](rateAlarms), Entries: rate.New[key.ID](rateEntries),
 	}
 	s.rosters = rosters.Desk{Store: s.store, Teams: &s.teams, Keys: s.keys, Offers: rate.New[rosters.Visit](rateOffers)}
 	s.logs = logview.Desk{Store: s.store, Bus: s.bus, Log: s.log, Exports: make(chan struct{}, logview.MaxExports), Within: logview.CosignWithin}

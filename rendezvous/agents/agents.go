@@ -54,6 +54,7 @@ type Desk struct {
 
 	Arrivals *rate.Limiter[key.ID] // registrations, by agent
 	Alarms   *rate.Limiter[key.ID] // entries in the log about displaced channels, by agent
+	Entries  *rate.Limiter[key.ID] // bytes of agents' own entries, by agent
 
 	notes sync.WaitGroup // what tells the database of departures; Close waits for it
 

@@ -33,6 +33,7 @@ type Conn struct {
 	token statement.Signed
 	cert  statement.Signed
 	bound func() // takes the channel off the bus
+	slow  bool   // the server's log says that entries of this channel wait; of the reader
 
 	// showing keeps checkpoints in the order of their proofs, each of which begins
 	// where the last one ended: held across the database until the frame is queued.

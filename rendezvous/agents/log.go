@@ -25,6 +25,9 @@ func (c *Conn) takeAudit(batch wire.AuditEntries) error {
 	if err != nil {
 		return err
 	}
+	if !c.affords(batch, time.Now()) {
+		return nil // as with a fault of ours
+	}
 	err = c.team.Log.Accept(ctx, c.team.Have().Name, cert.Agent, batch.Entries)
 	switch code := refusal.Of(err); {
 	case err == nil:
@@ -50,6 +53,26 @@ func (c *Conn) takeAudit(batch wire.AuditEntries) error {
 		c.desk.Log.Warn("proving an agent's entries", "agent", c.agent.String(), "err", err)
 	}
 	return nil
+}
+
+// affords charges the agent for its entries, or leaves them unanswered until it has been
+// silent for long enough: it keeps them and sends them again. A machine can write many at
+// a time, and so can a hostile one, for as long as nobody looks; the log is kept for years
+// on a disk that teams share. Waiting here instead would keep its answers to others' OPENs.
+func (c *Conn) affords(batch wire.AuditEntries, now time.Time) bool {
+	size := 0
+	for _, e := range batch.Entries {
+		size += len(e)
+	}
+	if c.desk.Entries.Spend(c.agent, float64(size), now) {
+		return true
+	}
+	c.desk.Metrics.Count("audit_delayed")
+	if !c.slow {
+		c.slow = true
+		c.desk.Log.Warn("an agent writes more log entries than it has a share for; they wait at the agent", "team", c.team.ID.String(), "agent", c.agent.String(), "name", c.name)
+	}
+	return false
 }
 
 // prove answers entries with the proof that the log holds them, under a checkpoint
