@@ -42,8 +42,7 @@ func statusOf(t testing.TB, conn net.Conn) int {
 	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		t.Errorf("no answer: %v", err)
-		return 0
+		t.Fatalf("no answer: %v", err)
 	}
 	defer resp.Body.Close()
 	return resp.StatusCode
