@@ -58,16 +58,21 @@ func Guarded(addr netip.Addr) bool {
 }
 
 // Loopback reports a host that a listener may have without a rule that names it, as
-// with sshd's "GatewayPorts no": all words for "here", and for "everywhere", which
-// then mean here, in every spelling that Target takes.
+// with sshd's "GatewayPorts no": all words for "here", and nothing said, in every spelling
+// that Target takes. Everywhere is none of them: who asks for it is told no, and not that
+// it is done while it is not.
 func Loopback(host string) bool {
-	if host == "" || host == "*" {
+	if host == "" {
 		return true
 	}
 	host = plainHost(host)
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && (addr.Unmap() == here4 || addr == netip.IPv6Loopback())
 }
+
+// Everywhere is the host of a listener on all addresses of the machine, as operators ask
+// for it. Rules have it as 0.0.0.0, which is the same to who listens.
+const Everywhere = "*"
 
 var here4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
@@ -102,17 +107,20 @@ func DialTarget(host string, port uint16) (text string, ok bool) {
 }
 
 // ListenTarget is Target for where a forward listens: rules know every word for loopback
-// as "localhost". Port 0 is any.
+// as "localhost", and Everywhere as 0.0.0.0. Port 0 is any.
 func ListenTarget(host string, port uint16) (text string, ok bool) {
-	if Loopback(host) {
+	switch {
+	case Loopback(host):
 		host = "localhost"
+	case host == Everywhere:
+		host = netip.IPv4Unspecified().String()
 	}
 	return Target(host, port)
 }
 
 // ReadTarget is what a person writes for the target of ForwardLocal or ForwardRemote, as
 // requests have it: HOST:PORT, an IPv6 address in brackets, or the path of a socket; to
-// listen also PORT alone and ":PORT", which are on loopback, and "*:PORT".
+// listen also PORT alone, which is on loopback, and "*:PORT" and ":PORT", which are Everywhere.
 // Refusals: BadArgument.
 func ReadTarget(a Action, text string) (string, error) {
 	bad := refusal.New(refusal.BadArgument, "%q is no target: write HOST:PORT, an IPv6 address in brackets, or the absolute path of a socket", text)
@@ -126,7 +134,9 @@ func ReadTarget(a Action, text string) (string, error) {
 	read := DialTarget
 	if a == ForwardRemote {
 		if read = ListenTarget; !strings.Contains(text, ":") {
-			text = ":" + text
+			text = "localhost:" + text
+		} else if text[0] == ':' {
+			text = Everywhere + text
 		}
 	}
 	host, number, ok := cutPort(text)

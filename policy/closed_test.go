@@ -57,8 +57,11 @@ func TestP4WhatHasToBeNamedIsDeniedWhereNoRuleNamesIt(t *testing.T) {
 		{ForwardRemote, "192.0.2.1:80", Deny, Deny},
 		{ForwardRemote, "[::1]:80", Allow, Deny},
 		{ForwardRemote, "80", Allow, Deny},
-		{ForwardRemote, ":0", Allow, Deny},
-		{ForwardRemote, "*:80", Allow, Deny},
+		{ForwardRemote, "0", Allow, Deny},
+		{ForwardRemote, ":0", Deny, Deny},
+		{ForwardRemote, ":80", Deny, Allow},
+		{ForwardRemote, "*:80", Deny, Allow},
+		{ForwardRemote, "[::]:80", Deny, Deny},
 	} {
 		target, err := ReadTarget(c.action, c.text)
 		if err != nil {
@@ -91,7 +94,7 @@ func TestTargetsOfPeopleThatAreNone(t *testing.T) {
 func TestLoopbackInEverySpelling(t *testing.T) {
 	for host, want := range map[string]bool{
 		"localhost": true, "LOCALHOST": true, "localhost.": true, "127.0.0.1": true, "127.0.0.1.": true, "::1": true, "0:0:0:0:0:0:0:1": true, "::ffff:127.0.0.1": true,
-		"127.0.0.2": false, "0.0.0.0": false, "::": false, "localhost.lan": false, "::ffff:0.0.0.0": false, "*.": false, ".": false, "::1%lo": false,
+		"127.0.0.2": false, "0.0.0.0": false, "::": false, "localhost.lan": false, "::ffff:0.0.0.0": false, "*": false, "*.": false, ".": false, "::1%lo": false,
 	} {
 		text, ok := Target(host, 80)
 		if here := ok && (text == "localhost:80" || text == "127.0.0.1:80" || text == "[::1]:80"); here != want {

@@ -69,6 +69,9 @@ func open(ctx context.Context, host string, port uint16) ([]net.Listener, error)
 	if policy.Loopback(host) {
 		return listen.Loopback(ctx, port)
 	}
+	if host == policy.Everywhere {
+		host = ""
+	}
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
+	"github.com/tucdesk/tucdesk/policy"
 )
 
 func TestP4DialingIsCheckedAfterTheNameWasResolved(t *testing.T) {
@@ -113,12 +114,12 @@ func TestP4EverySocketNeedsARuleThatNamesIt(t *testing.T) {
 }
 
 func TestListenersAreOnLoopbackUnlessARuleNamesAnotherAddress(t *testing.T) {
-	for _, host := range []string{"0.0.0.0", "::", "192.0.2.1", "web.lan"} {
+	for _, host := range []string{"*", "0.0.0.0", "::", "192.0.2.1", "web.lan"} {
 		if _, _, err := Listen(t.Context(), host, 0, false); refusal.Of(err) != refusal.PolicyDenied {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
-	for _, host := range []string{"", "*", "localhost", "::1", "LOCALHOST.", "::ffff:127.0.0.1"} {
+	for _, host := range []string{"", "localhost", "::1", "LOCALHOST.", "::ffff:127.0.0.1"} {
 		list, port, err := Listen(t.Context(), host, 0, false)
 		if err != nil || port == 0 {
 			t.Fatalf("%q: port %d, %v", host, port, err)
@@ -132,6 +133,19 @@ func TestListenersAreOnLoopbackUnlessARuleNamesAnotherAddress(t *testing.T) {
 	}
 }
 
+// "*" was once taken for loopback: the operator was told of a listener that nobody else
+// could reach.
+func TestEverywhereIsEveryAddressWhereARuleNamesIt(t *testing.T) {
+	list, port, err := Listen(t.Context(), policy.Everywhere, 0, true)
+	if err != nil || port == 0 || len(list) != 1 {
+		t.Fatalf("port %d, %v, %v", port, list, err)
+	}
+	defer list[0].Close()
+	if at := list[0].Addr().(*net.TCPAddr); !at.IP.IsUnspecified() {
+		t.Errorf("it listens at %v", at)
+	}
+}
+
 // Else who has the port in one family gets half of what is meant for the operator.
 func TestP3APortThatTheMachineHasInOneFamilyIsTaken(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
@@ -141,7 +155,7 @@ func TestP3APortThatTheMachineHasInOneFamilyIsTaken(t *testing.T) {
 			continue
 		}
 		defer l.Close()
-		for _, asked := range []string{"", "localhost", "*"} {
+		for _, asked := range []string{"", "localhost"} {
 			list, _, err := Listen(t.Context(), asked, uint16(l.Addr().(*net.TCPAddr).Port), false)
 			if err == nil || err.Error() != "unreachable: listening: address already in use" {
 				t.Errorf("%q beside a program that has %s: %v, %v", asked, l.Addr(), list, err)

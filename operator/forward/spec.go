@@ -20,7 +20,8 @@ const (
 	Dynamic Way = 'D' // here; each client says by SOCKS where the machine connects
 )
 
-// Everywhere is the host of a listener on all addresses.
+// Everywhere is the host of a listener on all addresses, here and at the machine, whose
+// policy has the same word (policy.Everywhere).
 const Everywhere = "*"
 
 // Address is where to listen or to connect: a port of a host, or a socket in a file.
