@@ -30,7 +30,8 @@ func dialThere(ctx context.Context, d *net.Dialer, path string) (c net.Conn, err
 }
 
 // listenThere listens at path, in the folder that lies there itself. The descriptor of the
-// folder is how its socket is found again when the listener is closed.
+// folder is how its socket is found again when the listener is closed, and what lists of the
+// machine's sockets (ss -x) show in place of the folder's name.
 func listenThere(ctx context.Context, path string) (l net.Listener, err error) {
 	err = straight(path, func(root string, elements []string) (int, error) {
 		last := len(elements) - 1

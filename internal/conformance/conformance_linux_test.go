@@ -46,7 +46,7 @@ socks() {
   exec 3>&-
 }
 there() { { declare -p HERE THERE; declare -f whose get socks; echo "$*"; } | ssh -S "$D/m" $H bash; }
-listens() { grep -q "$1\$" /proc/net/unix && echo here; there "grep -q '$1\$' /proc/net/unix && echo there"; }
+listens() { grep -q "/${1##*/}\$" /proc/net/unix && echo here; there "grep -q '/${1##*/}\$' /proc/net/unix && echo there"; }
 `
 
 func TestStockToolsWorkUnchanged(t *testing.T) {
