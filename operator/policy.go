@@ -51,7 +51,7 @@ func policyCheckCommand() *cli.Command {
 	var asJSON bool
 	return &cli.Command{
 		Use: "check FILE", Short: "Read a rules file and name what is wrong or odd", Example: "tucdesk policy check policy.toml",
-		Long:    "Exits 0 when the file can be used. Oddities, such as a rule that can never match, are named but are no error.",
+		Long:    "Exits 0 when the file can be used. Oddities, such as a rule that can never match, are named but are no error.\n\n" + ruleKeys,
 		MinArgs: 1, MaxArgs: 1, Files: true, Flags: func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, cli.JSONUsage) },
 		Run: func(_ context.Context, io *cli.IO, args []string) error {
 			rules, _, err := readRules(io, args[0])
@@ -93,7 +93,7 @@ func policyTestCommand() *cli.Command {
 	var asJSON bool
 	return &cli.Command{
 		Use: "test FILE", Short: "Run the expectations that stand in a rules file", Example: "tucdesk policy test policy.toml",
-		Long:    "Asks the rules each question under [[expect]] and compares the answer. Exits 1 when one differs.",
+		Long:    "Asks the rules each question under [[expect]] and compares the answer. Exits 1 when one differs.\n\n" + expectKeys,
 		MinArgs: 1, MaxArgs: 1, Files: true, Flags: func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, cli.JSONUsage) },
 		Run: func(_ context.Context, io *cli.IO, args []string) error {
 			rules, _, err := readRules(io, args[0])

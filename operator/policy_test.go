@@ -2,6 +2,7 @@ package operator
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -56,5 +57,36 @@ func TestWhoMayApproveIsCountedInPeople(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("at %v: %v, want %v", at.Sub(now), got, want)
 		}
+	}
+}
+
+// Whoever writes a policy finds each key in the help, as the file is read.
+func TestHelpOfPolicyNamesEveryKey(t *testing.T) {
+	for table, help := range map[string]string{"expect": expectKeys, "allow": ruleKeys, "allow.who": ruleKeys, "allow.where": ruleKeys, "allow.when": ruleKeys, "allow.approval": ruleKeys, "allow.limits": ruleKeys} {
+		name, below, _ := strings.Cut(table, ".")
+		if below != "" {
+			below += "."
+		}
+		_, err := policy.Parse([]byte("version = 1\nmode = \"enforce\"\n[[" + name + "]]\n" + below + "qqqqqq = 1\n"))
+		if err == nil {
+			t.Fatalf("%s takes any key", table)
+		}
+		_, list, found := strings.Cut(err.Error(), "the keys there are ")
+		if !found {
+			t.Fatalf("%s: %v", table, err)
+		}
+		for _, k := range strings.Split(list, ", ") {
+			if !regexp.MustCompile(`\b` + regexp.QuoteMeta(k) + `\b`).MatchString(help) {
+				t.Errorf("the help does not have %s of %s", k, table)
+			}
+		}
+	}
+}
+
+// The example in the help is one that can be copied.
+func TestExampleInTheHelpOfPolicyTestIsRead(t *testing.T) {
+	_, example, _ := strings.Cut(expectKeys, "\n  [[expect]]")
+	if _, err := policy.Parse([]byte("version = 1\nmode = \"enforce\"\n[[expect]]" + example)); err != nil {
+		t.Error(err)
 	}
 }

@@ -311,6 +311,8 @@ func TestMistakesInEachTableNameLineAndKey(t *testing.T) {
 		head + "[[block]]\nid='b'\nwhen.to='6'":              `line 5: block.when.to: "6" is not a time of day`,
 		head + "[[block]]\nid='b'\nwhen={}":                  `line 3: [[block]] rule "b": when.zone: say whose clock`,
 		expect + "who='x'":                                   "line 5: expect.who: unknown key",
+		expect + "path='/x'":                                 "line 5: expect.path: unknown key; the keys there are name, action, role, email, person, key, agent, tags, user, argv, cwd, env, target, at, want, rule",
+		head + "[gate]\nhosts=['a']":                         "line 4: gate.hosts: unknown key; the keys there are where, approval",
 		expect + "user='*'":                                  `line 5: expect.user: "*" is not a login name`,
 		expect + "\nkey='zz'":                                "line 6: expect.key: reading a key id",
 		expect + "want={}":                                   `line 3: [[expect]] "n": want: write`,

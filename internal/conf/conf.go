@@ -83,8 +83,11 @@ func unknownKeys(list []toml.DecodeError, into reflect.Type) error {
 		}
 		row, _ := list[i].Position()
 		line := fmt.Sprintf("line %d: %s: unknown key", row, strings.Join(list[i].Key(), "."))
-		if meant := meantKeys(into, list[i].Key()); len(meant) > 0 {
+		switch meant, table := meantKeys(into, list[i].Key()); {
+		case len(meant) > 0:
 			line += ", did you mean " + strings.Join(meant, " or ") + "?"
+		case len(table) > 0:
+			line += "; the keys there are " + strings.Join(table, ", ")
 		}
 		lines = append(lines, line)
 	}

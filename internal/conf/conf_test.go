@@ -72,7 +72,7 @@ func TestUnknownKeysAreAnsweredWithTheNearestOfTheirTable(t *testing.T) {
 		"iner.deep.on = true":                "line 1: iner.deep.on: unknown key, did you mean inner?",
 		"[inner.deep]\nno = true":            "line 2: inner.deep.no: unknown key, did you mean on?",
 		"[[row]]\ndi = '1'":                  "line 2: row.di: unknown key, did you mean id?",
-		"[inner]\nlimi = 1":                  "line 2: inner.limi: unknown key", // what another table has
+		"[inner]\nlimi = 1":                  "line 2: inner.limi: unknown key; the keys there are list, deep", // what another table has
 		"nmae = 1\n[[rows]]":                 "line 1: nmae: unknown key, did you mean name?; line 2: rows: unknown key, did you mean row?",
 		"ny = 1":                             "line 1: ny: unknown key",
 		"inner = { deep = { onn = true } }":  "line 1: onn: unknown key, did you mean on?",

@@ -8,25 +8,28 @@ import (
 	"github.com/tucdesk/tucdesk/internal/mistyped"
 )
 
-// meantKeys are the names near the first part of path that has no field in its table.
-// The library gives the path of a key in an inline table from that table on, and not
-// which one that is, so where the document itself has nothing near all tables are asked.
-func meantKeys(into reflect.Type, path []string) []string {
-	table := into
+// meantKeys are the names near the first part of path that has no field in its table, and
+// where none is near, in table, all that the table has. The library gives the path of a
+// key in an inline table from that table on, and not which one that is, so where the
+// document itself has nothing near all tables are asked, and none is listed.
+func meantKeys(into reflect.Type, path []string) (meant, table []string) {
+	at := into
 	for i, part := range path {
-		names, below := fields(table)
-		at := slices.Index(names, part)
-		if at >= 0 {
-			table = below[at]
+		names, below := fields(at)
+		if n := slices.Index(names, part); n >= 0 {
+			at = below[n]
 			continue
 		}
-		meant := mistyped.Meant(part, names)
-		if i == 0 && meant == nil {
-			meant = mistyped.Meant(part, allNames(into, MaxDepth))
+		meant = mistyped.Meant(part, names)
+		switch {
+		case meant != nil:
+			return meant, nil
+		case i > 0:
+			return nil, names
 		}
-		return meant
+		return mistyped.Meant(part, allNames(into, MaxDepth)), nil
 	}
-	return nil
+	return nil, nil
 }
 
 // fields are the keys of the table that decodes into t, with the types of their values.
