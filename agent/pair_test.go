@@ -122,9 +122,9 @@ func TestH8ASessionThatIsCutLeavesItsReasonInTheLog(t *testing.T) {
 	var said bytes.Buffer
 	a.log = slog.New(slog.NewTextHandler(&said, nil))
 	s.confirmed = true
-	tooLong := s.pair.Send(pair.FrameAnswer, make([]byte, 1<<20))
+	tooLong := s.pair.Send(pair.FrameAnswer, make([]byte, 1<<20+1))
 	if tooLong == nil {
-		t.Fatal("an answer of 1 MiB is sent")
+		t.Fatal("an answer above 1 MiB is sent")
 	}
 	s.report(refusal.New(refusal.Gone, "over"))
 	s.report(nil)
@@ -132,7 +132,7 @@ func TestH8ASessionThatIsCutLeavesItsReasonInTheLog(t *testing.T) {
 		t.Errorf("the log has %s", said.String())
 	}
 	s.report(tooLong)
-	if !strings.Contains(said.String(), "sending frame 6 of 1048576 bytes") {
+	if !strings.Contains(said.String(), "sending frame 6 of 1048577 bytes") {
 		t.Errorf("the log has %s", said.String())
 	}
 }
