@@ -9,6 +9,7 @@ import (
 
 	"github.com/tucdesk/tucdesk/agent"
 	"github.com/tucdesk/tucdesk/internal/cli"
+	"github.com/tucdesk/tucdesk/internal/refusal"
 )
 
 // stateFlag is the flag that every command has.
@@ -45,6 +46,9 @@ func running(dir string) []string {
 // unopened adds to err, by which the state in dir was not opened, what to do: most
 // often nothing has joined there, or it is another user's.
 func unopened(err error, dir, command string) error {
+	if hint := cli.AsOwner(dir, typed("tucdesk-agent "+command, dir)); hint != "" && refusal.Of(err) == refusal.BadFileMode {
+		return &cli.Error{Err: err, Hints: []string{hint}}
+	}
 	asRoot := "an agent that runs as root: " + typed("sudo tucdesk-agent "+command, dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -53,7 +53,9 @@ reach this server; it makes keys and configuration in the state folder and
 prints a setup string for the team's owner. Later starts never make a key.`,
 				Example: "tucdesk-server run --url https://rv.example.com   # first start\ntucdesk-server run",
 				Flags:   func(f *flag.FlagSet) { at.flags(f); first.flags(f) },
-				Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return aboutFile(run(ctx, io, at, first)) },
+				Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+					return at.about("run", run(ctx, io, at, first))
+				},
 			},
 			{
 				Use:     "setup-code",
@@ -61,7 +63,9 @@ prints a setup string for the team's owner. Later starts never make a key.`,
 				Long:    "The string is good for one team and for a day. Give it to the team's owner alone.",
 				Example: "tucdesk-server setup-code",
 				Flags:   at.flags,
-				Run:     func(ctx context.Context, io *cli.IO, _ []string) error { return aboutFile(setupCode(ctx, io, at)) },
+				Run: func(ctx context.Context, io *cli.IO, _ []string) error {
+					return at.about("setup-code", setupCode(ctx, io, at))
+				},
 			},
 			{
 				Use:     "check",
@@ -69,7 +73,7 @@ prints a setup string for the team's owner. Later starts never make a key.`,
 				Long:    "Reads what run would read, without opening a port or the database. Exits 0 when they are in order, 1 with what is not.\n\n" + keys,
 				Example: "tucdesk-server check --config /etc/tucdesk/server.toml",
 				Flags:   func(f *flag.FlagSet) { at.flags(f); f.BoolVar(&asJSON, "json", false, cli.JSONUsage) },
-				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return aboutFile(check(io, at, asJSON)) },
+				Run:     func(_ context.Context, io *cli.IO, _ []string) error { return at.about("check", check(io, at, asJSON)) },
 			},
 		},
 	}

@@ -184,6 +184,35 @@ func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) er
 	return s.Run(ctx)
 }
 
+// about adds to err, by which command ended, what to do where it comes from a file in the
+// state folder: one of another user, or one that is open to others.
+func (p place) about(command string, err error) error {
+	var told *cli.Error
+	denied := errors.Is(err, fs.ErrPermission) && !errors.As(err, &told)
+	if !denied && refusal.Of(err) != refusal.BadFileMode {
+		return err
+	}
+	if hint := cli.AsOwner(p.state, p.typed(command)); hint != "" {
+		return &cli.Error{Err: err, Hints: []string{hint}}
+	}
+	if hint := cli.GiveBack(p.state); denied && hint != "" {
+		return &cli.Error{Err: err, Hints: []string{hint}}
+	}
+	return aboutFile(err)
+}
+
+// typed is command as a person has to type it for this place.
+func (p place) typed(command string) string {
+	text := "tucdesk-server " + command
+	if p.state != defaultState {
+		text += " --state " + terminal.Quote([]byte(p.state))
+	}
+	if p.config != "" {
+		text += " --config " + terminal.Quote([]byte(p.config))
+	}
+	return text
+}
+
 // aboutFile adds to err, of a file in the state folder that is open to others, what to
 // do: none of them holds a key that could be revoked.
 func aboutFile(err error) error {

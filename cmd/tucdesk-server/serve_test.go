@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -341,4 +343,45 @@ func TestHelpNamesEveryKeyOfTheConfiguration(t *testing.T) {
 		}
 	}
 	look(reflect.TypeFor[rendezvous.Config]())
+}
+
+// Root who looks at a service's folder is told to be that user. To take the files over,
+// which is what one file alone would suggest, ends the service at its next start.
+func TestRootIsSentToTheOwnerOfTheFolder(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("giving a folder to another user needs root: run the test as root")
+	}
+	other, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skip("there is no user nobody: run the test where there is one")
+	}
+	state, config, url := configured(t)
+	serving(t, "tucdesk-setup:", "run", "--url", url, "--state", state, "--config", config)
+	if out, err := exec.CommandContext(t.Context(), "chown", "-R", other.Uid, state).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, verb := range []string{"check", "setup-code", "run"} {
+		status, _, talk := typed(t.Context(), verb, "--state", state, "--config", config)
+		want := "runuser -u nobody -- tucdesk-server " + verb + " --state " + state + " --config " + config + "\n"
+		if runtime.GOOS != "linux" {
+			want = "sudo -u nobody tucdesk-server " + verb
+		}
+		if status != cli.ExitFailed || !strings.Contains(talk, want) || strings.Contains(talk, "chown") || strings.Contains(talk, "a new key is a new server") {
+			t.Errorf("%s: status %d, %s", verb, status, talk)
+		}
+	}
+}
+
+// A file that a start as root left in the service's folder is given back.
+func TestAFileOfRootIsGivenBackToTheService(t *testing.T) {
+	dir := t.TempDir()
+	me, err := user.Current()
+	if err != nil || runtime.GOOS == "windows" {
+		t.Skip("folders have no owner here")
+	}
+	err = place{state: dir}.about("run", fmt.Errorf("reading the configuration: %w", fs.ErrPermission))
+	told := new(cli.Error)
+	if !errors.As(err, &told) || !strings.Contains(strings.Join(told.Hints, "\n"), "chown -R "+me.Username+" "+dir) {
+		t.Errorf("%v, hints %v", err, told.Hints)
+	}
 }

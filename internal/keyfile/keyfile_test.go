@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -86,6 +88,20 @@ func TestB17SymlinkAndForeignOwner(t *testing.T) {
 	}
 	if _, err := keyfile.LoadKey[key.Agent](real); refusal.Of(err) != refusal.BadFileMode {
 		t.Errorf("foreign owner: %v, want bad_file_mode", err)
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skip("there is no user nobody: run the test where there is one")
+	}
+	uid, err := strconv.Atoi(nobody.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(real, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyfile.LoadKey[key.Agent](real); err == nil || !strings.Contains(err.Error(), "-u nobody") || strings.Contains(err.Error(), "chown") {
+		t.Errorf("root, of a service's file: %v, want the owner's name, and no chown that takes it away", err)
 	}
 }
 

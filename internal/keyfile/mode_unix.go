@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"syscall"
 
 	"github.com/tucdesk/tucdesk/internal/refusal"
@@ -30,10 +33,25 @@ func checkDirPrivate(path string, info fs.FileInfo) error {
 
 func checkOwner(path string, info fs.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || int(st.Uid) != os.Geteuid() {
-		return refusal.New(refusal.BadFileMode, "%q belongs to another user: run chown %d %q", path, os.Geteuid(), path)
+	if ok && int(st.Uid) == os.Geteuid() {
+		return nil
 	}
-	return nil
+	if ok && os.Geteuid() == 0 {
+		if u, err := user.LookupId(strconv.FormatUint(uint64(st.Uid), 10)); err == nil {
+			return ofUser(path, u.Username)
+		}
+	}
+	return refusal.New(refusal.BadFileMode, "%q belongs to another user: run chown %d %q", path, os.Geteuid(), path)
+}
+
+// ofUser is what root is told of a file that is somebody else's: most often a service's,
+// which could not start any more if root were told to take the file over.
+func ofUser(path, name string) error {
+	behind := "sudo -u " + name
+	if runtime.GOOS == "linux" {
+		behind = "runuser -u " + name + " --"
+	}
+	return refusal.New(refusal.BadFileMode, "%q belongs to the user %s: run this as %s, behind %s", path, name, name, behind)
 }
 
 func makeDir(path string) error { return os.MkdirAll(path, 0o700) }
