@@ -102,10 +102,11 @@ func TestWhoamiAndLogoutNeedNoServer(t *testing.T) {
 			t.Errorf("logout: status %d, printed %q", status, out)
 		}
 	}
-	if err := m.Home.WriteJSON(account.LoginFile, account.SavedLogin{Token: "x", Expires: time.Now().Add(time.Hour)}); err != nil {
+	soon := time.Now().Add(time.Hour)
+	if err := m.Home.WriteJSON(account.LoginFile, account.SavedLogin{Token: "x", Expires: soon}); err != nil {
 		t.Fatal(err)
 	}
-	if status, _, talk := tucdesk(t, "logout", "--state", m.Home.Dir); status != 0 || !strings.Contains(talk, "could not be told") || !strings.Contains(talk, "hint: to end it sooner") || m.Home.Has(account.LoginFile) {
+	if status, _, talk := tucdesk(t, "logout", "--state", m.Home.Dir); status != 0 || !strings.Contains(talk, "could not be told") || !strings.Contains(talk, "hint: to end it sooner") || !strings.Contains(talk, "with it until "+cli.When(soon)+";") || m.Home.Has(account.LoginFile) {
 		t.Errorf("logout without a server: status %d, said %q", status, talk)
 	}
 	if status, _, _ := tucdesk(t, "ls", "--state", m.Home.Dir); status != cli.ExitNotLoggedIn {

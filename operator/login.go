@@ -197,7 +197,7 @@ func logOut(ctx context.Context, io *cli.IO, home account.Home) error {
 	}
 	until := "for up to 15 minutes more"
 	if a != nil && !a.Credentials.Expires.IsZero() {
-		until = "until " + a.Credentials.Expires.Local().Format(time.DateTime)
+		until = "until " + cli.When(a.Credentials.Expires)
 	}
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")
