@@ -21,7 +21,8 @@ func state(t *testing.T, n int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	top := dir
+	t.Cleanup(func() { os.RemoveAll(top) })
 	for len(dir) < n {
 		dir = filepath.Join(dir, strings.Repeat("d", 40))
 	}
