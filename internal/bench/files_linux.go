@@ -133,7 +133,11 @@ func (s *stage) copyingFiles(w netlab.WAN, prepare func() (path string, files in
 		}
 	}
 	for i, c := range list {
-		s.add(c.name, fmt.Sprintf("time of %d files of %d KiB", files, size/int64(files)>>10), "s", took[i], failed[i])
+		what := fmt.Sprintf("time of %d MiB", size>>20)
+		if files > 1 {
+			what = fmt.Sprintf("time of %d files of %d KiB", files, size/int64(files)>>10)
+		}
+		s.add(c.name, what, "s", took[i], failed[i])
 	}
 	for i, c := range list {
 		var rates []float64
