@@ -53,6 +53,24 @@ func TestN9NoSessionBeginsWhileTheSpoolIsFull(t *testing.T) {
 	}
 }
 
+// A disk that fails at the start keeps sessions away, not the agent, whose status says why.
+func TestAnAgentWhoseStartCannotBeWrittenSaysSo(t *testing.T) {
+	t.Parallel()
+	k := newTeam(t, openPolicy)
+	a := k.agent()
+	if err := a.spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.started.owe()
+	if err := a.recordStarted(); err == nil {
+		t.Fatal("written")
+	}
+	k.askFor(a, "ann", nil).wantRefusal(refusal.Unavailable)
+	if s := a.status(time.Now()); s.Code == "" || !strings.Contains(strings.Join(s.Warnings, "\n"), "until this agent has written that it has started") {
+		t.Errorf("status %q, %q", s.Code, s.Warnings)
+	}
+}
+
 // N9: an agent that is started with a full spool connects, gets rid of it, says that it
 // has started, and takes sessions again. Nobody else could empty it.
 func TestN9AgentStartedWithAFullSpoolComesBack(t *testing.T) {

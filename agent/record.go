@@ -52,12 +52,20 @@ func (a *Agent) openAudit(t *trust.Trust) (err error) {
 type started struct {
 	mu   sync.Mutex // held across the write on purpose: nobody may take a start for written that is being
 	owed bool       // guarded by mu
+	why  error      // guarded by mu: of the last try, nil when nothing is owed
 }
 
 func (s *started) owe() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.owed = true
+}
+
+// missing is why there is no such entry yet, or nil.
+func (s *started) missing() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
 }
 
 // recordStarted writes that the agent has started, if that is still to be done.
@@ -71,7 +79,7 @@ func (a *Agent) recordStarted() error {
 	if err == nil {
 		err = a.write(entry.Entry{Type: entry.AgentStart})
 	}
-	a.started.owed = err != nil
+	a.started.owed, a.started.why = err != nil, err
 	return err
 }
 

@@ -70,6 +70,9 @@ func (a *Agent) status(now time.Time) Status {
 	s.trouble(err, "no session can be opened: ")
 	s.trouble(a.gossip.Err(), "no session can be opened: ")
 	s.trouble(a.spool.Room(entry.SessionAccept, key.ID{}), "no session can be opened until the server has taken more of this machine's log: ")
+	if err := a.started.missing(); refusal.Of(err) != refusal.AuditFull { // which is said already
+		s.trouble(err, "no session can be opened until this agent has written that it has started: ")
+	}
 	if err := a.delivery.forks(); err != nil {
 		s.Forked = true
 		s.trouble(err, "the team's log holds other entries of this agent than the agent itself, and takes no more of it: this machine's disk was set back or cloned, and it has to join anew: ")
