@@ -14,15 +14,14 @@ import (
 // takes it away from the service.
 func AsOwner(dir, command string) string {
 	name, own := ownerOf(dir)
-	switch {
-	case own || name == "":
+	if own || name == "" {
 		return ""
-	case os.Geteuid() != 0:
-		return fmt.Sprintf("the folder is of the user %s, who has to run this: sudo -u %s %s", name, name, command)
-	case runtime.GOOS == "linux":
-		return fmt.Sprintf("the folder is of the user %s, who has to run this: runuser -u %s -- %s", name, name, command)
 	}
-	return fmt.Sprintf("the folder is of the user %s, who has to run this: sudo -u %s %s", name, name, command)
+	become := "sudo -u " + name
+	if os.Geteuid() == 0 && runtime.GOOS == "linux" { // where sudo is not always installed
+		become = "runuser -u " + name + " --"
+	}
+	return fmt.Sprintf("the folder is of the user %s, who has to run this: %s %s", name, become, command)
 }
 
 // GiveBack is what root types so that everything in dir, the caller's own folder, is the

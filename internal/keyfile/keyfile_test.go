@@ -100,7 +100,7 @@ func TestB17SymlinkAndForeignOwner(t *testing.T) {
 	if err := os.Chown(real, uid, uid); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keyfile.LoadKey[key.Agent](real); err == nil || !strings.Contains(err.Error(), "-u nobody") || strings.Contains(err.Error(), "chown") {
+	if _, err := keyfile.LoadKey[key.Agent](real); err == nil || !strings.Contains(err.Error(), "as nobody") || strings.Contains(err.Error(), "chown") {
 		t.Errorf("root, of a service's file: %v, want the owner's name, and no chown that takes it away", err)
 	}
 }

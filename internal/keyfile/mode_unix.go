@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"syscall"
 
@@ -38,20 +37,11 @@ func checkOwner(path string, info fs.FileInfo) error {
 	}
 	if ok && os.Geteuid() == 0 {
 		if u, err := user.LookupId(strconv.FormatUint(uint64(st.Uid), 10)); err == nil {
-			return ofUser(path, u.Username)
+			// Most often a service's user, which could not start any more if root were told to take the file over.
+			return refusal.New(refusal.BadFileMode, "%q belongs to the user %s: run this as %s", path, u.Username, u.Username)
 		}
 	}
 	return refusal.New(refusal.BadFileMode, "%q belongs to another user: run chown %d %q", path, os.Geteuid(), path)
-}
-
-// ofUser is what root is told of a file that is somebody else's: most often a service's,
-// which could not start any more if root were told to take the file over.
-func ofUser(path, name string) error {
-	behind := "sudo -u " + name
-	if runtime.GOOS == "linux" {
-		behind = "runuser -u " + name + " --"
-	}
-	return refusal.New(refusal.BadFileMode, "%q belongs to the user %s: run this as %s, behind %s", path, name, name, behind)
 }
 
 func makeDir(path string) error { return os.MkdirAll(path, 0o700) }
