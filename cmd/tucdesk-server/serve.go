@@ -188,7 +188,8 @@ func rendezvousBeside(ctx context.Context, io *cli.IO, cfg rendezvous.Config) er
 // state folder: one of another user, or one that is open to others.
 func (p place) about(command string, err error) error {
 	var told *cli.Error
-	denied := errors.Is(err, fs.ErrPermission) && !errors.As(err, &told)
+	var network *net.OpError // ports and databases are denied as well
+	denied := errors.Is(err, fs.ErrPermission) && !errors.As(err, &told) && !errors.As(err, &network)
 	if !denied && refusal.Of(err) != refusal.BadFileMode {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -18,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -383,5 +385,9 @@ func TestAFileOfRootIsGivenBackToTheService(t *testing.T) {
 	told := new(cli.Error)
 	if !errors.As(err, &told) || !strings.Contains(strings.Join(told.Hints, "\n"), "chown -R "+me.Username+" "+dir) {
 		t.Errorf("%v, hints %v", err, told.Hints)
+	}
+	port := fmt.Errorf("relay: %w", &net.OpError{Op: "listen", Net: "udp", Err: os.NewSyscallError("bind", syscall.EACCES)})
+	if got := (place{state: dir}).about("run", port); got != port {
+		t.Errorf("a port that is denied is told as a file: %v", got)
 	}
 }
