@@ -21,6 +21,13 @@ import (
 func echo(t *testing.T) (port string) {
 	t.Helper()
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	greets(t, l, "hello")
+	_, port, _ = net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// greets answers each connection to l with text, until the test's end.
+func greets(t *testing.T, l net.Listener, text string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -29,13 +36,11 @@ func echo(t *testing.T) (port string) {
 			if err != nil {
 				return
 			}
-			_, _ = io.WriteString(c, "hello")
+			_, _ = io.WriteString(c, text)
 			_ = c.Close()
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-done })
-	_, port, _ = net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 func fetch(port string) (string, error) {

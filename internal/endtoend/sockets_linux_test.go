@@ -1,7 +1,6 @@
 package endtoend
 
 import (
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -36,19 +35,7 @@ func says(t *testing.T, path string) {
 	}
 	l := must(net.Listen("unix", path))
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = io.WriteString(c, filepath.Base(filepath.Dir(path)))
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() { _ = l.Close(); <-done })
+	greets(t, l, filepath.Base(filepath.Dir(path)))
 }
 
 // sftp runs lines, and goes on behind those that are refused.
